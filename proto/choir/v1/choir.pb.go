@@ -1888,6 +1888,7 @@ type EvaluationSum struct {
 	Loss          int64                  `protobuf:"varint,4,opt,name=loss,proto3" json:"loss,omitempty"`                  // sum of cross entropies, in units of 2^-20 nat
 	Positives     []int64                `protobuf:"varint,5,rep,packed,name=positives,proto3" json:"positives,omitempty"` // histogram of scores of positive examples
 	Negatives     []int64                `protobuf:"varint,6,rep,packed,name=negatives,proto3" json:"negatives,omitempty"`
+	AucMillionths int64                  `protobuf:"varint,7,opt,name=auc_millionths,json=aucMillionths,proto3" json:"auc_millionths,omitempty"` // from the histograms; kept when they are dropped
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1962,6 +1963,13 @@ func (x *EvaluationSum) GetNegatives() []int64 {
 		return x.Negatives
 	}
 	return nil
+}
+
+func (x *EvaluationSum) GetAucMillionths() int64 {
+	if x != nil {
+		return x.AucMillionths
+	}
+	return 0
 }
 
 type CreateTokenRequest struct {
@@ -2695,7 +2703,9 @@ func (x *ProposeRequest) GetCommand() []byte {
 type ProposeReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	Refused       string                 `protobuf:"bytes,2,opt,name=refused,proto3" json:"refused,omitempty"`
+	Refused       string                 `protobuf:"bytes,2,opt,name=refused,proto3" json:"refused,omitempty"`       // why Apply refused the command; empty if it did not
+	Duplicates    []string               `protobuf:"bytes,3,rep,name=duplicates,proto3" json:"duplicates,omitempty"` // nodes counted already (AcceptBatch)
+	Stale         bool                   `protobuf:"varint,4,opt,name=stale,proto3" json:"stale,omitempty"`          // the round has moved on
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2742,6 +2752,20 @@ func (x *ProposeReply) GetRefused() string {
 		return x.Refused
 	}
 	return ""
+}
+
+func (x *ProposeReply) GetDuplicates() []string {
+	if x != nil {
+		return x.Duplicates
+	}
+	return nil
+}
+
+func (x *ProposeReply) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
 }
 
 type PresenceRequest struct {
@@ -4501,14 +4525,15 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x127\n" +
 	"\n" +
 	"evaluation\x18\x06 \x01(\v2\x17.choir.v1.EvaluationSumR\n" +
-	"evaluation\"\xab\x01\n" +
+	"evaluation\"\xd2\x01\n" +
 	"\rEvaluationSum\x12\x14\n" +
 	"\x05nodes\x18\x01 \x01(\x04R\x05nodes\x12\x1a\n" +
 	"\bexamples\x18\x02 \x01(\x03R\bexamples\x12\x18\n" +
 	"\acorrect\x18\x03 \x01(\x03R\acorrect\x12\x12\n" +
 	"\x04loss\x18\x04 \x01(\x03R\x04loss\x12\x1c\n" +
 	"\tpositives\x18\x05 \x03(\x03R\tpositives\x12\x1c\n" +
-	"\tnegatives\x18\x06 \x03(\x03R\tnegatives\"\xb2\x01\n" +
+	"\tnegatives\x18\x06 \x03(\x03R\tnegatives\x12%\n" +
+	"\x0eauc_millionths\x18\a \x01(\x03R\raucMillionths\"\xb2\x01\n" +
 	"\x12CreateTokenRequest\x12\x1f\n" +
 	"\vlifetime_ms\x18\x01 \x01(\x04R\n" +
 	"lifetimeMs\x12@\n" +
@@ -4566,10 +4591,14 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x04load\x18\x04 \x01(\x01R\x04load\"\x0f\n" +
 	"\rBundleRequest\"*\n" +
 	"\x0eProposeRequest\x12\x18\n" +
-	"\acommand\x18\x01 \x01(\fR\acommand\">\n" +
+	"\acommand\x18\x01 \x01(\fR\acommand\"t\n" +
 	"\fProposeReply\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x18\n" +
-	"\arefused\x18\x02 \x01(\tR\arefused\"\x11\n" +
+	"\arefused\x18\x02 \x01(\tR\arefused\x12\x1e\n" +
+	"\n" +
+	"duplicates\x18\x03 \x03(\tR\n" +
+	"duplicates\x12\x14\n" +
+	"\x05stale\x18\x04 \x01(\bR\x05stale\"\x11\n" +
 	"\x0fPresenceRequest\"%\n" +
 	"\rPresenceReply\x12\x14\n" +
 	"\x05nodes\x18\x01 \x03(\tR\x05nodes\"9\n" +

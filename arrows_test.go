@@ -1,0 +1,113 @@
+package choir_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "choir.example/"
+
+// arrows says what each room may import of ours. docs/architecture.md draws it; change both together.
+var arrows = map[string][]string{
+	"internal/canon":    {},
+	"internal/seeds":    {"internal"},
+	"internal/plot":     {"internal"},
+	"model":             {"internal", "model/kernel", "model/codec", "model/data"},
+	"model/kernel":      {"internal"},
+	"model/codec":       {"internal"},
+	"model/data":        {"internal", "model/codec"},
+	"model/compress":    {"internal", "model", "model/kernel", "model/codec", "model/data"},
+	"proto/choir/v1":    {},
+	"fedavg":            {"internal", "model", "model/codec"},
+	"privacy/seal":      {"internal"},
+	"privacy/audit":     {"internal", "privacy/seal"},
+	"coordinator/state": {"internal", "model", "fedavg", "privacy", "proto"},
+	"coordinator":       {"internal", "model", "fedavg", "privacy", "proto", "coordinator/state"},
+	"node":              {"internal", "model", "fedavg", "privacy", "proto"},
+	"simulate/recount":  {"internal", "model", "fedavg", "privacy"},
+	"simulate":          {"internal", "model", "fedavg", "privacy", "proto", "coordinator", "node", "simulate/recount"},
+	"cmd/choir":         {"internal", "model", "fedavg", "privacy", "proto", "coordinator", "node", "simulate"},
+}
+
+// contained says which files may import a third party, by prefix of its import path.
+var contained = map[string][]string{
+	"github.com/hashicorp/raft":       {"coordinator"},
+	"github.com/hashicorp/memberlist": {"coordinator"},
+	"go.etcd.io/bbolt":                {"coordinator", "node"},
+	"filippo.io/age":                  {"privacy/seal"},
+	"golang.org/x/mod":                {"privacy/audit"},
+	"gonum.org/v1/gonum":              {"model", "fedavg", "privacy"},
+	"github.com/alecthomas/kong":      {"cmd/choir"},
+	"github.com/schollz/progressbar":  {"cmd/choir"},
+	"google.golang.org/grpc":          {"coordinator", "node", "simulate", "cmd/choir", "proto"},
+	"golang.org/x/crypto":             {"privacy/seal"},
+	"github.com/hashicorp/go-hclog":   {"coordinator"},
+	"google.golang.org/protobuf":      {"coordinator", "node", "simulate", "cmd/choir", "proto"},
+}
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+}
+
+func listPackages(t *testing.T) []goPackage {
+	t.Helper()
+	var stderr bytes.Buffer
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.String())
+	}
+	var all []goPackage
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p goPackage
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// under reports whether path is room or below it.
+func under(path, room string) bool { return path == room || strings.HasPrefix(path, room+"/") }
+
+func TestArrows(t *testing.T) {
+	for _, p := range listPackages(t) {
+		room, ours := strings.CutPrefix(p.ImportPath, module)
+		if !ours {
+			continue
+		}
+		allowed, known := arrows[room]
+		if !known {
+			t.Errorf("%s is in no row of the table", room)
+		}
+		for _, imported := range p.Imports {
+			if path, ok := strings.CutPrefix(imported, module); ok && !anyUnder(path, allowed) {
+				t.Errorf("%s imports %s against the table", room, path)
+			}
+			for third, rooms := range contained {
+				if under(imported, third) && !anyUnder(room, rooms) {
+					t.Errorf("%s imports %s, which stays in %v", room, imported, rooms)
+				}
+			}
+		}
+	}
+}
+
+// anyUnder reports whether the path is one of the rooms; a room of one word includes what is below it.
+func anyUnder(path string, rooms []string) bool {
+	for _, r := range rooms {
+		if path == r || !strings.Contains(r, "/") && r != "coordinator" && r != "simulate" && under(path, r) {
+			return true
+		}
+	}
+	return false
+}

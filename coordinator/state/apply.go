@@ -1,0 +1,201 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"choir.example/privacy/audit"
+	choirv1 "choir.example/proto/choir/v1"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// MaxCommand is the largest encoded command: entries carry decisions and digests, never weights.
+const MaxCommand = 64 << 10
+
+// version is the only version of commands so far.
+const version = 1
+
+// Errors that callers branch on. Every refusal of Apply is an error; these are the ones with a meaning beyond their text.
+var (
+	ErrStale  = errors.New("the round has moved on")        // compare-and-set on round, attempt, phase or plan term failed
+	ErrBudget = errors.New("budget spent")                  // no candidate has budget left
+	ErrCohort = errors.New("too few nodes")                 // fewer than the minimum cohort
+	ErrToken  = errors.New("token refused")                 // unknown, used with another key, expired or with a wrong secret
+	ErrExists = errors.New("exists already")                // a name is taken
+	ErrFormat = errors.New("command not understood")        // not decodable, of another version, or with unknown fields
+	ErrTaken  = errors.New("node's update already counted") // matched by *DuplicateError
+)
+
+// DuplicateError refuses a batch that names nodes already counted. The proposer subtracts them and proposes again.
+type DuplicateError struct{ Nodes []string }
+
+func (e *DuplicateError) Error() string {
+	return fmt.Sprintf("%v: %s", ErrTaken, strings.Join(e.Nodes, ", "))
+}
+
+// Is makes errors.Is(err, ErrTaken) true.
+func (e *DuplicateError) Is(target error) bool { return target == ErrTaken }
+
+// Encode encodes a command for the log.
+func Encode(c *choirv1.Command) ([]byte, error) {
+	c.Version = version
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("encode command: %w", err)
+	}
+	if len(b) > MaxCommand {
+		return nil, fmt.Errorf("encode command: %d bytes, at most %d are allowed", len(b), MaxCommand)
+	}
+	return b, nil
+}
+
+// decode is strict: another version, an unknown field or a missing body is an error.
+func decode(b []byte) (*choirv1.Command, error) {
+	c := &choirv1.Command{}
+	switch {
+	case len(b) > MaxCommand:
+		return nil, fmt.Errorf("%w: %d bytes", ErrFormat, len(b))
+	case proto.Unmarshal(b, c) != nil:
+		return nil, fmt.Errorf("%w: malformed", ErrFormat)
+	case c.Version != version:
+		return nil, fmt.Errorf("%w: version %d", ErrFormat, c.Version)
+	case c.Body == nil || hasUnknown(c.ProtoReflect()):
+		return nil, fmt.Errorf("%w: unknown field", ErrFormat)
+	}
+	return c, nil
+}
+
+// hasUnknown looks for unknown fields in a message and all messages inside it.
+func hasUnknown(m protoreflect.Message) bool {
+	if len(m.GetUnknown()) > 0 {
+		return true
+	}
+	found := false
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case f.IsMap() || f.Message() == nil:
+		case f.IsList():
+			for i := range v.List().Len() {
+				found = found || hasUnknown(v.List().Get(i).Message())
+			}
+		default:
+			found = hasUnknown(v.Message())
+		}
+		return !found
+	})
+	return found
+}
+
+// Apply returns the state after one log entry, and why the command was refused, if it was. It never fails otherwise
+// and never changes s. index and term are those of the entry.
+func Apply(s *State, index, term uint64, command []byte) (*State, error) {
+	next := *s
+	next.Index = index
+	c, err := decode(command)
+	if err != nil {
+		return &next, err
+	}
+	if next.Cluster == "" && c.GetGenesis() == nil {
+		return &next, errors.New("the federation is not founded yet")
+	}
+	t := &transition{State: &next, index: index, term: term}
+	refused := t.apply(c)
+	if refused != nil && !t.incident { // a refused command leaves nothing behind but an incident
+		undone := *s
+		undone.Index = index
+		return &undone, refused
+	}
+	return &next, refused
+}
+
+// transition is a state in the making: it is changed by replacing what it shares with its predecessor.
+type transition struct {
+	*State
+	index, term uint64
+	incident    bool // the refusal itself was recorded
+}
+
+func (t *transition) apply(c *choirv1.Command) error {
+	switch b := c.Body.(type) {
+	case *choirv1.Command_Genesis:
+		return t.genesis(b.Genesis)
+	case *choirv1.Command_AnnounceEpoch:
+		return t.announceEpoch(b.AnnounceEpoch)
+	case *choirv1.Command_CreateToken:
+		return t.createToken(b.CreateToken)
+	case *choirv1.Command_Enrol:
+		return t.enrol(b.Enrol)
+	case *choirv1.Command_SubmitJob:
+		return t.submitJob(b.SubmitJob)
+	case *choirv1.Command_OpenRound:
+		return t.openRound(b.OpenRound)
+	case *choirv1.Command_AcceptBatch:
+		return t.acceptBatch(b.AcceptBatch)
+	case *choirv1.Command_CutRound:
+		return t.cutRound(b.CutRound)
+	case *choirv1.Command_Charge:
+		return t.charge(b.Charge)
+	case *choirv1.Command_CloseRound:
+		return t.closeRound(b.CloseRound)
+	case *choirv1.Command_AbandonRound:
+		return t.abandonRound(b.AbandonRound)
+	case *choirv1.Command_PublishRelease:
+		return t.publishRelease(b.PublishRelease)
+	case *choirv1.Command_RecordIncident:
+		return t.recordIncident(b.RecordIncident)
+	case *choirv1.Command_EndJob:
+		return t.endJob(b.EndJob)
+	}
+	return fmt.Errorf("%w: unknown command", ErrFormat)
+}
+
+// record appends a leaf to the audit log: in the same transition as the decision it records.
+func (t *transition) record(r audit.Record) { t.Log = t.Log.Append(audit.Encode(r)) }
+
+// job returns a copy of a job, already in its place, that may be changed.
+func (t *transition) job(name string) (*Job, error) {
+	old, ok := t.Jobs[name]
+	if !ok {
+		return nil, fmt.Errorf("job %q does not exist", name)
+	}
+	j := *old
+	t.Jobs = maps.Clone(t.Jobs)
+	t.Jobs[name] = &j
+	return &j, nil
+}
+
+// edit returns a copy of the job's last round, already in its place, that may be changed.
+func (j *Job) edit() *Round {
+	r := *j.Current()
+	j.Rounds = slices.Clone(j.Rounds)
+	j.Rounds[len(j.Rounds)-1] = &r
+	return &r
+}
+
+// digest converts wire bytes; absent stays zero.
+func digest(b []byte) (Digest, error) {
+	switch len(b) {
+	case 0:
+		return Digest{}, nil
+	case 32:
+		return Digest(b), nil
+	}
+	return Digest{}, fmt.Errorf("%w: digest of %d bytes", ErrFormat, len(b))
+}
+
+// digests converts several; a missing one is an error.
+func digests(bs ...[]byte) ([]Digest, error) {
+	ds := make([]Digest, len(bs))
+	for i, b := range bs {
+		if len(b) != 32 {
+			return nil, fmt.Errorf("%w: digest of %d bytes", ErrFormat, len(b))
+		}
+		ds[i] = Digest(b)
+	}
+	return ds, nil
+}

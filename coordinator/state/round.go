@@ -1,0 +1,453 @@
+package state
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"slices"
+
+	"choir.example/fedavg"
+	"choir.example/internal/canon"
+	"choir.example/privacy/audit"
+	choirv1 "choir.example/proto/choir/v1"
+)
+
+// maxCandidates bounds an evaluation round; its close carries two histograms for each.
+const maxCandidates = 8
+
+// Next says which round a running job needs: its number, attempt and kind. ok is false when a round is active or all
+// rounds, the evaluation among them, are closed.
+func (j *Job) Next(spec *choirv1.JobSpec) (key *choirv1.RoundKey, kind choirv1.RoundKind, ok bool) {
+	if j.State != JobRunning || j.Active() != nil {
+		return nil, 0, false
+	}
+	number, attempt := uint64(0), uint32(1)
+	if last := j.Current(); last != nil {
+		number, attempt = last.Number+1, 1
+		if last.Phase == PhaseAbandoned {
+			number, attempt = last.Number, last.Attempt+1
+		}
+	}
+	switch {
+	case number == 0:
+		kind = choirv1.RoundKind_ROUND_KIND_STATISTICS
+	case number <= spec.Rounds:
+		kind = choirv1.RoundKind_ROUND_KIND_TRAIN
+	case number == spec.Rounds+1 && len(spec.Validation) == 0:
+		kind = choirv1.RoundKind_ROUND_KIND_EVALUATE
+	default:
+		return nil, 0, false
+	}
+	return &choirv1.RoundKey{Job: j.Name, Round: number, Attempt: attempt}, kind, true
+}
+
+// openRound draws the cohort from those available that have budget left, and reserves that budget.
+func (t *transition) openRound(c *choirv1.OpenRound) error {
+	j, err := t.job(c.GetKey().GetJob())
+	if err != nil {
+		return err
+	}
+	spec, err := j.JobSpec()
+	if err != nil {
+		return err
+	}
+	key, kind, ok := j.Next(spec)
+	if !ok || key.Round != c.Key.Round || key.Attempt != c.Key.Attempt || kind != c.Kind || c.Roster != t.Roster {
+		return fmt.Errorf("open round %d of job %s: %w", c.Key.Round, j.Name, ErrStale)
+	}
+	r := &Round{
+		Number: key.Round, Attempt: key.Attempt, Kind: kind, Phase: PhaseOpen, Term: c.Term, Seed: c.Seed,
+		Noise: c.NoiseSeed, Opened: t.index, Accepted: map[string]Acceptance{}, Incidents: map[string]string{},
+	}
+	if r.Model, r.Candidates, err = models(c); err != nil {
+		return err
+	}
+	if kind == choirv1.RoundKind_ROUND_KIND_TRAIN && r.Model != j.Model {
+		return fmt.Errorf("open round %d of job %s: its model is not the job's: %w", r.Number, j.Name, ErrStale)
+	}
+	if r.Cohort, err = t.cohort(spec, kind, c); err != nil {
+		return fmt.Errorf("open round %d of job %s: %w", r.Number, j.Name, err)
+	}
+	r.Invited, r.Goal = uint32(len(r.Cohort)), goal(spec, len(r.Cohort))
+	r.Plan = plan(t.Cluster, j, r)
+	if kind == choirv1.RoundKind_ROUND_KIND_TRAIN {
+		t.budget(r.Cohort, func(n *Node) { n.Reserved++ })
+	}
+	j.Rounds = append(compact(j.Rounds, r.Number), r)
+	t.record(&audit.RoundOpened{
+		Job: j.Name, Round: r.Number, Attempt: r.Attempt, RoundKind: uint8(kind), Plan: r.Plan, Model: r.Model,
+		Candidates: raw(r.Candidates), Cohort: r.Cohort, MinimumCohort: spec.MinimumCohort, Goal: r.Goal,
+	})
+	return nil
+}
+
+// models checks which models a round names: one to train from, or candidates to evaluate, or none.
+func models(c *choirv1.OpenRound) (Digest, []Digest, error) {
+	m, err := digest(c.Model)
+	if err != nil {
+		return m, nil, err
+	}
+	ds, err := digests(c.Candidates...)
+	if err != nil {
+		return m, nil, err
+	}
+	train, evaluate := c.Kind == choirv1.RoundKind_ROUND_KIND_TRAIN, c.Kind == choirv1.RoundKind_ROUND_KIND_EVALUATE
+	if train == m.IsZero() || evaluate == (len(ds) == 0) || len(ds) > maxCandidates {
+		return m, nil, fmt.Errorf("%w: a %v round with model %v and %d candidates", ErrFormat, c.Kind, m, len(ds))
+	}
+	return m, ds, nil
+}
+
+func (t *transition) cohort(spec *choirv1.JobSpec, kind choirv1.RoundKind, c *choirv1.OpenRound) ([]string, error) {
+	names := t.NodeNames()
+	if len(c.Available) != (len(names)+7)/8 {
+		return nil, fmt.Errorf("%w: availability of %d bytes for %d nodes", ErrFormat, len(c.Available), len(names))
+	}
+	var free []string
+	spent := 0
+	for i, name := range names {
+		if c.Available[i/8]>>(i%8)&1 == 0 {
+			continue
+		}
+		n := t.Nodes[name]
+		if kind == choirv1.RoundKind_ROUND_KIND_TRAIN && spec.BudgetRounds > 0 && n.Spent+n.Reserved >= spec.BudgetRounds {
+			spent++
+			continue
+		}
+		free = append(free, name)
+	}
+	if len(free) < int(spec.MinimumCohort) {
+		if spent > 0 && len(free)+spent >= int(spec.MinimumCohort) {
+			return nil, fmt.Errorf("%d of %d nodes: %w", spent, len(free)+spent, ErrBudget)
+		}
+		return nil, fmt.Errorf("%w: %d available, the minimum cohort is %d", ErrCohort, len(free), spec.MinimumCohort)
+	}
+	return fedavg.Cohort(c.Seed, free, int(spec.Goal)), nil
+}
+
+func goal(spec *choirv1.JobSpec, cohort int) uint32 {
+	if spec.Goal == 0 || int(spec.Goal) > cohort {
+		return uint32(cohort)
+	}
+	return spec.Goal
+}
+
+// plan is the digest of everything that a node is asked to trust about a round.
+func plan(cluster string, j *Job, r *Round) Digest {
+	var w canon.Writer
+	w.String("choir/plan/v1")
+	w.String(cluster)
+	w.String(j.Name)
+	w.Bytes(j.Spec)
+	w.Uint(r.Number)
+	w.Uint(uint64(r.Attempt))
+	w.Uint(uint64(r.Kind))
+	w.Uint(r.Seed)
+	w.Fixed(r.Model[:])
+	w.Uint(uint64(len(r.Candidates)))
+	for _, d := range r.Candidates {
+		w.Fixed(d[:])
+	}
+	w.Uint(uint64(len(r.Cohort)))
+	for _, name := range r.Cohort {
+		w.String(name)
+	}
+	w.Uint(uint64(r.Goal))
+	w.Bytes(r.Noise)
+	return sha256.Sum256(w.Buf)
+}
+
+// budget changes the books of the named nodes.
+func (t *transition) budget(names []string, change func(*Node)) {
+	t.Nodes = maps.Clone(t.Nodes)
+	for _, name := range names {
+		n := t.Nodes[name]
+		change(&n)
+		t.Nodes[name] = n
+	}
+}
+
+// compact drops the details of rounds that are too old for receipts.
+func compact(rounds []*Round, number uint64) []*Round {
+	rounds = slices.Clone(rounds)
+	for i, r := range rounds {
+		if r.Number+KeepRounds >= number || r.Accepted == nil {
+			continue
+		}
+		small := *r
+		small.Accepted, small.Batches, small.Cohort, small.Incidents = nil, nil, nil, nil
+		small.Evaluation = slices.Clone(r.Evaluation)
+		for k := range small.Evaluation {
+			small.Evaluation[k].Positives, small.Evaluation[k].Negatives = nil, nil
+		}
+		rounds[i] = &small
+	}
+	return rounds
+}
+
+// at returns the job and a changeable copy of its last round, if that is the attempt of the key and in the phase.
+func (t *transition) at(key *choirv1.RoundKey, phases ...string) (*Job, *Round, error) {
+	j, err := t.job(key.GetJob())
+	if err != nil {
+		return nil, nil, err
+	}
+	r := j.Current()
+	if r == nil || r.Number != key.Round || r.Attempt != key.Attempt || !slices.Contains(phases, r.Phase) {
+		return nil, nil, fmt.Errorf("round %d attempt %d of job %s: %w", key.Round, key.Attempt, j.Name, ErrStale)
+	}
+	return j, j.edit(), nil
+}
+
+// acceptBatch counts the updates of a batch, all or none.
+func (t *transition) acceptBatch(c *choirv1.AcceptBatch) error {
+	ids, err := digests(c.Batch, c.Sum)
+	if err != nil {
+		return err
+	}
+	j, r, err := t.at(c.Key, PhaseOpen)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(r.Batches, func(b Batch) bool { return b.ID == ids[0] }) {
+		return nil // proposed again: it counts once
+	}
+	if err := t.held(c); err != nil {
+		return err
+	}
+	batch := Batch{ID: ids[0], Sum: ids[1], Coordinator: c.Coordinator, Weight: c.Weight, Index: t.index, Term: t.term}
+	record := &audit.BatchAccepted{
+		Job: j.Name, Round: r.Number, Attempt: r.Attempt, Batch: ids[0], Sum: ids[1], Coordinator: c.Coordinator,
+	}
+	spec, err := j.JobSpec()
+	if err != nil {
+		return err
+	}
+	accepted := maps.Clone(r.Accepted)
+	var weight int64
+	var twice []string
+	for i, a := range c.Accepted {
+		if i > 0 && cmp.Compare(c.Accepted[i-1].Node, a.Node) >= 0 {
+			return fmt.Errorf("%w: the batch does not list its nodes in order", ErrFormat)
+		}
+		update, err := digests(a.Update)
+		switch {
+		case err != nil:
+			return err
+		case !r.Invites(a.Node):
+			return fmt.Errorf("node %s is not in the cohort of round %d", a.Node, r.Number)
+		case a.Weight < 1 || a.Weight > spec.WeightCap:
+			return fmt.Errorf("node %s: weight %d is outside [1, %d]", a.Node, a.Weight, spec.WeightCap)
+		}
+		if _, ok := accepted[a.Node]; ok {
+			twice = append(twice, a.Node)
+			continue
+		}
+		weight += a.Weight
+		accepted[a.Node] = Acceptance{Update: update[0], Weight: a.Weight, Batch: ids[0], Index: t.index}
+		batch.Nodes = append(batch.Nodes, a.Node)
+		record.Accepted = append(record.Accepted, audit.Accepted{Node: a.Node, Update: update[0], Weight: a.Weight})
+	}
+	switch {
+	case len(twice) > 0:
+		return &DuplicateError{Nodes: twice}
+	case len(c.Accepted) == 0 || weight != c.Weight:
+		return fmt.Errorf("%w: the batch claims weight %d and holds %d", ErrFormat, c.Weight, weight)
+	case r.Weight+weight > fedavg.MaxTotalWeight:
+		return fmt.Errorf("batch of weight %d: %w", weight, fedavg.ErrTooMuch)
+	}
+	r.Accepted, r.Batches = accepted, append(slices.Clone(r.Batches), batch)
+	r.Count, r.Weight = uint32(len(accepted)), r.Weight+weight
+	t.record(record)
+	return nil
+}
+
+// held refuses a batch that is not on a majority of the voters, its folder among them.
+func (t *transition) held(c *choirv1.AcceptBatch) error {
+	held := map[string]bool{}
+	for _, h := range c.Holders {
+		if _, ok := t.Coordinator(h); ok {
+			held[h] = true
+		}
+	}
+	if len(held) < t.Majority() || !held[c.Coordinator] {
+		return fmt.Errorf("batch of %s is held by %d voters, a majority is %d", c.Coordinator, len(held), t.Majority())
+	}
+	return nil
+}
+
+// cutRound ends the collection: what is committed before it counts, what comes after does not.
+func (t *transition) cutRound(c *choirv1.CutRound) error {
+	j, r, err := t.at(c.Key, PhaseOpen)
+	if err != nil {
+		return err
+	}
+	spec, err := j.JobSpec()
+	if err != nil {
+		return err
+	}
+	if r.Term != c.Term {
+		return fmt.Errorf("cut by the plan of term %d, not %d: %w", c.Term, r.Term, ErrStale)
+	}
+	if r.Count < spec.MinimumCohort {
+		return fmt.Errorf("%w: %d updates, the minimum cohort is %d", ErrCohort, r.Count, spec.MinimumCohort)
+	}
+	r.Phase, r.CutAt = PhaseCut, t.index
+	t.record(&audit.RoundCut{Job: j.Name, Round: r.Number, Attempt: r.Attempt, Count: uint64(r.Count), Weight: r.Weight})
+	return nil
+}
+
+// charge books what the round costs, before anything made from it is released: the reservation of each node whose
+// update counts becomes spent, the others get theirs back.
+func (t *transition) charge(c *choirv1.Charge) error {
+	j, r, err := t.at(c.Key, PhaseCut)
+	if err != nil {
+		return err
+	}
+	if r.Term != c.Term || c.Mechanism != "none" {
+		return fmt.Errorf("charge %q by the plan of term %d: %w", c.Mechanism, c.Term, ErrStale)
+	}
+	if r.Kind == choirv1.RoundKind_ROUND_KIND_TRAIN {
+		t.budget(r.Cohort, func(n *Node) { n.Reserved-- })
+		t.budget(slices.Sorted(maps.Keys(r.Accepted)), func(n *Node) { n.Spent++ })
+	}
+	r.Phase = PhaseCharged
+	t.record(&audit.Charged{Job: j.Name, Round: r.Number, Attempt: r.Attempt, Mechanism: c.Mechanism, Nodes: uint64(r.Count)})
+	return nil
+}
+
+// closeRound fixes what the round made.
+func (t *transition) closeRound(c *choirv1.CloseRound) error {
+	j, r, err := t.at(c.Key, PhaseCharged)
+	if err != nil {
+		return err
+	}
+	if r.Term != c.Term {
+		return fmt.Errorf("close by the plan of term %d, not %d: %w", c.Term, r.Term, ErrStale)
+	}
+	sum, err := digests(c.Sum)
+	if err != nil {
+		return err
+	}
+	if r.Evaluation, err = t.evaluations(r, c.Evaluations); err != nil {
+		return err
+	}
+	r.Sum, r.Phase, r.Ended = sum[0], PhaseClosed, t.index
+	if r.Next, err = digest(c.Model); err != nil {
+		return err
+	}
+	statistics, err := digest(c.Statistics)
+	if err != nil {
+		return err
+	}
+	wantModel := r.Kind != choirv1.RoundKind_ROUND_KIND_EVALUATE
+	wantStatistics := r.Kind == choirv1.RoundKind_ROUND_KIND_STATISTICS
+	if r.Next.IsZero() == wantModel || statistics.IsZero() == wantStatistics {
+		return fmt.Errorf("%w: close of a %v round with model %v and statistics %v", ErrFormat, r.Kind, r.Next, statistics)
+	}
+	if wantModel {
+		j.Model = r.Next
+	}
+	if wantStatistics {
+		j.Statistics = statistics
+	}
+	if r.Kind == choirv1.RoundKind_ROUND_KIND_TRAIN {
+		j.Trained = r.Number
+	}
+	t.record(closedRecord(j, r, statistics))
+	return nil
+}
+
+func closedRecord(j *Job, r *Round, statistics Digest) *audit.RoundClosed {
+	record := &audit.RoundClosed{
+		Job: j.Name, Round: r.Number, Attempt: r.Attempt, Count: uint64(r.Count), Weight: r.Weight,
+		Sum: r.Sum, Model: r.Next, Statistics: statistics,
+	}
+	if len(r.Evaluation) > 0 {
+		e := r.Evaluation[0]
+		record.EvalExamples, record.EvalCorrect, record.EvalLoss = e.Examples, e.Correct, e.Loss
+	}
+	return record
+}
+
+// evaluations takes over the sums of the round's evaluations: one for a training round, one a candidate otherwise.
+func (t *transition) evaluations(r *Round, sums []*choirv1.EvaluationSum) ([]Evaluation, error) {
+	want := 0
+	switch r.Kind {
+	case choirv1.RoundKind_ROUND_KIND_TRAIN:
+		want = 1
+	case choirv1.RoundKind_ROUND_KIND_EVALUATE:
+		want = len(r.Candidates)
+	}
+	if len(sums) != want {
+		return nil, fmt.Errorf("%w: %d evaluations, want %d", ErrFormat, len(sums), want)
+	}
+	out := make([]Evaluation, len(sums))
+	for i, s := range sums {
+		if s.Nodes != uint64(r.Count) {
+			return nil, fmt.Errorf("%w: evaluation over %d nodes in a round of %d", ErrFormat, s.Nodes, r.Count)
+		}
+		e, err := evaluation(s)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = e
+	}
+	return out, nil
+}
+
+// abandonRound ends an attempt without a result. After the last attempt the job has failed.
+func (t *transition) abandonRound(c *choirv1.AbandonRound) error {
+	j, r, err := t.at(c.Key, PhaseOpen, PhaseCut, PhaseCharged)
+	if err != nil {
+		return err
+	}
+	spec, err := j.JobSpec()
+	if err != nil {
+		return err
+	}
+	if r.Term != c.Term {
+		return fmt.Errorf("abandon by the plan of term %d, not %d: %w", c.Term, r.Term, ErrStale)
+	}
+	if r.Kind == choirv1.RoundKind_ROUND_KIND_TRAIN && r.Phase != PhaseCharged {
+		t.budget(r.Cohort, func(n *Node) { n.Reserved-- })
+	}
+	r.Phase, r.Reason, r.Ended = PhaseAbandoned, c.Reason, t.index
+	t.record(&audit.RoundAbandoned{Job: j.Name, Round: r.Number, Attempt: r.Attempt, Reason: c.Reason})
+	if r.Attempt >= spec.MaxAttempts {
+		t.end(j, JobFailed, fmt.Sprintf("round %d abandoned after %d attempts: %s", r.Number, r.Attempt, c.Reason))
+	}
+	return nil
+}
+
+// recordIncident records the first refusal of a node in a job and round, and counts them.
+func (t *transition) recordIncident(c *choirv1.RecordIncident) error {
+	j, r, err := t.at(c.Key, PhaseOpen, PhaseCut, PhaseCharged, PhaseClosed, PhaseAbandoned)
+	if err != nil {
+		return err
+	}
+	if !audit.KnownReason(c.Reason) {
+		return fmt.Errorf("%w: incident reason %q", ErrFormat, c.Reason)
+	}
+	if _, ok := t.Nodes[c.Node]; !ok {
+		return fmt.Errorf("incident of unknown node %q", c.Node)
+	}
+	if _, ok := r.Incidents[c.Node]; ok {
+		return nil // only the first is recorded
+	}
+	r.Incidents = maps.Clone(r.Incidents)
+	r.Incidents[c.Node] = c.Reason
+	r.Refused++
+	t.record(&audit.Incident{
+		Job: j.Name, Round: r.Number, Attempt: r.Attempt, Node: c.Node, Reason: c.Reason, First: c.First, Second: c.Second,
+	})
+	return nil
+}
+
+func raw(ds []Digest) [][32]byte {
+	out := make([][32]byte, len(ds))
+	for i, d := range ds {
+		out[i] = d
+	}
+	return out
+}

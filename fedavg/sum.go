@@ -1,0 +1,186 @@
+package fedavg
+
+import (
+	"errors"
+	"fmt"
+
+	"choir.example/internal/canon"
+	"choir.example/model"
+)
+
+// ErrTooMuch is returned when a sum would pass MaxTotalWeight or MaxUpdates.
+var ErrTooMuch = errors.New("sum is full")
+
+// Sum is the exact weighted sum of updates of one shape: Σ weight·vector, Σ scalars, Σ weight, and the merged
+// evaluations. The order of Add, Sub and Merge does not matter, to the last bit. A Sum is not for concurrent use.
+type Sum struct {
+	Vectors     [][]int64
+	Scalars     []int64
+	Weight      int64
+	Count       int64 // updates in the sum
+	Evaluations []model.Evaluation
+}
+
+// NewSum returns an empty sum for updates of the shape.
+func NewSum(s Shape) *Sum {
+	sum := &Sum{Scalars: make([]int64, s.Scalars), Evaluations: make([]model.Evaluation, s.Evaluations)}
+	for _, n := range s.Vectors {
+		sum.Vectors = append(sum.Vectors, make([]int64, n))
+	}
+	return sum
+}
+
+// Add folds in one update, which must have passed Check for the sum's shape. It keeps nothing of u.
+func (s *Sum) Add(u *Update) error { return s.fold(u, 1) }
+
+// Sub takes out an update that was added.
+func (s *Sum) Sub(u *Update) error { return s.fold(u, -1) }
+
+func (s *Sum) fold(u *Update, sign int64) error {
+	if len(u.Vectors) != len(s.Vectors) || len(u.Scalars) != len(s.Scalars) || len(u.Evaluations) != len(s.Evaluations) {
+		return fmt.Errorf("fold update: its shape is not the sum's")
+	}
+	if s.Weight+sign*u.Weight > MaxTotalWeight || s.Count+sign > MaxUpdates {
+		return fmt.Errorf("fold update: %w", ErrTooMuch)
+	}
+	for i, v := range u.Vectors {
+		if len(v) != len(s.Vectors[i]) {
+			return fmt.Errorf("fold update: vector %d has length %d, want %d", i, len(v), len(s.Vectors[i]))
+		}
+	}
+	for i, v := range u.Vectors {
+		addScaled(s.Vectors[i], v, sign*u.Weight)
+	}
+	for i, v := range u.Scalars {
+		s.Scalars[i] += sign * v
+	}
+	for i := range u.Evaluations {
+		foldEvaluation(&s.Evaluations[i], &u.Evaluations[i], sign)
+	}
+	s.Weight += sign * u.Weight
+	s.Count += sign
+	return nil
+}
+
+// addScaled is acc += w·q.
+func addScaled(acc []int64, q []int32, w int64) {
+	acc = acc[:len(q)]
+	for i, v := range q {
+		acc[i] += w * int64(v)
+	}
+}
+
+// Merge folds in another sum of the same shape.
+func (s *Sum) Merge(o *Sum) error {
+	if err := s.sameShape(o); err != nil {
+		return err
+	}
+	if s.Weight+o.Weight > MaxTotalWeight || s.Count+o.Count > MaxUpdates {
+		return fmt.Errorf("merge sums: %w", ErrTooMuch)
+	}
+	for i, v := range o.Vectors {
+		for j, x := range v {
+			s.Vectors[i][j] += x
+		}
+	}
+	for i, v := range o.Scalars {
+		s.Scalars[i] += v
+	}
+	for i := range o.Evaluations {
+		foldEvaluation(&s.Evaluations[i], &o.Evaluations[i], 1)
+	}
+	s.Weight += o.Weight
+	s.Count += o.Count
+	return nil
+}
+
+func (s *Sum) sameShape(o *Sum) error {
+	if len(o.Vectors) != len(s.Vectors) || len(o.Scalars) != len(s.Scalars) || len(o.Evaluations) != len(s.Evaluations) {
+		return fmt.Errorf("merge sums: shapes differ")
+	}
+	for i, v := range o.Vectors {
+		if len(v) != len(s.Vectors[i]) {
+			return fmt.Errorf("merge sums: vector %d has length %d, want %d", i, len(v), len(s.Vectors[i]))
+		}
+	}
+	return nil
+}
+
+func foldEvaluation(dst, src *model.Evaluation, sign int64) {
+	dst.Examples += sign * src.Examples
+	dst.Correct += sign * src.Correct
+	dst.Loss += sign * src.Loss
+	dst.Positives = foldCounts(dst.Positives, src.Positives, sign)
+	dst.Negatives = foldCounts(dst.Negatives, src.Negatives, sign)
+}
+
+// foldCounts keeps an untouched histogram nil, so that a sum over empty evaluations has one encoding; once all of a
+// histogram's counts are back at zero it is nil again.
+func foldCounts(dst, src []int64, sign int64) []int64 {
+	if len(src) == 0 {
+		return dst
+	}
+	if dst == nil {
+		dst = make([]int64, len(src))
+	}
+	var any int64
+	for i, v := range src {
+		dst[i] += sign * v
+		any |= dst[i]
+	}
+	for i := len(src); i < len(dst); i++ {
+		any |= dst[i]
+	}
+	if any == 0 {
+		return nil
+	}
+	return dst
+}
+
+const sumVersion = 1
+
+// Encode is the sum's canonical encoding, each part at the least width that holds it.
+func (s *Sum) Encode() []byte {
+	n := 256
+	for _, v := range s.Vectors {
+		n += 6 * len(v)
+	}
+	w := canon.Writer{Buf: make([]byte, 0, n)}
+	w.Uint(sumVersion)
+	w.Int(s.Weight)
+	w.Int(s.Count)
+	w.Uint(uint64(len(s.Vectors)))
+	for _, v := range s.Vectors {
+		writeInts(&w, v)
+	}
+	writeInts(&w, s.Scalars)
+	writeEvaluations(&w, s.Evaluations)
+	return w.Buf
+}
+
+// DecodeSum decodes what Encode wrote, and nothing else.
+func DecodeSum(b []byte) (*Sum, error) {
+	r := canon.NewReader(b)
+	if v := r.Uint(); r.Err() == nil && v != sumVersion {
+		return nil, fmt.Errorf("decode sum: version %d is not known", v)
+	}
+	s := &Sum{Weight: r.Int(), Count: r.Int()}
+	for n := r.Len(1); len(s.Vectors) < n && r.Err() == nil; {
+		s.Vectors = append(s.Vectors, readInts[int64](r))
+	}
+	s.Scalars = readInts[int64](r)
+	s.Evaluations = readEvaluations(r)
+	if err := r.Close(); err != nil {
+		return nil, fmt.Errorf("decode sum: %w", err)
+	}
+	if s.Weight < 0 || s.Weight > MaxTotalWeight || s.Count < 0 || s.Count > MaxUpdates {
+		return nil, fmt.Errorf("decode sum: weight %d or count %d is outside its bounds", s.Weight, s.Count)
+	}
+	return s, nil
+}
+
+// Digest identifies the sum: SHA-256 over a domain string and its encoding.
+func (s *Sum) Digest() [32]byte { return DigestOf(s.Encode()) }
+
+// DigestOf is the digest of an encoded sum.
+func DigestOf(encoded []byte) [32]byte { return digest("choir/sum/v1", encoded) }

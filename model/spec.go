@@ -1,0 +1,96 @@
+// Package model is what a model is, as numbers: its shape, its parameters in one flat slice, how it is trained, how it
+// predicts, how well it does, and its file format. Here that is a multilayer perceptron with ReLU layers and one
+// sigmoid output: a binary classifier over the features of a schema.
+//
+//	spec := model.Spec{Inputs: schema.Features(), Hidden: []int{32}}
+//	params := spec.Init(seed)
+//	t, err := model.NewTrainer(spec, 32)
+//	err = t.Train(params, x, y, model.TrainConfig{Epochs: 2, Rate: 0.1, Seed: seed})
+//	e := model.Evaluate(model.NewFloat(spec, params), x, y)
+//
+// Parameters are one flat []float32, so that averaging, clipping, encoding and hashing see a vector; layers see views
+// of it. Training may differ in the last bits between processors; nothing depends on that.
+package model
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+)
+
+// Spec is the shape of a multilayer perceptron: Inputs features, ReLU layers of the widths Hidden, one output whose
+// value is the logit of the positive class.
+type Spec struct {
+	Inputs int   `json:"inputs"`
+	Hidden []int `json:"hidden"`
+}
+
+// Validate names the dimension that is out of range.
+func (s Spec) Validate() error {
+	if s.Inputs < 1 || s.Inputs > 1<<20 {
+		return fmt.Errorf("model: %d inputs, want 1 to 2^20", s.Inputs)
+	}
+	if len(s.Hidden) < 1 || len(s.Hidden) > 8 {
+		return fmt.Errorf("model: %d hidden layers, want 1 to 8", len(s.Hidden))
+	}
+	for i, h := range s.Hidden {
+		if h < 1 || h > 1<<14 {
+			return fmt.Errorf("model: hidden layer %d of width %d, want 1 to 2^14", i+1, h)
+		}
+	}
+	if s.Size() > 1<<28 {
+		return fmt.Errorf("model: %d parameters, at most 2^28", s.Size())
+	}
+	return nil
+}
+
+// Size is the number of parameters.
+func (s Spec) Size() int {
+	n := 0
+	for _, l := range s.layers(nil) {
+		n += l.outputs*l.inputs + l.outputs
+	}
+	return n
+}
+
+// layer is a view of one dense layer: weights of outputs × inputs, row-major, and a bias an output.
+type layer struct {
+	inputs, outputs int
+	weights, bias   []float32
+}
+
+// layers lays the views over params, which has Size parameters: for each layer its weights, then its bias. With nil
+// params it gives the dimensions only.
+func (s Spec) layers(params []float32) []layer {
+	var out []layer
+	in, at := s.Inputs, 0
+	for i := 0; i <= len(s.Hidden); i++ {
+		l := layer{inputs: in, outputs: 1}
+		if i < len(s.Hidden) {
+			l.outputs = s.Hidden[i]
+		}
+		if params != nil {
+			w := at + l.outputs*l.inputs
+			l.weights, l.bias = params[at:w:w], params[w:w+l.outputs:w+l.outputs]
+			at = w + l.outputs
+		}
+		out = append(out, l)
+		in = l.outputs
+	}
+	return out
+}
+
+// Init draws parameters from the seed: weights uniform in ±sqrt(6/(inputs+outputs)) (Glorot and Bengio 2010, §4.2),
+// biases zero. It uses only operations that give the same bits on every processor.
+func (s Spec) Init(seed uint64) []float32 {
+	rng := rand.New(rand.NewPCG(seed, 0x696e6974))
+	params := make([]float32, s.Size())
+	for _, l := range s.layers(params) {
+		bound := math.Sqrt(6 / float64(l.inputs+l.outputs))
+		for i := range l.weights {
+			u := float64(rng.Float64()*2) - 1
+			l.weights[i] = float32(u * bound)
+		}
+	}
+	return params
+}

@@ -1,0 +1,67 @@
+package audit
+
+import (
+	"bytes"
+
+	"choir.example/internal/canon"
+)
+
+// visitor is given each field of a value in the order of its encoding: one description serves writing and reading.
+type visitor interface {
+	str(*string)
+	bytes(*[]byte)
+	digest(*[32]byte)
+	uint(*uint64)
+	uint32(*uint32)
+	uint8(*uint8)
+	int(*int64)
+	bool(*bool)
+	length(n int) int // writes n, or returns the length read
+}
+
+// list visits a slice.
+func list[T any](v visitor, s *[]T, each func(*T)) {
+	n := v.length(len(*s))
+	if *s == nil && n > 0 {
+		*s = make([]T, 0, min(n, 1024))
+	}
+	for i := range n {
+		if i == len(*s) {
+			var zero T
+			*s = append(*s, zero)
+		}
+		each(&(*s)[i])
+	}
+}
+
+type writer struct{ w *canon.Writer }
+
+func (x *writer) str(p *string)      { x.w.String(*p) }
+func (x *writer) bytes(p *[]byte)    { x.w.Bytes(*p) }
+func (x *writer) digest(p *[32]byte) { x.w.Fixed(p[:]) }
+func (x *writer) uint(p *uint64)     { x.w.Uint(*p) }
+func (x *writer) uint32(p *uint32)   { x.w.Uint(uint64(*p)) }
+func (x *writer) uint8(p *uint8)     { x.w.Uint(uint64(*p)) }
+func (x *writer) int(p *int64)       { x.w.Int(*p) }
+func (x *writer) bool(p *bool)       { x.w.Bool(*p) }
+func (x *writer) length(n int) int   { x.w.Uint(uint64(n)); return n }
+
+type reader struct{ r *canon.Reader }
+
+func (x *reader) str(p *string)      { *p = x.r.String() }
+func (x *reader) bytes(p *[]byte)    { *p = bytes.Clone(x.r.Bytes()) }
+func (x *reader) digest(p *[32]byte) { copy(p[:], x.r.Fixed(32)) }
+func (x *reader) uint(p *uint64)     { *p = x.r.Uint() }
+func (x *reader) uint32(p *uint32)   { *p = uint32(x.bounded(1<<32 - 1)) }
+func (x *reader) uint8(p *uint8)     { *p = uint8(x.bounded(1<<8 - 1)) }
+func (x *reader) int(p *int64)       { *p = x.r.Int() }
+func (x *reader) bool(p *bool)       { *p = x.r.Bool() }
+func (x *reader) length(int) int     { return x.r.Len(1) }
+
+func (x *reader) bounded(top uint64) uint64 {
+	v := x.r.Uint()
+	if v > top {
+		x.r.Fail("%d is larger than %d", v, top)
+	}
+	return v
+}

@@ -1,0 +1,45 @@
+package seal
+
+import (
+	"crypto/ed25519"
+
+	"choir.example/internal/canon"
+)
+
+// signed is the message that is signed: the domain, length-prefixed, then the message. Two domains never share one.
+func signed(domain string, msg []byte) []byte {
+	var w canon.Writer
+	w.String(domain)
+	w.Fixed(msg)
+	return w.Buf
+}
+
+// Sign signs a message under a domain string.
+func Sign(key ed25519.PrivateKey, domain string, msg []byte) []byte {
+	return ed25519.Sign(key, signed(domain, msg))
+}
+
+// Verify checks a signature that Sign made.
+func Verify(key ed25519.PublicKey, domain string, msg, sig []byte) bool {
+	return len(key) == ed25519.PublicKeySize && ed25519.Verify(key, signed(domain, msg), sig)
+}
+
+const domainEnrol = "choir/enrol/v1"
+
+func enrolment(token, name string, key []byte) []byte {
+	var w canon.Writer
+	w.String(token)
+	w.String(name)
+	w.Bytes(key)
+	return w.Buf
+}
+
+// ProveEnrolment signs a request to enrol with the key that is to be certified.
+func ProveEnrolment(key ed25519.PrivateKey, token, name string) []byte {
+	return Sign(key, domainEnrol, enrolment(token, name, key.Public().(ed25519.PublicKey)))
+}
+
+// VerifyEnrolment checks what ProveEnrolment made.
+func VerifyEnrolment(key ed25519.PublicKey, token, name string, proof []byte) bool {
+	return Verify(key, domainEnrol, enrolment(token, name, key), proof)
+}

@@ -1,0 +1,104 @@
+package seal
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"choir.example/internal/canon"
+)
+
+// ErrToken is the error class of a text that is no token.
+var ErrToken = errors.New("not a valid token")
+
+const tokenPrefix = "choir-token-1."
+
+// Token is what a new node is handed: where to go, whom to trust, and a secret that admits it once.
+type Token struct {
+	ID        string
+	Secret    []byte
+	Root      string // fingerprint of the federation's root
+	Addresses []string
+	Labels    map[string]string
+	Role      Role
+	Expires   time.Time // to the millisecond
+}
+
+// NewToken makes a token with a fresh id and a secret of 32 bytes.
+func NewToken(role Role, root string, addresses []string, labels map[string]string, expires time.Time, rand io.Reader) (*Token, error) {
+	b := make([]byte, 40)
+	if _, err := io.ReadFull(rand, b); err != nil {
+		return nil, fmt.Errorf("make token: %w", err)
+	}
+	return &Token{
+		ID: hex.EncodeToString(b[:8]), Secret: b[8:], Root: root, Addresses: addresses, Labels: labels, Role: role,
+		Expires: time.UnixMilli(expires.UnixMilli()),
+	}, nil
+}
+
+// SecretHash is what the federation remembers of the secret.
+func (t *Token) SecretHash() [32]byte { return sha256.Sum256(t.Secret) }
+
+// String is the token as one line of text. Whoever reads it may use it: keep it out of logs and command lines.
+func (t *Token) String() string {
+	var w canon.Writer
+	w.String(t.ID)
+	w.Bytes(t.Secret)
+	w.String(t.Root)
+	w.Uint(uint64(len(t.Addresses)))
+	for _, a := range t.Addresses {
+		w.String(a)
+	}
+	w.Uint(uint64(len(t.Labels)))
+	for _, k := range slices.Sorted(maps.Keys(t.Labels)) {
+		w.String(k)
+		w.String(t.Labels[k])
+	}
+	w.String(string(t.Role))
+	w.Int(t.Expires.UnixMilli())
+	sum := sha256.Sum256(w.Buf)
+	w.Fixed(sum[:8])
+	return tokenPrefix + base64.RawURLEncoding.EncodeToString(w.Buf)
+}
+
+// ParseToken reads what String wrote; white space around it is ignored.
+func ParseToken(text string) (*Token, error) {
+	body, ok := strings.CutPrefix(strings.TrimSpace(text), tokenPrefix)
+	if !ok {
+		return nil, fmt.Errorf("%w: it does not start with %q", ErrToken, tokenPrefix)
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(body)
+	if err != nil || len(b) < 8 {
+		return nil, fmt.Errorf("%w: it is cut or damaged", ErrToken)
+	}
+	b, check := b[:len(b)-8], b[len(b)-8:]
+	if sum := sha256.Sum256(b); !bytes.Equal(sum[:8], check) {
+		return nil, fmt.Errorf("%w: its checksum is wrong; it is cut or mistyped", ErrToken)
+	}
+	r := canon.NewReader(b)
+	t := &Token{ID: r.String(), Secret: bytes.Clone(r.Bytes()), Root: r.String()}
+	for n := r.Len(1); len(t.Addresses) < n && r.Err() == nil; {
+		t.Addresses = append(t.Addresses, r.String())
+	}
+	for n := r.Len(2); n > 0 && r.Err() == nil; n-- {
+		if t.Labels == nil {
+			t.Labels = map[string]string{}
+		}
+		k := r.String()
+		t.Labels[k] = r.String()
+	}
+	t.Role = Role(r.String())
+	t.Expires = time.UnixMilli(r.Int())
+	if err := r.Close(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrToken, err)
+	}
+	return t, nil
+}
