@@ -1,0 +1,116 @@
+package coordinator
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"choir.example/coordinator/state"
+	"choir.example/privacy/seal"
+)
+
+// Config says how one coordinator runs. The zero value is not usable; start from DefaultConfig.
+type Config struct {
+	Name    string // of this coordinator; also its raft id
+	Cluster string // name of the federation
+	Dir     string // directory for keys, log, blobs and spool; made with mode 0700
+	Address string // host:port under which nodes and peers reach it; default: the listener's
+
+	Voters []Voter // the founding coordinators, this one among them; the same list on each
+
+	Heartbeat    time.Duration // raft heartbeat and election timeout, in [50 ms, 10 s]; default 500 ms
+	BatchUpdates int           // a batch is cut at this many updates, in [1, 64]; default 8
+	BatchDelay   time.Duration // or when its first update has waited this long, in [1 ms, 10 s]; default 500 ms
+	Uploads      int           // uploads received at once; more wait, in [1, 1024]; default 16
+	MaxUpdate    int64         // largest envelope in bytes, in [1 KiB, 1 GiB]; default 256 MiB
+}
+
+// Voter is a founding coordinator.
+type Voter struct {
+	Name    string
+	Address string
+	Chain   [][]byte // identity certificate, leaf first
+}
+
+// DefaultConfig is a coordinator for one site.
+func DefaultConfig() Config {
+	return Config{
+		Heartbeat: 500 * time.Millisecond, BatchUpdates: 8, BatchDelay: 500 * time.Millisecond,
+		Uploads: 16, MaxUpdate: 256 << 20,
+	}
+}
+
+// Validate names the first field that is missing or outside its range.
+func (c Config) Validate() error {
+	if err := state.CheckName("coordinator", c.Name); err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		field          string
+		value, low, up int64
+		unit           string
+	}{
+		{"Heartbeat", int64(c.Heartbeat / time.Millisecond), 50, 10_000, "ms"},
+		{"BatchUpdates", int64(c.BatchUpdates), 1, 64, "updates"},
+		{"BatchDelay", int64(c.BatchDelay / time.Millisecond), 1, 10_000, "ms"},
+		{"Uploads", int64(c.Uploads), 1, 1024, "uploads"},
+		{"MaxUpdate", c.MaxUpdate, 1 << 10, 1 << 30, "bytes"},
+		{"Voters", int64(len(c.Voters)), 1, 7, "coordinators"},
+	} {
+		if f.value < f.low || f.value > f.up {
+			return fmt.Errorf("coordinator config: %s is %d, want %d to %d %s", f.field, f.value, f.low, f.up, f.unit)
+		}
+	}
+	if c.Cluster == "" || c.Dir == "" {
+		return fmt.Errorf("coordinator config: Cluster and Dir are required")
+	}
+	for _, v := range c.Voters {
+		if v.Name == c.Name {
+			return nil
+		}
+	}
+	return fmt.Errorf("coordinator config: %s is not among Voters", c.Name)
+}
+
+// Deps are what a coordinator works with and does not own, but for the listener, which Run closes.
+type Deps struct {
+	Log        *slog.Logger
+	Listener   net.Listener
+	Dial       func(ctx context.Context, address string) (net.Conn, error) // TCP; TLS is added on top
+	Now        func() time.Time
+	Rand       io.Reader // crypto/rand.Reader, but in tests
+	Root       *x509.Certificate
+	Credential *seal.Credential // identity of role coordinator
+	Issuer     *seal.Issuer     // certifies nodes
+	Observe    Observer
+}
+
+// Observer is told what happens, as it happens, in the goroutine in which it happens: the next step waits for it. Any
+// field may be nil.
+type Observer struct {
+	Leading      func(coordinator string, term uint64)
+	RoundOpened  func(coordinator string, e RoundEvent)
+	Spooled      func(coordinator string, e RoundEvent, node string) // verified and durable here, not committed
+	BatchApplied func(coordinator string, e RoundEvent, b BatchEvent)
+	RoundClosed  func(coordinator string, e RoundEvent)
+	Released     func(coordinator string, model string, version uint64)
+}
+
+// RoundEvent names an attempt at a round.
+type RoundEvent struct {
+	Job     string
+	Round   uint64
+	Attempt uint32
+	Kind    string // statistics, train, evaluate
+}
+
+// BatchEvent describes a committed batch.
+type BatchEvent struct {
+	Index, Term uint64 // of the raft entry
+	Coordinator string // who folded it
+	Nodes       []string
+}

@@ -1,0 +1,340 @@
+// Package coordinator is one replica of the cluster that runs a federation's rounds: it invites nodes, takes in their
+// sealed updates, folds them exactly, agrees with its peers on what counts, and publishes the models.
+//
+// A round is one function, (*Coordinator).round in round.go. What must be agreed lies in the pure package state; this
+// package is the world around it: replication (replica.go, raftlog.go, raftwire.go), bulk data (blobs.go), gossip
+// (members.go), gRPC services (service_*.go) and the ingest of updates (ingest.go, collect.go, batch.go).
+//
+//	c, err := coordinator.New(cfg, deps)
+//	err = c.Run(ctx) // until ctx ends
+//
+// Any replica takes uploads and answers polls; the leader alone drives rounds. Any machine may die at any moment: what
+// was committed is carried on by the next leader, what was not is sent again by the nodes. The package does not
+// protect against coordinators that lie (docs/threat-model.md).
+package coordinator
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"choir.example/coordinator/state"
+	"choir.example/privacy/seal"
+	choirv1 "choir.example/proto/choir/v1"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/keepalive"
+)
+
+// peerBackoff reconnects to a peer quickly: it may just have restarted, and rounds wait for it.
+var peerBackoff = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+	MinConnectTimeout: 2 * time.Second,
+}
+
+// Coordinator is one replica. Make it with New, start it with Run.
+type Coordinator struct {
+	cfg  Config
+	deps Deps
+
+	box      *seal.Box      // data key of this directory
+	epoch    *seal.EpochKey // opens what nodes seal to this voter
+	spool    *spool
+	presence *presence
+	wire     *wire
+	replica  *replica
+	blobs    *blobStore
+	members  *members
+	peers    *peerClients
+
+	uploads    chan struct{} // one slot an upload being received
+	enrolments chan struct{} // one slot an enrolment under way
+	stopping   chan struct{} // closed when Run begins to end
+
+	gate       *gate
+	tasks      group
+	mu         sync.Mutex // guards collectors
+	collectors map[attempt]*collector
+}
+
+// New opens the directory and everything in it. It starts nothing that talks to the outside.
+func New(cfg Config, deps Deps) (*Coordinator, error) {
+	if cfg.Address == "" {
+		cfg.Address = deps.Listener.Addr().String()
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open coordinator %s: %w", cfg.Name, err)
+	}
+	c := &Coordinator{
+		cfg: cfg, deps: deps, presence: newPresence(), replica: newReplica(), collectors: map[attempt]*collector{},
+		gate: &gate{}, uploads: make(chan struct{}, cfg.Uploads), enrolments: make(chan struct{}, 4), stopping: make(chan struct{}),
+	}
+	if err := c.openDir(); err != nil {
+		return nil, fmt.Errorf("open coordinator %s: %w", cfg.Name, err)
+	}
+	return c, nil
+}
+
+// openDir opens what lies on disk.
+func (c *Coordinator) openDir() (err error) {
+	if c.box, err = seal.OpenKeys(filepath.Join(c.cfg.Dir, "keys"), c.deps.Rand); err != nil {
+		return err
+	}
+	if c.epoch, err = openEpochKey(filepath.Join(c.cfg.Dir, "keys", "epoch.key"), c.box); err != nil {
+		return err
+	}
+	if c.spool, err = openSpool(filepath.Join(c.cfg.Dir, "spool"), c.gate); err != nil {
+		return err
+	}
+	c.blobs = &blobStore{
+		gate: c.gate, dir: filepath.Join(c.cfg.Dir, "blobs"), self: c.cfg.Name, box: c.box.Sub("blobs"), log: c.deps.Log,
+		peers: c.blobPeers, spawn: c.tasks.spawn,
+	}
+	return nil
+}
+
+// blobPeers are the other voters.
+func (c *Coordinator) blobPeers() []blobPeer {
+	var out []blobPeer
+	for _, v := range c.cfg.Voters {
+		if v.Name != c.cfg.Name {
+			out = append(out, blobPeer{v.Name, func() (choirv1.PeersClient, error) { return c.peers.client(v.Name, v.Address) }})
+		}
+	}
+	return out
+}
+
+// start opens the port and begins to replicate and to gossip.
+func (c *Coordinator) start() (err error) {
+	c.wire = &wire{
+		listener: c.deps.Listener, dialTCP: c.deps.Dial, log: c.deps.Log, address: addressOf(c.cfg.Address),
+		serverTLS: seal.ServerTLS(c.deps.Credential, c.deps.Root, c.deps.Now, []string{protoGRPC, protoRaft, protoGossip}, c.admit),
+		clientTLS: func(proto string, want func(seal.Identity) error) *tls.Config {
+			return seal.ClientTLS(c.deps.Credential, c.deps.Root, c.deps.Now, proto, func(id seal.Identity) error {
+				if want != nil {
+					if err := want(id); err != nil {
+						return err
+					}
+				}
+				return c.admit(id)
+			})
+		},
+		identify: func(cs tls.ConnectionState) (seal.Identity, error) {
+			return seal.PeerIdentity(cs, c.deps.Root, c.deps.Now())
+		},
+	}
+	c.wire.prepare()
+	c.peers = newPeerClients(c.wire.dialPeer)
+	err = c.replica.open(replicaConfig{
+		name: c.cfg.Name, dir: c.cfg.Dir, voters: c.cfg.Voters, heartbeat: c.cfg.Heartbeat, box: c.box,
+		stream: c.wire.raftStream(), log: c.deps.Log, gate: c.gate,
+	})
+	if err != nil {
+		c.wire.close()
+		return err
+	}
+	c.wire.start() // only now: admit reads the replica's state
+	if c.members, err = openMembers(c.cfg.Name, c.cfg.Address, c.cfg.Voters, c.wire); err != nil {
+		c.wire.close()
+		return errors.Join(err, c.replica.Close(false))
+	}
+	return nil
+}
+
+// Run takes part in the federation until ctx ends, then stops what it started: leadership is handed on, uploads under
+// way are left for the nodes to send again, nothing committed is lost. It returns nil when it stopped because ctx ended.
+func (c *Coordinator) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := c.start(); err != nil {
+		return fmt.Errorf("run coordinator %s: %w", c.cfg.Name, err)
+	}
+	c.tasks.begin(ctx)
+	server := c.server()
+	for _, task := range []func(context.Context){c.watch, c.announce, c.members.run,
+		func(ctx context.Context) { c.replica.Lead(ctx, c.lead) }} {
+		c.tasks.spawn(task)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(c.wire.grpcListener()) }()
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-served:
+		err = fmt.Errorf("run coordinator %s: serve: %w", c.cfg.Name, err)
+		served <- nil
+	}
+	close(c.stopping)
+	cancel()
+	c.tasks.wait()
+	server.Stop()
+	<-served
+	return errors.Join(err, c.stop())
+}
+
+// stop ends gossip, raft and the port.
+func (c *Coordinator) stop() error {
+	c.peers.close()
+	err := errors.Join(c.replica.Close(c.gate.check() == nil), c.members.close())
+	c.wire.close()
+	return err
+}
+
+// Kill makes the coordinator vanish as a power cut would: all its connections are cut both ways, nothing more reaches
+// its directory, no peer is told. It returns once that is so. What is left of it in memory is released when Run
+// returns, whose context the caller ends; by then nobody can hear it.
+func (c *Coordinator) Kill() {
+	c.gate.kill()
+	c.wire.kill()
+}
+
+// group is goroutines with one context that are waited for together.
+type group struct {
+	mu  sync.Mutex // guards ctx
+	ctx context.Context
+	wg  sync.WaitGroup
+}
+
+func (g *group) begin(ctx context.Context) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ctx = ctx
+}
+
+// spawn runs f, unless the group has not begun or its context has ended.
+func (g *group) spawn(f func(ctx context.Context)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ctx == nil || g.ctx.Err() != nil {
+		return
+	}
+	ctx := g.ctx
+	g.wg.Go(func() { f(ctx) })
+}
+
+// wait waits for all; the context has ended, so no more begin.
+func (g *group) wait() {
+	g.mu.Lock()
+	g.ctx = nil
+	g.mu.Unlock()
+	g.wg.Wait()
+}
+
+// server makes the gRPC server with all services.
+func (c *Coordinator) server() *grpc.Server {
+	s := grpc.NewServer(
+		grpc.Creds(c.wire.serverCredentials()),
+		grpc.UnaryInterceptor(c.authoriseUnary), grpc.StreamInterceptor(c.authoriseStream),
+		grpc.MaxConcurrentStreams(256), grpc.SharedWriteBuffer(true),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 30 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 2 * time.Minute, Timeout: 20 * time.Second}),
+	)
+	choirv1.RegisterEnrolmentServer(s, enrolmentService{Coordinator: c})
+	choirv1.RegisterNodesServer(s, nodesService{Coordinator: c})
+	choirv1.RegisterOperatorsServer(s, operatorsService{Coordinator: c})
+	choirv1.RegisterPeersServer(s, peersService{Coordinator: c})
+	return s
+}
+
+// admit decides whether a verified identity is still welcome: a node by the key it enrolled with, a coordinator by the
+// voter list. Before genesis the founding voters of the configuration stand in for the list.
+func (c *Coordinator) admit(id seal.Identity) error {
+	s := c.replica.State()
+	switch id.Role {
+	case seal.RoleNode:
+		if n, ok := s.Nodes[id.Name]; !ok || !bytes.Equal(n.Key, id.Key) {
+			return fmt.Errorf("node %s: %w", id.Name, seal.ErrRevoked)
+		}
+	case seal.RoleCoordinator:
+		if !c.isVoter(s, id) {
+			return fmt.Errorf("coordinator %s is not a voter: %w", id.Name, seal.ErrRevoked)
+		}
+	}
+	return nil
+}
+
+func (c *Coordinator) isVoter(s *state.State, id seal.Identity) bool {
+	chain := [][]byte(nil)
+	if v, ok := s.Coordinator(id.Name); ok {
+		chain = v.Chain
+	} else if s.Cluster == "" {
+		for _, v := range c.cfg.Voters {
+			if v.Name == id.Name {
+				chain = v.Chain
+			}
+		}
+	}
+	return len(chain) > 0 && bytes.Equal(chain[0], id.Certificate.Raw)
+}
+
+// lead drives the running jobs for as long as this coordinator leads.
+func (c *Coordinator) lead(ctx context.Context, term uint64) {
+	if f := c.deps.Observe.Leading; f != nil {
+		f(c.cfg.Name, term)
+	}
+	c.found(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	started := map[string]bool{}
+	for ctx.Err() == nil {
+		changed := c.replica.Changed()
+		for name, j := range c.replica.State().Jobs {
+			if j.State == state.JobRunning && !started[name] {
+				started[name] = true
+				wg.Go(func() { c.run(ctx, term, name) })
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		}
+	}
+}
+
+// found commits the genesis, if nobody has. The founding voters have the same configuration, so any of them may.
+func (c *Coordinator) found(ctx context.Context) {
+	if c.replica.State().Cluster != "" {
+		return
+	}
+	g := &choirv1.Genesis{Cluster: c.cfg.Cluster, Root: c.deps.Root.Raw, TimeMs: c.deps.Now().UnixMilli()}
+	for _, v := range c.cfg.Voters {
+		g.Coordinators = append(g.Coordinators, &choirv1.CoordinatorEntry{Name: v.Name, Address: v.Address, Chain: v.Chain})
+	}
+	err := c.retry(ctx, func() error { return c.decide(ctx, &choirv1.Command{Body: &choirv1.Command_Genesis{Genesis: g}}) })
+	if err != nil && ctx.Err() == nil && !errors.Is(err, state.ErrExists) {
+		c.deps.Log.Error("federation not founded", "error", err)
+	}
+}
+
+// announce commits the public half of this coordinator's epoch key, once the federation is founded.
+func (c *Coordinator) announce(ctx context.Context) {
+	s, err := c.replica.Wait(ctx, func(s *state.State) bool { return s.Cluster != "" })
+	if err != nil {
+		return
+	}
+	if v, ok := s.Coordinator(c.cfg.Name); !ok || v.Epoch.Recipient == c.epoch.Recipient() {
+		return
+	}
+	sig := c.epoch.Sign(s.Cluster, c.cfg.Name, c.deps.Credential.Key)
+	err = c.retry(ctx, func() error {
+		return c.propose(ctx, &choirv1.Command{Body: &choirv1.Command_AnnounceEpoch{AnnounceEpoch: &choirv1.AnnounceEpoch{
+			Key: &choirv1.EpochKey{Coordinator: c.cfg.Name, Epoch: c.epoch.Epoch, Recipient: c.epoch.Recipient(), Signature: sig},
+		}}})
+	})
+	if err != nil && ctx.Err() == nil {
+		c.deps.Log.Error("epoch key not announced", "error", err)
+	}
+}
+
+// setLoad gossips how many updates wait here.
+func (c *Coordinator) setLoad(updates int) { c.members.SetLoad(float64(updates)) }

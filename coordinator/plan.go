@@ -1,0 +1,150 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"choir.example/coordinator/state"
+	"choir.example/fedavg"
+	"choir.example/internal/seeds"
+	"choir.example/model"
+	"choir.example/model/codec"
+	"choir.example/model/data"
+	choirv1 "choir.example/proto/choir/v1"
+)
+
+// planned is a job's specification, parsed: what the coordinator computes with.
+type planned struct {
+	spec   model.Spec
+	schema *data.Schema
+	grid   codec.Grid
+	job    *choirv1.JobSpec
+}
+
+func newPlanned(job *choirv1.JobSpec) (*planned, error) {
+	schema, err := data.ParseSchema(job.Schema)
+	if err != nil {
+		return nil, fmt.Errorf("job %s: %w", job.Name, err)
+	}
+	p := &planned{schema: schema, job: job, grid: codec.Grid{Range: job.Range}}
+	p.spec = model.Spec{Inputs: schema.Features()}
+	for _, h := range job.Hidden {
+		p.spec.Hidden = append(p.spec.Hidden, int(h))
+	}
+	if err := p.spec.Validate(); err != nil {
+		return nil, fmt.Errorf("job %s: %w", job.Name, err)
+	}
+	return p, nil
+}
+
+// clipSquared is the largest squared norm of an encoded update, 0 for no bound.
+func (p *planned) clipSquared() int64 {
+	if p.job.Clip == 0 {
+		return 0
+	}
+	return p.grid.ClipSquared(p.job.Clip)
+}
+
+// strategy makes the next model from the sum.
+func (p *planned) strategy() strategy {
+	rate := p.job.ServerRate
+	if rate == 0 {
+		rate = 1
+	}
+	return fedavg.FedAvg{Step: p.grid.Step(), Rate: rate}
+}
+
+// strategy is the server step: the next global model from the present one and the exact sum of a round's updates. It
+// is called by the leader alone, keeps neither argument, and gives the same bits for the same arguments everywhere.
+type strategy interface {
+	Next(global []float32, sum *fedavg.Sum) ([]float32, error)
+}
+
+// plan waits until enough nodes are there for the job's next round and fixes everything about it that is chance or
+// choice: the coordinator's clock and seeds enter here, nowhere later. The seed of a round derives from the job's seed
+// and the round's number, never from the attempt.
+func (c *Coordinator) plan(ctx context.Context, term uint64, name string) (*choirv1.OpenRound, error) {
+	deadline := time.Time{}
+	for {
+		s := c.replica.State()
+		j := s.Jobs[name]
+		job, err := j.JobSpec()
+		if err != nil {
+			return nil, err
+		}
+		key, kind, ok := j.Next(job)
+		if !ok {
+			return nil, fmt.Errorf("plan job %s: %w", name, state.ErrStale)
+		}
+		if deadline.IsZero() {
+			deadline = c.deps.Now().Add(time.Duration(job.WaitMs) * time.Millisecond)
+		}
+		available, n := c.available(ctx, s)
+		want := int(job.Goal)
+		if want == 0 {
+			want = len(s.Nodes)
+		}
+		late := c.deps.Now().After(deadline)
+		if n >= want && n >= int(job.MinimumCohort) || late && n >= int(job.MinimumCohort) {
+			open := &choirv1.OpenRound{
+				Key: key, Kind: kind, Seed: seeds.Derive("choir/round/v1", job.Seed, key.Job, key.Round),
+				Roster: s.Roster, Available: available, Term: term,
+			}
+			if kind == choirv1.RoundKind_ROUND_KIND_TRAIN {
+				open.Model = j.Model[:]
+			}
+			return open, nil
+		}
+		if err := c.pause(ctx, 100*time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// available asks all coordinators which nodes they heard lately and returns a bitmap over the roster.
+func (c *Coordinator) available(ctx context.Context, s *state.State) (bitmap []byte, n int) {
+	present := c.presence.recent(c.deps.Now())
+	for _, names := range c.askPresence(ctx, s) {
+		for _, name := range names {
+			present[name] = true
+		}
+	}
+	names := s.NodeNames()
+	bitmap = make([]byte, (len(names)+7)/8)
+	for i, name := range names {
+		if present[name] {
+			bitmap[i/8] |= 1 << (i % 8)
+			n++
+		}
+	}
+	return bitmap, n
+}
+
+// pause waits for a change of state or d, whichever is first.
+func (c *Coordinator) pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-c.replica.Changed():
+	case <-timer.C:
+	}
+	return nil
+}
+
+// errAbandon carries the reason with which a round ends without a result.
+type errAbandon struct{ reason string }
+
+func (e *errAbandon) Error() string { return "abandon: " + e.reason }
+
+// abandonReason is the text recorded for a round that err ended.
+func abandonReason(err error) string {
+	var a *errAbandon
+	if errors.As(err, &a) {
+		return a.reason
+	}
+	return err.Error()
+}

@@ -1,0 +1,280 @@
+package coordinator
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"choir.example/privacy/seal"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+)
+
+const (
+	handshakeTimeout = 10 * time.Second
+	maxHandshakes    = 64 // at once
+)
+
+// wire is the coordinator's one port and all its connections. Every accepted connection is TLS 1.3; the protocol
+// negotiated in the handshake picks gRPC, raft or gossip. All connections, in and out, are tracked, so that kill cuts
+// them at once.
+type wire struct {
+	listener   net.Listener
+	dialTCP    func(ctx context.Context, address string) (net.Conn, error)
+	serverTLS  *tls.Config
+	clientTLS  func(proto string, want func(seal.Identity) error) *tls.Config
+	identify   func(tls.ConnectionState) (seal.Identity, error)
+	log        *slog.Logger
+	address    net.Addr
+	queues     map[string]*connQueue
+	handshakes chan struct{}
+	wg         sync.WaitGroup
+
+	mu    sync.Mutex // guards the fields below
+	conns map[*trackedConn]bool
+	dead  bool
+}
+
+// addressOf is an address by its text.
+type addressOf string
+
+func (a addressOf) Network() string { return "tcp" }
+func (a addressOf) String() string  { return string(a) }
+
+// prepare makes the queues of the protocols; start accepts connections until close or kill.
+func (w *wire) prepare() {
+	w.conns = map[*trackedConn]bool{}
+	w.handshakes = make(chan struct{}, maxHandshakes)
+	w.queues = map[string]*connQueue{}
+	for _, proto := range []string{protoGRPC, protoRaft, protoGossip} {
+		w.queues[proto] = &connQueue{address: w.address, conns: make(chan net.Conn), closed: make(chan struct{})}
+	}
+}
+
+func (w *wire) start() { w.wg.Go(w.accept) }
+
+func (w *wire) accept() {
+	for {
+		conn, err := w.listener.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			w.log.Warn("accept connection", "error", err)
+			if w.isDead() {
+				return
+			}
+			continue
+		}
+		tracked, err := w.track(conn)
+		if err != nil {
+			return
+		}
+		w.handshakes <- struct{}{}
+		w.wg.Go(func() {
+			defer func() { <-w.handshakes }()
+			w.welcome(tracked)
+		})
+	}
+}
+
+// welcome shakes hands and hands the connection to its protocol.
+func (w *wire) welcome(conn net.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
+	defer cancel()
+	tc := tls.Server(conn, w.serverTLS)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		w.log.Debug("handshake refused", "from", conn.RemoteAddr().String(), "error", err)
+		_ = conn.Close()
+		return
+	}
+	proto := tc.ConnectionState().NegotiatedProtocol
+	if proto != protoGRPC { // gRPC looks at each call
+		id := seal.Identity{Role: seal.RoleNone}
+		if len(tc.ConnectionState().PeerCertificates) > 0 {
+			id, _ = w.identify(tc.ConnectionState()) // verified in the handshake
+		}
+		if !allowed(proto, id.Role) {
+			w.log.Warn("connection refused", "protocol", proto, "caller", describe(id))
+			_ = tc.Close()
+			return
+		}
+	}
+	w.queues[proto].push(tc)
+}
+
+// track wraps a raw connection; a dead wire closes it at once.
+func (w *wire) track(conn net.Conn) (*trackedConn, error) {
+	t := &trackedConn{Conn: conn, wire: w}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.dead {
+		_ = conn.Close()
+		return nil, net.ErrClosed
+	}
+	w.conns[t] = true
+	return t, nil
+}
+
+func (w *wire) isDead() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dead
+}
+
+// trackedConn leaves the wire's books when it is closed.
+type trackedConn struct {
+	net.Conn
+	wire *wire
+}
+
+// Close closes the connection.
+func (t *trackedConn) Close() error {
+	t.wire.mu.Lock()
+	delete(t.wire.conns, t)
+	t.wire.mu.Unlock()
+	return t.Conn.Close()
+}
+
+// dial opens a raw, tracked connection.
+func (w *wire) dial(ctx context.Context, address string) (net.Conn, error) {
+	if w.isDead() {
+		return nil, net.ErrClosed
+	}
+	conn, err := w.dialTCP(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	return w.track(conn)
+}
+
+// dialTLS opens a connection to a coordinator that speaks proto.
+func (w *wire) dialTLS(proto, address string, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	conn, err := w.dial(ctx, address)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s at %s: %w", proto, address, err)
+	}
+	tc := tls.Client(conn, w.clientTLS(proto, nil))
+	if err := tc.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("dial %s at %s: %w", proto, address, err), conn.Close())
+	}
+	return tc, nil
+}
+
+// dialPeer makes a gRPC connection to the coordinator of a name; the handshake checks that it is that one.
+func (w *wire) dialPeer(name, address string) (*grpc.ClientConn, error) {
+	config := w.clientTLS(protoGRPC, func(id seal.Identity) error {
+		if id.Name != name {
+			return fmt.Errorf("coordinator %s answers instead of %s", id.Name, name)
+		}
+		return nil
+	})
+	return grpc.NewClient("passthrough:///"+address,
+		grpc.WithTransportCredentials(credentials.NewTLS(config)), grpc.WithContextDialer(w.dial),
+		grpc.WithConnectParams(peerBackoff))
+}
+
+// kill cuts every connection both ways and refuses new ones, now and from now on.
+func (w *wire) kill() {
+	w.mu.Lock()
+	w.dead = true
+	conns := w.conns
+	w.conns = map[*trackedConn]bool{}
+	w.mu.Unlock()
+	_ = w.listener.Close()
+	for t := range conns {
+		_ = t.Conn.Close()
+	}
+}
+
+// close is kill, and waits for what start began.
+func (w *wire) close() {
+	w.kill()
+	for _, q := range w.queues {
+		_ = q.Close()
+	}
+	w.wg.Wait()
+}
+
+// serverCredentials tells gRPC that the handshake is done.
+func (w *wire) serverCredentials() credentials.TransportCredentials { return handshaken{} }
+
+func (w *wire) grpcListener() net.Listener { return w.queues[protoGRPC] }
+
+// handshaken are server credentials over connections that have shaken hands already.
+type handshaken struct {
+	credentials.TransportCredentials
+}
+
+func (handshaken) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	tc, ok := conn.(*tls.Conn)
+	if !ok {
+		return nil, nil, fmt.Errorf("connection of type %T has no TLS", conn)
+	}
+	return conn, credentials.TLSInfo{
+		State: tc.ConnectionState(), CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
+	}, nil
+}
+
+func (handshaken) Info() credentials.ProtocolInfo {
+	return credentials.ProtocolInfo{SecurityProtocol: "tls", SecurityVersion: "1.3"}
+}
+
+func (h handshaken) Clone() credentials.TransportCredentials { return h }
+
+// connQueue is a listener of connections that arrive elsewhere.
+type connQueue struct {
+	address net.Addr
+	conns   chan net.Conn
+	once    sync.Once
+	closed  chan struct{}
+}
+
+func (q *connQueue) push(conn net.Conn) {
+	select {
+	case q.conns <- conn:
+	case <-q.closed:
+		_ = conn.Close()
+	}
+}
+
+// Accept returns the next connection.
+func (q *connQueue) Accept() (net.Conn, error) {
+	select {
+	case conn := <-q.conns:
+		return conn, nil
+	case <-q.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close makes Accept fail.
+func (q *connQueue) Close() error {
+	q.once.Do(func() { close(q.closed) })
+	return nil
+}
+
+// Addr is the coordinator's address.
+func (q *connQueue) Addr() net.Addr { return q.address }
+
+// raftStream is raft's view of the wire.
+type raftStream struct {
+	*connQueue
+	wire *wire
+}
+
+// Dial opens a raft connection to a peer.
+func (s raftStream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	return s.wire.dialTLS(protoRaft, string(address), timeout)
+}
+
+func (w *wire) raftStream() raftStream { return raftStream{w.queues[protoRaft], w} }

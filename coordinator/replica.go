@@ -1,0 +1,329 @@
+package coordinator
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"choir.example/coordinator/state"
+	"choir.example/privacy/seal"
+
+	"github.com/hashicorp/raft"
+)
+
+// errNotLeader is returned where only the leader may act; nothing was put into the log.
+var errNotLeader = errors.New("this coordinator does not lead")
+
+// applyTimeout bounds the wait for a place in the leader's queue.
+const applyTimeout = 2 * time.Second
+
+// replica adapts the pure state to raft: it applies what is committed, in order, and hands out the latest state.
+type replica struct {
+	raft  *raft.Raft
+	store *raftStore
+	snaps *sealedSnapshots
+	trans *raft.NetworkTransport
+
+	state   atomic.Pointer[state.State]
+	mu      sync.Mutex // guards changed
+	changed chan struct{}
+}
+
+// replicaConfig is what a replica needs.
+type replicaConfig struct {
+	name      string
+	dir       string
+	voters    []Voter // bootstraps an empty log with these
+	heartbeat time.Duration
+	box       *seal.Box
+	stream    raft.StreamLayer
+	log       *slog.Logger
+	gate      *gate
+}
+
+// newReplica returns a replica with the empty state.
+func newReplica() *replica {
+	r := &replica{changed: make(chan struct{})}
+	r.state.Store(state.New())
+	return r
+}
+
+// open opens log and snapshots and starts raft.
+func (r *replica) open(cfg replicaConfig) (err error) {
+	if r.store, err = openRaftStore(filepath.Join(cfg.dir, "raft.db"), cfg.box.Sub("raft")); err != nil {
+		return err
+	}
+	r.store.gate = cfg.gate
+	logger := raftLogger(cfg.log)
+	files, err := raft.NewFileSnapshotStoreWithLogger(cfg.dir, 2, logger)
+	if err != nil {
+		return errors.Join(fmt.Errorf("open snapshots: %w", err), r.store.Close())
+	}
+	r.snaps = &sealedSnapshots{files, cfg.box.Sub("snapshot"), cfg.gate}
+	r.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: cfg.stream, MaxPool: 3, Timeout: 10 * time.Second, Logger: logger,
+	})
+	conf := raft.DefaultConfig()
+	conf.LocalID = raft.ServerID(cfg.name)
+	conf.HeartbeatTimeout, conf.ElectionTimeout, conf.LeaderLeaseTimeout = cfg.heartbeat, cfg.heartbeat, cfg.heartbeat/2
+	conf.CommitTimeout = min(conf.CommitTimeout, cfg.heartbeat/4)
+	conf.MaxAppendEntries, conf.BatchApplyCh = 512, true
+	conf.Logger = logger
+	if err := r.bootstrap(conf, cfg.voters); err != nil {
+		return errors.Join(err, r.trans.Close(), r.store.Close())
+	}
+	if r.raft, err = raft.NewRaft(conf, (*fsm)(r), r.store, r.store, r.snaps, r.trans); err != nil {
+		return errors.Join(fmt.Errorf("start raft: %w", err), r.trans.Close(), r.store.Close())
+	}
+	return nil
+}
+
+// bootstrap writes the founding voters into an empty log.
+func (r *replica) bootstrap(conf *raft.Config, voters []Voter) error {
+	exists, err := raft.HasExistingState(r.store, r.store, r.snaps)
+	if err != nil || exists {
+		return err
+	}
+	var servers raft.Configuration
+	for _, v := range voters {
+		servers.Servers = append(servers.Servers, raft.Server{ID: raft.ServerID(v.Name), Address: raft.ServerAddress(v.Address)})
+	}
+	if err := raft.BootstrapCluster(conf, r.store, r.store, r.snaps, r.trans, servers); err != nil {
+		return fmt.Errorf("bootstrap raft: %w", err)
+	}
+	return nil
+}
+
+// State is the latest applied state.
+func (r *replica) State() *state.State { return r.state.Load() }
+
+// Changed is closed when a state later than any seen before the call is applied. Call it before State.
+func (r *replica) Changed() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.changed
+}
+
+// Wait returns the first applied state, the present one included, for which cond holds.
+func (r *replica) Wait(ctx context.Context, cond func(*state.State) bool) (*state.State, error) {
+	for {
+		changed := r.Changed()
+		if s := r.State(); cond(s) {
+			return s, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// set publishes a new state.
+func (r *replica) set(s *state.State) {
+	r.state.Store(s)
+	r.mu.Lock()
+	close(r.changed)
+	r.changed = make(chan struct{})
+	r.mu.Unlock()
+}
+
+// Propose puts an encoded command into the log and waits until it is applied here. errNotLeader: nothing happened;
+// *refusedCommand: Apply refused it; any other error: its fate is unknown.
+func (r *replica) Propose(_ context.Context, command []byte) (index uint64, err error) {
+	if len(command) > state.MaxCommand {
+		return 0, &refusedCommand{fmt.Errorf("command of %d bytes, at most %d are allowed", len(command), state.MaxCommand)}
+	}
+	f := r.raft.Apply(command, applyTimeout)
+	if err := f.Error(); err != nil {
+		if errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipTransferInProgress) {
+			return 0, errNotLeader
+		}
+		return 0, fmt.Errorf("commit: %w", err)
+	}
+	if refused, ok := f.Response().(error); ok {
+		return f.Index(), &refusedCommand{refused}
+	}
+	return f.Index(), nil
+}
+
+// Leader is the leader's name and address as far as this replica knows; empty if it knows none.
+func (r *replica) Leader() (name, address string) {
+	a, id := r.raft.LeaderWithID()
+	return string(id), string(a)
+}
+
+// Term is raft's current term.
+func (r *replica) Term() uint64 { return r.raft.CurrentTerm() }
+
+// Lead calls f each time this replica becomes leader, after a barrier, so that f sees all that was committed before.
+// f's context ends with the leadership; Lead waits for f. It returns when ctx ends.
+func (r *replica) Lead(ctx context.Context, f func(ctx context.Context, term uint64)) {
+	stop := func() {}
+	defer func() { stop() }()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case leads := <-r.raft.LeaderCh():
+			stop()
+			stop = func() {}
+			if !leads || r.raft.Barrier(applyTimeout).Error() != nil {
+				continue
+			}
+			reign, cancel := context.WithCancel(ctx)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				f(reign, r.Term())
+			}()
+			stop = func() { cancel(); <-done }
+		}
+	}
+}
+
+// Close hands leadership on, if it can, and stops raft.
+func (r *replica) Close(handOn bool) error {
+	if handOn && r.raft.State() == raft.Leader {
+		_ = r.raft.LeadershipTransfer().Error() // a lone voter has nobody to hand on to
+	}
+	return errors.Join(r.raft.Shutdown().Error(), r.trans.Close(), r.store.Close())
+}
+
+// fsm is the replica as raft sees it.
+type fsm replica
+
+// Apply applies one committed entry. What it returns is the refusal, or nil.
+func (f *fsm) Apply(l *raft.Log) any {
+	r := (*replica)(f)
+	next, refused := state.Apply(r.State(), l.Index, l.Term, l.Data)
+	r.set(next)
+	if refused != nil {
+		return refused
+	}
+	return nil
+}
+
+// Snapshot captures a pointer: states are immutable.
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) { return fsmSnapshot{(*replica)(f).State()}, nil }
+
+// Restore replaces the state by a snapshot's.
+func (f *fsm) Restore(rc io.ReadCloser) error {
+	b, err := io.ReadAll(rc)
+	if err := errors.Join(err, rc.Close()); err != nil {
+		return fmt.Errorf("restore snapshot: %w", err)
+	}
+	s, err := state.Decode(b)
+	if err != nil {
+		return fmt.Errorf("restore snapshot: %w", err)
+	}
+	(*replica)(f).set(s)
+	return nil
+}
+
+type fsmSnapshot struct{ s *state.State }
+
+// Persist writes the state.
+func (f fsmSnapshot) Persist(sink raft.SnapshotSink) error {
+	b, err := f.s.Encode()
+	if err == nil {
+		_, err = sink.Write(b)
+	}
+	if err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	return sink.Close()
+}
+
+// Release does nothing: the state is shared.
+func (fsmSnapshot) Release() {}
+
+// sealedSnapshots keeps raft's snapshot files sealed under the coordinator's data key; what travels between replicas
+// is the plaintext, inside mutual TLS.
+type sealedSnapshots struct {
+	files *raft.FileSnapshotStore
+	box   *seal.Box
+	gate  *gate
+}
+
+// Create starts a snapshot file.
+func (s *sealedSnapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, t raft.Transport) (raft.SnapshotSink, error) {
+	if err := s.gate.check(); err != nil {
+		return nil, err
+	}
+	sink, err := s.files.Create(v, index, term, c, ci, t)
+	if err != nil {
+		return nil, fmt.Errorf("create snapshot: %w", err)
+	}
+	return &sealedSink{SnapshotSink: sink, store: s}, nil
+}
+
+// List lists snapshots, newest first.
+func (s *sealedSnapshots) List() ([]*raft.SnapshotMeta, error) { return s.files.List() }
+
+// Open opens a snapshot's plaintext.
+func (s *sealedSnapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	meta, rc, err := s.files.Open(id)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open snapshot: %w", err)
+	}
+	sealed, err := io.ReadAll(rc)
+	if err := errors.Join(err, rc.Close()); err != nil {
+		return nil, nil, fmt.Errorf("read snapshot %s: %w", id, err)
+	}
+	plain, err := s.box.Open([]byte("snapshot"), sealed)
+	if err != nil {
+		return nil, nil, fmt.Errorf("snapshot %s does not verify: %w", id, err)
+	}
+	meta.Size = int64(len(plain))
+	return meta, io.NopCloser(bytes.NewReader(plain)), nil
+}
+
+// sealedSink gathers a snapshot and seals it when it is complete.
+type sealedSink struct {
+	raft.SnapshotSink
+	store *sealedSnapshots
+	plain bytes.Buffer
+}
+
+func (s *sealedSink) Write(b []byte) (int, error) { return s.plain.Write(b) }
+
+func (s *sealedSink) Close() error {
+	err := s.store.gate.check()
+	if err == nil {
+		_, err = s.SnapshotSink.Write(s.store.box.Seal([]byte("snapshot"), s.plain.Bytes()))
+	}
+	if err != nil {
+		return errors.Join(err, s.Cancel())
+	}
+	return s.SnapshotSink.Close()
+}
+
+// openEpochKey reads this voter's epoch key, or makes its first.
+func openEpochKey(path string, box *seal.Box) (*seal.EpochKey, error) {
+	aad := []byte("epoch")
+	sealed, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		k, err := seal.NewEpochKey(1)
+		if err != nil {
+			return nil, err
+		}
+		return k, seal.WriteFile(path, box.Seal(aad, k.Encode()))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read epoch key: %w", err)
+	}
+	b, err := box.Open(aad, sealed)
+	if err != nil {
+		return nil, fmt.Errorf("epoch key %s: %w", path, err)
+	}
+	return seal.DecodeEpochKey(b)
+}

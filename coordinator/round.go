@@ -1,0 +1,257 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"choir.example/coordinator/state"
+	"choir.example/fedavg"
+	"choir.example/model"
+	"choir.example/model/data"
+	choirv1 "choir.example/proto/choir/v1"
+)
+
+// round runs one attempt at one round of a job, from wherever the log says it stands: a new leader enters the same
+// function and finds the steps that are committed already done. Statistics, training and evaluation rounds differ in
+// their payload alone.
+func (c *Coordinator) round(ctx context.Context, term uint64, job string) error {
+	r, err := c.open(ctx, term, job) // 1 plan, 2 open; 3 invite: nodes learn of it from their polls
+	if err != nil {
+		return err
+	}
+	if err := c.collect(ctx, job, r); err != nil { // 4: every coordinator ingests; the leader waits
+		return err
+	}
+	if err := c.cut(ctx, job, r); err != nil { // 5
+		return err
+	}
+	sum, err := c.combine(ctx, job, r) // 6: merge what was committed, charge before anything is made from it
+	if err != nil {
+		return err
+	}
+	made, err := c.store(ctx, job, r, sum) // 7
+	if err != nil {
+		return err
+	}
+	return c.close(ctx, job, r, sum, made) // 8
+}
+
+// open returns the job's active round, or plans and opens one.
+func (c *Coordinator) open(ctx context.Context, term uint64, job string) (*state.Round, error) {
+	if r := c.replica.State().Jobs[job].Active(); r != nil {
+		return r, nil
+	}
+	plan, err := c.plan(ctx, term, job)
+	if err != nil {
+		return nil, err
+	}
+	if plan.Kind == choirv1.RoundKind_ROUND_KIND_EVALUATE {
+		candidates, err := c.candidates(ctx, job)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range candidates {
+			plan.Candidates = append(plan.Candidates, v.Blob)
+		}
+	}
+	if err := c.decide(ctx, &choirv1.Command{Body: &choirv1.Command_OpenRound{OpenRound: plan}}); err != nil {
+		return nil, err
+	}
+	r := c.replica.State().Jobs[job].Active()
+	if r == nil {
+		return nil, fmt.Errorf("open round %d of job %s: %w", plan.Key.Round, job, state.ErrStale)
+	}
+	return r, nil
+}
+
+// collect waits until the goal is reached or the duration is over. A new leader starts the duration anew.
+func (c *Coordinator) collect(ctx context.Context, job string, r *state.Round) error {
+	if r.Phase != state.PhaseOpen {
+		return nil
+	}
+	spec, err := c.replica.State().Jobs[job].JobSpec()
+	if err != nil {
+		return err
+	}
+	within, cancel := context.WithTimeout(ctx, time.Duration(spec.DurationMs)*time.Millisecond)
+	defer cancel()
+	full := func(s *state.State) bool {
+		now := s.Jobs[job].Find(r.Number, r.Attempt)
+		return now.Phase != state.PhaseOpen || now.Count >= now.Goal
+	}
+	if _, err := c.replica.Wait(within, full); err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if n := c.now(job, r).Count; n < spec.MinimumCohort {
+		return &errAbandon{fmt.Sprintf("%d of %d updates in %v, the minimum cohort is %d",
+			n, r.Goal, time.Duration(spec.DurationMs)*time.Millisecond, spec.MinimumCohort)}
+	}
+	return nil
+}
+
+// now is the latest applied version of a round.
+func (c *Coordinator) now(job string, r *state.Round) *state.Round {
+	return c.replica.State().Jobs[job].Find(r.Number, r.Attempt)
+}
+
+// cut fixes which updates count: those committed before it in the log.
+func (c *Coordinator) cut(ctx context.Context, job string, r *state.Round) error {
+	if c.now(job, r).Phase != state.PhaseOpen {
+		return nil
+	}
+	return c.decide(ctx, &choirv1.Command{Body: &choirv1.Command_CutRound{CutRound: &choirv1.CutRound{
+		Key: r.Key(job), Term: r.Term,
+	}}})
+}
+
+// combine merges the committed batches and charges the round.
+func (c *Coordinator) combine(ctx context.Context, job string, r *state.Round) (*fedavg.Sum, error) {
+	s := c.replica.State()
+	j := s.Jobs[job]
+	now := j.Find(r.Number, r.Attempt)
+	shape, err := shapeOf(s, j, now)
+	if err != nil {
+		return nil, err
+	}
+	sum := fedavg.NewSum(shape)
+	for _, b := range now.Batches {
+		body, err := c.blobs.Get(ctx, b.ID)
+		if err != nil {
+			return nil, &errAbandon{fmt.Sprintf("batch %v is lost: %v", b.ID, err)}
+		}
+		part, err := c.openBatch(s, now, shape, b, body)
+		if err != nil {
+			return nil, &errAbandon{err.Error()}
+		}
+		if err := sum.Merge(part); err != nil {
+			return nil, err
+		}
+	}
+	if now.Phase == state.PhaseCut {
+		err := c.decide(ctx, &choirv1.Command{Body: &choirv1.Command_Charge{Charge: &choirv1.Charge{
+			Key: r.Key(job), Mechanism: "none", Term: r.Term,
+		}}})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return sum, nil
+}
+
+// made is what a round made, by blob id; zero where it makes none.
+type made struct{ model, statistics state.Digest }
+
+// store makes the next model (a training round) or the statistics and the initial model (a statistics round) durable
+// on a quorum.
+func (c *Coordinator) store(ctx context.Context, job string, r *state.Round, sum *fedavg.Sum) (m made, err error) {
+	j := c.replica.State().Jobs[job]
+	spec, err := j.JobSpec()
+	if err != nil {
+		return m, err
+	}
+	p, err := newPlanned(spec)
+	if err != nil {
+		return m, err
+	}
+	var next *model.Model
+	switch r.Kind {
+	case choirv1.RoundKind_ROUND_KIND_STATISTICS:
+		t, err := data.NewStatistics(p.schema, sum.Scalars)
+		if err != nil {
+			return m, &errAbandon{err.Error()}
+		}
+		if m.statistics, err = c.put(ctx, t.Encode()); err != nil {
+			return m, err
+		}
+		next = &model.Model{Name: spec.Model, Variant: state.VariantFloat32, Spec: p.spec, Schema: p.schema, Statistics: t,
+			Params: p.spec.Init(spec.Seed)}
+	case choirv1.RoundKind_ROUND_KIND_TRAIN:
+		if next, err = c.loadModel(ctx, r.Model); err != nil {
+			return m, err
+		}
+		if next.Params, err = p.strategy().Next(next.Params, sum); err != nil {
+			return m, &errAbandon{err.Error()}
+		}
+	default:
+		return m, nil
+	}
+	body, err := next.Encode()
+	if err != nil {
+		return m, &errAbandon{err.Error()}
+	}
+	m.model, err = c.put(ctx, body)
+	return m, err
+}
+
+// close commits the round's result: the record becomes a leaf of the audit log in the same step.
+func (c *Coordinator) close(ctx context.Context, job string, r *state.Round, sum *fedavg.Sum, m made) error {
+	digest := sum.Digest()
+	cmd := &choirv1.CloseRound{Key: r.Key(job), Sum: digest[:], Term: r.Term}
+	if !m.model.IsZero() {
+		cmd.Model = m.model[:]
+	}
+	if !m.statistics.IsZero() {
+		cmd.Statistics = m.statistics[:]
+	}
+	for _, e := range sum.Evaluations {
+		cmd.Evaluations = append(cmd.Evaluations, evaluationSum(sum.Count, e))
+	}
+	return c.decide(ctx, &choirv1.Command{Body: &choirv1.Command_CloseRound{CloseRound: cmd}})
+}
+
+func evaluationSum(nodes int64, e model.Evaluation) *choirv1.EvaluationSum {
+	return &choirv1.EvaluationSum{
+		Nodes: uint64(nodes), Examples: e.Examples, Correct: e.Correct, Loss: e.Loss,
+		Positives: e.Positives, Negatives: e.Negatives,
+	}
+}
+
+// run drives one job while this coordinator leads: round after round, then the release.
+func (c *Coordinator) run(ctx context.Context, term uint64, job string) {
+	log := c.deps.Log.With("job", job)
+	for ctx.Err() == nil {
+		s := c.replica.State()
+		j := s.Jobs[job]
+		if j.State != state.JobRunning {
+			return
+		}
+		spec, err := j.JobSpec()
+		if err == nil {
+			if _, _, more := j.Next(spec); more || j.Active() != nil {
+				err = c.round(ctx, term, job)
+			} else {
+				err = c.publish(ctx, term, job)
+			}
+		}
+		if err == nil || ctx.Err() != nil || errors.Is(err, state.ErrStale) {
+			continue
+		}
+		log.Warn("round did not complete", "error", err)
+		c.setback(ctx, term, job, err)
+	}
+}
+
+// setback abandons the active round for good reason, or ends a job that cannot go on; what may pass by itself is
+// tried again after a pause.
+func (c *Coordinator) setback(ctx context.Context, term uint64, job string, cause error) {
+	var err error
+	r := c.replica.State().Jobs[job].Active()
+	var reason *errAbandon
+	switch {
+	case r != nil && errors.As(cause, &reason):
+		err = c.decide(ctx, &choirv1.Command{Body: &choirv1.Command_AbandonRound{AbandonRound: &choirv1.AbandonRound{
+			Key: r.Key(job), Reason: abandonReason(cause), Term: r.Term,
+		}}})
+	case r == nil && (errors.Is(cause, state.ErrBudget) || errors.As(cause, &reason)):
+		err = c.decide(ctx, &choirv1.Command{Body: &choirv1.Command_EndJob{EndJob: &choirv1.EndJob{
+			Job: job, State: state.JobFailed, Reason: abandonReason(cause), Term: term,
+		}}})
+	default:
+		err = c.pause(ctx, 200*time.Millisecond)
+	}
+	if err != nil && ctx.Err() == nil {
+		c.deps.Log.Warn("setback not recorded", "job", job, "error", err)
+	}
+}

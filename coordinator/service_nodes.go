@@ -1,0 +1,308 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"choir.example/coordinator/state"
+	"choir.example/fedavg"
+	"choir.example/privacy/audit"
+	choirv1 "choir.example/proto/choir/v1"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	maxPoll    = 30 * time.Second // longest a poll is held
+	chunkBytes = 256 << 10        // of uploads and blobs
+)
+
+// nodesService is what edge nodes call.
+type nodesService struct {
+	choirv1.UnimplementedNodesServer
+	*Coordinator
+}
+
+// Poll holds the call until the node has something to do or to fetch.
+func (c nodesService) Poll(ctx context.Context, req *choirv1.PollRequest) (*choirv1.PollReply, error) {
+	node := caller(ctx).Name
+	defer c.presence.seen(node, c.deps.Now)()
+	ctx, cancel := context.WithTimeout(ctx, min(time.Duration(req.WaitMs)*time.Millisecond, maxPoll))
+	defer cancel()
+	for {
+		changed := c.replica.Changed()
+		s := c.replica.State()
+		reply := &choirv1.PollReply{Releases: newer(s, req.Versions)}
+		var err error
+		if reply.Task, err = c.task(s, node, req.Done); err != nil {
+			return nil, status.Errorf(codes.Internal, "poll: %v", err)
+		}
+		if reply.Task != nil || len(reply.Releases) > 0 || ctx.Err() != nil {
+			reply.Addresses, reply.Head = c.addresses(s), c.ownHead(s)
+			return reply, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		case <-c.stopping:
+			return nil, status.Error(codes.Unavailable, "this coordinator is stopping")
+		}
+	}
+}
+
+// newer lists releases the node does not hold.
+func newer(s *state.State, held map[string]uint64) []*choirv1.ReleaseRef {
+	var out []*choirv1.ReleaseRef
+	for _, name := range slices.Sorted(maps.Keys(s.Releases)) {
+		if v := uint64(len(s.Releases[name])); v > held[name] {
+			out = append(out, &choirv1.ReleaseRef{Model: name, Version: v})
+		}
+	}
+	return out
+}
+
+// task is the node's invitation, nil if there is none: an open round that drew it, that has not counted it, and that
+// comes after what it has finished with.
+func (c *Coordinator) task(s *state.State, node string, done *choirv1.RoundKey) (*choirv1.Task, error) {
+	for _, name := range slices.Sorted(maps.Keys(s.Jobs)) {
+		j := s.Jobs[name]
+		r := j.Active()
+		if j.State != state.JobRunning || r == nil || r.Phase != state.PhaseOpen || !r.Invites(node) {
+			continue
+		}
+		if _, counted := r.Accepted[node]; counted || done.GetJob() == name && !after(r, done) {
+			continue
+		}
+		spec, err := j.JobSpec()
+		if err != nil {
+			return nil, err
+		}
+		t := &choirv1.Task{
+			Key: r.Key(name), Kind: r.Kind, Plan: r.Plan[:], Job: spec, Seed: r.Seed, Keys: epochKeys(s),
+			RemainingMs: spec.DurationMs, Cluster: s.Cluster,
+		}
+		if !r.Model.IsZero() {
+			t.Model = r.Model[:]
+		}
+		if !j.Statistics.IsZero() {
+			t.Statistics = j.Statistics[:]
+		}
+		for _, d := range r.Candidates {
+			t.Candidates = append(t.Candidates, d[:])
+		}
+		return t, nil
+	}
+	return nil, nil
+}
+
+func after(r *state.Round, done *choirv1.RoundKey) bool {
+	return r.Number > done.Round || r.Number == done.Round && r.Attempt > done.Attempt
+}
+
+func epochKeys(s *state.State) []*choirv1.EpochKey {
+	var out []*choirv1.EpochKey
+	for _, v := range s.Coordinators {
+		if v.Epoch.Recipient != "" {
+			out = append(out, &choirv1.EpochKey{
+				Coordinator: v.Name, Epoch: v.Epoch.Epoch, Recipient: v.Epoch.Recipient,
+				Signature: v.Epoch.Signature, Chain: v.Chain,
+			})
+		}
+	}
+	return out
+}
+
+// addresses orders the voters by gossiped load; those that gossip does not know come last, by name.
+func (c *Coordinator) addresses(s *state.State) []*choirv1.UploadAddress {
+	var out []*choirv1.UploadAddress
+	listed := map[string]bool{}
+	for _, m := range c.members.ByLoad() {
+		if v, ok := s.Coordinator(m.Name); ok && !listed[m.Name] {
+			listed[m.Name] = true
+			out = append(out, &choirv1.UploadAddress{Name: v.Name, Address: v.Address})
+		}
+	}
+	for _, v := range s.Coordinators {
+		if !listed[v.Name] {
+			out = append(out, &choirv1.UploadAddress{Name: v.Name, Address: v.Address})
+		}
+	}
+	return out
+}
+
+// Upload takes one update, and answers once the log knows its outcome.
+func (c nodesService) Upload(stream choirv1.Nodes_UploadServer) error {
+	node := caller(stream.Context()).Name
+	defer c.presence.seen(node, c.deps.Now)()
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	h := first.GetHeader()
+	if h == nil || len(h.Update) != 32 || len(h.Envelope) != 32 {
+		return status.Error(codes.InvalidArgument, "upload: the first message is not a header with two digests")
+	}
+	key, digest := attemptOf(h.Key), state.Digest(h.Update)
+	s, err := c.known(stream.Context(), key)
+	if err != nil {
+		return status.Errorf(codes.NotFound, "upload: %v", err)
+	}
+	out := c.outcome(s, key, node, digest)
+	var u *verified
+	if out.GetPending() {
+		if u, err = c.ingest(stream, s, key, node, h); err != nil {
+			return c.reject(key, node, err)
+		}
+		if out, err = c.decided(stream.Context(), key, node, digest, u.dropped); err != nil {
+			return err
+		}
+	}
+	return stream.Send(&choirv1.UploadReply{Body: &choirv1.UploadReply_Outcome{Outcome: out}})
+}
+
+// known waits, for a moment, until this replica has heard of the attempt: the node may have learnt of it from another.
+func (c *Coordinator) known(ctx context.Context, key attempt) (*state.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	s, err := c.replica.Wait(ctx, func(s *state.State) bool {
+		j, ok := s.Jobs[key.job]
+		return ok && len(j.Rounds) > 0 && (j.Find(key.round, key.attempt) != nil || j.Current().Number > key.round)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("round %d attempt %d of job %q is not known", key.round, key.attempt, key.job)
+	}
+	return s, nil
+}
+
+// ingest receives, verifies, spools and hands over one update.
+func (c *Coordinator) ingest(stream choirv1.Nodes_UploadServer, s *state.State, key attempt, node string, h *choirv1.UploadHeader) (*verified, error) {
+	j := s.Jobs[key.job]
+	r := j.Find(key.round, key.attempt)
+	shape, err := shapeOf(s, j, r)
+	if err != nil {
+		return nil, err
+	}
+	if limit := c.envelopeLimit(shape); h.Size == 0 || h.Size > uint64(limit) {
+		return nil, refuse(audit.ReasonShape, "envelope of %d bytes, at most %d are allowed", h.Size, limit)
+	}
+	k := c.collector(key, shape)
+	k.begin()
+	defer k.end()
+	select {
+	case c.uploads <- struct{}{}:
+		defer func() { <-c.uploads }()
+	case <-stream.Context().Done():
+		return nil, stream.Context().Err()
+	}
+	envelope, err := receive(stream, int(h.Size))
+	if err != nil {
+		return nil, err
+	}
+	u, err := c.verify(s, j, r, node, h, envelope)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.spool.put(u.digest, envelope); err != nil {
+		return nil, err
+	}
+	if f := c.deps.Observe.Spooled; f != nil {
+		f(c.cfg.Name, roundEvent(key.job, r), node)
+	}
+	return k.add(u)
+}
+
+// envelopeLimit bounds what is received for a round: an update of its shape at full width, with room for the header,
+// histograms, signatures and age's framing.
+func (c *Coordinator) envelopeLimit(shape fedavg.Shape) int64 {
+	n := int64(64<<10) + int64(shape.Scalars)*9 + int64(shape.Evaluations)*(20<<10)
+	for _, length := range shape.Vectors {
+		n += int64(length) * 4
+	}
+	return min(n+n/256, c.cfg.MaxUpdate)
+}
+
+// receive reads an envelope of a known size and acknowledges each chunk.
+func receive(stream choirv1.Nodes_UploadServer, size int) ([]byte, error) {
+	envelope := make([]byte, 0, size)
+	for len(envelope) < size {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil, status.Errorf(codes.DataLoss, "upload ended after %d of %d bytes", len(envelope), size)
+		}
+		if err != nil {
+			return nil, err
+		}
+		chunk := m.GetChunk()
+		if len(chunk) == 0 || len(chunk) > chunkBytes || len(envelope)+len(chunk) > size {
+			return nil, refuse(audit.ReasonEncoding, "chunk of %d bytes after %d of %d", len(chunk), len(envelope), size)
+		}
+		envelope = append(envelope, chunk...)
+		ack := &choirv1.UploadReply{Body: &choirv1.UploadReply_Acknowledged{Acknowledged: uint64(len(envelope))}}
+		if err := stream.Send(ack); err != nil {
+			return nil, err
+		}
+	}
+	return envelope, nil
+}
+
+// reject answers an upload that was turned away; a refusal for cause is recorded, the first of a node in a round.
+func (c *Coordinator) reject(key attempt, node string, err error) error {
+	var r *refusedUpdate
+	if !errors.As(err, &r) {
+		if _, ok := status.FromError(err); ok {
+			return err
+		}
+		return status.Errorf(codes.Unavailable, "upload: %v", err)
+	}
+	c.deps.Log.Warn("update refused", "node", node, "job", key.job, "round", key.round, "reason", r.reason, "error", r.err)
+	c.incident(key, node, r.reason, r.first, r.second)
+	return status.Errorf(codes.InvalidArgument, "node %s, round %d: %v", node, key.round, r.err)
+}
+
+// decided waits for the outcome of an update that waits in a batch here.
+func (c *Coordinator) decided(ctx context.Context, key attempt, node string, update state.Digest, dropped <-chan struct{}) (*choirv1.Outcome, error) {
+	for {
+		changed := c.replica.Changed()
+		if out := c.outcome(c.replica.State(), key, node, update); !out.GetPending() {
+			return out, nil
+		}
+		select {
+		case <-changed:
+		case <-dropped:
+			return nil, status.Error(codes.Unavailable, "the batch was not committed; send again")
+		case <-c.stopping:
+			return nil, status.Error(codes.Unavailable, "this coordinator is stopping")
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// GetOutcome answers for an update sent earlier, from the applied log.
+func (c nodesService) GetOutcome(ctx context.Context, req *choirv1.OutcomeRequest) (*choirv1.Outcome, error) {
+	if len(req.Update) != 32 {
+		return nil, status.Error(codes.InvalidArgument, "get outcome: the update's digest is missing")
+	}
+	key := attemptOf(req.Key)
+	s, err := c.known(ctx, key)
+	if err != nil {
+		return nil, status.Errorf(codes.NotFound, "get outcome: %v", err)
+	}
+	return c.outcome(s, key, caller(ctx).Name, state.Digest(req.Update)), nil
+}
+
+// GetBlob streams what nodes may read: models, statistics and the published variants of releases.
+func (c nodesService) GetBlob(req *choirv1.BlobRequest, stream choirv1.Nodes_GetBlobServer) error {
+	return c.streamPublic(stream.Context(), req, stream.Send)
+}
+
+// GetRelease describes a release.
+func (c nodesService) GetRelease(_ context.Context, req *choirv1.ReleaseRequest) (*choirv1.Release, error) {
+	return c.release(req)
+}

@@ -1,0 +1,304 @@
+package coordinator
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"choir.example/coordinator/state"
+	"choir.example/model/data"
+	"choir.example/privacy/seal"
+	choirv1 "choir.example/proto/choir/v1"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// nodeCertificateLife is how long a node's certificate is valid.
+const nodeCertificateLife = 7 * 24 * time.Hour
+
+// enrolmentService is open to callers without a certificate.
+type enrolmentService struct {
+	choirv1.UnimplementedEnrolmentServer
+	*Coordinator
+}
+
+// Enrol admits a node that proves a token's secret and the possession of its own key.
+func (c enrolmentService) Enrol(ctx context.Context, req *choirv1.EnrolRequest) (*choirv1.EnrolReply, error) {
+	select {
+	case c.enrolments <- struct{}{}:
+		defer func() { <-c.enrolments }()
+	case <-ctx.Done():
+		return nil, status.Error(codes.ResourceExhausted, "enrol: too many enrolments at once; try again")
+	}
+	if !seal.VerifyEnrolment(req.PublicKey, req.TokenId, req.Name, req.Proof) {
+		return nil, status.Error(codes.InvalidArgument, "enrol: the request is not signed by its own key")
+	}
+	secret := sha256.Sum256(req.TokenSecret)
+	err := c.propose(ctx, &choirv1.Command{Body: &choirv1.Command_Enrol{Enrol: &choirv1.Enrol{
+		TokenId: req.TokenId, SecretHash: secret[:], Name: req.Name, PublicKey: req.PublicKey, TimeMs: c.deps.Now().UnixMilli(),
+	}}})
+	if err != nil {
+		return nil, rpcError("enrol", err)
+	}
+	chain, err := c.deps.Issuer.CertifyNode(req.Name, req.PublicKey, c.deps.Now(), nodeCertificateLife)
+	if err != nil {
+		return nil, status.Errorf(codes.Internal, "enrol: %v", err)
+	}
+	return &choirv1.EnrolReply{Chain: chain, Root: c.deps.Root.Raw}, nil
+}
+
+// rpcError maps the errors of commands to codes: the one place where they meet.
+func rpcError(doing string, err error) error {
+	code := codes.Unavailable
+	switch {
+	case errors.Is(err, state.ErrToken):
+		code = codes.PermissionDenied
+	case errors.Is(err, state.ErrExists):
+		code = codes.AlreadyExists
+	case errors.Is(err, state.ErrStale), errors.Is(err, state.ErrCohort), errors.Is(err, state.ErrBudget):
+		code = codes.FailedPrecondition
+	case isRefusal(err):
+		code = codes.InvalidArgument
+	}
+	return status.Errorf(code, "%s: %v", doing, err)
+}
+
+// operatorsService is what people and their tools call.
+type operatorsService struct {
+	choirv1.UnimplementedOperatorsServer
+	*Coordinator
+}
+
+// CreateToken makes a single-use token for one node. Its secret is in the reply only; the log keeps its hash.
+func (c operatorsService) CreateToken(ctx context.Context, req *choirv1.CreateTokenRequest) (*choirv1.CreateTokenReply, error) {
+	life := time.Duration(req.LifetimeMs) * time.Millisecond
+	if life <= 0 || life > 30*24*time.Hour {
+		return nil, status.Errorf(codes.InvalidArgument, "create token: lifetime %v, want up to 30 days", life)
+	}
+	var addresses []string
+	for _, v := range c.replica.State().Coordinators {
+		addresses = append(addresses, v.Address)
+	}
+	token, err := seal.NewToken(seal.RoleNode, seal.Fingerprint(c.deps.Root.Raw), addresses, req.Labels, c.deps.Now().Add(life), c.deps.Rand)
+	if err != nil {
+		return nil, status.Errorf(codes.Internal, "create token: %v", err)
+	}
+	hash := token.SecretHash()
+	err = c.propose(ctx, &choirv1.Command{Body: &choirv1.Command_CreateToken{CreateToken: &choirv1.CreateToken{
+		Id: token.ID, SecretHash: hash[:], ExpiresMs: token.Expires.UnixMilli(), Role: string(token.Role), Labels: req.Labels,
+	}}})
+	if err != nil {
+		return nil, rpcError("create token", err)
+	}
+	return &choirv1.CreateTokenReply{Token: token.String()}, nil
+}
+
+// SubmitJob commits a job; it starts by itself.
+func (c operatorsService) SubmitJob(ctx context.Context, req *choirv1.SubmitJobRequest) (*choirv1.SubmitJobReply, error) {
+	if err := state.CheckSpec(req.Spec); err != nil {
+		return nil, status.Errorf(codes.InvalidArgument, "submit job: %v", err)
+	}
+	if len(req.Validation) > 0 {
+		if err := checkValidation(req); err != nil {
+			return nil, status.Errorf(codes.InvalidArgument, "submit job: %v", err)
+		}
+		id, err := c.put(ctx, req.Validation)
+		if err != nil {
+			return nil, rpcError("submit job", err)
+		}
+		req.Spec.Validation = id[:]
+	}
+	err := c.propose(ctx, &choirv1.Command{Body: &choirv1.Command_SubmitJob{SubmitJob: &choirv1.SubmitJob{
+		Spec: req.Spec, TimeMs: c.deps.Now().UnixMilli(),
+	}}})
+	if err != nil {
+		return nil, rpcError("submit job", err)
+	}
+	return &choirv1.SubmitJobReply{Name: req.Spec.Name}, nil
+}
+
+// checkValidation reads a public validation set once, so that a bad row is named now and not after the last round.
+func checkValidation(req *choirv1.SubmitJobRequest) error {
+	schema, err := data.ParseSchema(req.Spec.Schema)
+	if err != nil {
+		return err
+	}
+	n := 0
+	err = data.ReadCSV(bytes.NewReader(req.Validation), "validation", schema, func(int, data.Row) error { n++; return nil })
+	if err == nil && n == 0 {
+		err = fmt.Errorf("validation: no rows")
+	}
+	return err
+}
+
+// GetJob tells where a job stands.
+func (c operatorsService) GetJob(_ context.Context, req *choirv1.GetJobRequest) (*choirv1.JobStatus, error) {
+	j, ok := c.replica.State().Jobs[req.Name]
+	if !ok {
+		return nil, status.Errorf(codes.NotFound, "job %q does not exist", req.Name)
+	}
+	return jobStatus(j), nil
+}
+
+// WatchJob sends the status whenever it changes, until the job has ended.
+func (c operatorsService) WatchJob(req *choirv1.GetJobRequest, stream choirv1.Operators_WatchJobServer) error {
+	var sent *state.Job
+	for {
+		changed := c.replica.Changed()
+		j, ok := c.replica.State().Jobs[req.Name]
+		if !ok {
+			return status.Errorf(codes.NotFound, "job %q does not exist", req.Name)
+		}
+		if j != sent {
+			if err := stream.Send(jobStatus(j)); err != nil {
+				return err
+			}
+			sent = j
+		}
+		if j.State != state.JobRunning {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-stream.Context().Done():
+			return stream.Context().Err()
+		case <-c.stopping:
+			return status.Error(codes.Unavailable, "this coordinator is stopping")
+		}
+	}
+}
+
+func jobStatus(j *state.Job) *choirv1.JobStatus {
+	out := &choirv1.JobStatus{Name: j.Name, State: j.State, Reason: j.Reason, Round: j.Trained, Release: j.Release}
+	for _, r := range j.Rounds {
+		rs := &choirv1.RoundStatus{
+			Round: r.Number, Attempt: r.Attempt, Kind: r.Kind, State: r.Phase, Reason: r.Reason,
+			Invited: r.Invited, Accepted: r.Count, Refused: r.Refused, Weight: r.Weight,
+		}
+		if !r.Next.IsZero() {
+			rs.Model = r.Next[:]
+		}
+		if !r.Sum.IsZero() {
+			rs.Sum = r.Sum[:]
+		}
+		if len(r.Evaluation) > 0 && r.Kind == choirv1.RoundKind_ROUND_KIND_TRAIN {
+			rs.Evaluation = evaluationStatus(r.Evaluation[0])
+		}
+		out.Rounds = append(out.Rounds, rs)
+	}
+	return out
+}
+
+// evaluationStatus leaves the histograms out: what a person reads.
+func evaluationStatus(e state.Evaluation) *choirv1.EvaluationSum {
+	return &choirv1.EvaluationSum{
+		Nodes: uint64(e.Nodes), Examples: e.Examples, Correct: e.Correct, Loss: e.Loss, AucMillionths: e.AUC,
+	}
+}
+
+// GetRelease describes a release.
+func (c operatorsService) GetRelease(_ context.Context, req *choirv1.ReleaseRequest) (*choirv1.Release, error) {
+	return c.release(req)
+}
+
+// release describes a release; variant evaluations come without histograms.
+func (c *Coordinator) release(req *choirv1.ReleaseRequest) (*choirv1.Release, error) {
+	rel, ok := c.replica.State().Release(req.Model, req.Version)
+	if !ok {
+		return nil, status.Errorf(codes.NotFound, "model %q has no release %d", req.Model, req.Version)
+	}
+	out := &choirv1.Release{Model: rel.Model, Version: rel.Version, Job: rel.Job, Round: rel.Round}
+	for _, v := range rel.Variants {
+		out.Variants = append(out.Variants, &choirv1.Variant{
+			Name: v.Name, Blob: v.Blob[:], Bytes: v.Bytes, Published: v.Published, Reason: v.Reason,
+			Evaluation: evaluationStatus(v.Evaluation),
+		})
+	}
+	return out, nil
+}
+
+// GetBlob streams what nodes may read, too.
+func (c operatorsService) GetBlob(req *choirv1.BlobRequest, stream choirv1.Operators_GetBlobServer) error {
+	return c.streamPublic(stream.Context(), req, stream.Send)
+}
+
+// GetStatus describes the cluster as this coordinator sees it.
+func (c operatorsService) GetStatus(context.Context, *choirv1.StatusRequest) (*choirv1.StatusReply, error) {
+	s := c.replica.State()
+	leader, _ := c.replica.Leader()
+	out := &choirv1.StatusReply{
+		Cluster: s.Cluster, Leader: leader, Term: c.replica.Term(), Applied: s.Index,
+		Nodes: uint32(len(s.Nodes)), Records: s.Log.Size(),
+	}
+	alive := map[string]float64{}
+	for _, m := range c.members.ByLoad() {
+		alive[m.Name] = m.Load
+	}
+	for _, v := range s.Coordinators {
+		load, ok := alive[v.Name]
+		r := &choirv1.ReplicaStatus{Name: v.Name, Address: v.Address, State: "unreachable", Load: load}
+		if ok {
+			r.State = "alive"
+		}
+		out.Replicas = append(out.Replicas, r)
+	}
+	return out, nil
+}
+
+// public reports whether nodes and operators may read a blob: models, statistics, candidates under evaluation, and
+// published variants. Batches and partial sums never.
+func public(s *state.State, id state.Digest) bool {
+	for _, j := range s.Jobs {
+		if j.Model == id || j.Statistics == id {
+			return true
+		}
+		for _, r := range j.Rounds {
+			if r.Model == id || r.Next == id || slices.Contains(r.Candidates, id) {
+				return true
+			}
+		}
+	}
+	for _, rs := range s.Releases {
+		for _, rel := range rs {
+			for _, v := range rel.Variants {
+				if v.Blob == id && v.Published {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// streamPublic sends a public blob in chunks.
+func (c *Coordinator) streamPublic(ctx context.Context, req *choirv1.BlobRequest, send func(*choirv1.BlobChunk) error) error {
+	if len(req.Id) != 32 || !public(c.replica.State(), state.Digest(req.Id)) {
+		return status.Errorf(codes.NotFound, "blob %x is not public", req.Id)
+	}
+	body, err := c.blobs.Get(ctx, [32]byte(req.Id))
+	if err != nil {
+		return status.Errorf(codes.Unavailable, "blob %x: %v", req.Id, err)
+	}
+	return sendChunks(req.Id, body, send)
+}
+
+// sendChunks streams bytes in chunks; the first carries the id and the length.
+func sendChunks(id, body []byte, send func(*choirv1.BlobChunk) error) error {
+	m := &choirv1.BlobChunk{Id: id, Total: uint64(len(body))}
+	for {
+		n := min(len(body), chunkBytes)
+		m.Data, body = body[:n], body[n:]
+		if err := send(m); err != nil {
+			return err
+		}
+		if len(body) == 0 {
+			return nil
+		}
+		m = &choirv1.BlobChunk{}
+	}
+}

@@ -1,0 +1,181 @@
+package coordinator
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"choir.example/coordinator/state"
+	"choir.example/privacy/audit"
+	"choir.example/privacy/seal"
+	choirv1 "choir.example/proto/choir/v1"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// peersService is what coordinators call on each other.
+type peersService struct {
+	choirv1.UnimplementedPeersServer
+	*Coordinator
+}
+
+// Propose puts a peer's command into the log, if this coordinator leads.
+func (c peersService) Propose(ctx context.Context, req *choirv1.ProposeRequest) (*choirv1.ProposeReply, error) {
+	index, err := c.replica.Propose(ctx, req.Command)
+	reply := &choirv1.ProposeReply{Index: index}
+	var refused *refusedCommand
+	switch {
+	case err == nil:
+		return reply, nil
+	case errors.As(err, &refused):
+		reply.Refused, reply.Stale = refused.Error(), errors.Is(err, state.ErrStale)
+		var twice *state.DuplicateError
+		if errors.As(err, &twice) {
+			reply.Duplicates = twice.Nodes
+		}
+		return reply, nil
+	}
+	return nil, status.Errorf(codes.Unavailable, "propose: %v", err)
+}
+
+// Presence lists the nodes heard lately.
+func (c peersService) Presence(context.Context, *choirv1.PresenceRequest) (*choirv1.PresenceReply, error) {
+	reply := &choirv1.PresenceReply{}
+	for name := range c.presence.recent(c.deps.Now()) {
+		reply.Nodes = append(reply.Nodes, name)
+	}
+	return reply, nil
+}
+
+// PutBlob stores a peer's blob, durably, before it answers.
+func (c peersService) PutBlob(stream choirv1.Peers_PutBlobServer) error {
+	return c.blobs.servePut(stream)
+}
+
+// FetchBlob streams any blob to a peer.
+func (c peersService) FetchBlob(req *choirv1.BlobRequest, stream choirv1.Peers_FetchBlobServer) error {
+	return c.blobs.serveFetch(req, stream)
+}
+
+// SignHead signs the head of the own log at a size it has applied, if its root is what the caller says.
+func (c peersService) SignHead(ctx context.Context, req *choirv1.SignHeadRequest) (*choirv1.SignHeadReply, error) {
+	s, err := c.replica.Wait(ctx, func(s *state.State) bool { return s.Log.Size() >= req.Size })
+	if err != nil {
+		return nil, status.Errorf(codes.Unavailable, "sign head of size %d: %v", req.Size, err)
+	}
+	root, err := s.Log.RootAt(req.Size)
+	if err != nil || !bytes.Equal(root[:], req.Root) {
+		return nil, status.Errorf(codes.DataLoss, "sign head of size %d: this replica's root is %x, not %x", req.Size, root, req.Root)
+	}
+	sig := c.signHead(audit.Head{Cluster: s.Cluster, Size: req.Size, Root: root})
+	return &choirv1.SignHeadReply{
+		Signature: &choirv1.Signature{Signer: sig.Signer, Signature: sig.Signature}, Chain: c.deps.Credential.Chain,
+	}, nil
+}
+
+// signHead signs a head with this coordinator's certified key.
+func (c *Coordinator) signHead(h audit.Head) audit.Signature {
+	return audit.Signature{Signer: c.cfg.Name, Signature: seal.Sign(c.deps.Credential.Key, audit.DomainHead, h.Message())}
+}
+
+// ownHead is the encoded head of the applied log with this coordinator's signature alone.
+func (c *Coordinator) ownHead(s *state.State) []byte {
+	if s.Log.Size() == 0 {
+		return nil
+	}
+	h := audit.Head{Cluster: s.Cluster, Size: s.Log.Size(), Root: s.Log.Root()}
+	h.Signatures = []audit.Signature{c.signHead(h)}
+	return h.Encode()
+}
+
+// GetBundle exports the audit log under a head that a majority of the voters has signed.
+func (c operatorsService) GetBundle(_ *choirv1.BundleRequest, stream choirv1.Operators_GetBundleServer) error {
+	s := c.replica.State()
+	h := audit.Head{Cluster: s.Cluster, Size: s.Log.Size(), Root: s.Log.Root()}
+	signers := c.askHeads(stream.Context(), s, h)
+	if len(signers) < s.Majority() {
+		return status.Errorf(codes.Unavailable, "bundle: %d of %d coordinators signed the head, a majority is %d",
+			len(signers), len(s.Coordinators), s.Majority())
+	}
+	bundle := audit.Bundle{Root: s.Root}
+	for _, v := range s.Coordinators {
+		if sig, ok := signers[v.Name]; ok {
+			h.Signatures = append(h.Signatures, sig)
+			bundle.Chains = append(bundle.Chains, audit.Chain{Name: v.Name, Certificates: v.Chain})
+		}
+	}
+	for i := range s.Log.Size() {
+		bundle.Records = append(bundle.Records, s.Log.Record(i))
+	}
+	bundle.Head = h
+	return sendChunks(nil, bundle.Encode(), stream.Send)
+}
+
+// askHeads collects the voters' signatures over a head, by name.
+func (c *Coordinator) askHeads(ctx context.Context, s *state.State, h audit.Head) map[string]audit.Signature {
+	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
+	defer cancel()
+	signers := map[string]audit.Signature{c.cfg.Name: c.signHead(h)}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, v := range s.Coordinators {
+		if v.Name == c.cfg.Name {
+			continue
+		}
+		wg.Go(func() {
+			peer, err := c.peers.client(v.Name, v.Address)
+			if err != nil {
+				return
+			}
+			reply, err := peer.SignHead(ctx, &choirv1.SignHeadRequest{Size: h.Size, Root: h.Root[:]})
+			if err != nil {
+				c.deps.Log.Warn("head not signed", "coordinator", v.Name, "error", err)
+				return
+			}
+			mu.Lock()
+			signers[v.Name] = audit.Signature{Signer: v.Name, Signature: reply.Signature.GetSignature()}
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	return signers
+}
+
+// peerClients keeps one connection to each peer.
+type peerClients struct {
+	dial func(name, address string) (*grpc.ClientConn, error)
+
+	mu    sync.Mutex // guards conns
+	conns map[string]*grpc.ClientConn
+}
+
+func newPeerClients(dial func(name, address string) (*grpc.ClientConn, error)) *peerClients {
+	return &peerClients{dial: dial, conns: map[string]*grpc.ClientConn{}}
+}
+
+// client returns a client for a peer, which is checked to be that peer in the handshake.
+func (p *peerClients) client(name, address string) (choirv1.PeersClient, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	conn, ok := p.conns[name]
+	if !ok {
+		var err error
+		if conn, err = p.dial(name, address); err != nil {
+			return nil, fmt.Errorf("connect to coordinator %s: %w", name, err)
+		}
+		p.conns[name] = conn
+	}
+	return choirv1.NewPeersClient(conn), nil
+}
+
+func (p *peerClients) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, conn := range p.conns {
+		_ = conn.Close() // its streams end with it
+	}
+}
