@@ -1,26 +1,16 @@
 package seal
 
 import (
-	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"time"
 )
 
-// Credential is a certificate chain, leaf first and without the root, with its private key.
-type Credential struct {
-	Chain [][]byte
-	Key   ed25519.PrivateKey
-}
-
-func (c *Credential) tls(extra ...[]byte) tls.Certificate {
-	return tls.Certificate{Certificate: append(append([][]byte(nil), c.Chain...), extra...), PrivateKey: c.Key}
-}
-
 // ServerTLS is the configuration of a coordinator's port. A client certificate is optional, because enrolment has none;
 // one that is presented must verify and pass check, which is asked at every handshake (revocation). The server sends
-// its root as the last certificate, for clients that know its fingerprint only. now is called at each handshake.
+// its root as the last certificate, for clients that know its fingerprint only. now is called at each handshake. check
+// must not be nil; it runs before the client has proved that it holds the key, so it must change nothing.
 func ServerTLS(cred *Credential, root *x509.Certificate, now func() time.Time, protos []string, check func(Identity) error) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: protos, Time: now,
@@ -94,11 +84,9 @@ func PinnedTLS(fingerprint string, now func() time.Time, proto string) *tls.Conf
 
 // PeerIdentity is who the other side of a connection is, verified at the time now.
 func PeerIdentity(cs tls.ConnectionState, root *x509.Certificate, now time.Time) (Identity, error) {
-	var chain [][]byte
-	for _, c := range cs.PeerCertificates {
-		if !c.Equal(root) {
-			chain = append(chain, c.Raw)
-		}
+	chain := cs.PeerCertificates
+	if last := len(chain) - 1; last >= 0 && chain[last].Equal(root) {
+		chain = chain[:last] // servers send it too
 	}
-	return VerifyChain(chain, root, now)
+	return verifyChain(chain, root, now)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -19,7 +20,10 @@ import (
 // ErrToken is the error class of a text that is no token.
 var ErrToken = errors.New("not a valid token")
 
-const tokenPrefix = "choir-token-1."
+const (
+	tokenPrefix = "choir-token-1."
+	tokenSecret = 32 // bytes
+)
 
 // Token is what a new node is handed: where to go, whom to trust, and a secret that admits it once.
 type Token struct {
@@ -32,17 +36,51 @@ type Token struct {
 	Expires   time.Time // to the millisecond
 }
 
-// NewToken makes a token with a fresh id and a secret of 32 bytes.
+// NewToken makes a token with a fresh id and a secret of 32 bytes, for addresses to try in this order.
 func NewToken(role Role, root string, addresses []string, labels map[string]string, expires time.Time, rand io.Reader) (*Token, error) {
-	b := make([]byte, 40)
+	b := make([]byte, 8+tokenSecret)
 	if _, err := io.ReadFull(rand, b); err != nil {
 		return nil, fmt.Errorf("make token: %w", err)
 	}
-	return &Token{
+	t := &Token{
 		ID: hex.EncodeToString(b[:8]), Secret: b[8:], Root: root, Addresses: addresses, Labels: labels, Role: role,
 		Expires: time.UnixMilli(expires.UnixMilli()),
-	}, nil
+	}
+	if err := t.validate(); err != nil {
+		return nil, fmt.Errorf("make token: %w", err)
+	}
+	return t, nil
 }
+
+// validate refuses a token that can admit nobody.
+func (t *Token) validate() error {
+	fingerprint, err := hex.DecodeString(t.Root)
+	switch {
+	case t.ID == "":
+		return errors.New("it has no id")
+	case len(t.Secret) != tokenSecret:
+		return fmt.Errorf("its secret has %d bytes, want %d", len(t.Secret), tokenSecret)
+	case err != nil || len(fingerprint) != sha256.Size:
+		return fmt.Errorf("its root %q is not a fingerprint", t.Root)
+	case t.Role == RoleNone || !slices.Contains(Roles(), t.Role):
+		return fmt.Errorf("its role %q is not known", t.Role)
+	case len(t.Addresses) == 0:
+		return errors.New("it names no address")
+	}
+	return nil
+}
+
+// Check is ErrExpired when the token's time is over.
+func (t *Token) Check(now time.Time) error {
+	if !now.Before(t.Expires) {
+		return fmt.Errorf("token %s expired at %s; ask the operator for a new one: %w",
+			t.ID, t.Expires.UTC().Format(time.DateTime), ErrExpired)
+	}
+	return nil
+}
+
+// LogValue is what logs show of a token: its id, never its secret.
+func (t *Token) LogValue() slog.Value { return slog.StringValue("token " + t.ID) }
 
 // SecretHash is what the federation remembers of the secret.
 func (t *Token) SecretHash() [32]byte { return sha256.Sum256(t.Secret) }
@@ -98,6 +136,12 @@ func ParseToken(text string) (*Token, error) {
 	t.Role = Role(r.String())
 	t.Expires = time.UnixMilli(r.Int())
 	if err := r.Close(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrToken, err)
+	}
+	if t.String() != tokenPrefix+body {
+		return nil, fmt.Errorf("%w: it is not in its one spelling", ErrToken)
+	}
+	if err := t.validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrToken, err)
 	}
 	return t, nil

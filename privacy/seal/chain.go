@@ -1,0 +1,87 @@
+package seal
+
+import (
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// VerifyChain checks a chain, leaf first and without the root, and returns who it speaks for. People and coordinators
+// stand directly under the root; nodes under an issuer, which may certify nothing else and never speaks for itself.
+// Each certificate, and the root, must be valid at the time now. The standard library's verifier knows neither roles
+// nor our constraint, so the few rules are spelled out here. Errors wrap ErrForeign, ErrExpired or ErrRole.
+func VerifyChain(chain [][]byte, root *x509.Certificate, now time.Time) (Identity, error) {
+	certs := make([]*x509.Certificate, len(chain))
+	for i, der := range chain {
+		var err error
+		if certs[i], err = x509.ParseCertificate(der); err != nil {
+			return Identity{}, fmt.Errorf("%w: %v", ErrForeign, err)
+		}
+	}
+	return verifyChain(certs, root, now)
+}
+
+func verifyChain(certs []*x509.Certificate, root *x509.Certificate, now time.Time) (Identity, error) {
+	if len(certs) < 1 || len(certs) > 2 {
+		return Identity{}, fmt.Errorf("chain of %d certificates: %w", len(certs), ErrForeign)
+	}
+	if err := checkTime(root, now); err != nil {
+		return Identity{}, fmt.Errorf("root: %w", err)
+	}
+	parent := root
+	if len(certs) == 2 {
+		parent = certs[1]
+		if err := verifyIssuer(parent, root, now); err != nil {
+			return Identity{}, err
+		}
+	}
+	if err := verifyLink(certs[0], parent, now); err != nil {
+		return Identity{}, err
+	}
+	if len(certs[0].UnhandledCriticalExtensions) > 0 {
+		return Identity{}, fmt.Errorf("critical extension that no identity has: %w", ErrRole)
+	}
+	id, err := identity(certs[0], root.Subject.CommonName)
+	if err != nil {
+		return Identity{}, err
+	}
+	if (id.Role == RoleNode) != (len(certs) == 2) {
+		return Identity{}, fmt.Errorf("%s %s is not certified by who may do that: %w", id.Role, id.Name, ErrRole)
+	}
+	return id, nil
+}
+
+// verifyIssuer checks that a certificate is a node issuer of the root.
+func verifyIssuer(cert, root *x509.Certificate, now time.Time) error {
+	if err := verifyLink(cert, root, now); err != nil {
+		return err
+	}
+	constrained := slices.ContainsFunc(cert.Extensions, func(e pkix.Extension) bool {
+		var role string
+		rest, err := asn1.Unmarshal(e.Value, &role)
+		return e.Id.Equal(issuerExtension) && e.Critical && err == nil && len(rest) == 0 && role == string(RoleNode)
+	})
+	if !constrained || !cert.IsCA || len(cert.UnhandledCriticalExtensions) != 1 {
+		return fmt.Errorf("%s is not an issuer with its constraint: %w", cert.Subject.CommonName, ErrRole)
+	}
+	return nil
+}
+
+// verifyLink checks one certificate against its parent and the time.
+func verifyLink(cert, parent *x509.Certificate, now time.Time) error {
+	if err := cert.CheckSignatureFrom(parent); err != nil {
+		return fmt.Errorf("%w: %v", ErrForeign, err)
+	}
+	return checkTime(cert, now)
+}
+
+func checkTime(cert *x509.Certificate, now time.Time) error {
+	if now.Before(cert.NotBefore) || now.After(cert.NotAfter) {
+		return fmt.Errorf("%s, valid from %s to %s: %w", cert.Subject.CommonName,
+			cert.NotBefore.Format(time.DateTime), cert.NotAfter.Format(time.DateTime), ErrExpired)
+	}
+	return nil
+}
