@@ -1,0 +1,67 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"choir.example/privacy/audit"
+)
+
+// Config says how one node runs. Start from DefaultConfig.
+type Config struct {
+	Name    string        // of this node in the federation; a-z, 0-9, '.', '_', '-'
+	Dir     string        // directory for keys, data and unfinished work; made with mode 0700
+	HTTP    string        // loopback address of the prediction server; empty: none
+	Variant string        // which form of a release to serve; default int8
+	Poll    time.Duration // how long a poll may wait, in [100 ms, 30 s]; default 20 s
+}
+
+// DefaultConfig is a node without a prediction server.
+func DefaultConfig() Config { return Config{Variant: "int8", Poll: 20 * time.Second} }
+
+// Validate names the first field that is missing or outside its range.
+func (c Config) Validate() error {
+	if c.Name == "" || c.Dir == "" {
+		return fmt.Errorf("node config: Name and Dir are required")
+	}
+	if c.Poll < 100*time.Millisecond || c.Poll > 30*time.Second {
+		return fmt.Errorf("node config: Poll is %v, want 100ms to 30s", c.Poll)
+	}
+	switch c.Variant {
+	case "float32", "int8", "student", "student-int8":
+	default:
+		return fmt.Errorf("node config: Variant is %q, want float32, int8, student or student-int8", c.Variant)
+	}
+	if c.HTTP == "" {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(c.HTTP)
+	if err != nil {
+		return fmt.Errorf("node config: HTTP: %w", err)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("node config: HTTP is %s, want a loopback address such as 127.0.0.1:8080", c.HTTP)
+	}
+	return nil
+}
+
+// Deps are what a node works with and does not own.
+type Deps struct {
+	Log     *slog.Logger
+	Dial    func(ctx context.Context, address string) (net.Conn, error) // TCP; TLS is added on top
+	Now     func() time.Time
+	Rand    io.Reader // crypto/rand.Reader, but in tests
+	Observe Observer
+}
+
+// Observer is told what happens, as it happens, in the goroutine in which it happens. Any field may be nil.
+type Observer struct {
+	Sending  func(job string, round uint64, attempt uint32, payload []byte) // before the first byte of an update leaves
+	Receipt  func(r audit.Receipt, payload []byte)                          // a verified receipt for the update
+	Refused  func(r audit.Refusal)                                          // a verified refusal
+	Released func(model string, version uint64, variant string)             // a release was verified and is served
+}

@@ -1,0 +1,169 @@
+package node
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"choir.example/internal/canon"
+	"choir.example/privacy/seal"
+	choirv1 "choir.example/proto/choir/v1"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+)
+
+// identity is who the node is in its federation. It is kept sealed, the key from before it is certified, so that a
+// token whose answer was lost can be used again.
+type identity struct {
+	name      string
+	key       ed25519.PrivateKey
+	chain     [][]byte // empty until enrolled
+	root      *x509.Certificate
+	addresses []string // of coordinators
+}
+
+const identityFile = "identity"
+
+func (id *identity) save(dir string, box *seal.Box) error {
+	var w canon.Writer
+	w.Uint(1)
+	w.String(id.name)
+	w.Bytes(id.key.Seed())
+	w.Uint(uint64(len(id.chain)))
+	for _, c := range id.chain {
+		w.Bytes(c)
+	}
+	if id.root != nil {
+		w.Bytes(id.root.Raw)
+	} else {
+		w.Bytes(nil)
+	}
+	w.Uint(uint64(len(id.addresses)))
+	for _, a := range id.addresses {
+		w.String(a)
+	}
+	return seal.WriteFile(filepath.Join(dir, identityFile), box.Seal([]byte(identityFile), w.Buf))
+}
+
+// loadIdentity returns nil if there is none yet.
+func loadIdentity(dir string, box *seal.Box) (*identity, error) {
+	sealed, err := os.ReadFile(filepath.Join(dir, identityFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read identity: %w", err)
+	}
+	b, err := box.Open([]byte(identityFile), sealed)
+	if err != nil {
+		return nil, fmt.Errorf("identity in %s: %w", dir, err)
+	}
+	r := canon.NewReader(b)
+	if v := r.Uint(); r.Err() == nil && v != 1 {
+		return nil, fmt.Errorf("identity in %s: version %d is not known", dir, v)
+	}
+	id := &identity{name: r.String()}
+	seed := r.Bytes()
+	for n := r.Len(1); len(id.chain) < n && r.Err() == nil; {
+		id.chain = append(id.chain, r.Bytes())
+	}
+	root := r.Bytes()
+	for n := r.Len(1); len(id.addresses) < n && r.Err() == nil; {
+		id.addresses = append(id.addresses, r.String())
+	}
+	if err := r.Close(); err != nil || len(seed) != ed25519.SeedSize {
+		return nil, fmt.Errorf("identity in %s is malformed", dir)
+	}
+	id.key = ed25519.NewKeyFromSeed(seed)
+	if len(root) > 0 {
+		if id.root, err = x509.ParseCertificate(root); err != nil {
+			return nil, fmt.Errorf("identity in %s: %w", dir, err)
+		}
+	}
+	return id, nil
+}
+
+// Enrol makes the node a member of the federation that the token is of: it makes a key, proves it, and keeps the
+// certificate it gets. A node that is enrolled already is left as it is. Enrol may be repeated with the same token.
+func Enrol(ctx context.Context, cfg Config, deps Deps, token *seal.Token) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	if deps.Now().After(token.Expires) {
+		return fmt.Errorf("enrol %s: the token expired at %s; ask for a new one", cfg.Name, token.Expires.UTC().Format("2006-01-02 15:04 MST"))
+	}
+	box, err := seal.OpenKeys(filepath.Join(cfg.Dir, "keys"), deps.Rand)
+	if err != nil {
+		return err
+	}
+	box = box.Sub("identity")
+	id, err := loadIdentity(cfg.Dir, box)
+	if err != nil || id != nil && len(id.chain) > 0 {
+		return err
+	}
+	if id == nil {
+		key, err := seal.NewKey(deps.Rand)
+		if err != nil {
+			return err
+		}
+		id = &identity{name: cfg.Name, key: key, addresses: token.Addresses}
+		if err := id.save(cfg.Dir, box); err != nil {
+			return err
+		}
+	}
+	if err := id.enrol(ctx, deps, token); err != nil {
+		return fmt.Errorf("enrol %s: %w", cfg.Name, err)
+	}
+	return id.save(cfg.Dir, box)
+}
+
+// enrol asks the token's coordinators, one after the other.
+func (id *identity) enrol(ctx context.Context, deps Deps, token *seal.Token) error {
+	req := &choirv1.EnrolRequest{
+		TokenId: token.ID, TokenSecret: token.Secret, Name: id.name, PublicKey: id.key.Public().(ed25519.PublicKey),
+		Proof: seal.ProveEnrolment(id.key, token.ID, id.name),
+	}
+	var errs []error
+	for _, address := range token.Addresses {
+		err := id.enrolAt(ctx, deps, token, address, req)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", address, err))
+	}
+	return errors.Join(errs...)
+}
+
+func (id *identity) enrolAt(ctx context.Context, deps Deps, token *seal.Token, address string, req *choirv1.EnrolRequest) error {
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithContextDialer(deps.Dial),
+		grpc.WithTransportCredentials(credentials.NewTLS(seal.PinnedTLS(token.Root, deps.Now, "h2"))))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	reply, err := choirv1.NewEnrolmentClient(conn).Enrol(ctx, req)
+	if err != nil {
+		return err
+	}
+	if seal.Fingerprint(reply.Root) != token.Root {
+		return fmt.Errorf("the reply's root is not the token's")
+	}
+	root, err := x509.ParseCertificate(reply.Root)
+	if err != nil {
+		return fmt.Errorf("root: %w", err)
+	}
+	who, err := seal.VerifyChain(reply.Chain, root, deps.Now())
+	if err != nil {
+		return err
+	}
+	if who.Role != seal.RoleNode || who.Name != id.name || !who.Key.Equal(id.key.Public()) {
+		return fmt.Errorf("the certificate is for %s %s", who.Role, who.Name)
+	}
+	id.chain, id.root = reply.Chain, root
+	return nil
+}

@@ -1,0 +1,329 @@
+package node
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"mime"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"choir.example/model"
+)
+
+// The prediction server speaks the Open Inference Protocol, version 2, over HTTP. It listens on loopback only, answers
+// no request whose Host is not a loopback name (a web page must not reach it through DNS), takes JSON only, and sends
+// no CORS headers.
+const (
+	maxBody = 8 << 20
+	maxRows = 4096 // a request
+)
+
+// server answers predictions from the release it holds. A swap is atomic: a request is answered by one release.
+type server struct {
+	listener net.Listener
+	http     *http.Server
+	deps     Deps
+	current  atomic.Pointer[served]
+
+	mu   sync.Mutex // guards skip
+	over map[string]uint64
+}
+
+// served is one release with predictors to go round.
+type served struct {
+	model      *model.Model
+	version    uint64
+	digest     string
+	predictors sync.Pool
+}
+
+func newServer(cfg Config, deps Deps) (*server, error) {
+	l, err := net.Listen("tcp", cfg.HTTP)
+	if err != nil {
+		return nil, fmt.Errorf("listen for predictions on %s (is the port in use?): %w", cfg.HTTP, err)
+	}
+	s := &server{listener: l, deps: deps, over: map[string]uint64{}}
+	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
+	return s, nil
+}
+
+// start serves until the function it returns is called.
+func (s *server) start(context.Context) (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+			s.deps.Log.Error("prediction server ended", "error", err)
+		}
+	}()
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if s.http.Shutdown(ctx) != nil {
+			_ = s.http.Close() // requests that do not end are cut
+		}
+		<-done
+	}
+}
+
+func (s *server) close() error { return s.listener.Close() }
+
+// swap makes a release the one that answers.
+func (s *server) swap(m *model.Model, version uint64, id [32]byte) {
+	next := &served{model: m, version: version, digest: hex.EncodeToString(id[:])}
+	next.predictors.New = func() any { return m.Predictor() }
+	s.current.Store(next)
+}
+
+// skip remembers a release that could not be taken, so that it is not asked for again and again.
+func (s *server) skip(name string, version uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over[name] = max(s.over[name], version)
+}
+
+func (s *server) skipped() map[string]uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.over)
+}
+
+// handler routes the protocol's paths.
+func (s *server) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v2/health/live", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, map[string]bool{"live": true}) })
+	mux.HandleFunc("GET /v2/health/ready", s.ready)
+	mux.HandleFunc("GET /v2/models/{name}", s.named(s.metadata))
+	mux.HandleFunc("GET /v2/models/{name}/ready", s.named(func(w http.ResponseWriter, _ *http.Request, m *served) {
+		reply(w, http.StatusOK, map[string]any{"name": m.model.Name, "ready": true})
+	}))
+	mux.HandleFunc("POST /v2/models/{name}/infer", s.named(s.infer))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !loopbackHost(r.Host) {
+			refuse(w, http.StatusForbidden, fmt.Errorf("host %q: only loopback names are answered", r.Host))
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// loopbackHost reports whether a Host header names this machine.
+func loopbackHost(host string) bool {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = host
+	}
+	if len(name) > 1 && name[0] == '[' {
+		name = name[1 : len(name)-1]
+	}
+	ip := net.ParseIP(name)
+	return name == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
+	if s.current.Load() == nil {
+		refuse(w, http.StatusServiceUnavailable, errors.New("no release is here yet"))
+		return
+	}
+	reply(w, http.StatusOK, map[string]bool{"ready": true})
+}
+
+// named finds the model in the path.
+func (s *server) named(f func(http.ResponseWriter, *http.Request, *served)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		m := s.current.Load()
+		if name := r.PathValue("name"); m == nil || m.model.Name != name {
+			refuse(w, http.StatusNotFound, fmt.Errorf("model %q is not here", name))
+			return
+		}
+		f(w, r, m)
+	}
+}
+
+// tensor is an input or output of the protocol.
+type tensor struct {
+	Name     string `json:"name"`
+	Datatype string `json:"datatype"`
+	Shape    []int  `json:"shape"`
+	Data     []any  `json:"data,omitempty"`
+}
+
+// inferRequest is what a caller sends. Parameters and requested outputs are allowed and have no effect here.
+type inferRequest struct {
+	ID         string          `json:"id,omitempty"`
+	Inputs     []tensor        `json:"inputs"`
+	Outputs    json.RawMessage `json:"outputs,omitempty"`
+	Parameters json.RawMessage `json:"parameters,omitempty"`
+}
+
+type inferReply struct {
+	ModelName    string            `json:"model_name"`
+	ModelVersion string            `json:"model_version"`
+	ID           string            `json:"id,omitempty"`
+	Parameters   map[string]string `json:"parameters"`
+	Outputs      []outTensor       `json:"outputs"`
+}
+
+type outTensor struct {
+	Name     string    `json:"name"`
+	Datatype string    `json:"datatype"`
+	Shape    []int     `json:"shape"`
+	Data     []float64 `json:"data"`
+}
+
+func (s *server) metadata(w http.ResponseWriter, _ *http.Request, m *served) {
+	inputs := []tensor{{Name: "features", Datatype: "FP32", Shape: []int{-1, m.model.Spec.Inputs}}}
+	for _, c := range m.model.Schema.Columns {
+		if c.Name != m.model.Schema.Label {
+			inputs = append(inputs, tensor{Name: c.Name, Datatype: map[string]string{"numeric": "FP64", "category": "BYTES", "boolean": "BOOL"}[string(c.Kind)], Shape: []int{-1}})
+		}
+	}
+	reply(w, http.StatusOK, map[string]any{
+		"name": m.model.Name, "versions": []string{strconv.FormatUint(m.version, 10)}, "platform": "choir_mlp",
+		"inputs": inputs, "outputs": []tensor{{Name: "probability", Datatype: "FP64", Shape: []int{-1}}},
+		"parameters": map[string]string{"digest": m.digest, "variant": m.model.Variant},
+	})
+}
+
+func (s *server) infer(w http.ResponseWriter, r *http.Request, m *served) {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		refuse(w, http.StatusUnsupportedMediaType, errors.New("Content-Type must be application/json"))
+		return
+	}
+	var req inferRequest
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&req); err != nil {
+		refuse(w, http.StatusBadRequest, fmt.Errorf("body: %w", err))
+		return
+	}
+	if _, err := d.Token(); err != io.EOF {
+		refuse(w, http.StatusBadRequest, errors.New("body: text after the end"))
+		return
+	}
+	x, n, err := features(m.model, req.Inputs)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	logits := make([]float32, n)
+	p := m.predictors.Get().(model.Predictor)
+	p.Predict(x, logits)
+	m.predictors.Put(p)
+	probabilities := make([]float64, n)
+	for i, z := range logits {
+		probabilities[i] = model.Probability(z)
+	}
+	id := make([]byte, 16)
+	if _, err := io.ReadFull(s.deps.Rand, id); err != nil {
+		refuse(w, http.StatusInternalServerError, err)
+		return
+	}
+	reply(w, http.StatusOK, inferReply{
+		ModelName: m.model.Name, ModelVersion: strconv.FormatUint(m.version, 10), ID: req.ID,
+		Parameters: map[string]string{"digest": m.digest, "variant": m.model.Variant, "prediction_id": hex.EncodeToString(id)},
+		Outputs:    []outTensor{{Name: "probability", Datatype: "FP64", Shape: []int{n}, Data: probabilities}},
+	})
+}
+
+// features turns inputs, by the schema's names or as one tensor "features", into n rows for the model.
+func features(m *model.Model, inputs []tensor) (x []float32, n int, err error) {
+	if len(inputs) == 0 {
+		return nil, 0, errors.New("inputs: none given")
+	}
+	if inputs[0].Name == "features" {
+		return matrix(m, inputs)
+	}
+	n = len(inputs[0].Data)
+	rows := make([]map[string]any, n)
+	for i := range rows {
+		rows[i] = map[string]any{}
+	}
+	for _, in := range inputs {
+		if err := in.check(n, 1); err != nil {
+			return nil, 0, err
+		}
+		for i, v := range in.Data {
+			if _, twice := rows[i][in.Name]; twice {
+				return nil, 0, fmt.Errorf("input %s: given twice", in.Name)
+			}
+			rows[i][in.Name] = v
+		}
+	}
+	width := m.Spec.Inputs
+	x = make([]float32, n*width)
+	for i, values := range rows {
+		row, err := m.Schema.RowFromInputs(values)
+		if err != nil {
+			return nil, 0, err
+		}
+		m.Statistics.Features(row, x[i*width:(i+1)*width])
+	}
+	return x, n, nil
+}
+
+// check compares a tensor's shape with its data: n rows of width values.
+func (t tensor) check(n, width int) error {
+	if n < 1 || n > maxRows || len(t.Data) != n*width {
+		return fmt.Errorf("input %s: %d values for %d rows of %d, want 1 to %d rows", t.Name, len(t.Data), n, width, maxRows)
+	}
+	size := 1
+	for _, d := range t.Shape {
+		if d < 1 || d > n*width {
+			return fmt.Errorf("input %s: shape %v does not fit %d values", t.Name, t.Shape, len(t.Data))
+		}
+		size *= d
+	}
+	if size != n*width || len(t.Shape) == 0 {
+		return fmt.Errorf("input %s: shape %v does not fit %d values", t.Name, t.Shape, len(t.Data))
+	}
+	return nil
+}
+
+// matrix reads the input "features", already standardised and one-hot.
+func matrix(m *model.Model, inputs []tensor) ([]float32, int, error) {
+	t, width := inputs[0], m.Spec.Inputs
+	if len(inputs) > 1 {
+		return nil, 0, errors.New("input features: given beside other inputs")
+	}
+	if t.Datatype != "FP32" {
+		return nil, 0, fmt.Errorf("input features: datatype %q, want FP32", t.Datatype)
+	}
+	n := len(t.Data) / width
+	if err := t.check(n, width); err != nil {
+		return nil, 0, err
+	}
+	x := make([]float32, len(t.Data))
+	for i, v := range t.Data {
+		f, ok := v.(float64)
+		if !ok || f > 1e6 || f < -1e6 {
+			return nil, 0, fmt.Errorf("input features: value %d is %v, want a number in ±1e6", i, v)
+		}
+		x[i] = float32(f)
+	}
+	return x, n, nil
+}
+
+func reply(w http.ResponseWriter, code int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		code, b = http.StatusInternalServerError, []byte(`{"error":"the answer does not encode"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(code)
+	_, _ = w.Write(b) // a caller that is gone needs no answer
+}
+
+func refuse(w http.ResponseWriter, code int, err error) {
+	reply(w, code, map[string]string{"error": err.Error()})
+}

@@ -1,0 +1,88 @@
+package node
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"choir.example/fedavg"
+	"choir.example/privacy/seal"
+)
+
+// spool keeps each signed payload from before its first byte leaves until the node holds a receipt or a signed refusal
+// for it, over restarts: what is sent again is the same bytes.
+type spool struct {
+	dir string
+	box *seal.Box
+}
+
+func openSpool(dir string, box *seal.Box) (*spool, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open spool: %w", err)
+	}
+	return &spool{dir, box}, nil
+}
+
+// name is the file of an attempt: one payload each.
+func spoolName(h fedavg.Header) string {
+	return fmt.Sprintf("%s.%d.%d", hex.EncodeToString([]byte(h.Job)), h.Round, h.Attempt)
+}
+
+// put makes a payload durable.
+func (s *spool) put(h fedavg.Header, payload []byte) error {
+	name := spoolName(h)
+	return seal.WriteFile(filepath.Join(s.dir, name), s.box.Seal([]byte("spool|"+name), payload))
+}
+
+// get returns the payload of an attempt, nil if there is none.
+func (s *spool) get(h fedavg.Header) ([]byte, error) { return s.read(spoolName(h)) }
+
+func (s *spool) read(name string) ([]byte, error) {
+	sealed, err := os.ReadFile(filepath.Join(s.dir, name))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read spool: %w", err)
+	}
+	payload, err := s.box.Open([]byte("spool|"+name), sealed)
+	if err != nil {
+		return nil, fmt.Errorf("spooled update %s: %w", name, err)
+	}
+	return payload, nil
+}
+
+// drop forgets the payload of an attempt that has its answer.
+func (s *spool) drop(h fedavg.Header) error {
+	err := os.Remove(filepath.Join(s.dir, spoolName(h)))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("drop spooled update: %w", err)
+	}
+	return nil
+}
+
+// unanswered returns all payloads that wait for an answer. One that is damaged is removed: nobody can send it.
+func (s *spool) unanswered() (payloads [][]byte, damaged []string, err error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read spool: %w", err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue // a write that a crash cut off
+		}
+		b, err := s.read(e.Name())
+		if err != nil {
+			damaged = append(damaged, e.Name())
+			if err := os.Remove(filepath.Join(s.dir, e.Name())); err != nil {
+				return nil, nil, fmt.Errorf("remove damaged update: %w", err)
+			}
+			continue
+		}
+		payloads = append(payloads, b)
+	}
+	return payloads, damaged, nil
+}

@@ -1,0 +1,185 @@
+package node
+
+import (
+	"context"
+	"fmt"
+
+	"choir.example/fedavg"
+	"choir.example/internal/seeds"
+	"choir.example/model"
+	"choir.example/model/codec"
+	"choir.example/model/data"
+	choirv1 "choir.example/proto/choir/v1"
+)
+
+// workshop does a task's work on the node's own data. It keeps features and buffers between rounds.
+type workshop struct {
+	store   *Store
+	fetch   func(ctx context.Context, id []byte) ([]byte, error)
+	name    string // of the node: its chance derives from the round's seed and this
+	trainer *model.Trainer
+	shape   string            // what trainer was made for
+	stats   string            // statistics that sets were made with
+	sets    map[Part]examples // features and labels
+}
+
+// examples are feature rows, one after the other, with labels.
+type examples struct{ x, y []float32 }
+
+// work computes the update that a task asks for.
+func (w *workshop) work(ctx context.Context, t *choirv1.Task) (*fedavg.Update, error) {
+	schema, err := data.ParseSchema(t.Job.Schema)
+	if err != nil {
+		return nil, err
+	}
+	if own := w.store.Schema(); own == nil || own.Digest() != schema.Digest() {
+		return nil, fmt.Errorf("job %s is for schema %s, which this node's data do not have", t.Job.Name, schema.Name)
+	}
+	switch t.Kind {
+	case choirv1.RoundKind_ROUND_KIND_STATISTICS:
+		return w.statistics(t.Job)
+	case choirv1.RoundKind_ROUND_KIND_TRAIN:
+		return w.train(ctx, t)
+	case choirv1.RoundKind_ROUND_KIND_EVALUATE:
+		return w.evaluate(ctx, t)
+	}
+	return nil, fmt.Errorf("round of kind %v is not known to this version", t.Kind)
+}
+
+// statistics sums what preprocessing needs over the training rows; no row leaves.
+func (w *workshop) statistics(job *choirv1.JobSpec) (*fedavg.Update, error) {
+	rows, err := w.store.Rows(Train)
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(rows)) > job.WeightCap {
+		rows = rows[:job.WeightCap]
+	}
+	return &fedavg.Update{Scalars: data.Collect(w.store.Schema(), rows), Weight: int64(len(rows))}, nil
+}
+
+// train measures the model it received on the validation part, trains it on the training part and returns the delta on
+// the job's grid.
+func (w *workshop) train(ctx context.Context, t *choirv1.Task) (*fedavg.Update, error) {
+	m, err := w.model(ctx, t.Model)
+	if err != nil {
+		return nil, err
+	}
+	if m.Params == nil {
+		return nil, fmt.Errorf("model %x has no float parameters to train", t.Model)
+	}
+	validation, err := w.examples(Validation, m.Statistics)
+	if err != nil {
+		return nil, err
+	}
+	set, err := w.examples(Train, m.Statistics)
+	if err != nil {
+		return nil, err
+	}
+	before := model.Evaluate(m.Predictor(), validation.x, validation.y)
+	params := append([]float32(nil), m.Params...)
+	trainer, err := w.trainerFor(m.Spec, int(t.Job.Batch))
+	if err != nil {
+		return nil, err
+	}
+	_, err = trainer.Train(params, set.x, set.y, model.TrainConfig{
+		Epochs: int(t.Job.LocalEpochs), Rate: t.Job.LearningRate,
+		Seed: seeds.Derive("choir/node/v1", t.Seed, w.name, t.Key.Round),
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, p := range m.Params {
+		params[i] -= p
+	}
+	u, err := encodeDelta(params, t.Job)
+	if err != nil {
+		return nil, err
+	}
+	u.Weight = min(int64(len(set.y)), t.Job.WeightCap)
+	u.Evaluations = []model.Evaluation{before}
+	return u, nil
+}
+
+// encodeDelta puts a delta on the job's grid and clips the integers themselves. The slice is not kept.
+func encodeDelta(delta []float32, job *choirv1.JobSpec) (*fedavg.Update, error) {
+	grid := codec.Grid{Range: job.Range}
+	q := make([]int32, len(delta))
+	if _, err := grid.Quantise(delta, q); err != nil {
+		return nil, err
+	}
+	if job.Clip > 0 {
+		codec.Clip(q, grid.ClipSquared(job.Clip))
+	}
+	return &fedavg.Update{Vectors: [][]int32{q}}, nil
+}
+
+// evaluate measures each candidate on the validation part.
+func (w *workshop) evaluate(ctx context.Context, t *choirv1.Task) (*fedavg.Update, error) {
+	u := &fedavg.Update{}
+	for _, id := range t.Candidates {
+		m, err := w.model(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		set, err := w.examples(Validation, m.Statistics)
+		if err != nil {
+			return nil, err
+		}
+		u.Evaluations = append(u.Evaluations, model.Evaluate(m.Predictor(), set.x, set.y))
+		u.Weight = min(max(int64(len(set.y)), 1), t.Job.WeightCap)
+	}
+	return u, nil
+}
+
+// model fetches and decodes a model, and checks that it is for this node's data.
+func (w *workshop) model(ctx context.Context, id []byte) (*model.Model, error) {
+	body, err := w.fetch(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	m, err := model.Decode(body)
+	if err != nil {
+		return nil, fmt.Errorf("model %x: %w", id, err)
+	}
+	if m.Schema.Digest() != w.store.Schema().Digest() {
+		return nil, fmt.Errorf("model %x is for schema %s, which this node's data do not have", id, m.Schema.Name)
+	}
+	return m, nil
+}
+
+// examples returns a part as features. They are kept until the statistics change.
+func (w *workshop) examples(part Part, t *data.Statistics) (examples, error) {
+	if key := string(t.Encode()); key != w.stats {
+		w.stats, w.sets = key, map[Part]examples{}
+	}
+	if set, ok := w.sets[part]; ok {
+		return set, nil
+	}
+	rows, err := w.store.Rows(part)
+	if err != nil {
+		return examples{}, err
+	}
+	if len(rows) > fedavg.MaxExamples {
+		rows = rows[:fedavg.MaxExamples]
+	}
+	if part == Train && len(rows) == 0 {
+		return examples{}, fmt.Errorf("the node has no training examples; import some")
+	}
+	x, y := t.Matrix(rows)
+	w.sets[part] = examples{x, y}
+	return w.sets[part], nil
+}
+
+// trainerFor returns the trainer, made anew when the model's shape changes.
+func (w *workshop) trainerFor(spec model.Spec, batch int) (*model.Trainer, error) {
+	shape := fmt.Sprint(spec, batch)
+	if w.trainer == nil || w.shape != shape {
+		t, err := model.NewTrainer(spec, batch)
+		if err != nil {
+			return nil, err
+		}
+		w.trainer, w.shape = t, shape
+	}
+	return w.trainer, nil
+}
