@@ -22,15 +22,19 @@ import (
 )
 
 const (
-	maxBlob     = 2 << 30
-	blobTimeout = 30 * time.Second // for one blob to or from one peer
+	maxBlob      = 1 << 30
+	blobTimeout  = 30 * time.Second // for one blob to a peer, and a second more for each MiB
+	stallTimeout = 3 * time.Second  // a peer that sends nothing for so long is given up
+	blobLane     = 4                // blobs under way to one peer; a peer that is behind fetches the rest when it needs them
+	blobCache    = 64 << 20         // bytes of blobs kept in memory
 )
 
 // errNoBlob is returned when nobody who answers has a blob.
 var errNoBlob = errors.New("blob is not to be had")
 
 // blobStore keeps content-addressed bulk data: models, statistics, batches. A blob is on a quorum of voters, synced,
-// before an entry of the log names it. At rest each leaf is sealed under the coordinator's data key.
+// before an entry of the log names it. At rest each leaf is sealed under the coordinator's data key, bound to the
+// blob's id and its place in it.
 type blobStore struct {
 	*gate
 	dir   string
@@ -39,6 +43,11 @@ type blobStore struct {
 	log   *slog.Logger
 	peers func() []blobPeer               // the other voters
 	spawn func(func(ctx context.Context)) // background work that outlives a call
+
+	mu       sync.Mutex                 // guards the fields below
+	lanes    map[string]chan struct{}   // by peer
+	fetching map[[32]byte]chan struct{} // closed when the fetch has ended
+	cache    blobMemory
 }
 
 // blobPeer is another voter as the blob store sees it.
@@ -60,49 +69,104 @@ func (s *blobStore) Has(id [32]byte) bool {
 	return err == nil
 }
 
-// Put stores a blob here, durably, and returns its id.
+// Put stores a blob here, durably, and returns its id. Who holds a blob is counted towards a quorum, so one that lies
+// here already is verified.
 func (s *blobStore) Put(body []byte) ([32]byte, error) {
 	id := blob.ID(body)
-	if err := s.check(); err != nil {
-		return id, err
+	if len(body) > maxBlob {
+		return id, fmt.Errorf("store blob of %d bytes: at most %d are allowed", len(body), maxBlob)
 	}
-	if s.Has(id) {
+	if err := s.check(); err != nil {
+		return id, fmt.Errorf("store blob %x: %w", id, err)
+	}
+	if _, err := s.local(id); err == nil {
 		return id, nil
 	}
-	if len(body) > maxBlob {
-		return id, fmt.Errorf("store blob of %d bytes: too large", len(body))
+	if err := s.write(func() error { return s.store(id, body) }); err != nil {
+		return id, fmt.Errorf("store blob %x: %w", id, err)
 	}
-	sealed := make([]byte, 0, len(body)+(len(body)/blob.LeafBytes+1)*seal.Overhead)
+	return id, nil
+}
+
+// store writes a blob so that it is there whole or not at all, also after a power cut: sealed leaf by leaf under a
+// temporary name, sync, rename, sync of the directory.
+func (s *blobStore) store(id [32]byte, body []byte) error {
+	path := s.path(id)
+	if err := makeDirs(s.dir, filepath.Dir(path)); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // nothing to remove once it is renamed
 	i := 0
 	for leaf := range slices.Chunk(body, blob.LeafBytes) {
-		sealed = append(sealed, s.box.Seal(leafPlace(id, i), leaf)...)
+		if _, err = f.Write(s.box.Seal(leafPlace(id, i), leaf)); err != nil {
+			break
+		}
 		i++
 	}
-	path := s.path(id)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return id, fmt.Errorf("store blob %x: %w", id, err)
+	if err == nil {
+		err = f.Sync()
 	}
-	if err := seal.WriteFile(path, sealed); err != nil {
-		return id, fmt.Errorf("store blob %x: %w", id, err)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
 	}
-	return id, s.check()
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// makeDirs makes directories, each in the one before it, and syncs where one was made.
+func makeDirs(dirs ...string) error {
+	for _, dir := range dirs {
+		err := os.Mkdir(dir, 0o700)
+		if err == nil {
+			err = syncDir(filepath.Dir(dir))
+		}
+		if err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // local reads and verifies a blob that lies here. A file that does not verify is removed: it is fetched again.
 func (s *blobStore) local(id [32]byte) ([]byte, error) {
-	sealed, err := os.ReadFile(s.path(id))
+	f, err := os.Open(s.path(id))
 	if err != nil {
 		return nil, err
 	}
-	body := make([]byte, 0, len(sealed))
-	i := 0
-	for part := range slices.Chunk(sealed, blob.LeafBytes+seal.Overhead) {
-		leaf, err := s.box.Open(leafPlace(id, i), part)
+	defer f.Close() // only read
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	body := make([]byte, 0, info.Size())
+	buf := make([]byte, min(info.Size(), blob.LeafBytes+seal.Overhead))
+	for i := 0; ; i++ {
+		n, err := io.ReadFull(f, buf)
+		if n == 0 && (err == nil || errors.Is(err, io.EOF)) {
+			break
+		}
+		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil, fmt.Errorf("read blob %x: %w", id, err)
+		}
+		leaf, err := s.box.Open(leafPlace(id, i), buf[:n])
 		if err != nil {
 			return nil, s.discard(id)
 		}
 		body = append(body, leaf...)
-		i++
 	}
 	if blob.ID(body) != id {
 		return nil, s.discard(id)
@@ -112,18 +176,77 @@ func (s *blobStore) local(id [32]byte) ([]byte, error) {
 
 func (s *blobStore) discard(id [32]byte) error {
 	s.log.Warn("blob on disk is damaged; it will be fetched from a peer", "blob", hex.EncodeToString(id[:]))
-	if s.check() == nil {
-		_ = os.Remove(s.path(id))
+	err := s.write(func() error { return os.Remove(s.path(id)) })
+	if err != nil && !errors.Is(err, errKilled) {
+		s.log.Warn("damaged blob not removed", "error", err)
 	}
 	return errNoBlob
 }
 
-// Get returns a blob, from here or from a peer, verified.
+// Get returns a blob, from here or from a peer, verified. The bytes are shared: they must not be changed.
 func (s *blobStore) Get(ctx context.Context, id [32]byte) ([]byte, error) {
-	if body, err := s.local(id); err == nil {
-		return body, nil
+	for {
+		s.mu.Lock()
+		body, ok := s.cache.get(id)
+		under := s.fetching[id]
+		s.mu.Unlock()
+		if ok {
+			return body, nil
+		}
+		if under == nil {
+			if body, err := s.local(id); err == nil {
+				s.remember(id, body)
+				return body, nil
+			}
+			if body, err, mine := s.fetchOnce(ctx, id); mine {
+				return body, err
+			}
+			continue
+		}
+		select {
+		case <-under:
+			if body, err := s.local(id); err == nil {
+				s.remember(id, body)
+				return body, nil
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
-	var reasons []error
+}
+
+func (s *blobStore) remember(id [32]byte, body []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cache.add(id, body)
+}
+
+// fetchOnce fetches a blob unless another call is just doing so.
+func (s *blobStore) fetchOnce(ctx context.Context, id [32]byte) (body []byte, err error, mine bool) {
+	s.mu.Lock()
+	if s.fetching[id] != nil {
+		s.mu.Unlock()
+		return nil, nil, false
+	}
+	if s.fetching == nil {
+		s.fetching = map[[32]byte]chan struct{}{}
+	}
+	done := make(chan struct{})
+	s.fetching[id] = done
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.fetching, id)
+		s.mu.Unlock()
+		close(done)
+	}()
+	body, err = s.fetchAny(ctx, id)
+	return body, err, true
+}
+
+// fetchAny asks one peer after the other and keeps what it gets.
+func (s *blobStore) fetchAny(ctx context.Context, id [32]byte) ([]byte, error) {
+	reasons := []error{fmt.Errorf("get blob %x: %w", id, errNoBlob)}
 	for _, p := range s.peers() {
 		body, err := s.fetch(ctx, p, id)
 		if err != nil {
@@ -135,21 +258,28 @@ func (s *blobStore) Get(ctx context.Context, id [32]byte) ([]byte, error) {
 		}
 		return body, nil
 	}
-	return nil, errors.Join(append([]error{fmt.Errorf("get blob %x: %w", id, errNoBlob)}, reasons...)...)
+	return nil, errors.Join(reasons...)
 }
 
+// fetch asks one peer, as long as it goes on sending.
 func (s *blobStore) fetch(ctx context.Context, p blobPeer, id [32]byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, blobTimeout)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	client, err := p.client()
 	if err != nil {
 		return nil, err
 	}
+	stalled := time.AfterFunc(stallTimeout, cancel)
+	defer stalled.Stop()
 	stream, err := client.FetchBlob(ctx, &choirv1.BlobRequest{Id: id[:]})
 	if err != nil {
 		return nil, err
 	}
-	body, _, err := receiveChunks(stream.Recv)
+	body, _, err := receiveChunks(func() (*choirv1.BlobChunk, error) {
+		m, err := stream.Recv()
+		stalled.Reset(stallTimeout)
+		return m, err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -189,8 +319,10 @@ func receiveChunks(recv func() (*choirv1.BlobChunk, error)) (body, id []byte, er
 }
 
 // PutQuorum makes a blob durable on a majority of the voters, this one included, and returns its id and who holds it.
-// The other voters get it in the background.
+// The other voters get it in the background, unless they are behind. body must not change afterwards.
 func (s *blobStore) PutQuorum(ctx context.Context, body []byte) (id [32]byte, holders []string, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	peers := s.peers()
 	majority := (len(peers)+1)/2 + 1
 	type result struct {
@@ -200,7 +332,7 @@ func (s *blobStore) PutQuorum(ctx context.Context, body []byte) (id [32]byte, ho
 	results := make(chan result, len(peers)+1)
 	id = blob.ID(body)
 	for _, p := range peers {
-		s.spawn(func(ctx context.Context) { results <- result{p.name, s.send(ctx, p, id, body)} })
+		s.spawn(func(background context.Context) { results <- result{p.name, s.offer(background, ctx, p, id, body)} })
 	}
 	if _, err := s.Put(body); err != nil {
 		return id, nil, err
@@ -226,9 +358,34 @@ func (s *blobStore) PutQuorum(ctx context.Context, body []byte) (id [32]byte, ho
 	return id, nil, fmt.Errorf("blob %x is on %d voters, a majority is %d: %w", id, len(holders), majority, errors.Join(reasons...))
 }
 
-// send gives a blob to a peer; the peer answers when it is synced.
+// offer waits for a place on the way to a peer, as long as the caller waits for the quorum, and then sends the blob,
+// whether the caller still waits or not.
+func (s *blobStore) offer(background, caller context.Context, p blobPeer, id [32]byte, body []byte) error {
+	lane := s.lane(p.name)
+	select {
+	case lane <- struct{}{}:
+		defer func() { <-lane }()
+		return s.send(background, p, id, body)
+	case <-caller.Done():
+		return caller.Err()
+	}
+}
+
+func (s *blobStore) lane(peer string) chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lanes == nil {
+		s.lanes = map[string]chan struct{}{}
+	}
+	if s.lanes[peer] == nil {
+		s.lanes[peer] = make(chan struct{}, blobLane)
+	}
+	return s.lanes[peer]
+}
+
+// send gives a blob to a peer; the peer answers when it is synced, at once if it holds it.
 func (s *blobStore) send(ctx context.Context, p blobPeer, id [32]byte, body []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, blobTimeout)
+	ctx, cancel := context.WithTimeout(ctx, blobTimeout+time.Duration(len(body)>>20)*time.Second)
 	defer cancel()
 	client, err := p.client()
 	if err != nil {
@@ -245,10 +402,23 @@ func (s *blobStore) send(ctx context.Context, p blobPeer, id [32]byte, body []by
 	return err
 }
 
-// servePut stores what a peer sends.
+// servePut stores what a peer sends. What lies here already is not read to its end.
 func (s *blobStore) servePut(stream choirv1.Peers_PutBlobServer) error {
-	body, want, err := receiveChunks(stream.Recv)
-	if err != nil {
+	known := false
+	body, want, err := receiveChunks(func() (*choirv1.BlobChunk, error) {
+		m, err := stream.Recv()
+		if err == nil && len(m.Id) == 32 {
+			if _, err := s.local([32]byte(m.Id)); err == nil {
+				known = true
+				return nil, errKnown
+			}
+		}
+		return m, err
+	})
+	switch {
+	case known:
+		return stream.SendAndClose(&choirv1.PutBlobReply{})
+	case err != nil:
 		return status.Errorf(codes.InvalidArgument, "put blob: %v", err)
 	}
 	if id := blob.ID(body); !bytes.Equal(id[:], want) {

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -11,15 +13,34 @@ import (
 
 	"github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // errKilled is returned by everything that would touch the disk after Kill.
 var errKilled = errors.New("coordinator was killed")
 
-// gate stands between a killed coordinator and its directory: once closed, nothing more is written.
-type gate struct{ closed atomic.Bool }
+// gate stands between a killed coordinator and its directory: once kill has returned, nothing more is written.
+type gate struct {
+	closed atomic.Bool
+	writes sync.RWMutex // read-locked by each write under way
+}
 
-func (g *gate) kill() { g.closed.Store(true) }
+// kill refuses every later write and waits for those under way, as if the power had failed just after them.
+func (g *gate) kill() {
+	g.closed.Store(true)
+	g.writes.Lock()
+	defer g.writes.Unlock()
+}
+
+// write calls f, which changes the directory, unless the gate is closed. Calls must not nest.
+func (g *gate) write(f func() error) error {
+	g.writes.RLock()
+	defer g.writes.RUnlock()
+	if err := g.check(); err != nil {
+		return err
+	}
+	return f()
+}
 
 func (g *gate) check() error {
 	if g.closed.Load() {
@@ -50,15 +71,29 @@ type raftStore struct {
 
 // openRaftStore opens or makes the store and verifies every record in it: a log or a vote that does not verify must
 // never be used, because raft's safety rests on both.
-func openRaftStore(path string, box *seal.Box) (*raftStore, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
+func openRaftStore(path string, box *seal.Box, g *gate) (*raftStore, error) {
+	s := &raftStore{gate: g, path: path, box: box}
+	err := catchDamage(func() (err error) {
+		s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
+			Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
+		})
+		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("open raft log %s (is another coordinator using this directory?): %w", path, err)
+	if errors.Is(err, berrors.ErrTimeout) {
+		return nil, fmt.Errorf("open raft log %s: another coordinator is using this directory: %w", path, err)
 	}
-	s := &raftStore{gate: &gate{}, path: path, db: db, box: box}
-	err = db.Update(func(tx *bbolt.Tx) error {
+	if err != nil {
+		return nil, fmt.Errorf("open raft log %s: %w", path, err)
+	}
+	if err := catchDamage(s.prepare); err != nil {
+		return nil, errors.Join(fmt.Errorf("open raft log %s: %w", path, err), s.db.Close())
+	}
+	return s, nil
+}
+
+// prepare makes the buckets and verifies what is in them.
+func (s *raftStore) prepare() error {
+	err := s.update(func(tx *bbolt.Tx) error {
 		for _, b := range [][]byte{bucketLog, bucketStable} {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
@@ -66,28 +101,54 @@ func openRaftStore(path string, box *seal.Box) (*raftStore, error) {
 		}
 		return nil
 	})
-	if err == nil {
-		err = s.verify()
-	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open raft log %s: %w", path, err), db.Close())
+		return err
 	}
-	return s, nil
+	return s.verify()
 }
 
-// verify opens every record once.
+// catchDamage turns the panics and memory faults by which bbolt answers a damaged file into an error that says what to
+// do.
+func catchDamage(f func() error) (err error) {
+	faults := debug.SetPanicOnFault(true) // a page number may point past the end of a torn file
+	defer func() {
+		debug.SetPanicOnFault(faults)
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the file is damaged (%v); %s", r, damageCure)
+		}
+	}()
+	return f()
+}
+
+// damageCure is what the operator does about a log or a vote that cannot be trusted.
+const damageCure = "this replica must not vote with it: remove it from the cluster and join again with an empty directory"
+
+// verify opens every record once and checks that no entry is missing between the first and the last.
 func (s *raftStore) verify() error {
 	return s.db.View(func(tx *bbolt.Tx) error {
-		for _, bucket := range [][]byte{bucketLog, bucketStable} {
-			err := tx.Bucket(bucket).ForEach(func(k, v []byte) error {
-				_, err := s.open(bucket, k, v)
-				return err
-			})
+		var last uint64
+		err := tx.Bucket(bucketLog).ForEach(func(k, v []byte) error {
+			if len(k) != 8 {
+				return fmt.Errorf("raft log key %x is malformed; %s", k, damageCure)
+			}
+			i := binary.BigEndian.Uint64(k)
+			if last != 0 && i != last+1 {
+				return fmt.Errorf("raft entries %d to %d are missing; %s", last+1, i-1, damageCure)
+			}
+			last = i
+			b, err := s.open(bucketLog, k, v)
 			if err != nil {
 				return err
 			}
+			return decodeLog(b, i, &raft.Log{})
+		})
+		if err != nil {
+			return err
 		}
-		return nil
+		return tx.Bucket(bucketStable).ForEach(func(k, v []byte) error {
+			_, err := s.open(bucketStable, k, v)
+			return err
+		})
 	})
 }
 
@@ -98,8 +159,11 @@ func place(bucket, key []byte) []byte {
 func (s *raftStore) open(bucket, key, sealed []byte) ([]byte, error) {
 	plain, err := s.box.Open(place(bucket, key), sealed)
 	if err != nil {
-		return nil, fmt.Errorf("record %s/%x does not verify; this replica must not vote with it: "+
-			"remove it from the cluster and join again with an empty directory: %w", bucket, key, err)
+		what := fmt.Sprintf("raft's stable value %s", key)
+		if string(bucket) == string(bucketLog) {
+			what = fmt.Sprintf("raft entry %d", binary.BigEndian.Uint64(key))
+		}
+		return nil, fmt.Errorf("%s does not verify; %s: %w", what, damageCure, err)
 	}
 	return plain, nil
 }
@@ -163,24 +227,20 @@ func (s *raftStore) StoreLogs(ls []*raft.Log) error {
 	})
 }
 
-// update runs a write transaction, unless the coordinator was killed, also meanwhile.
+// update runs a write transaction, unless the coordinator was killed.
 func (s *raftStore) update(f func(tx *bbolt.Tx) error) error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		if err := s.check(); err != nil {
-			return err
-		}
-		if err := f(tx); err != nil {
-			return err
-		}
-		return s.check()
-	})
+	return s.write(func() error { return s.db.Update(f) })
 }
 
 func encodeLog(l *raft.Log) []byte {
 	b := make([]byte, 0, 21+len(l.Extensions)+len(l.Data))
 	b = binary.BigEndian.AppendUint64(b, l.Term)
 	b = append(b, byte(l.Type))
-	b = binary.BigEndian.AppendUint64(b, uint64(l.AppendedAt.UnixNano()))
+	appended := int64(0) // raft's own entries may have no time
+	if !l.AppendedAt.IsZero() {
+		appended = l.AppendedAt.UnixNano()
+	}
+	b = binary.BigEndian.AppendUint64(b, uint64(appended))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(l.Extensions)))
 	b = append(b, l.Extensions...)
 	return append(b, l.Data...)
@@ -193,8 +253,10 @@ func decodeLog(b []byte, i uint64, l *raft.Log) error {
 	n := 21 + int(binary.BigEndian.Uint32(b[17:]))
 	*l = raft.Log{
 		Index: i, Term: binary.BigEndian.Uint64(b), Type: raft.LogType(b[8]),
-		AppendedAt: time.Unix(0, int64(binary.BigEndian.Uint64(b[9:]))),
 		Extensions: b[21:n:n], Data: b[n:],
+	}
+	if ns := int64(binary.BigEndian.Uint64(b[9:])); ns != 0 {
+		l.AppendedAt = time.Unix(0, ns)
 	}
 	return nil
 }
@@ -224,17 +286,21 @@ func (s *raftStore) DeleteRange(lo, hi uint64) error {
 	return nil
 }
 
-// Set writes a stable value. Raft panics when a term cannot be saved; once killed, nobody hears this replica any more,
-// so it is told that all is well.
+// Set writes a stable value.
 func (s *raftStore) Set(k, v []byte) error {
 	err := s.update(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketStable).Put(k, s.box.Seal(place(bucketStable, k), v))
 	})
-	if errors.Is(err, errKilled) {
+	if errors.Is(err, errKilled) && string(k) == keyTerm {
 		return nil
 	}
 	return err
 }
+
+// keyTerm is where raft keeps its term. It panics when the term cannot be saved, so a killed coordinator is told that
+// all is well. That is safe even for an answer already on its way: raft grants no vote and acknowledges no entry
+// without a further write, and those are refused.
+const keyTerm = "CurrentTerm"
 
 // Get reads a stable value.
 func (s *raftStore) Get(k []byte) (v []byte, err error) {

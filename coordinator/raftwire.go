@@ -19,7 +19,8 @@ import (
 
 const (
 	handshakeTimeout = 10 * time.Second
-	maxHandshakes    = 64 // at once
+	maxHandshakes    = 128                  // at once; more callers wait in the listener's queue
+	acceptPause      = 5 * time.Millisecond // after a failed accept; doubles up to a second
 )
 
 // wire is the coordinator's one port and all its connections. Every accepted connection is TLS 1.3; the protocol
@@ -36,6 +37,7 @@ type wire struct {
 	queues     map[string]*connQueue
 	handshakes chan struct{}
 	wg         sync.WaitGroup
+	killed     chan struct{} // closed by kill
 
 	mu    sync.Mutex // guards the fields below
 	conns map[*trackedConn]bool
@@ -52,6 +54,7 @@ func (a addressOf) String() string  { return string(a) }
 func (w *wire) prepare() {
 	w.conns = map[*trackedConn]bool{}
 	w.handshakes = make(chan struct{}, maxHandshakes)
+	w.killed = make(chan struct{})
 	w.queues = map[string]*connQueue{}
 	for _, proto := range []string{protoGRPC, protoRaft, protoGossip} {
 		w.queues[proto] = &connQueue{address: w.address, conns: make(chan net.Conn), closed: make(chan struct{})}
@@ -61,18 +64,21 @@ func (w *wire) prepare() {
 func (w *wire) start() { w.wg.Go(w.accept) }
 
 func (w *wire) accept() {
-	for {
+	for pause := acceptPause; ; {
 		conn, err := w.listener.Accept()
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return
+		if errors.Is(err, net.ErrClosed) || err != nil && w.isDead() {
+			return
+		}
+		if err != nil { // such as too many open files
+			w.log.Warn("accept connection", "error", err, "again_in", pause)
+			select {
+			case <-time.After(pause):
+			case <-w.killed:
 			}
-			w.log.Warn("accept connection", "error", err)
-			if w.isDead() {
-				return
-			}
+			pause = min(2*pause, time.Second)
 			continue
 		}
+		pause = acceptPause
 		tracked, err := w.track(conn)
 		if err != nil {
 			return
@@ -183,9 +189,12 @@ func (w *wire) dialPeer(name, address string) (*grpc.ClientConn, error) {
 		grpc.WithConnectParams(peerBackoff))
 }
 
-// kill cuts every connection both ways and refuses new ones, now and from now on.
+// kill cuts every connection both ways and refuses new ones, now and from now on. It may be called again.
 func (w *wire) kill() {
 	w.mu.Lock()
+	if !w.dead {
+		close(w.killed)
+	}
 	w.dead = true
 	conns := w.conns
 	w.conns = map[*trackedConn]bool{}

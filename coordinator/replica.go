@@ -58,16 +58,18 @@ func newReplica() *replica {
 
 // open opens log and snapshots and starts raft.
 func (r *replica) open(cfg replicaConfig) (err error) {
-	if r.store, err = openRaftStore(filepath.Join(cfg.dir, "raft.db"), cfg.box.Sub("raft")); err != nil {
+	if r.store, err = openRaftStore(filepath.Join(cfg.dir, "raft.db"), cfg.box.Sub("raft"), cfg.gate); err != nil {
 		return err
 	}
-	r.store.gate = cfg.gate
 	logger := raftLogger(cfg.log)
 	files, err := raft.NewFileSnapshotStoreWithLogger(cfg.dir, 2, logger)
 	if err != nil {
 		return errors.Join(fmt.Errorf("open snapshots: %w", err), r.store.Close())
 	}
 	r.snaps = &sealedSnapshots{files, cfg.box.Sub("snapshot"), cfg.gate}
+	if err := r.snaps.verify(); err != nil {
+		return errors.Join(err, r.store.Close())
+	}
 	r.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: cfg.stream, MaxPool: 3, Timeout: 10 * time.Second, Logger: logger,
 	})
@@ -80,7 +82,11 @@ func (r *replica) open(cfg replicaConfig) (err error) {
 	if err := r.bootstrap(conf, cfg.voters); err != nil {
 		return errors.Join(err, r.trans.Close(), r.store.Close())
 	}
-	if r.raft, err = raft.NewRaft(conf, (*fsm)(r), r.store, r.store, r.snaps, r.trans); err != nil {
+	cached, err := raft.NewLogCache(conf.MaxAppendEntries, r.store)
+	if err != nil {
+		return errors.Join(fmt.Errorf("start raft: %w", err), r.trans.Close(), r.store.Close())
+	}
+	if r.raft, err = raft.NewRaft(conf, (*fsm)(r), cached, r.store, r.snaps, r.trans); err != nil {
 		return errors.Join(fmt.Errorf("start raft: %w", err), r.trans.Close(), r.store.Close())
 	}
 	return nil
@@ -138,9 +144,14 @@ func (r *replica) set(s *state.State) {
 
 // Propose puts an encoded command into the log and waits until it is applied here. errNotLeader: nothing happened;
 // *refusedCommand: Apply refused it; any other error: its fate is unknown.
-func (r *replica) Propose(_ context.Context, command []byte) (index uint64, err error) {
+//
+// It does not wait longer than the leader's lease without a quorum, so ctx is looked at only before.
+func (r *replica) Propose(ctx context.Context, command []byte) (index uint64, err error) {
 	if len(command) > state.MaxCommand {
 		return 0, &refusedCommand{fmt.Errorf("command of %d bytes, at most %d are allowed", len(command), state.MaxCommand)}
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
 	}
 	f := r.raft.Apply(command, applyTimeout)
 	if err := f.Error(); err != nil {
@@ -173,21 +184,33 @@ func (r *replica) Lead(ctx context.Context, f func(ctx context.Context, term uin
 		select {
 		case <-ctx.Done():
 			return
-		case leads := <-r.raft.LeaderCh():
+		case <-r.raft.LeaderCh(): // the latest change only: whatever reigned before has ended
 			stop()
 			stop = func() {}
-			if !leads || r.raft.Barrier(applyTimeout).Error() != nil {
+			term, leads := r.enthrone()
+			if !leads {
 				continue
 			}
 			reign, cancel := context.WithCancel(ctx)
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				f(reign, r.Term())
+				f(reign, term)
 			}()
 			stop = func() { cancel(); <-done }
 		}
 	}
+}
+
+// enthrone waits until all that was committed before is applied here. It is false if leadership was lost meanwhile.
+func (r *replica) enthrone() (term uint64, leads bool) {
+	for r.raft.State() == raft.Leader {
+		term := r.Term()
+		if r.raft.Barrier(applyTimeout).Error() == nil && r.raft.State() == raft.Leader && r.Term() == term {
+			return term, true
+		}
+	}
+	return 0, false
 }
 
 // Close hands leadership on, if it can, and stops raft.
@@ -247,23 +270,47 @@ func (f fsmSnapshot) Persist(sink raft.SnapshotSink) error {
 func (fsmSnapshot) Release() {}
 
 // sealedSnapshots keeps raft's snapshot files sealed under the coordinator's data key; what travels between replicas
-// is the plaintext, inside mutual TLS.
+// is the plaintext, inside mutual TLS. The index, term and voters that raft writes beside a snapshot are bound to it.
 type sealedSnapshots struct {
 	files *raft.FileSnapshotStore
 	box   *seal.Box
 	gate  *gate
 }
 
-// Create starts a snapshot file.
-func (s *sealedSnapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, t raft.Transport) (raft.SnapshotSink, error) {
-	if err := s.gate.check(); err != nil {
-		return nil, err
+// verify opens every snapshot once.
+func (s *sealedSnapshots) verify() error {
+	metas, err := s.List()
+	if err != nil {
+		return err
 	}
-	sink, err := s.files.Create(v, index, term, c, ci, t)
+	for _, m := range metas {
+		_, rc, err := s.Open(m.ID)
+		if err != nil {
+			return err
+		}
+		if err := rc.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// snapshotPlace is what a snapshot's seal binds it to.
+func snapshotPlace(index, term uint64, c raft.Configuration, ci uint64) []byte {
+	return fmt.Appendf(nil, "snapshot|%d|%d|%d|%x", index, term, ci, raft.EncodeConfiguration(c))
+}
+
+// Create starts a snapshot file.
+func (s *sealedSnapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, t raft.Transport) (sink raft.SnapshotSink, err error) {
+	err = s.gate.write(func() error {
+		file, err := s.files.Create(v, index, term, c, ci, t)
+		sink = &sealedSink{SnapshotSink: file, store: s, place: snapshotPlace(index, term, c, ci)}
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("create snapshot: %w", err)
 	}
-	return &sealedSink{SnapshotSink: sink, store: s}, nil
+	return sink, nil
 }
 
 // List lists snapshots, newest first.
@@ -273,15 +320,15 @@ func (s *sealedSnapshots) List() ([]*raft.SnapshotMeta, error) { return s.files.
 func (s *sealedSnapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	meta, rc, err := s.files.Open(id)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open snapshot: %w", err)
+		return nil, nil, fmt.Errorf("open snapshot %s: %w; %s", id, err, damageCure)
 	}
 	sealed, err := io.ReadAll(rc)
 	if err := errors.Join(err, rc.Close()); err != nil {
 		return nil, nil, fmt.Errorf("read snapshot %s: %w", id, err)
 	}
-	plain, err := s.box.Open([]byte("snapshot"), sealed)
+	plain, err := s.box.Open(snapshotPlace(meta.Index, meta.Term, meta.Configuration, meta.ConfigurationIndex), sealed)
 	if err != nil {
-		return nil, nil, fmt.Errorf("snapshot %s does not verify: %w", id, err)
+		return nil, nil, fmt.Errorf("snapshot %s does not verify; %s: %w", id, damageCure, err)
 	}
 	meta.Size = int64(len(plain))
 	return meta, io.NopCloser(bytes.NewReader(plain)), nil
@@ -291,21 +338,25 @@ func (s *sealedSnapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, er
 type sealedSink struct {
 	raft.SnapshotSink
 	store *sealedSnapshots
+	place []byte
 	plain bytes.Buffer
 }
 
+// Write takes more of the plaintext.
 func (s *sealedSink) Write(b []byte) (int, error) { return s.plain.Write(b) }
 
+// Close seals the snapshot and makes it durable.
 func (s *sealedSink) Close() error {
-	err := s.store.gate.check()
-	if err == nil {
-		_, err = s.SnapshotSink.Write(s.store.box.Seal([]byte("snapshot"), s.plain.Bytes()))
-	}
-	if err != nil {
-		return errors.Join(err, s.Cancel())
-	}
-	return s.SnapshotSink.Close()
+	return s.store.gate.write(func() error {
+		if _, err := s.SnapshotSink.Write(s.store.box.Seal(s.place, s.plain.Bytes())); err != nil {
+			return errors.Join(err, s.SnapshotSink.Cancel())
+		}
+		return s.SnapshotSink.Close()
+	})
 }
+
+// Cancel removes what was begun.
+func (s *sealedSink) Cancel() error { return s.store.gate.write(s.SnapshotSink.Cancel) }
 
 // openEpochKey reads this voter's epoch key, or makes its first.
 func openEpochKey(path string, box *seal.Box) (*seal.EpochKey, error) {

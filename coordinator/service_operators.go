@@ -80,8 +80,12 @@ func (c operatorsService) CreateToken(ctx context.Context, req *choirv1.CreateTo
 	if life <= 0 || life > 30*24*time.Hour {
 		return nil, status.Errorf(codes.InvalidArgument, "create token: lifetime %v, want up to 30 days", life)
 	}
+	s := c.replica.State()
+	if s.Cluster == "" {
+		return nil, status.Error(codes.Unavailable, "create token: the federation is not founded yet")
+	}
 	var addresses []string
-	for _, v := range c.replica.State().Coordinators {
+	for _, v := range s.Coordinators {
 		addresses = append(addresses, v.Address)
 	}
 	token, err := seal.NewToken(seal.RoleNode, seal.Fingerprint(c.deps.Root.Raw), addresses, req.Labels, c.deps.Now().Add(life), c.deps.Rand)

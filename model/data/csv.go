@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -97,4 +98,41 @@ func csvError(name string, err error) error {
 		return fmt.Errorf("%s:%d: %w", name, p.Line, p.Err)
 	}
 	return fmt.Errorf("read %s: %w", name, err)
+}
+
+// WriteCSV writes rows as ReadCSV reads them: a header and a line a row; a missing value is an empty field.
+func WriteCSV(w io.Writer, s *Schema, rows []Row) error {
+	cw := csv.NewWriter(w)
+	fields := make([]string, len(s.Columns))
+	for i := range s.Columns {
+		fields[i] = s.Columns[i].Name
+	}
+	if err := cw.Write(fields); err != nil {
+		return fmt.Errorf("write CSV: %w", err)
+	}
+	for _, row := range rows {
+		for i := range s.Columns {
+			fields[i] = s.Columns[i].text(row[i])
+		}
+		if err := cw.Write(fields); err != nil {
+			return fmt.Errorf("write CSV: %w", err)
+		}
+	}
+	cw.Flush()
+	return cw.Error()
+}
+
+// text is a value as parse reads it.
+func (c *Column) text(x float64) string {
+	switch {
+	case x != x:
+		return ""
+	case c.Kind == Category:
+		return c.Categories[int(x)]
+	case c.Kind == Boolean && x == 1:
+		return "TRUE"
+	case c.Kind == Boolean:
+		return "FALSE"
+	}
+	return strconv.FormatFloat(x, 'g', -1, 64)
 }

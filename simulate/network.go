@@ -1,0 +1,150 @@
+package simulate
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+)
+
+// Network is the loopback TCP network of a federation in one process. Each end has a name; links between names can be
+// cut and healed, and everything that crosses can be copied to a writer. Nothing is shared across it but bytes.
+type Network struct {
+	mu      sync.Mutex        // guards the fields below
+	names   map[string]string // of listeners, by address
+	cut     map[link]bool
+	conns   map[*linkConn]bool
+	capture io.Writer
+}
+
+// link is a direction of dialling.
+type link struct{ from, to string }
+
+// NewNetwork returns a network without ends.
+func NewNetwork() *Network {
+	return &Network{names: map[string]string{}, cut: map[link]bool{}, conns: map[*linkConn]bool{}}
+}
+
+// Capture copies every byte that crosses the network from now on, in both directions, to w.
+func (n *Network) Capture(w io.Writer) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.capture = w
+}
+
+// Listen opens a named end on a free loopback port.
+func (n *Network) Listen(name string) (net.Listener, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("listen for %s: %w", name, err)
+	}
+	n.name(l.Addr().String(), name)
+	return l, nil
+}
+
+// Relisten opens a named end again on the address it had.
+func (n *Network) Relisten(name, address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen for %s again: %w", name, err)
+	}
+	n.name(address, name)
+	return l, nil
+}
+
+func (n *Network) name(address, name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.names[address] = name
+}
+
+// Dialer returns the dial function of a named end. A link that is cut refuses at once.
+func (n *Network) Dialer(from string) func(ctx context.Context, address string) (net.Conn, error) {
+	return func(ctx context.Context, address string) (net.Conn, error) {
+		n.mu.Lock()
+		l := link{from, n.names[address]}
+		cut := n.cut[l]
+		n.mu.Unlock()
+		if cut {
+			return nil, fmt.Errorf("dial %s: %w", address, syscall.ECONNREFUSED)
+		}
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		if err != nil {
+			return nil, err
+		}
+		c := &linkConn{Conn: conn, network: n, link: l}
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.cut[l] {
+			_ = conn.Close()
+			return nil, fmt.Errorf("dial %s: %w", address, syscall.ECONNREFUSED)
+		}
+		n.conns[c] = true
+		return c, nil
+	}
+}
+
+// Cut closes the connections that from opened to each of to, and refuses new ones.
+func (n *Network) Cut(from string, to ...string) {
+	n.mu.Lock()
+	var closing []*linkConn
+	for _, name := range to {
+		n.cut[link{from, name}] = true
+	}
+	for c := range n.conns {
+		if n.cut[c.link] {
+			closing = append(closing, c)
+		}
+	}
+	n.mu.Unlock()
+	for _, c := range closing {
+		_ = c.Close()
+	}
+}
+
+// Heal lets from open connections to each of to again.
+func (n *Network) Heal(from string, to ...string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, name := range to {
+		delete(n.cut, link{from, name})
+	}
+}
+
+// linkConn is a connection on a link.
+type linkConn struct {
+	net.Conn
+	network *Network
+	link    link
+}
+
+// Close closes the connection.
+func (c *linkConn) Close() error {
+	c.network.mu.Lock()
+	delete(c.network.conns, c)
+	c.network.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// Read reads, and copies what it read to the capture.
+func (c *linkConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.network.copy(b[:n])
+	return n, err
+}
+
+// Write writes, and copies what it wrote to the capture.
+func (c *linkConn) Write(b []byte) (int, error) {
+	c.network.copy(b)
+	return c.Conn.Write(b)
+}
+
+func (n *Network) copy(b []byte) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.capture != nil {
+		_, _ = n.capture.Write(b) // a test's own buffer
+	}
+}
