@@ -1,7 +1,6 @@
 package coordinator
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -11,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"choir.example/internal/blob"
@@ -26,7 +26,6 @@ const (
 	blobTimeout  = 30 * time.Second // for one blob to a peer, and a second more for each MiB
 	stallTimeout = 3 * time.Second  // a peer that sends nothing for so long is given up
 	blobLane     = 4                // blobs under way to one peer; a peer that is behind fetches the rest when it needs them
-	blobCache    = 64 << 20         // bytes of blobs kept in memory
 )
 
 // errNoBlob is returned when nobody who answers has a blob.
@@ -43,11 +42,12 @@ type blobStore struct {
 	log   *slog.Logger
 	peers func() []blobPeer               // the other voters
 	spawn func(func(ctx context.Context)) // background work that outlives a call
+	swept sync.Once
 
-	mu       sync.Mutex                 // guards the fields below
-	lanes    map[string]chan struct{}   // by peer
-	fetching map[[32]byte]chan struct{} // closed when the fetch has ended
-	cache    blobMemory
+	mu      sync.Mutex                 // guards the fields below
+	lanes   map[string]chan struct{}   // by peer
+	reading map[[32]byte]chan struct{} // closed when the reader is done
+	memory  blobMemory
 }
 
 // blobPeer is another voter as the blob store sees it.
@@ -73,19 +73,21 @@ func (s *blobStore) Has(id [32]byte) bool {
 // here already is verified.
 func (s *blobStore) Put(body []byte) ([32]byte, error) {
 	id := blob.ID(body)
+	return id, s.put(id, body)
+}
+
+// put is Put of a blob whose id was computed from the body.
+func (s *blobStore) put(id [32]byte, body []byte) error {
 	if len(body) > maxBlob {
-		return id, fmt.Errorf("store blob of %d bytes: at most %d are allowed", len(body), maxBlob)
-	}
-	if err := s.check(); err != nil {
-		return id, fmt.Errorf("store blob %x: %w", id, err)
+		return fmt.Errorf("store blob of %d bytes: at most %d are allowed", len(body), maxBlob)
 	}
 	if _, err := s.local(id); err == nil {
-		return id, nil
+		return s.check()
 	}
 	if err := s.write(func() error { return s.store(id, body) }); err != nil {
-		return id, fmt.Errorf("store blob %x: %w", id, err)
+		return fmt.Errorf("store blob %x: %w", id, err)
 	}
-	return id, nil
+	return nil
 }
 
 // store writes a blob so that it is there whole or not at all, also after a power cut: sealed leaf by leaf under a
@@ -95,14 +97,16 @@ func (s *blobStore) store(id [32]byte, body []byte) error {
 	if err := makeDirs(s.dir, filepath.Dir(path)); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
+	s.swept.Do(s.sweep)
+	f, err := os.CreateTemp(s.dir, ".new-*") // mode 0600
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name()) // nothing to remove once it is renamed
-	i := 0
+	i, buf := 0, make([]byte, 0, min(len(body), blob.LeafBytes)+seal.Overhead)
 	for leaf := range slices.Chunk(body, blob.LeafBytes) {
-		if _, err = f.Write(s.box.Seal(leafPlace(id, i), leaf)); err != nil {
+		buf = s.box.AppendSeal(buf[:0], leafPlace(id, i), leaf)
+		if _, err = f.Write(buf); err != nil {
 			break
 		}
 		i++
@@ -117,6 +121,16 @@ func (s *blobStore) store(id [32]byte, body []byte) error {
 		return err
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// sweep removes what a crash left half written.
+func (s *blobStore) sweep() {
+	left, _ := filepath.Glob(filepath.Join(s.dir, ".new-*")) // the pattern is well formed
+	for _, path := range left {
+		if err := os.Remove(path); err != nil {
+			s.log.Warn("half-written blob not removed", "error", err)
+		}
+	}
 }
 
 // makeDirs makes directories, each in the one before it, and syncs where one was made.
@@ -162,11 +176,9 @@ func (s *blobStore) local(id [32]byte) ([]byte, error) {
 		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return nil, fmt.Errorf("read blob %x: %w", id, err)
 		}
-		leaf, err := s.box.Open(leafPlace(id, i), buf[:n])
-		if err != nil {
+		if body, err = s.box.AppendOpen(body, leafPlace(id, i), buf[:n]); err != nil {
 			return nil, s.discard(id)
 		}
-		body = append(body, leaf...)
 	}
 	if blob.ID(body) != id {
 		return nil, s.discard(id)
@@ -185,63 +197,60 @@ func (s *blobStore) discard(id [32]byte) error {
 
 // Get returns a blob, from here or from a peer, verified. The bytes are shared: they must not be changed.
 func (s *blobStore) Get(ctx context.Context, id [32]byte) ([]byte, error) {
+	done, err := s.turn(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("get blob %x: %w", id, err)
+	}
+	defer done()
+	if body, ok := s.recall(id); ok {
+		return body, nil
+	}
+	body, err := s.local(id)
+	if err != nil {
+		body, err = s.fetchAny(ctx, id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.memory.add(id, body)
+	return body, nil
+}
+
+func (s *blobStore) recall(id [32]byte) ([]byte, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.memory.get(id)
+}
+
+// turn waits until nobody else reads or fetches the blob: a whole cohort asks for the same model at once.
+func (s *blobStore) turn(ctx context.Context, id [32]byte) (done func(), err error) {
 	for {
 		s.mu.Lock()
-		body, ok := s.cache.get(id)
-		under := s.fetching[id]
+		busy, ok := s.reading[id]
+		if !ok {
+			break
+		}
 		s.mu.Unlock()
-		if ok {
-			return body, nil
-		}
-		if under == nil {
-			if body, err := s.local(id); err == nil {
-				s.remember(id, body)
-				return body, nil
-			}
-			if body, err, mine := s.fetchOnce(ctx, id); mine {
-				return body, err
-			}
-			continue
-		}
 		select {
-		case <-under:
-			if body, err := s.local(id); err == nil {
-				s.remember(id, body)
-				return body, nil
-			}
+		case <-busy:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
-}
-
-func (s *blobStore) remember(id [32]byte, body []byte) {
-	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.cache.add(id, body)
-}
-
-// fetchOnce fetches a blob unless another call is just doing so.
-func (s *blobStore) fetchOnce(ctx context.Context, id [32]byte) (body []byte, err error, mine bool) {
-	s.mu.Lock()
-	if s.fetching[id] != nil {
-		s.mu.Unlock()
-		return nil, nil, false
+	if s.reading == nil {
+		s.reading = map[[32]byte]chan struct{}{}
 	}
-	if s.fetching == nil {
-		s.fetching = map[[32]byte]chan struct{}{}
-	}
-	done := make(chan struct{})
-	s.fetching[id] = done
-	s.mu.Unlock()
-	defer func() {
+	mine := make(chan struct{})
+	s.reading[id] = mine
+	return func() {
 		s.mu.Lock()
-		delete(s.fetching, id)
-		s.mu.Unlock()
-		close(done)
-	}()
-	body, err = s.fetchAny(ctx, id)
-	return body, err, true
+		defer s.mu.Unlock()
+		delete(s.reading, id)
+		close(mine)
+	}, nil
 }
 
 // fetchAny asks one peer after the other and keeps what it gets.
@@ -253,7 +262,7 @@ func (s *blobStore) fetchAny(ctx context.Context, id [32]byte) ([]byte, error) {
 			reasons = append(reasons, fmt.Errorf("%s: %w", p.name, err))
 			continue
 		}
-		if _, err := s.Put(body); err != nil {
+		if err := s.put(id, body); err != nil {
 			s.log.Warn("fetched blob not kept", "error", err)
 		}
 		return body, nil
@@ -295,27 +304,34 @@ func receiveChunks(recv func() (*choirv1.BlobChunk, error)) (body, id []byte, er
 	if err != nil {
 		return nil, nil, err
 	}
+	body, err = receiveRest(first, recv)
+	return body, first.Id, err
+}
+
+// receiveRest reads a blob stream from its second chunk to its end. The sender may lie about anything: memory grows
+// with what arrives, beyond a first allocation.
+func receiveRest(first *choirv1.BlobChunk, recv func() (*choirv1.BlobChunk, error)) ([]byte, error) {
 	if first.Total > maxBlob {
-		return nil, nil, fmt.Errorf("blob of %d bytes is too large", first.Total)
+		return nil, fmt.Errorf("blob of %d bytes, at most %d are allowed", first.Total, maxBlob)
 	}
-	body = append(make([]byte, 0, min(first.Total, 64<<20)), first.Data...)
+	body := append(make([]byte, 0, min(first.Total, 64<<20)), first.Data...)
 	for uint64(len(body)) < first.Total {
 		m, err := recv()
 		if err != nil {
 			if errors.Is(err, io.EOF) {
-				return nil, nil, fmt.Errorf("stream ended after %d of %d bytes", len(body), first.Total)
+				return nil, fmt.Errorf("stream ended after %d of %d bytes", len(body), first.Total)
 			}
-			return nil, nil, err
+			return nil, err
 		}
 		if len(m.Data) == 0 {
-			return nil, nil, fmt.Errorf("empty chunk after %d of %d bytes", len(body), first.Total)
+			return nil, fmt.Errorf("empty chunk after %d of %d bytes", len(body), first.Total)
 		}
 		body = append(body, m.Data...)
 	}
 	if uint64(len(body)) != first.Total {
-		return nil, nil, fmt.Errorf("%d bytes instead of %d", len(body), first.Total)
+		return nil, fmt.Errorf("%d bytes instead of %d", len(body), first.Total)
 	}
-	return body, first.Id, nil
+	return body, nil
 }
 
 // PutQuorum makes a blob durable on a majority of the voters, this one included, and returns its id and who holds it.
@@ -334,7 +350,7 @@ func (s *blobStore) PutQuorum(ctx context.Context, body []byte) (id [32]byte, ho
 	for _, p := range peers {
 		s.spawn(func(background context.Context) { results <- result{p.name, s.offer(background, ctx, p, id, body)} })
 	}
-	if _, err := s.Put(body); err != nil {
+	if err := s.put(id, body); err != nil {
 		return id, nil, err
 	}
 	results <- result{s.self, nil}
@@ -404,27 +420,25 @@ func (s *blobStore) send(ctx context.Context, p blobPeer, id [32]byte, body []by
 
 // servePut stores what a peer sends. What lies here already is not read to its end.
 func (s *blobStore) servePut(stream choirv1.Peers_PutBlobServer) error {
-	known := false
-	body, want, err := receiveChunks(func() (*choirv1.BlobChunk, error) {
-		m, err := stream.Recv()
-		if err == nil && len(m.Id) == 32 {
-			if _, err := s.local([32]byte(m.Id)); err == nil {
-				known = true
-				return nil, errKnown
-			}
-		}
-		return m, err
-	})
-	switch {
-	case known:
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	if len(first.Id) != 32 {
+		return status.Error(codes.InvalidArgument, "put blob: no id")
+	}
+	id := [32]byte(first.Id)
+	if _, err := s.local(id); err == nil && s.check() == nil {
 		return stream.SendAndClose(&choirv1.PutBlobReply{})
-	case err != nil:
+	}
+	body, err := receiveRest(first, stream.Recv)
+	if err != nil {
 		return status.Errorf(codes.InvalidArgument, "put blob: %v", err)
 	}
-	if id := blob.ID(body); !bytes.Equal(id[:], want) {
+	if blob.ID(body) != id {
 		return status.Error(codes.InvalidArgument, "put blob: the bytes are not the blob announced")
 	}
-	if _, err := s.Put(body); err != nil {
+	if err := s.put(id, body); err != nil {
 		return status.Errorf(codes.Unavailable, "put blob: %v", err)
 	}
 	return stream.SendAndClose(&choirv1.PutBlobReply{})
