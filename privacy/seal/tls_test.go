@@ -12,11 +12,29 @@ import (
 
 func clock(at time.Time) func() time.Time { return func() time.Time { return at } }
 
-// handshake runs both sides over a pipe and returns what each of them made of it. In TLS 1.3 a client is done before the
+// connect returns both ends of a connection. Not net.Pipe: it has no buffer, so a side that refuses in the middle of the
+// other's flight waits for it to read, and both wait for the deadline.
+func connect(t *testing.T) (client, server net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if client, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if server, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	return client, server
+}
+
+// handshake runs both sides and returns what each of them made of it. In TLS 1.3 a client is done before the
 // server has looked at its certificate, so the client then reads one byte, which the server writes when it is content.
 func handshake(t *testing.T, client, server *tls.Config) (clientErr, serverErr error, state tls.ConnectionState) {
 	t.Helper()
-	a, b := net.Pipe()
+	a, b := connect(t)
 	deadline := time.Now().Add(10 * time.Second)
 	a.SetDeadline(deadline)
 	b.SetDeadline(deadline)
