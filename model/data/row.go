@@ -46,7 +46,7 @@ func (c *Column) check(x float64, label bool) error {
 		_, err := c.number(x)
 		return err
 	case Category:
-		if x != math.Trunc(x) || x < 0 || int(x) >= len(c.Categories) {
+		if x != math.Trunc(x) || x < 0 || x >= float64(len(c.Categories)) {
 			return fmt.Errorf("%v is not the index of a category", x)
 		}
 	case Boolean:

@@ -18,7 +18,12 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
+
+// MaxFeatures bounds the width of a feature vector, so that a schema from elsewhere cannot make a node allocate rows
+// without end.
+const MaxFeatures = 1 << 16
 
 // Kind is what values of a column are.
 type Kind string
@@ -50,18 +55,22 @@ type Schema struct {
 	Ignore  []string `json:"ignore,omitempty"` //
 }
 
-// ParseSchema reads a schema from JSON. An unknown key is an error; so is anything Validate refuses.
+// ParseSchema reads a schema from JSON. An unknown key, a key in other case or given twice and text after the end are
+// errors; so is anything Validate refuses.
 func ParseSchema(b []byte) (*Schema, error) {
+	if err := checkKeys(b); err != nil {
+		return nil, fmt.Errorf("parse schema: %w", err)
+	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	s := &Schema{}
 	if err := d.Decode(s); err != nil {
 		return nil, fmt.Errorf("parse schema: %w", err)
 	}
-	if d.More() {
-		return nil, fmt.Errorf("parse schema: text after the end")
+	if err := s.Validate(); err != nil {
+		return nil, err
 	}
-	return s, s.Validate()
+	return s, nil
 }
 
 // Validate names the first field that is missing or wrong.
@@ -78,8 +87,8 @@ func (s *Schema) Validate() error {
 	}
 	for i := range s.Columns {
 		c := &s.Columns[i]
-		if c.Name == "" || seen[c.Name] {
-			return fmt.Errorf("schema %s: column %d: name %q is empty or not unique", s.Name, i+1, c.Name)
+		if !readable(c.Name) || seen[c.Name] {
+			return fmt.Errorf("schema %s: column %d: name %q is empty, padded or not unique", s.Name, i+1, c.Name)
 		}
 		seen[c.Name] = true
 		if err := c.validate(); err != nil {
@@ -89,7 +98,15 @@ func (s *Schema) Validate() error {
 	if i := s.column(s.Label); i < 0 || s.Columns[i].Kind != Boolean {
 		return fmt.Errorf("schema %s: label %q is not a boolean column", s.Name, s.Label)
 	}
+	if n := s.Features(); n > MaxFeatures {
+		return fmt.Errorf("schema %s: columns: %d features, want at most %d", s.Name, n, MaxFeatures)
+	}
 	return nil
+}
+
+// readable tells whether a file's field can equal the text: importers trim fields and take an empty one as missing.
+func readable(text string) bool {
+	return text != "" && strings.TrimSpace(text) == text && utf8.ValidString(text)
 }
 
 func (c *Column) validate() error {
@@ -102,6 +119,9 @@ func (c *Column) validate() error {
 		if c.LongTail && c.Min < 0 {
 			return fmt.Errorf("longTail needs min ≥ 0, not %v", c.Min)
 		}
+		if width := c.transform(c.Max) - c.transform(c.Min); width <= 0 || math.IsInf(width, 0) {
+			return fmt.Errorf("range [%v, %v] cannot be scaled to [0, 1]", c.Min, c.Max)
+		}
 		if len(c.Categories) > 0 {
 			return fmt.Errorf("a numeric column has no categories")
 		}
@@ -109,8 +129,11 @@ func (c *Column) validate() error {
 		if len(c.Categories) < 1 || len(c.Categories) > 1024 {
 			return fmt.Errorf("%d categories, want 1 to 1024", len(c.Categories))
 		}
-		if sorted := slices.Sorted(slices.Values(c.Categories)); len(slices.Compact(sorted)) != len(c.Categories) || sorted[0] == "" {
-			return fmt.Errorf("categories are empty or not distinct")
+		if sorted := slices.Sorted(slices.Values(c.Categories)); len(slices.Compact(sorted)) != len(c.Categories) {
+			return fmt.Errorf("categories are not distinct")
+		}
+		if i := slices.IndexFunc(c.Categories, func(v string) bool { return !readable(v) }); i >= 0 {
+			return fmt.Errorf("category %d: %q is empty or padded", i+1, c.Categories[i])
 		}
 	case Boolean:
 		if len(c.Categories) > 0 {

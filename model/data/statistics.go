@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"choir.example/internal/canon"
 )
@@ -92,14 +93,20 @@ type columnStats struct {
 	shares    []float64 // category: of each; boolean: of true
 }
 
-// NewStatistics reads sums with Collect's layout. It refuses sums that no rows can have.
+// maxStatRows is the most rows behind statistics: with it every sum stays below 2^62.
+const maxStatRows = 1 << 40
+
+// NewStatistics reads sums with Collect's layout, of which it keeps a copy. It refuses sums that no rows can have.
 func NewStatistics(s *Schema, sums []int64) (*Statistics, error) {
 	if len(sums) != s.StatLen() {
 		return nil, fmt.Errorf("statistics of schema %s: %d sums, want %d", s.Name, len(sums), s.StatLen())
 	}
-	t := &Statistics{schema: s, sums: sums}
+	t := &Statistics{schema: s, sums: slices.Clone(sums)}
 	rows, ones := sums[len(sums)-2], sums[len(sums)-1]
-	if rows <= 0 || ones < 0 || ones > rows {
+	if rows <= 0 || rows > maxStatRows {
+		return nil, fmt.Errorf("statistics of schema %s: %d rows, want 1 to %d", s.Name, rows, int64(maxStatRows))
+	}
+	if ones < 0 || ones > rows {
 		return nil, fmt.Errorf("statistics of schema %s: %d of %d labels are positive", s.Name, ones, rows)
 	}
 	t.label = float64(ones) / float64(rows)
@@ -128,11 +135,17 @@ func (c *Column) statistics(sums []int64, rows int64) (columnStats, error) {
 	}
 	switch c.Kind {
 	case Numeric:
+		if err := checkNumeric(sums); err != nil {
+			return columnStats{}, err
+		}
 		return numericStatistics(sums), nil
 	case Category:
 		var total int64
 		for _, v := range sums {
 			total += v
+		}
+		if total > rows {
+			return columnStats{}, fmt.Errorf("%d categories over %d rows", total, rows)
 		}
 		cs := columnStats{shares: make([]float64, len(sums))}
 		for i, v := range sums {
@@ -140,18 +153,43 @@ func (c *Column) statistics(sums []int64, rows int64) (columnStats, error) {
 		}
 		return cs, nil
 	}
+	if sums[1] > sums[0] {
+		return columnStats{}, fmt.Errorf("%d of %d values are true", sums[1], sums[0])
+	}
 	return columnStats{shares: []float64{float64(sums[1]) / float64(max(sums[0], 1))}}, nil
 }
 
+// checkNumeric holds the sums against each other: values at the minimum add nothing, any other at most StatGrid, and
+// v² ≤ v in [0, 1], also after rounding.
+func checkNumeric(sums []int64) error {
+	count, least, sum, squares := sums[0], sums[1], sums[2], sums[3]
+	switch {
+	case least > count:
+		return fmt.Errorf("%d of %d values are at the minimum", least, count)
+	case sum > (count-least)*StatGrid:
+		return fmt.Errorf("sum %d is too large for %d values above the minimum", sum, count-least)
+	case squares > sum:
+		return fmt.Errorf("sum of squares %d is above the sum %d", squares, sum)
+	}
+	return nil
+}
+
+// resolution is the least variance that the grid resolves. A value and its square are each off by at most half a unit,
+// so the variance is off by at most 1.5 units: 0.5 from the square, 2·mean·0.5 ≤ 1 from the mean.
+const resolution = 1.5 / StatGrid
+
+// numericStatistics is the mean and deviation that standardise a column. Where the variance is below the resolution, a
+// column whose values are all the same keeps deviation 1, so that it standardises to zero, and one with a far too wide
+// range gets the least deviation that is not rounding noise.
 func numericStatistics(sums []int64) columnStats {
 	n := float64(max(sums[0], 1))
 	above := float64(max(sums[0]-sums[1], 1))
 	sum, squares := float64(sums[2])/StatGrid, float64(sums[3])/StatGrid
 	cs := columnStats{mean: sum / n, zeros: float64(sums[1]) / n, midMean: sum / above}
-	cs.std = math.Sqrt(max(squares/n-float64(cs.mean*cs.mean), 0))
+	cs.std = math.Sqrt(max(squares/n-float64(cs.mean*cs.mean), resolution))
 	cs.midStd = math.Sqrt(max(squares/above-float64(cs.midMean*cs.midMean), 0))
-	if cs.std < 1.0/StatGrid {
-		cs.std = 1 // a constant column standardises to zero
+	if constant := sums[0] == 0 || sums[2]%sums[0] == 0 && sums[3]%sums[0] == 0; constant && cs.std*cs.std <= 2*resolution {
+		cs.std = 1
 	}
 	return cs
 }
