@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -73,27 +74,51 @@ type raftStore struct {
 // never be used, because raft's safety rests on both.
 func openRaftStore(path string, box *seal.Box, g *gate) (*raftStore, error) {
 	s := &raftStore{gate: g, path: path, box: box}
-	err := catchDamage(func() (err error) {
-		s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-			Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
-		})
-		return err
-	})
-	if errors.Is(err, berrors.ErrTimeout) {
-		return nil, fmt.Errorf("open raft log %s: another coordinator is using this directory: %w", path, err)
+	// Before bbolt opens the file for writing, which walks it in goroutines whose panics nobody can catch.
+	if info, err := os.Stat(path); err == nil {
+		if info.Size() == 0 {
+			return nil, fmt.Errorf("open raft log %s: the file is empty; %s", path, damageCure)
+		}
+		if err := s.openFile(true, s.verify); err != nil {
+			return nil, err
+		}
+		if err := s.db.Close(); err != nil {
+			return nil, fmt.Errorf("open raft log %s: %w", path, err)
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("open raft log %s: %w", path, err)
-	}
-	if err := catchDamage(s.prepare); err != nil {
-		return nil, errors.Join(fmt.Errorf("open raft log %s: %w", path, err), s.db.Close())
+	if err := s.openFile(false, s.makeBuckets); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
 
-// prepare makes the buckets and verifies what is in them.
-func (s *raftStore) prepare() error {
-	err := s.update(func(tx *bbolt.Tx) error {
+// openFile opens the database and prepares it by f; if that fails, the database is closed again.
+func (s *raftStore) openFile(readOnly bool, f func() error) error {
+	s.db = nil
+	err := catchDamage(func() (err error) {
+		s.db, err = bbolt.Open(s.path, 0o600, &bbolt.Options{
+			Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, ReadOnly: readOnly,
+		})
+		if err != nil {
+			return err
+		}
+		return f()
+	})
+	if errors.Is(err, berrors.ErrTimeout) {
+		return fmt.Errorf("open raft log %s: another coordinator is using this directory: %w", s.path, err)
+	}
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("open raft log %s: %w", s.path, err)
+	if s.db != nil {
+		err = errors.Join(err, s.db.Close())
+	}
+	return err
+}
+
+func (s *raftStore) makeBuckets() error {
+	return s.update(func(tx *bbolt.Tx) error {
 		for _, b := range [][]byte{bucketLog, bucketStable} {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
@@ -101,10 +126,6 @@ func (s *raftStore) prepare() error {
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	return s.verify()
 }
 
 // catchDamage turns the panics and memory faults by which bbolt answers a damaged file into an error that says what to
@@ -126,6 +147,12 @@ const damageCure = "this replica must not vote with it: remove it from the clust
 // verify opens every record once and checks that no entry is missing between the first and the last.
 func (s *raftStore) verify() error {
 	return s.db.View(func(tx *bbolt.Tx) error {
+		if k, _ := tx.Cursor().First(); k == nil {
+			return nil // made, but never written
+		}
+		if tx.Bucket(bucketLog) == nil || tx.Bucket(bucketStable) == nil {
+			return fmt.Errorf("a bucket is missing; %s", damageCure)
+		}
 		var last uint64
 		err := tx.Bucket(bucketLog).ForEach(func(k, v []byte) error {
 			if len(k) != 8 {

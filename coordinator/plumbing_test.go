@@ -1,0 +1,169 @@
+package coordinator
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"choir.example/privacy/seal"
+
+	"go.uber.org/goleak"
+)
+
+// site is a federation's certificates and the addresses of its coordinators, for tests of what lies below the services.
+type site struct {
+	root    *seal.Root
+	voters  []Voter
+	creds   map[string]*seal.Credential
+	revoked map[string]bool
+}
+
+func newSite(t *testing.T, names ...string) *site {
+	t.Helper()
+	root, err := seal.NewRoot("shop", time.Now(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{root: root, creds: map[string]*seal.Credential{}, revoked: map[string]bool{}}
+	for _, name := range names {
+		key, err := seal.NewKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		chain, err := root.Certify(seal.RoleCoordinator, name, key.Public().(ed25519.PublicKey), time.Now(), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.creds[name] = &seal.Credential{Chain: chain, Key: key}
+		s.voters = append(s.voters, Voter{Name: name, Address: freeAddress(t), Chain: chain})
+	}
+	return s
+}
+
+// freeAddress is a loopback address on which nobody listens.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func (s *site) address(name string) string {
+	for _, v := range s.voters {
+		if v.Name == name {
+			return v.Address
+		}
+	}
+	return ""
+}
+
+// wire makes a coordinator's wire, listening but not started.
+func (s *site) wire(t *testing.T, name string) *wire {
+	t.Helper()
+	l, err := net.Listen("tcp", s.address(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	admit := func(id seal.Identity) error {
+		if s.revoked[id.Name] {
+			return seal.ErrRevoked
+		}
+		return nil
+	}
+	root := s.root.Certificate()
+	w := &wire{
+		listener: l, log: quiet(), address: addressOf(s.address(name)),
+		dialTCP: func(ctx context.Context, address string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
+		},
+		serverTLS: seal.ServerTLS(s.creds[name], root, time.Now, []string{protoGRPC, protoRaft, protoGossip}, admit),
+		clientTLS: func(proto string, want func(seal.Identity) error) *tls.Config {
+			return seal.ClientTLS(s.creds[name], root, time.Now, proto, want)
+		},
+		identify: func(cs tls.ConnectionState) (seal.Identity, error) { return seal.PeerIdentity(cs, root, time.Now()) },
+	}
+	w.prepare()
+	t.Cleanup(w.close)
+	return w
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// within is a context that ends soon enough for a test to say where it hung.
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// eventually looks again and again until cond holds.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	end := time.After(20 * time.Second)
+	for !cond() {
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Fatalf("not within 20 s: %s", what)
+		}
+	}
+}
+
+// noLeaks fails the test if goroutines that it started are still there after its other cleanups. Memberlist's own ones
+// end within their probe's second.
+func noLeaks(t *testing.T) {
+	t.Helper()
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() {
+		var err error
+		for range 6 { // Find itself waits for about a second
+			if err = goleak.Find(before); err == nil {
+				return
+			}
+		}
+		t.Errorf("goroutines left: %v", err)
+	})
+}
+
+// contents is the digest of every file under a directory, by path.
+func contents(t *testing.T, dir string) string {
+	t.Helper()
+	var out string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		out += fmt.Sprintf("%s %x\n", path, sha256.Sum256(b))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func newTestBox(t *testing.T) *seal.Box {
+	t.Helper()
+	box, err := seal.OpenKeys(t.TempDir(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return box
+}
