@@ -10,7 +10,7 @@ import (
 func PurchaseJob(schema *data.Schema, rounds, seed uint64) *choirv1.JobSpec {
 	return &choirv1.JobSpec{
 		Name: "purchase", Model: "purchase", Schema: schema.Encode(), Hidden: []uint32{32}, Rounds: rounds,
-		LocalEpochs: 2, Batch: 16, LearningRate: 0.05, Range: 4, WeightCap: 1 << 20,
+		LocalEpochs: 2, Batch: 32, LearningRate: 0.1, Range: 4, WeightCap: 1 << 20,
 		MinimumCohort: 1, Goal: 0, DurationMs: 30_000, MaxAttempts: 5, Seed: seed,
 		GateInt8Ppm: 2_000, GateStudentPpm: 10_000,
 		StudentRows: 20_000, StudentTemperature: 2, StudentEpochs: 4, WaitMs: 20_000,

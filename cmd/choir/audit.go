@@ -1,0 +1,85 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	"choir.example/privacy/audit"
+)
+
+// auditCommand is `choir audit`.
+type auditCommand struct {
+	Verify verifyCommand `cmd:"" help:"Check a bundle offline, trusting nothing but the root's fingerprint."`
+}
+
+// verifyCommand is `choir audit verify`.
+type verifyCommand struct {
+	Bundle string `arg:"" help:"The bundle file." type:"existingfile"`
+	Root   string `help:"Fingerprint of the federation's root: 64 hex digits. Without it the bundle can only be found to agree with itself." placeholder:"FINGERPRINT"`
+	Output string `short:"o" help:"What to print on standard output: ${enum}." enum:"table,json" default:"table"`
+}
+
+// Help is what `choir audit verify --help` explains.
+func (verifyCommand) Help() string {
+	return `Checks certificates up to the root, the Merkle tree, the signatures of a majority of the coordinators, and that the
+counts of each closed round follow from its accepted batches. Exits 0 only if all holds under the given root.
+
+Example: choir audit verify run.bundle --root $(cat root.fingerprint)`
+}
+
+// Run verifies the bundle.
+func (c *verifyCommand) Run(t *terminal) error {
+	if c.Root != "" && len(c.Root) != 64 {
+		return &usageError{fmt.Sprintf("--root has %d characters, a fingerprint has 64 hex digits", len(c.Root)), "the fingerprint stands in root.fingerprint beside the bundle's federation, and in its tokens"}
+	}
+	file, err := os.ReadFile(c.Bundle)
+	if err != nil {
+		return err
+	}
+	r := audit.Verify(file, c.Root, time.Now())
+	if c.Output == "json" {
+		if err := c.json(t, r); err != nil {
+			return err
+		}
+	} else {
+		for _, check := range r.Checks {
+			word := "ok"
+			if !check.OK {
+				word = "FAILED"
+			}
+			fmt.Fprintf(t.out, "%-7s %s: %s\n", word, check.Name, check.Detail)
+		}
+		fmt.Fprintf(t.out, "%d records, %d closed rounds\n", r.Records, r.Rounds)
+	}
+	switch {
+	case r.OK:
+		return nil
+	case r.Self && allHold(r):
+		return &hinted{fmt.Errorf("self-consistent only: the bundle agrees with itself, but whose it is was not checked"), "give the root's fingerprint with --root"}
+	}
+	return &hinted{fmt.Errorf("%s does not verify", c.Bundle), "do not rely on this bundle; export it anew, and compare the root's fingerprint with one you got by another way"}
+}
+
+func allHold(r audit.Report) bool {
+	for _, c := range r.Checks {
+		if !c.OK {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *verifyCommand) json(t *terminal, r audit.Report) error {
+	type check struct {
+		Name   string `json:"name"`
+		OK     bool   `json:"ok"`
+		Detail string `json:"detail"`
+	}
+	checks := []check{}
+	for _, x := range r.Checks {
+		checks = append(checks, check(x))
+	}
+	return json.NewEncoder(t.out).Encode(map[string]any{"ok": r.OK, "records": r.Records, "rounds": r.Rounds, "checks": checks})
+}

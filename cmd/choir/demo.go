@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+
+	"choir.example/simulate"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+// demoCommand is `choir demo`.
+type demoCommand struct {
+	Keep         string `help:"Keep all files in DIR, which must be empty or not exist." placeholder:"DIR" type:"path"`
+	Output       string `short:"o" help:"What to print on standard output: ${enum}." enum:"table,json" default:"table"`
+	Rounds       uint64 `help:"Training rounds." default:"20"`
+	Seed         uint64 `help:"Seed of everything that is chance but keys." default:"0"`
+	Nodes        int    `help:"Edge nodes; fewer than nine merge regions, more split them." default:"9"`
+	Coordinators int    `help:"Coordinators; one or two only with --no-kill." default:"3"`
+	NoKill       bool   `help:"Do not kill the leading coordinator in the middle of a round."`
+	Verbose      bool   `short:"v" help:"Log what coordinators and nodes do, on standard error."`
+}
+
+// Help is what `choir demo --help` explains.
+func (demoCommand) Help() string {
+	return `Starts three coordinators and nine nodes in this process, with certificates, tokens and encrypted stores of their own,
+trains a model on web-shop sessions of nine regions, kills the leading coordinator in the middle of a round, publishes
+compressed variants, asks a node for a prediction, and checks everything afterwards.
+
+Example: choir demo --rounds 10 --keep /tmp/choir-demo`
+}
+
+// Validate refuses what cannot work.
+func (c *demoCommand) check() error {
+	switch {
+	case c.Rounds < 1 || c.Rounds > 1000:
+		return &usageError{fmt.Sprintf("--rounds is %d, want 1 to 1000", c.Rounds), ""}
+	case c.Nodes < 1 || c.Nodes > 100:
+		return &usageError{fmt.Sprintf("--nodes is %d, want 1 to 100", c.Nodes), ""}
+	case c.Coordinators < 1 || c.Coordinators > 7:
+		return &usageError{fmt.Sprintf("--coordinators is %d, want 1 to 7", c.Coordinators), ""}
+	case c.Coordinators < 3 && !c.NoKill:
+		return &usageError{fmt.Sprintf("%d coordinators have no majority left when one is killed", c.Coordinators), "add --no-kill, or take three coordinators"}
+	case c.Nodes < 2 && !c.NoKill:
+		return &usageError{"one node is not enough to catch the leader in the middle of a round", "add --no-kill, or take two nodes"}
+	case c.Rounds < 2 && !c.NoKill:
+		return &usageError{"one round has no middle to kill the leader in", "add --no-kill, or take two rounds"}
+	}
+	return nil
+}
+
+// Run runs the demo.
+func (c *demoCommand) Run(ctx context.Context, t *terminal) (err error) {
+	if err := c.check(); err != nil {
+		return err
+	}
+	dir, report, cleanup, err := c.place()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cleanup()) }()
+	log := slog.New(slog.DiscardHandler)
+	if c.Verbose {
+		log = slog.New(slog.NewTextHandler(t.err, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	shown := newProgress(t.err)
+	r, err := simulate.Demo(ctx, simulate.DemoConfig{
+		Dir: dir, Report: report, Coordinators: c.Coordinators, Nodes: c.Nodes, Rounds: c.Rounds, Seed: c.Seed,
+		Kill: !c.NoKill, Log: log, Progress: shown.show,
+	})
+	shown.finish()
+	if err != nil {
+		return err
+	}
+	if c.Output == "json" {
+		err = json.NewEncoder(t.out).Encode(r)
+	} else {
+		err = printDemo(t.out, r, c.Keep)
+	}
+	if err == nil && len(r.Problems) > 0 {
+		for _, p := range r.Problems {
+			fmt.Fprintf(t.err, "choir: error: %s\n", p)
+		}
+		return errSilent
+	}
+	return err
+}
+
+// place decides where files lie: below --keep, or in a temporary directory that is removed, all but the page.
+func (c *demoCommand) place() (dir, report string, cleanup func() error, err error) {
+	if c.Keep != "" {
+		if entries, err := os.ReadDir(c.Keep); err == nil && len(entries) > 0 {
+			return "", "", nil, &hinted{fmt.Errorf("%s is not empty", c.Keep), "name a directory that is empty or does not exist"}
+		}
+		if err := os.MkdirAll(c.Keep, 0o700); err != nil {
+			return "", "", nil, fmt.Errorf("make %s: %w", c.Keep, err)
+		}
+		return c.Keep, filepath.Join(c.Keep, "report.html"), func() error { return nil }, nil
+	}
+	if dir, err = os.MkdirTemp("", "choir-demo-"); err != nil {
+		return "", "", nil, fmt.Errorf("make a temporary directory: %w", err)
+	}
+	page, err := os.CreateTemp("", "choir-demo-*.html")
+	if err != nil {
+		return "", "", nil, fmt.Errorf("make the page: %w", err)
+	}
+	return dir, page.Name(), func() error { return os.RemoveAll(dir) }, page.Close()
+}
+
+// printDemo prints the result for people.
+func printDemo(w io.Writer, r *simulate.DemoResult, keep string) error {
+	fmt.Fprintf(w, "%d coordinators, %d nodes, %d rounds, seed %d: %.1f s\n", r.Coordinators, r.Nodes, r.Rounds, r.Seed, r.Seconds)
+	if f := r.Failover; f != nil {
+		fmt.Fprintf(w, "leader %s killed in round %d: the next batch was committed after %.2f s; %d receipts, %d counted, %d lost, %d twice\n",
+			f.Victim, f.Round, f.Seconds, f.Receipts, f.Counted, f.Lost, f.Twice)
+	}
+	fmt.Fprintf(w, "audit log: %d records, verified offline: %v\n\n", r.Audit.Records, r.Audit.Verified)
+	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(tw, "trained on\tAUC\taccuracy\t")
+	for _, row := range []struct{ key, name string }{
+		{"federated", "the federation"}, {"local_mean", fmt.Sprintf("each region alone (mean of %d)", r.Nodes)}, {"central", "all data in one place"},
+	} {
+		fmt.Fprintf(tw, "%s\t%.4f\t%.2f %%\t\n", row.name, r.Metrics[row.key].AUC, 100*r.Metrics[row.key].Accuracy)
+	}
+	fmt.Fprintln(tw, "\t\t\t")
+	fmt.Fprintln(tw, "variant\tbytes\tAUC\tp50, one core\tp99\t")
+	for _, v := range r.Released {
+		fmt.Fprintf(tw, "%s\t%d\t%.4f\t%.1f µs\t%.1f µs\t\n", v.Name, v.Bytes, v.AUC, v.P50, v.P99)
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "over HTTP: p50 %.0f µs, p99 %.0f µs; uplink %d bytes a node and round; AUC of histograms is %.6f off\n",
+		r.HTTP.P50, r.HTTP.P99, r.Uplink, r.HistogramGap)
+	fmt.Fprintf(w, "\nprediction of a node: %s\n\nreport: %s\n", r.Answer, r.Report)
+	if keep != "" {
+		fmt.Fprintf(w, "check it yourself: choir audit verify %s --root %s\n",
+			filepath.Join(keep, "audit", "run.bundle"), "$(cat "+filepath.Join(keep, "audit", "root.fingerprint")+")")
+	}
+	return nil
+}
+
+// progress shows where the demo stands: a bar on a terminal, plain lines elsewhere.
+type progress struct {
+	w    io.Writer
+	bar  *progressbar.ProgressBar // nil off a terminal
+	last string
+}
+
+func newProgress(w io.Writer) *progress {
+	p := &progress{w: w}
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		p.bar = progressbar.NewOptions(1, progressbar.OptionSetWriter(w), progressbar.OptionClearOnFinish(),
+			progressbar.OptionSetWidth(24), progressbar.OptionFullWidth())
+	}
+	return p
+}
+
+func (p *progress) show(s simulate.DemoProgress) {
+	line := s.Stage
+	if s.Round > 0 {
+		line = fmt.Sprintf("%s: round %d of %d", s.Stage, s.Round, s.Of)
+	}
+	if s.AUC > 0 {
+		line += fmt.Sprintf(", AUC %.4f", s.AUC)
+	}
+	if p.bar != nil {
+		p.bar.ChangeMax64(int64(s.Of))
+		p.bar.Describe(line)
+		_ = p.bar.Set64(int64(s.Round)) // a bar that cannot be drawn is no reason to stop
+		return
+	}
+	if line != p.last {
+		fmt.Fprintln(p.w, line)
+	}
+	p.last = line
+}
+
+func (p *progress) finish() {
+	if p.bar != nil {
+		_ = p.bar.Finish()
+	}
+}

@@ -1,0 +1,109 @@
+// Command choir is federated learning for fleets of edge nodes. `choir demo` shows the whole system on this machine.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// cli is the command line; each command lies in a file of its own.
+type cli struct {
+	Demo    demoCommand    `cmd:"" help:"Run the whole system on this machine, end to end."`
+	Audit   auditCommand   `cmd:"" help:"Check what a federation did."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+// Exit codes.
+const (
+	exitOK    = 0
+	exitFail  = 1 // what was asked for did not happen
+	exitUsage = 2 // it was asked for wrongly
+)
+
+// terminal is what a command talks to: data on out, talk on err.
+type terminal struct {
+	out, err io.Writer
+}
+
+// usageError is wrong usage that only the command itself can notice.
+type usageError struct {
+	text string
+	hint string
+}
+
+func (e *usageError) Error() string { return e.text }
+
+// hinted is an error whose cure is known.
+type hinted struct {
+	err  error
+	hint string
+}
+
+func (e *hinted) Error() string { return e.err.Error() }
+func (e *hinted) Unwrap() error { return e.err }
+
+// errSilent ends with exit code 1 after the command has said all there is to say.
+var errSilent = errors.New("")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run parses the arguments, runs the command and returns the exit code.
+func run(ctx context.Context, args []string, out, errs io.Writer) int {
+	var c cli
+	exited := -1
+	parser, err := kong.New(&c, kong.Name("choir"), kong.UsageOnError(), kong.Writers(out, errs),
+		kong.Description("Federated learning for fleets of edge nodes: many voices, one song, and nobody can pick out a single singer."),
+		kong.Exit(func(code int) { exited = code }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	if err != nil {
+		return complain(errs, err)
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	k, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited
+	}
+	if err != nil {
+		fmt.Fprintf(errs, "choir: error: %v\nhint: choir --help lists the commands, choir COMMAND --help their flags\n", err)
+		return exitUsage
+	}
+	k.BindTo(ctx, (*context.Context)(nil))
+	return complain(errs, k.Run(&terminal{out, errs}))
+}
+
+// complain says what went wrong and returns the exit code.
+func complain(errs io.Writer, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	code := exitFail
+	hint := ""
+	var usage *usageError
+	var cure *hinted
+	switch {
+	case errors.Is(err, errSilent):
+		return exitFail
+	case errors.As(err, &usage):
+		code, hint = exitUsage, usage.hint
+	case errors.As(err, &cure):
+		hint = cure.hint
+	}
+	fmt.Fprintf(errs, "choir: error: %v\n", err)
+	if hint != "" {
+		fmt.Fprintf(errs, "hint: %s\n", hint)
+	}
+	return code
+}

@@ -1,0 +1,140 @@
+// Package plot draws line charts as SVG for the pages and reports: no script, no font and no file from elsewhere, and
+// colours that follow the reader's light or dark setting through the page's style sheet.
+package plot
+
+import (
+	"fmt"
+	"html"
+	"math"
+	"strings"
+)
+
+// Chart is one chart: lines over a common x axis.
+type Chart struct {
+	Title  string
+	XLabel string
+	YLabel string
+	Lines  []Line
+	Marks  []Mark
+}
+
+// Line is a series of points in order of X.
+type Line struct {
+	Name string
+	X, Y []float64
+}
+
+// Mark is a vertical line with a word, at X.
+type Mark struct {
+	X    float64
+	Text string
+}
+
+// Style is the style sheet that charts expect in their page.
+const Style = `.chart{width:100%;height:auto;font:12px system-ui,sans-serif}
+.chart .axis{stroke:var(--rule);fill:none}.chart .grid{stroke:var(--rule);opacity:.5}
+.chart text{fill:var(--ink)}.chart .line{fill:none;stroke-width:2}
+.chart .s0{stroke:var(--c0)}.chart .s1{stroke:var(--c1)}.chart .s2{stroke:var(--c2)}
+.chart .k0{fill:var(--c0)}.chart .k1{fill:var(--c1)}.chart .k2{fill:var(--c2)}
+.chart .mark{stroke:var(--bad);stroke-dasharray:4 3}.chart .marktext{fill:var(--bad)}`
+
+// Size of a chart in its own units, and the room for its axes.
+const (
+	width, height            = 640.0, 300.0
+	left, right, top, bottom = 58.0, 16.0, 34.0, 42.0
+)
+
+// scale maps values to positions.
+type scale struct{ low, high, from, to float64 }
+
+func (s scale) at(v float64) float64 { return s.from + (v-s.low)/(s.high-s.low)*(s.to-s.from) }
+
+// SVG is the chart as an svg element. A chart without points says so.
+func (c Chart) SVG() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, `<svg class="chart" viewBox="0 0 %g %g" role="img" aria-label="%s">`, width, height, html.EscapeString(c.Title))
+	fmt.Fprintf(&b, `<text x="%g" y="18" font-weight="600">%s</text>`, left, html.EscapeString(c.Title))
+	xLow, xHigh, yLow, yHigh, ok := c.extent()
+	if !ok {
+		fmt.Fprintf(&b, `<text x="%g" y="%g" text-anchor="middle">no data</text></svg>`, width/2, height/2)
+		return b.String()
+	}
+	step := niceStep(yHigh - yLow)
+	yLow, yHigh = math.Floor(yLow/step)*step, math.Ceil(yHigh/step)*step
+	x := scale{xLow, xHigh, left, width - right}
+	y := scale{yLow, yHigh, height - bottom, top}
+	for v := yLow; v <= yHigh+step/2; v += step {
+		fmt.Fprintf(&b, `<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/>`, left, width-right, y.at(v), y.at(v))
+		fmt.Fprintf(&b, `<text x="%g" y="%.1f" text-anchor="end">%s</text>`, left-6, y.at(v)+4, label(v, step))
+	}
+	xStep := max(niceStep(xHigh-xLow), 1)
+	for v := math.Ceil(xLow/xStep) * xStep; v <= xHigh+1e-9; v += xStep {
+		fmt.Fprintf(&b, `<text x="%.1f" y="%g" text-anchor="middle">%s</text>`, x.at(v), height-bottom+18, label(v, xStep))
+	}
+	fmt.Fprintf(&b, `<polyline class="axis" points="%g,%g %g,%g %g,%g"/>`, left, top, left, height-bottom, width-right, height-bottom)
+	fmt.Fprintf(&b, `<text x="%g" y="%g" text-anchor="middle">%s</text>`, (left+width-right)/2, height-8, html.EscapeString(c.XLabel))
+	c.draw(&b, x, y)
+	b.WriteString(`</svg>`)
+	return b.String()
+}
+
+// draw draws marks, lines and the legend.
+func (c Chart) draw(b *strings.Builder, x, y scale) {
+	for _, m := range c.Marks {
+		fmt.Fprintf(b, `<line class="mark" x1="%.1f" x2="%.1f" y1="%g" y2="%g"/>`, x.at(m.X), x.at(m.X), top, height-bottom)
+		fmt.Fprintf(b, `<text class="marktext" x="%.1f" y="%g">%s</text>`, x.at(m.X)+4, top+12, html.EscapeString(m.Text))
+	}
+	legend := width - right
+	for i := len(c.Lines) - 1; i >= 0; i-- {
+		l := c.Lines[i]
+		points := make([]string, len(l.X))
+		for k := range l.X {
+			points[k] = fmt.Sprintf("%.1f,%.1f", x.at(l.X[k]), y.at(l.Y[k]))
+		}
+		fmt.Fprintf(b, `<polyline class="line s%d" points="%s"/>`, i%3, strings.Join(points, " "))
+		fmt.Fprintf(b, `<text class="k%d" x="%g" y="18" text-anchor="end">%s</text>`, i%3, legend, html.EscapeString(l.Name))
+		legend -= float64(len(l.Name))*7 + 14
+	}
+}
+
+// extent is the range of all points.
+func (c Chart) extent() (xLow, xHigh, yLow, yHigh float64, ok bool) {
+	xLow, yLow, xHigh, yHigh = math.Inf(1), math.Inf(1), math.Inf(-1), math.Inf(-1)
+	for _, l := range c.Lines {
+		for i := range l.X {
+			xLow, xHigh = min(xLow, l.X[i]), max(xHigh, l.X[i])
+			yLow, yHigh = min(yLow, l.Y[i]), max(yHigh, l.Y[i])
+		}
+	}
+	if math.IsInf(xLow, 0) || math.IsNaN(yLow) || math.IsNaN(yHigh) {
+		return 0, 0, 0, 0, false
+	}
+	if xHigh == xLow {
+		xHigh++
+	}
+	if yHigh == yLow {
+		yHigh += max(math.Abs(yHigh)*.1, 1e-3)
+	}
+	return xLow, xHigh, yLow, yHigh, true
+}
+
+// niceStep is a round distance of about five ticks.
+func niceStep(span float64) float64 {
+	raw := span / 5
+	power := math.Pow(10, math.Floor(math.Log10(raw)))
+	for _, m := range []float64{1, 2, 5} {
+		if raw <= m*power {
+			return m * power
+		}
+	}
+	return 10 * power
+}
+
+// label writes a tick with as many digits as its step needs.
+func label(v, step float64) string {
+	digits := max(0, int(math.Ceil(-math.Log10(step)-1e-9)))
+	if math.Abs(v) < step/1e6 {
+		v = 0
+	}
+	return fmt.Sprintf("%.*f", digits, v)
+}
