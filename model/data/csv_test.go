@@ -163,3 +163,18 @@ func FuzzReadCSV(f *testing.F) {
 		}
 	})
 }
+
+// TestWriteCSV: what is written reads back as the same rows, to the last bit.
+func TestWriteCSV(t *testing.T) {
+	s, nan := visits(t), math.NaN()
+	s.Columns[2].Categories[1] = "Tue, \"late\"\nshift"
+	rows := []Row{{31, 12.5, 1, 1, 0, 0}, {nan, nan, nan, nan, 1, 1}, {-10, 1.0 / 3, 2, 0, 0, 1}, {5e-324, 1e-7, 0, 0, 0, 0}}
+	var text bytes.Buffer
+	if err := WriteCSV(&text, s, rows); err != nil {
+		t.Fatal(err)
+	}
+	again, _, err := readAll(s, text.String())
+	if err != nil || !slices.EqualFunc(again, rows, equal) {
+		t.Errorf("%v, error %v; want %v\n%s", again, err, rows, text.String())
+	}
+}
