@@ -92,11 +92,11 @@ func DecryptUpdate(envelope []byte, key *EpochKey) (*SignedUpdate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open envelope: %w", err)
 	}
-	u.Digest, u.opener = UpdateDigest(u.Payload), key.Recipient()
+	u.opener = key.Recipient()
 	return u, nil
 }
 
-// decodeEnvelope reads the inside of an envelope; the result aliases it.
+// decodeEnvelope reads the inside of an envelope, all but who opened it; the result aliases it.
 func decodeEnvelope(plain []byte) (*SignedUpdate, error) {
 	r := canon.NewReader(plain)
 	if v := r.Uint(); r.Err() == nil && v != envelopeVersion {
@@ -114,6 +114,7 @@ func decodeEnvelope(plain []byte) (*SignedUpdate, error) {
 	if err := r.Close(); err != nil {
 		return nil, err
 	}
+	u.Digest = UpdateDigest(u.Payload)
 	return u, nil
 }
 

@@ -144,11 +144,12 @@ func TestEveryBitInsideAnEnvelopeMatters(t *testing.T) {
 	for bit := range len(plain) * 8 {
 		bad := bytes.Clone(plain)
 		bad[bit/8] ^= 1 << (bit % 8)
-		resealed, err := SealTo(bad, recipients[:1])
+		u, err := decodeEnvelope(bad)
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		if _, err := open(resealed, keys[0], public(signer)); err == nil {
+		u.opener = recipients[0]
+		if u.Verify(public(signer)) == nil {
 			t.Fatalf("bit %d of byte %d flipped inside: accepted", bit%8, bit/8)
 		}
 	}
@@ -292,7 +293,15 @@ func FuzzDecodeEnvelope(f *testing.F) {
 }
 
 func FuzzDecryptUpdate(f *testing.F) {
-	signer, key := newKey(f), newEpochKey(f)
+	// Fixed keys: each fuzzing process runs this function anew, and must be able to open the others' inputs.
+	var w canon.Writer
+	w.Uint(1)
+	w.String("AGE-SECRET-KEY-1JS6J3N5T6A9TYUMH4QNGF4XRM8D8H2P7NMFVNZT69HLP7UKMF5SS84F76C")
+	key, err := DecodeEpochKey(w.Buf)
+	if err != nil {
+		f.Fatal(err)
+	}
+	signer := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{3}, ed25519.SeedSize))
 	f.Add(sealUpdate(f, []byte("payload"), signer, []string{key.Recipient()}))
 	f.Add([]byte("age-encryption.org/v1\n--- \n"))
 	f.Fuzz(func(t *testing.T, envelope []byte) {

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
+	"io"
 	"testing"
 	"time"
 )
@@ -34,7 +35,20 @@ func public(key ed25519.PrivateKey) ed25519.PublicKey { return key.Public().(ed2
 // newFederation makes certificates from now on that live for a day; the root lives longer.
 func newFederation(t testing.TB, cluster string, now time.Time) *federation {
 	t.Helper()
-	root, err := NewRoot(cluster, now, rand.Reader)
+	return federationOf(t, cluster, now, rand.Reader)
+}
+
+// federationOf draws its keys from random: the same bytes make the same certificates.
+func federationOf(t testing.TB, cluster string, now time.Time, random io.Reader) *federation {
+	t.Helper()
+	newKey := func(t testing.TB) ed25519.PrivateKey {
+		key, err := NewKey(random)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	root, err := NewRoot(cluster, now, random)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ func connect(t *testing.T) (client, server net.Conn) {
 
 // handshake runs both sides and returns what each of them made of it. In TLS 1.3 a client is done before the
 // server has looked at its certificate, so the client then reads one byte, which the server writes when it is content.
-func handshake(t *testing.T, client, server *tls.Config) (clientErr, serverErr error, state tls.ConnectionState) {
+func handshake(t *testing.T, client, server *tls.Config) (state tls.ConnectionState, clientErr, serverErr error) {
 	t.Helper()
 	a, b := connect(t)
 	deadline := time.Now().Add(10 * time.Second)
@@ -55,7 +55,7 @@ func handshake(t *testing.T, client, server *tls.Config) (clientErr, serverErr e
 	}
 	a.Close()
 	serverErr = <-done
-	return clientErr, serverErr, serverConn.ConnectionState()
+	return serverConn.ConnectionState(), clientErr, serverErr
 }
 
 func admitAll(Identity) error { return nil }
@@ -71,7 +71,7 @@ func (f *federation) client(role Role) *tls.Config {
 func TestHandshakeOfEachRole(t *testing.T) {
 	f := newFederation(t, "shop", noon)
 	for _, role := range Roles() {
-		clientErr, serverErr, state := handshake(t, f.client(role), f.server("h2", "choir-raft"))
+		state, clientErr, serverErr := handshake(t, f.client(role), f.server("h2", "choir-raft"))
 		if clientErr != nil || serverErr != nil {
 			t.Errorf("%q: client %v, server %v", role, clientErr, serverErr)
 			continue
@@ -127,14 +127,14 @@ func TestServerRefusesClients(t *testing.T) {
 		"node alone":       {&Credential{f.creds[RoleNode].Chain[:1], f.creds[RoleNode].Key}, ErrForeign},
 	} {
 		client := ClientTLS(c.cred, f.cert(), clock(noon), "h2", nil)
-		clientErr, serverErr, _ := handshake(t, client, f.server("h2"))
+		_, clientErr, serverErr := handshake(t, client, f.server("h2"))
 		if !errors.Is(serverErr, c.want) || clientErr == nil {
 			t.Errorf("%s: server %v, want %v; client %v", name, serverErr, c.want, clientErr)
 		}
 	}
 	// A certificate without its key.
 	stolen := &Credential{f.creds[RoleOperator].Chain, newKey(t)}
-	if clientErr, serverErr, _ := handshake(t, ClientTLS(stolen, f.cert(), clock(noon), "h2", nil), f.server("h2")); serverErr == nil || clientErr == nil {
+	if _, clientErr, serverErr := handshake(t, ClientTLS(stolen, f.cert(), clock(noon), "h2", nil), f.server("h2")); serverErr == nil || clientErr == nil {
 		t.Error("a certificate was accepted from one who lacks its key")
 	}
 }
@@ -149,13 +149,13 @@ func TestServerAsksForRevocation(t *testing.T) {
 		return nil
 	})
 	client := f.client(RoleNode)
-	if clientErr, serverErr, _ := handshake(t, client, server); clientErr != nil || serverErr != nil {
+	if _, clientErr, serverErr := handshake(t, client, server); clientErr != nil || serverErr != nil {
 		t.Fatalf("before: client %v, server %v", clientErr, serverErr)
 	}
 	revoked["the-node"] = true
 	// The same configuration, which could have kept a session to resume.
 	client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
-	if clientErr, serverErr, _ := handshake(t, client, server); clientErr == nil || !errors.Is(serverErr, ErrRevoked) {
+	if _, clientErr, serverErr := handshake(t, client, server); clientErr == nil || !errors.Is(serverErr, ErrRevoked) {
 		t.Errorf("after: client %v, server %v", clientErr, serverErr)
 	}
 }
@@ -166,7 +166,7 @@ func TestSessionsAreNotResumed(t *testing.T) {
 	client.ClientSessionCache = tls.NewLRUClientSessionCache(4)
 	client.ServerName = "coordinator"
 	for range 3 {
-		clientErr, serverErr, state := handshake(t, client, server)
+		state, clientErr, serverErr := handshake(t, client, server)
 		if clientErr != nil || serverErr != nil || state.DidResume {
 			t.Errorf("client %v, server %v, resumed %v", clientErr, serverErr, state.DidResume)
 		}
@@ -197,7 +197,7 @@ func TestClientRefusesServers(t *testing.T) {
 		"expired":            {late, serve(f, RoleCoordinator), ErrExpired},
 		"another":            {picky, serve(f, RoleCoordinator), other},
 	} {
-		if clientErr, serverErr, _ := handshake(t, c.client, c.server); !errors.Is(clientErr, c.want) || serverErr == nil {
+		if _, clientErr, serverErr := handshake(t, c.client, c.server); !errors.Is(clientErr, c.want) || serverErr == nil {
 			t.Errorf("%s: client %v, want %v; server %v", name, clientErr, c.want, serverErr)
 		}
 	}
@@ -211,14 +211,14 @@ func TestProtocolMustBeNegotiated(t *testing.T) {
 	old := f.client(RoleNode)
 	old.NextProtos = []string{"http/1.1"}
 	for name, client := range map[string]*tls.Config{"wrong": wrong, "none": none, "http/1.1": old} {
-		if clientErr, serverErr, _ := handshake(t, client, f.server("h2", "choir-raft")); clientErr == nil || serverErr == nil {
+		if _, clientErr, serverErr := handshake(t, client, f.server("h2", "choir-raft")); clientErr == nil || serverErr == nil {
 			t.Errorf("%s protocol: client %v, server %v", name, clientErr, serverErr)
 		}
 	}
 	// A server that ignores protocols does not satisfy a client either.
 	silent := f.server("h2")
 	silent.NextProtos, silent.VerifyConnection = nil, nil
-	if clientErr, _, _ := handshake(t, f.client(RoleNode), silent); clientErr == nil {
+	if _, clientErr, _ := handshake(t, f.client(RoleNode), silent); clientErr == nil {
 		t.Error("the client accepted a server without protocol")
 	}
 }
@@ -227,13 +227,13 @@ func TestOnlyTLS13(t *testing.T) {
 	f := newFederation(t, "shop", noon)
 	client := f.client(RoleNode)
 	client.MinVersion, client.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
-	if clientErr, serverErr, _ := handshake(t, client, f.server("h2")); clientErr == nil || serverErr == nil {
+	if _, clientErr, serverErr := handshake(t, client, f.server("h2")); clientErr == nil || serverErr == nil {
 		t.Errorf("the server spoke TLS 1.2: client %v, server %v", clientErr, serverErr)
 	}
 	server := f.server("h2")
 	server.MinVersion, server.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
 	for name, client := range map[string]*tls.Config{"client": f.client(RoleNode), "pinned": PinnedTLS(f.root.Fingerprint(), clock(noon), "h2")} {
-		if clientErr, _, _ := handshake(t, client, server); clientErr == nil {
+		if _, clientErr, _ := handshake(t, client, server); clientErr == nil {
 			t.Errorf("the %s spoke TLS 1.2", name)
 		}
 	}
@@ -241,7 +241,7 @@ func TestOnlyTLS13(t *testing.T) {
 
 func TestPinnedRoot(t *testing.T) {
 	f, g := newFederation(t, "shop", noon), newFederation(t, "shop", noon)
-	clientErr, serverErr, state := handshake(t, PinnedTLS(f.root.Fingerprint(), clock(noon), "h2"), f.server("h2"))
+	state, clientErr, serverErr := handshake(t, PinnedTLS(f.root.Fingerprint(), clock(noon), "h2"), f.server("h2"))
 	if clientErr != nil || serverErr != nil || len(state.PeerCertificates) != 0 {
 		t.Errorf("the right root: client %v, server %v, %d certificates", clientErr, serverErr, len(state.PeerCertificates))
 	}
@@ -266,7 +266,7 @@ func TestPinnedRoot(t *testing.T) {
 		"node as server":      {f.root.Fingerprint(), ServerTLS(f.creds[RoleNode], f.cert(), clock(noon), []string{"h2"}, admitAll), noon, ErrRole},
 		"expired coordinator": {f.root.Fingerprint(), f.server("h2"), noon.Add(2 * day), ErrExpired},
 	} {
-		clientErr, _, _ := handshake(t, PinnedTLS(c.fingerprint, clock(c.at), "h2"), c.server)
+		_, clientErr, _ := handshake(t, PinnedTLS(c.fingerprint, clock(c.at), "h2"), c.server)
 		if !errors.Is(clientErr, c.want) {
 			t.Errorf("%s: %v, want %v", name, clientErr, c.want)
 		}
