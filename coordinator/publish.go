@@ -63,9 +63,13 @@ func distillation(spec *choirv1.JobSpec) compress.DistilConfig {
 	if hidden == 0 {
 		hidden = max(1, int(spec.Hidden[0])/2)
 	}
+	rate := spec.StudentRate
+	if rate == 0 {
+		rate = spec.LearningRate
+	}
 	return compress.DistilConfig{
 		Hidden: hidden, Rows: int(spec.StudentRows), Epochs: int(spec.StudentEpochs), Batch: int(spec.Batch),
-		Rate: spec.LearningRate, Temperature: spec.StudentTemperature,
+		Rate: rate, Temperature: spec.StudentTemperature,
 		Seed: seeds.Derive("choir/student/v1", spec.Seed, spec.Name, spec.Rounds),
 	}
 }

@@ -13,6 +13,6 @@ func PurchaseJob(schema *data.Schema, rounds, seed uint64) *choirv1.JobSpec {
 		LocalEpochs: 2, Batch: 32, LearningRate: 0.1, Range: 4, WeightCap: 1 << 20,
 		MinimumCohort: 1, Goal: 0, DurationMs: 30_000, MaxAttempts: 5, Seed: seed,
 		GateInt8Ppm: 2_000, GateStudentPpm: 10_000,
-		StudentRows: 20_000, StudentTemperature: 2, StudentEpochs: 4, WaitMs: 20_000,
+		StudentRows: 20_000, StudentTemperature: 2, StudentEpochs: 15, StudentRate: 0.3, WaitMs: 20_000,
 	}
 }

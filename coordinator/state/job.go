@@ -52,6 +52,7 @@ func CheckSpec(s *choirv1.JobSpec) error {
 		{"student_epochs", float64(s.StudentEpochs), 0, 1000},
 		{"wait_ms", float64(s.WaitMs), 0, 24 * 3600e3},
 		{"server_rate", s.ServerRate, 0, 1e3},
+		{"student_rate", s.StudentRate, 0, 1e3},
 	} {
 		if math.IsNaN(f.value) || f.value < f.low || f.value > f.top {
 			return fmt.Errorf("job %s: %s is %v, want %v to %v", s.Name, f.field, f.value, f.low, f.top)

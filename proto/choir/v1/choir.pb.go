@@ -795,9 +795,10 @@ type JobSpec struct {
 	StudentRows        uint32                 `protobuf:"varint,21,opt,name=student_rows,json=studentRows,proto3" json:"student_rows,omitempty"`            // synthetic rows for distillation
 	StudentTemperature float64                `protobuf:"fixed64,22,opt,name=student_temperature,json=studentTemperature,proto3" json:"student_temperature,omitempty"`
 	StudentEpochs      uint32                 `protobuf:"varint,23,opt,name=student_epochs,json=studentEpochs,proto3" json:"student_epochs,omitempty"`
-	WaitMs             uint64                 `protobuf:"varint,24,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`              // how long to wait for the goal's nodes to be available before a round opens
-	Validation         []byte                 `protobuf:"bytes,25,opt,name=validation,proto3" json:"validation,omitempty"`                     // blob id of a public validation set (CSV by the schema); empty: nodes evaluate
-	ServerRate         float64                `protobuf:"fixed64,26,opt,name=server_rate,json=serverRate,proto3" json:"server_rate,omitempty"` // server learning rate; 0 means 1
+	WaitMs             uint64                 `protobuf:"varint,24,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`                 // how long to wait for the goal's nodes to be available before a round opens
+	Validation         []byte                 `protobuf:"bytes,25,opt,name=validation,proto3" json:"validation,omitempty"`                        // blob id of a public validation set (CSV by the schema); empty: nodes evaluate
+	ServerRate         float64                `protobuf:"fixed64,26,opt,name=server_rate,json=serverRate,proto3" json:"server_rate,omitempty"`    // server learning rate; 0 means 1
+	StudentRate        float64                `protobuf:"fixed64,27,opt,name=student_rate,json=studentRate,proto3" json:"student_rate,omitempty"` // learning rate of distillation; 0: learning_rate
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -1010,6 +1011,13 @@ func (x *JobSpec) GetValidation() []byte {
 func (x *JobSpec) GetServerRate() float64 {
 	if x != nil {
 		return x.ServerRate
+	}
+	return 0
+}
+
+func (x *JobSpec) GetStudentRate() float64 {
+	if x != nil {
+		return x.StudentRate
 	}
 	return 0
 }
@@ -4431,7 +4439,7 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\acluster\x18\v \x01(\tR\acluster\x12\x1e\n" +
 	"\n" +
 	"statistics\x18\f \x01(\fR\n" +
-	"statistics\"\xa4\x06\n" +
+	"statistics\"\xc7\x06\n" +
 	"\aJobSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12\x16\n" +
@@ -4464,7 +4472,8 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"validation\x18\x19 \x01(\fR\n" +
 	"validation\x12\x1f\n" +
 	"\vserver_rate\x18\x1a \x01(\x01R\n" +
-	"serverRate\"a\n" +
+	"serverRate\x12!\n" +
+	"\fstudent_rate\x18\x1b \x01(\x01R\vstudentRate\"a\n" +
 	"\rUploadRequest\x120\n" +
 	"\x06header\x18\x01 \x01(\v2\x16.choir.v1.UploadHeaderH\x00R\x06header\x12\x16\n" +
 	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\x06\n" +
