@@ -262,6 +262,9 @@ func (t *Statistics) Matrix(rows []Row) (x, y []float32) {
 // Synthetic draws n feature rows from the columns' marginals alone, each independent of the others: a number is at its
 // minimum with the share that was, and normal with the mean and deviation of the rest otherwise, within its range; a
 // category or boolean by its share. No private row enters, only the federated sums.
+//
+// Cutting the normal at the range's ends moves the moments of a skewed column a little: in the built-in data by a tenth
+// of a deviation for the two rates, by less for all others. A Beta with the exact moments made students no better.
 func (t *Statistics) Synthetic(n int, seed uint64) []float32 {
 	rng := rand.New(rand.NewPCG(seed, 0x73796e7468))
 	width := t.schema.Features()
