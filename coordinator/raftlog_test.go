@@ -215,9 +215,6 @@ func TestDamagedRecordsAreRefused(t *testing.T) {
 		{"entry cut short", func(log, _ *bbolt.Bucket) error {
 			return log.Put(indexKey(2), log.Get(indexKey(2))[:10])
 		}, []string{"raft entry 2 does not verify"}},
-		{"entry taken out", func(log, _ *bbolt.Bucket) error {
-			return log.Delete(indexKey(5))
-		}, []string{"raft entries 5 to 5 are missing"}},
 		{"vote under another key", func(_, stable *bbolt.Bucket) error {
 			return stable.Put([]byte("LastVoteTerm"), bytes.Clone(stable.Get([]byte(keyTerm))))
 		}, []string{"stable value LastVoteTerm does not verify"}},
@@ -242,6 +239,39 @@ func TestDamagedRecordsAreRefused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestMissingEntriesAreNoticed(t *testing.T) {
+	for _, c := range []struct {
+		first, last, without, snapshot uint64
+		want                           string
+	}{
+		{1, 9, 0, 0, ""},
+		{0, 0, 0, 0, ""},
+		{0, 0, 0, 40, ""},  // all in the snapshot
+		{1, 9, 0, 40, ""},  // raft leaves old entries behind
+		{1, 9, 0, 9, ""},   // nothing new since
+		{5, 9, 0, 4, ""},   // as much as there must be
+		{1, 20, 5, 10, ""}, // the gap lies before the snapshot's end
+		{5, 9, 0, 0, "entries 1 to 4 are missing"},
+		{5, 9, 0, 3, "entries 4 to 4 are missing"},
+		{1, 9, 5, 0, "entries 5 to 5 are missing"},
+		{1, 9, 5, 4, "entries 5 to 5 are missing"},
+	} {
+		s := openStore(t, filepath.Join(t.TempDir(), "raft.db"), newTestBox(t))
+		if c.last > 0 {
+			if err := s.StoreLogs(entries(c.first, c.last)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.DeleteRange(c.without, c.without); err != nil {
+			t.Fatal(err)
+		}
+		err := s.complete(c.snapshot)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v", c, err)
+		}
 	}
 }
 

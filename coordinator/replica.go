@@ -67,7 +67,11 @@ func (r *replica) open(cfg replicaConfig) (err error) {
 		return errors.Join(fmt.Errorf("open snapshots: %w", err), r.store.Close())
 	}
 	r.snaps = &sealedSnapshots{files, cfg.box.Sub("snapshot"), cfg.gate}
-	if err := r.snaps.verify(); err != nil {
+	newest, err := r.snaps.verify()
+	if err == nil {
+		err = r.store.complete(newest)
+	}
+	if err != nil {
 		return errors.Join(err, r.store.Close())
 	}
 	r.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
@@ -277,22 +281,23 @@ type sealedSnapshots struct {
 	gate  *gate
 }
 
-// verify opens every snapshot once.
-func (s *sealedSnapshots) verify() error {
+// verify opens every snapshot once and returns the index of the newest one's last entry, 0 if there is none.
+func (s *sealedSnapshots) verify() (newest uint64, err error) {
 	metas, err := s.List()
 	if err != nil {
-		return err
+		return 0, fmt.Errorf("list snapshots: %w", err)
 	}
 	for _, m := range metas {
 		_, rc, err := s.Open(m.ID)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if err := rc.Close(); err != nil {
-			return err
+			return 0, fmt.Errorf("open snapshot %s: %w", m.ID, err)
 		}
+		newest = max(newest, m.Index)
 	}
-	return nil
+	return newest, nil
 }
 
 // snapshotPlace is what a snapshot's seal binds it to.
@@ -340,13 +345,18 @@ type sealedSink struct {
 	store *sealedSnapshots
 	place []byte
 	plain bytes.Buffer
+	ended bool
 }
 
 // Write takes more of the plaintext.
 func (s *sealedSink) Write(b []byte) (int, error) { return s.plain.Write(b) }
 
-// Close seals the snapshot and makes it durable.
+// Close seals the snapshot and makes it durable. Raft closes again what Persist has closed.
 func (s *sealedSink) Close() error {
+	if s.ended {
+		return nil
+	}
+	s.ended = true
 	return s.store.gate.write(func() error {
 		if _, err := s.SnapshotSink.Write(s.store.box.Seal(s.place, s.plain.Bytes())); err != nil {
 			return errors.Join(err, s.SnapshotSink.Cancel())
@@ -356,7 +366,10 @@ func (s *sealedSink) Close() error {
 }
 
 // Cancel removes what was begun.
-func (s *sealedSink) Cancel() error { return s.store.gate.write(s.SnapshotSink.Cancel) }
+func (s *sealedSink) Cancel() error {
+	s.ended = true
+	return s.store.gate.write(s.SnapshotSink.Cancel)
+}
 
 // openEpochKey reads this voter's epoch key, or makes its first.
 func openEpochKey(path string, box *seal.Box) (*seal.EpochKey, error) {
