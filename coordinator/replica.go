@@ -25,6 +25,9 @@ var errNotLeader = errors.New("this coordinator does not lead")
 // applyTimeout bounds the wait for a place in the leader's queue.
 const applyTimeout = 2 * time.Second
 
+// raftBatch is how many entries one message carries. Raft's default of 64 stalls under a backlog.
+const raftBatch = 512
+
 // replica adapts the pure state to raft: it applies what is committed, in order, and hands out the latest state.
 type replica struct {
 	raft  *raft.Raft
@@ -66,10 +69,17 @@ func (r *replica) open(cfg replicaConfig) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("open snapshots: %w", err), r.store.Close())
 	}
-	r.snaps = &sealedSnapshots{files, cfg.box.Sub("snapshot"), cfg.gate}
+	logs, err := raft.NewLogCache(raftBatch, r.store)
+	if err != nil {
+		return errors.Join(fmt.Errorf("start raft: %w", err), r.store.Close())
+	}
+	r.snaps = &sealedSnapshots{files, cfg.box.Sub("snapshot"), cfg.gate, logs}
 	newest, err := r.snaps.verify()
 	if err == nil {
-		err = r.store.complete(newest)
+		err = r.store.complete(newest.Index)
+	}
+	if err == nil {
+		err = r.snaps.anchor(newest.Index, newest.Term)
 	}
 	if err != nil {
 		return errors.Join(err, r.store.Close())
@@ -81,16 +91,12 @@ func (r *replica) open(cfg replicaConfig) (err error) {
 	conf.LocalID = raft.ServerID(cfg.name)
 	conf.HeartbeatTimeout, conf.ElectionTimeout, conf.LeaderLeaseTimeout = cfg.heartbeat, cfg.heartbeat, cfg.heartbeat/2
 	conf.CommitTimeout = min(conf.CommitTimeout, cfg.heartbeat/4)
-	conf.MaxAppendEntries, conf.BatchApplyCh = 512, true
+	conf.MaxAppendEntries, conf.BatchApplyCh = raftBatch, true
 	conf.Logger = logger
 	if err := r.bootstrap(conf, cfg.voters); err != nil {
 		return errors.Join(err, r.trans.Close(), r.store.Close())
 	}
-	cached, err := raft.NewLogCache(conf.MaxAppendEntries, r.store)
-	if err != nil {
-		return errors.Join(fmt.Errorf("start raft: %w", err), r.trans.Close(), r.store.Close())
-	}
-	if r.raft, err = raft.NewRaft(conf, (*fsm)(r), cached, r.store, r.snaps, r.trans); err != nil {
+	if r.raft, err = raft.NewRaft(conf, (*fsm)(r), logs, r.store, r.snaps, r.trans); err != nil {
 		return errors.Join(fmt.Errorf("start raft: %w", err), r.trans.Close(), r.store.Close())
 	}
 	return nil
@@ -279,25 +285,45 @@ type sealedSnapshots struct {
 	files *raft.FileSnapshotStore
 	box   *seal.Box
 	gate  *gate
+	logs  raft.LogStore
 }
 
-// verify opens every snapshot once and returns the index of the newest one's last entry, 0 if there is none.
-func (s *sealedSnapshots) verify() (newest uint64, err error) {
+// verify opens every snapshot once and returns what the newest one says of itself, zero if there is none.
+func (s *sealedSnapshots) verify() (newest raft.SnapshotMeta, err error) {
 	metas, err := s.List()
 	if err != nil {
-		return 0, fmt.Errorf("list snapshots: %w", err)
+		return newest, fmt.Errorf("list snapshots: %w", err)
 	}
 	for _, m := range metas {
 		_, rc, err := s.Open(m.ID)
 		if err != nil {
-			return 0, err
+			return newest, err
 		}
 		if err := rc.Close(); err != nil {
-			return 0, fmt.Errorf("open snapshot %s: %w", m.ID, err)
+			return newest, fmt.Errorf("open snapshot %s: %w", m.ID, err)
 		}
-		newest = max(newest, m.Index)
+	}
+	if len(metas) > 0 {
+		newest = *metas[0]
 	}
 	return newest, nil
+}
+
+// anchor sees to it that the log has an entry of the right term where the newest snapshot ends. A snapshot from another
+// replica comes without it; raft then finds no predecessor for the entries that follow, should they be sent twice, and
+// asks for the same snapshot forever. The anchor stands first in the log: whoever needs it gets the snapshot instead,
+// so it is never sent and never applied.
+func (s *sealedSnapshots) anchor(index, term uint64) error {
+	var l raft.Log
+	if err := s.logs.GetLog(index, &l); index <= 1 || err == nil && l.Term == term {
+		return nil
+	} else if err != nil && !errors.Is(err, raft.ErrLogNotFound) {
+		return err
+	}
+	if err := s.logs.DeleteRange(0, index-1); err != nil {
+		return err
+	}
+	return s.logs.StoreLog(&raft.Log{Index: index, Term: term, Type: raft.LogNoop})
 }
 
 // snapshotPlace is what a snapshot's seal binds it to.
@@ -309,7 +335,7 @@ func snapshotPlace(index, term uint64, c raft.Configuration, ci uint64) []byte {
 func (s *sealedSnapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, t raft.Transport) (sink raft.SnapshotSink, err error) {
 	err = s.gate.write(func() error {
 		file, err := s.files.Create(v, index, term, c, ci, t)
-		sink = &sealedSink{SnapshotSink: file, store: s, place: snapshotPlace(index, term, c, ci)}
+		sink = &sealedSink{SnapshotSink: file, store: s, index: index, term: term, place: snapshotPlace(index, term, c, ci)}
 		return err
 	})
 	if err != nil {
@@ -343,6 +369,8 @@ func (s *sealedSnapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, er
 type sealedSink struct {
 	raft.SnapshotSink
 	store *sealedSnapshots
+	index uint64
+	term  uint64
 	place []byte
 	plain bytes.Buffer
 	ended bool
@@ -357,12 +385,16 @@ func (s *sealedSink) Close() error {
 		return nil
 	}
 	s.ended = true
-	return s.store.gate.write(func() error {
+	err := s.store.gate.write(func() error {
 		if _, err := s.SnapshotSink.Write(s.store.box.Seal(s.place, s.plain.Bytes())); err != nil {
 			return errors.Join(err, s.SnapshotSink.Cancel())
 		}
 		return s.SnapshotSink.Close()
 	})
+	if err != nil {
+		return err
+	}
+	return s.store.anchor(s.index, s.term)
 }
 
 // Cancel removes what was begun.

@@ -407,7 +407,7 @@ func TestKilledSnapshotsWriteNothing(t *testing.T) {
 	propose(t, first, s.genesis(t))
 	forget(t, first)
 	voters := raft.Configuration{Servers: []raft.Server{{ID: "ada", Address: "x"}}}
-	begun, err := first.snaps.Create(1, 90, 2, voters, 1, first.trans)
+	begun, err := first.snaps.Create(1, 3, 2, voters, 1, first.trans)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -427,6 +427,41 @@ func TestKilledSnapshotsWriteNothing(t *testing.T) {
 	}
 	if contents(t, first.dir) != before {
 		t.Error("the directory changed after the kill")
+	}
+}
+
+// TestSnapshotFromAfarIsAnchored repeats what a broken connection does: entries after the snapshot were stored, the
+// answer was lost, and the leader sends them again.
+func TestSnapshotFromAfarIsAnchored(t *testing.T) {
+	s := openStore(t, filepath.Join(t.TempDir(), "raft.db"), newTestBox(t))
+	snaps := &sealedSnapshots{gate: s.gate, logs: s}
+	for _, c := range []struct {
+		name         string
+		log          []*raft.Log
+		index, term  uint64
+		first, after uint64
+	}{
+		{"no snapshot", entries(1, 5), 0, 0, 1, 5},
+		{"of this log", entries(1, 5), 4, 1, 1, 5},
+		{"far ahead", entries(1, 5), 40, 3, 40, 40},
+		{"ahead by one", entries(1, 5), 6, 3, 6, 6},
+		{"the entry lacks, later ones are there", entries(41, 45), 40, 3, 40, 45},
+		{"of another term than the log", entries(1, 9), 5, 8, 5, 9},
+		{"empty log", nil, 7, 2, 7, 7},
+	} {
+		if err := s.DeleteRange(0, 1000); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(s.StoreLogs(c.log), snaps.anchor(c.index, c.term)); err != nil {
+			t.Fatal(err)
+		}
+		if e := edges(t, s); e != [2]uint64{c.first, c.after} {
+			t.Errorf("%s: the log reaches from %d to %d, want %d to %d", c.name, e[0], e[1], c.first, c.after)
+		}
+		var l raft.Log
+		if err := s.GetLog(c.index, &l); c.index > 0 && (err != nil || l.Term != c.term) {
+			t.Errorf("%s: entry %d is %+v, %v", c.name, c.index, l, err)
+		}
 	}
 }
 
