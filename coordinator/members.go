@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -39,19 +40,23 @@ type members struct {
 	log    *slog.Logger
 	wake   chan struct{}
 
-	mu   sync.Mutex // guards load
-	load float64
+	mu    sync.Mutex // guards the fields below
+	load  float64
+	alive map[string]member
 }
 
 // openMembers starts gossip on the wire. run joins the others.
 func openMembers(name, address string, voters []Voter, w *wire) (*members, error) {
-	m := &members{self: member{Name: name, Address: address}, voters: voters, log: w.log, wake: make(chan struct{}, 1)}
+	m := &members{
+		self: member{Name: name, Address: address}, voters: voters, log: w.log, wake: make(chan struct{}, 1),
+		alive: map[string]member{},
+	}
 	if n := len(m.NodeMeta(math.MaxInt)); n > memberlist.MetaMaxSize {
 		return nil, fmt.Errorf("start gossip: address of %d bytes is too long", len(address))
 	}
 	trans := newGossipTransport(w, name, m.addressOf)
 	conf := memberlist.DefaultLANConfig()
-	conf.Name, conf.Transport, conf.Delegate, conf.RequireNodeNames = name, trans, m, true
+	conf.Name, conf.Transport, conf.Delegate, conf.Events, conf.RequireNodeNames = name, trans, m, m, true
 	conf.GossipInterval, conf.PushPullInterval, conf.TCPTimeout = 50*time.Millisecond, 10*time.Second, gossipTimeout
 	conf.EnableCompression = false
 	conf.DisableTcpPings = true // packets travel on TCP already
@@ -109,16 +114,14 @@ func pause(ctx context.Context, d time.Duration) {
 
 // join asks the voters that gossip does not know.
 func (m *members) join() {
-	known := map[string]bool{m.self.Name: true}
-	for _, n := range m.list.Members() {
-		known[n.Name] = true
-	}
 	var missing []string
+	m.mu.Lock()
 	for _, v := range m.voters {
-		if !known[v.Name] {
+		if _, ok := m.alive[v.Name]; !ok && v.Name != m.self.Name {
 			missing = append(missing, v.Name+"/"+gossipAddress)
 		}
 	}
+	m.mu.Unlock()
 	if len(missing) == 0 {
 		return
 	}
@@ -144,20 +147,14 @@ func (m *members) SetLoad(load float64) {
 
 // ByLoad lists the living coordinators, this one included, the least loaded first, those of equal load by name.
 func (m *members) ByLoad() []member {
-	var out []member
-	for _, n := range m.list.Members() {
-		x, err := decodeMeta(n.Meta)
-		if err != nil {
-			continue
+	m.mu.Lock()
+	out := slices.Collect(maps.Values(m.alive))
+	for i := range out {
+		if out[i].Name == m.self.Name {
+			out[i].Load = m.load // what it gossips may be older
 		}
-		x.Name = n.Name
-		if x.Name == m.self.Name {
-			m.mu.Lock()
-			x.Load = m.load
-			m.mu.Unlock()
-		}
-		out = append(out, x)
 	}
+	m.mu.Unlock()
 	slices.SortFunc(out, func(a, b member) int {
 		return cmp.Or(cmp.Compare(a.Load, b.Load), cmp.Compare(a.Name, b.Name))
 	})
@@ -191,7 +188,34 @@ func decodeMeta(b []byte) (member, error) {
 	return x, r.Close()
 }
 
-var _ memberlist.Delegate = (*members)(nil)
+// NotifyJoin takes in a member that is alive. Memberlist's own list is not safe to read while it changes, so members
+// keeps a copy by these three.
+func (m *members) NotifyJoin(n *memberlist.Node) {
+	x, err := decodeMeta(n.Meta)
+	if err != nil {
+		m.log.Warn("gossip not understood", "from", n.Name, "error", err)
+		return
+	}
+	x.Name = n.Name
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.alive[x.Name] = x
+}
+
+// NotifyUpdate takes in a change of load.
+func (m *members) NotifyUpdate(n *memberlist.Node) { m.NotifyJoin(n) }
+
+// NotifyLeave strikes out a member that is dead or has left.
+func (m *members) NotifyLeave(n *memberlist.Node) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.alive, n.Name)
+}
+
+var (
+	_ memberlist.Delegate      = (*members)(nil)
+	_ memberlist.EventDelegate = (*members)(nil)
+)
 
 // NotifyMsg takes no messages: decisions travel by raft.
 func (*members) NotifyMsg([]byte) {}
