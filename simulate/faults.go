@@ -10,27 +10,27 @@ import (
 
 // LeaderKill kills the leading coordinator in the middle of a training round, as a power cut would: at a moment when it
 // holds a batch of the round that is committed and an update that is spooled and not committed. To bring about that
-// moment it cuts links: before the round one node can reach the leader alone, another nobody; once the leader has
-// committed a batch of its own, the second may reach the leader; when its update is spooled there, the leader dies and
-// all links heal.
+// moment it cuts links at the instant at which a node is about to send its update: the first node can then reach the
+// leader alone, the last nobody, until the leader has a committed batch of its own; from then on the last reaches the
+// leader alone. When its update is spooled there, the leader dies and all links heal.
 //
-// Its observer methods are to be called by the federation's observer; Attach tells it the federation.
+// The federation's observers are to call Observer's functions and Sending; Attach tells which federation it is.
 type LeaderKill struct {
 	job     string
 	round   uint64 // that is struck
 	network *Network
 	now     func() time.Time
 
-	mu     sync.Mutex // guards the fields below
-	f      *Federation
-	term   uint64
-	leader string
-	victim string // the coordinator that died, once it has
-	died   time.Time
-	armed  bool
-	second string // the node whose update is spooled when the leader dies
-	healed bool   // second may reach the leader
-	took   time.Duration
+	mu      sync.Mutex // guards the fields below
+	f       *Federation
+	term    uint64 // of leader; the victim's once it has died
+	leader  string
+	attempt uint32
+	batched bool // the leader has a committed batch of its own in this attempt
+	waiting bool // the last node is about to send
+	victim  string
+	died    time.Time
+	took    time.Duration
 }
 
 // NewLeaderKill prepares to strike in a round of a job.
@@ -38,7 +38,8 @@ func NewLeaderKill(job string, round uint64, network *Network, now func() time.T
 	return &LeaderKill{job: job, round: round, network: network, now: now}
 }
 
-// Attach tells which federation to strike. It is called before the job is submitted.
+// Attach tells which federation to strike: one of at least three coordinators and two nodes. It is called before the
+// job is submitted.
 func (k *LeaderKill) Attach(f *Federation) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -47,7 +48,7 @@ func (k *LeaderKill) Attach(f *Federation) {
 
 // Observer is what the federation's coordinators tell.
 func (k *LeaderKill) Observer() coordinator.Observer {
-	return coordinator.Observer{Leading: k.leading, RoundClosed: k.closed, BatchApplied: k.batch, Spooled: k.spooled}
+	return coordinator.Observer{Leading: k.leading, BatchApplied: k.batch, Spooled: k.spooled}
 }
 
 // Failover is the round in which the leader died and the time from the cut to the first batch that was committed under
@@ -68,42 +69,61 @@ func (k *LeaderKill) Victim() string {
 func (k *LeaderKill) leading(name string, term uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.victim == "" && term >= k.term {
-		k.leader, k.term = name, term // k.term stays the victim's once it has died
+	if k.victim == "" && term > k.term {
+		k.leader, k.term, k.batched = name, term, false
 	}
 }
 
-// closed arms the trap when the leader closes the round before.
-func (k *LeaderKill) closed(name string, e coordinator.RoundEvent) {
+// Sending is to be called by a node's observer before the first byte of an update leaves.
+func (k *LeaderKill) Sending(node, job string, round uint64, attempt uint32) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.armed || k.f == nil || name != k.leader || e.Job != k.job || e.Round+1 != k.round {
+	if k.f == nil || k.victim != "" || job != k.job || round != k.round {
 		return
 	}
-	k.armed = true
-	nodes := k.f.Nodes()
-	first := nodes[0]
-	k.second = nodes[len(nodes)-1]
-	k.network.Cut(first, k.others()...)
-	k.network.Cut(k.second, k.f.Coordinators()...)
+	k.begin(attempt)
+	switch nodes := k.f.Nodes(); node {
+	case nodes[len(nodes)-1]:
+		k.waiting = true
+		k.network.Cut(node, k.f.Coordinators()...)
+		k.release()
+	case nodes[0]:
+		k.network.Heal(node, k.f.Coordinators()...) // of an earlier attempt
+		k.network.Cut(node, k.others()...)
+	}
 }
 
-// others are the coordinators that do not lead.
+// begin forgets an attempt that was abandoned before the moment came. k.mu is held.
+func (k *LeaderKill) begin(attempt uint32) {
+	if attempt > k.attempt {
+		k.attempt, k.batched, k.waiting = attempt, false, false
+	}
+}
+
+// release lets the last node reach the leader, once it waits and the leader has a batch of its own. k.mu is held.
+func (k *LeaderKill) release() {
+	if k.waiting && k.batched {
+		nodes := k.f.Nodes()
+		k.network.Heal(nodes[len(nodes)-1], k.leader)
+	}
+}
+
+// others are the coordinators that do not lead. k.mu is held.
 func (k *LeaderKill) others() []string {
 	return slices.DeleteFunc(k.f.Coordinators(), func(name string) bool { return name == k.leader })
 }
 
-// batch lets the second node reach the leader once that has a committed batch of its own, and stops the clock when a
-// successor commits one.
+// batch notes the leader's first batch, and stops the clock when a successor commits one.
 func (k *LeaderKill) batch(name string, e coordinator.RoundEvent, b coordinator.BatchEvent) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.armed || e.Job != k.job || e.Round != k.round {
+	if k.f == nil || e.Job != k.job || e.Round != k.round {
 		return
 	}
-	if k.victim == "" && !k.healed && name == k.leader && b.Coordinator == k.leader {
-		k.healed = true
-		k.network.Heal(k.second, k.leader)
+	if k.victim == "" && name == k.leader && b.Coordinator == k.leader && e.Attempt >= k.attempt {
+		k.begin(e.Attempt)
+		k.batched = true
+		k.release()
 	}
 	if k.victim != "" && k.took == 0 && name != k.victim && b.Term > k.term {
 		k.took = k.now().Sub(k.died)
@@ -113,7 +133,8 @@ func (k *LeaderKill) batch(name string, e coordinator.RoundEvent, b coordinator.
 // spooled strikes.
 func (k *LeaderKill) spooled(name string, e coordinator.RoundEvent, node string) {
 	k.mu.Lock()
-	if k.victim != "" || !k.healed || name != k.leader || node != k.second || e.Job != k.job || e.Round != k.round {
+	if k.victim != "" || !k.waiting || !k.batched || name != k.leader || e.Job != k.job || e.Round != k.round ||
+		e.Attempt != k.attempt || node != k.f.Nodes()[len(k.f.Nodes())-1] {
 		k.mu.Unlock()
 		return
 	}

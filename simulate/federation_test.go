@@ -42,7 +42,7 @@ func TestFederation(t *testing.T) {
 	}
 	t.Logf("started after %v", time.Since(start))
 	defer f.Close()
-	if _, err := f.Operator().SubmitJob(ctx, &choirv1.SubmitJobRequest{Spec: PurchaseJob(schema, 5, 0)}); err != nil {
+	if _, err := f.Operator().SubmitJob(ctx, &choirv1.SubmitJobRequest{Spec: PurchaseJob(schema, len(parts), 5, 0)}); err != nil {
 		t.Fatal(err)
 	}
 	s, err := f.WaitJob(ctx, "purchase", func(s *choirv1.JobStatus) { t.Logf("%v round %d %s", time.Since(start), s.Round, s.State) })

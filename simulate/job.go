@@ -6,12 +6,13 @@ import (
 )
 
 // PurchaseJob is the job of the demo: predict whether a web-shop session ends in a purchase, by a perceptron with one
-// hidden layer of 32, over rounds of federated averaging.
-func PurchaseJob(schema *data.Schema, rounds, seed uint64) *choirv1.JobSpec {
+// hidden layer of 32, over rounds of federated averaging. Each round wants all nodes and takes no fewer: an attempt that
+// some miss is abandoned and tried again, so that the seed alone decides the model.
+func PurchaseJob(schema *data.Schema, nodes int, rounds, seed uint64) *choirv1.JobSpec {
 	return &choirv1.JobSpec{
 		Name: "purchase", Model: "purchase", Schema: schema.Encode(), Hidden: []uint32{32}, Rounds: rounds,
 		LocalEpochs: 2, Batch: 32, LearningRate: 0.1, Range: 4, WeightCap: 1 << 20,
-		MinimumCohort: 1, Goal: 0, DurationMs: 30_000, MaxAttempts: 5, Seed: seed,
+		MinimumCohort: uint32(nodes), Goal: 0, DurationMs: 30_000, MaxAttempts: 5, Seed: seed,
 		GateInt8Ppm: 2_000, GateStudentPpm: 10_000,
 		StudentRows: 20_000, StudentTemperature: 2, StudentEpochs: 15, StudentRate: 0.3, WaitMs: 20_000,
 	}

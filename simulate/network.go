@@ -16,6 +16,7 @@ type Network struct {
 	names   map[string]string // of listeners, by address
 	cut     map[link]bool
 	conns   map[*linkConn]bool
+	sent    map[string]int64 // bytes, by the end that sent them
 	capture io.Writer
 }
 
@@ -24,7 +25,7 @@ type link struct{ from, to string }
 
 // NewNetwork returns a network without ends.
 func NewNetwork() *Network {
-	return &Network{names: map[string]string{}, cut: map[link]bool{}, conns: map[*linkConn]bool{}}
+	return &Network{names: map[string]string{}, cut: map[link]bool{}, conns: map[*linkConn]bool{}, sent: map[string]int64{}}
 }
 
 // Capture copies every byte that crosses the network from now on, in both directions, to w.
@@ -32,6 +33,13 @@ func (n *Network) Capture(w io.Writer) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.capture = w
+}
+
+// Sent is how many bytes an end has sent so far on connections that it opened, TLS and all. Nodes open all of theirs.
+func (n *Network) Sent(name string) int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.sent[name]
 }
 
 // Listen opens a named end on a free loopback port.
@@ -104,6 +112,22 @@ func (n *Network) Cut(from string, to ...string) {
 	}
 }
 
+// Isolate cuts an end off from each of others, both ways.
+func (n *Network) Isolate(name string, others ...string) {
+	n.Cut(name, others...)
+	for _, o := range others {
+		n.Cut(o, name)
+	}
+}
+
+// Rejoin undoes Isolate.
+func (n *Network) Rejoin(name string, others ...string) {
+	n.Heal(name, others...)
+	for _, o := range others {
+		n.Heal(o, name)
+	}
+}
+
 // Heal lets from open connections to each of to again.
 func (n *Network) Heal(from string, to ...string) {
 	n.mu.Lock()
@@ -131,19 +155,23 @@ func (c *linkConn) Close() error {
 // Read reads, and copies what it read to the capture.
 func (c *linkConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	c.network.copy(b[:n])
+	c.network.copy(b[:n], "")
 	return n, err
 }
 
-// Write writes, and copies what it wrote to the capture.
+// Write writes, counts, and copies what it writes to the capture, before the other end can have it.
 func (c *linkConn) Write(b []byte) (int, error) {
-	c.network.copy(b)
+	c.network.copy(b, c.link.from)
 	return c.Conn.Write(b)
 }
 
-func (n *Network) copy(b []byte) {
+// copy captures bytes and counts them for the end that sends them; empty for those that arrive.
+func (n *Network) copy(b []byte, sender string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if sender != "" {
+		n.sent[sender] += int64(len(b))
+	}
 	if n.capture != nil {
 		_, _ = n.capture.Write(b) // a test's own buffer
 	}

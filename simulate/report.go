@@ -68,7 +68,7 @@ func WriteReport(w io.Writer, r *DemoResult) error {
 		"R": r, "Style": template.CSS(plot.Style), "Fed": r.Metrics["federated"], "Local": r.Metrics["local_mean"], "Central": r.Metrics["central"],
 		"AUC":   chart("AUC on the nodes' validation parts", auc),
 		"Loss":  chart("Cross entropy on the nodes' validation parts", loss),
-		"Bytes": chart("KiB of update a node", bytes),
+		"Bytes": chart("KiB that a node sent, TLS and all", bytes),
 	})
 	if err != nil {
 		return fmt.Errorf("write report: %w", err)

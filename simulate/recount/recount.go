@@ -1,6 +1,11 @@
 // Package recount checks from the outside that a federation counted each accepted update exactly once. It takes what
 // the nodes hold, their receipts and the very payloads they signed, adds those up again and compares with what the audit
 // records say. It knows nothing of coordinators or of their state: it shares with them only the definition of a sum.
+//
+//	tally := recount.Recount(held, records)
+//	if !tally.OK() { … tally.Problems … }
+//
+// It takes receipts and records as they are: signatures are for privacy/seal and privacy/audit to check.
 package recount
 
 import (
@@ -21,7 +26,7 @@ type Held struct {
 // Tally is the outcome of a recount.
 type Tally struct {
 	Rounds   int // closed rounds recounted
-	Receipts int // receipts that nodes hold for these rounds
+	Receipts int // receipts that nodes hold, but for attempts that were abandoned
 	Counted  int // updates that the records count in these rounds
 	Lost     int // receipts whose update is not counted
 	Twice    int // nodes counted again in one attempt, with the same update or another
@@ -39,9 +44,10 @@ type attempt struct {
 
 // round is what the records say of one attempt.
 type round struct {
-	counted map[[32]byte]int // updates by digest
-	nodes   map[string]int
-	closed  *audit.RoundClosed
+	counted   map[[32]byte]int // updates by digest
+	nodes     map[string]int
+	closed    *audit.RoundClosed
+	abandoned bool
 }
 
 // Recount adds up the payloads with receipts, round by round, and compares with the records.
@@ -65,17 +71,25 @@ func Recount(held []Held, records []audit.Record) Tally {
 			}
 		case *audit.RoundClosed:
 			at(attempt{r.Job, r.Round, r.Attempt}).closed = r
+		case *audit.RoundAbandoned:
+			at(attempt{r.Job, r.Round, r.Attempt}).abandoned = true
 		}
 	}
 	mine := map[attempt][]Held{}
-	for _, h := range held {
+	for _, h := range distinct(held) {
 		a := attempt{h.Receipt.Job, h.Receipt.Round, h.Receipt.Attempt}
+		at(a)
 		mine[a] = append(mine[a], h)
 	}
 	var t Tally
 	for _, a := range order {
-		if rounds[a].closed != nil {
-			t.round(a, rounds[a], mine[a])
+		switch r := rounds[a]; {
+		case r.closed != nil:
+			t.round(a, r, mine[a])
+		case !r.abandoned: // an abandoned attempt counts nobody, and says so
+			t.Receipts += len(mine[a])
+			t.Lost += len(mine[a])
+			t.problem(a, fmt.Errorf("nodes hold %d receipts, the attempt has no recorded end", len(mine[a])))
 		}
 	}
 	return t
@@ -88,7 +102,6 @@ func (t *Tally) round(a attempt, r *round, held []Held) {
 		t.Counted += n
 		t.Twice += n - 1
 	}
-	held = distinct(held)
 	t.Receipts += len(held)
 	sum, err := add(a, held)
 	if err != nil {
@@ -117,7 +130,7 @@ func (t *Tally) problem(a attempt, err error) {
 
 // distinct drops a receipt that a node was handed again, for the same update.
 func distinct(held []Held) []Held {
-	seen := map[[32]byte]bool{}
+	seen := map[[32]byte]bool{} // an update's digest covers its attempt
 	return slices.DeleteFunc(slices.Clone(held), func(h Held) bool {
 		again := seen[h.Receipt.Update]
 		seen[h.Receipt.Update] = true

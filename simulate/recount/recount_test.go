@@ -36,6 +36,31 @@ func history(t *testing.T) ([]Held, []audit.Record) {
 	return held, []audit.Record{batch, closed}
 }
 
+// sumOf is the digest of the sum of what nodes hold, with the count and weight that a liar would give it.
+func sumOf(held []Held, count, weight int64) [32]byte {
+	sum := fedavg.NewSum(fedavg.Shape{Vectors: []int{1}})
+	for _, h := range held {
+		p, err := fedavg.DecodePayload(h.Payload)
+		if err != nil {
+			panic(err) // our own
+		}
+		if err := sum.Add(&p.Update); err != nil {
+			panic(err)
+		}
+	}
+	sum.Count, sum.Weight = count, weight
+	return sum.Digest()
+}
+
+// An abandoned attempt counts nobody: receipts for it are no loss.
+func TestRecountAbandoned(t *testing.T) {
+	held, records := history(t)
+	records[1] = &audit.RoundAbandoned{Job: "j", Round: 1, Attempt: 1, Reason: "too few"}
+	if tally := Recount(held, records); !tally.OK() || tally.Rounds != 0 || tally.Receipts != 0 {
+		t.Fatalf("tally %+v", tally)
+	}
+}
+
 func TestRecountAgrees(t *testing.T) {
 	held, records := history(t)
 	tally := Recount(held, records)
@@ -74,6 +99,27 @@ func TestRecountFinds(t *testing.T) {
 			c.Sum[0] ^= 1
 			return h
 		}, 0, 0, "not the sum"},
+		{"an update dropped from the sum", func(h []Held, b *audit.BatchAccepted, c *audit.RoundClosed) []Held {
+			c.Sum = sumOf(h[:2], 3, 6)
+			return h
+		}, 0, 0, "not the sum"},
+		{"an update doubled in the sum", func(h []Held, b *audit.BatchAccepted, c *audit.RoundClosed) []Held {
+			c.Sum = sumOf(append(h[:3:3], h[0]), 3, 6)
+			return h
+		}, 0, 0, "not the sum"},
+		{"an update doubled in sum and counts", func(h []Held, b *audit.BatchAccepted, c *audit.RoundClosed) []Held {
+			c.Sum, c.Count, c.Weight = sumOf(append(h[:3:3], h[0]), 4, 7), 4, 7
+			b.Accepted = append(b.Accepted, b.Accepted[0])
+			return h
+		}, 0, 1, "closed with 4 updates"},
+		{"a receipt of a round nobody recorded", func(h []Held, b *audit.BatchAccepted, c *audit.RoundClosed) []Held {
+			p := fedavg.Payload{
+				Header: fedavg.Header{Job: "j", Round: 2, Attempt: 1, Node: "a"},
+				Update: fedavg.Update{Vectors: [][]int32{{1}}, Weight: 1},
+			}
+			payload := p.Encode()
+			return append(h, Held{audit.Receipt{Job: "j", Round: 2, Attempt: 1, Node: "a", Update: seal.UpdateDigest(payload)}, payload})
+		}, 1, 0, "no recorded end"},
 		{"another payload than the receipt's", func(h []Held, b *audit.BatchAccepted, c *audit.RoundClosed) []Held {
 			h[0].Payload = h[1].Payload
 			return h

@@ -1,0 +1,139 @@
+package simulate
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"choir.example/coordinator"
+	"choir.example/privacy/seal"
+)
+
+// member is one coordinator, running or dead.
+type member struct {
+	config coordinator.Config
+	deps   coordinator.Deps
+	c      *coordinator.Coordinator
+	cancel context.CancelFunc
+	done   chan error
+}
+
+// certificateLife is how long coordinators and people of a simulated federation are certified.
+const certificateLife = 30 * 24 * time.Hour
+
+// CoordinatorName and NodeName are the names of the i-th, from zero.
+func CoordinatorName(i int) string { return fmt.Sprintf("c%d", i+1) }
+
+// startCoordinators opens all ports first, so that each coordinator knows where the others are.
+func (f *Federation) startCoordinators() (err error) {
+	var waiting []*member
+	defer func() {
+		for _, m := range waiting { // empty unless one could not be started
+			err = errors.Join(err, m.deps.Listener.Close())
+		}
+	}()
+	for i := range f.cfg.Coordinators {
+		name := CoordinatorName(i)
+		m, err := f.prepare(name)
+		if err != nil {
+			return err
+		}
+		f.voters = append(f.voters, coordinator.Voter{
+			Name: name, Address: m.deps.Listener.Addr().String(), Chain: m.deps.Credential.Chain,
+		})
+		waiting = append(waiting, m)
+	}
+	for len(waiting) > 0 {
+		m := waiting[0]
+		m.config.Voters = f.voters
+		if err := f.run(m); err != nil {
+			return err
+		}
+		waiting = waiting[1:]
+	}
+	return nil
+}
+
+// prepare makes a coordinator's keys and opens its port.
+func (f *Federation) prepare(name string) (*member, error) {
+	cred, err := f.certify(seal.RoleCoordinator, name)
+	if err != nil {
+		return nil, err
+	}
+	key, err := seal.NewKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	issuer, err := f.root.CertifyIssuer(name, key.Public().(ed25519.PublicKey), time.Now(), certificateLife)
+	if err != nil {
+		return nil, err
+	}
+	l, err := f.cfg.Network.Listen(name)
+	if err != nil {
+		return nil, err
+	}
+	config := coordinator.DefaultConfig()
+	config.Name, config.Cluster, config.Dir, config.Address = name, f.cfg.Cluster, filepath.Join(f.cfg.Dir, name), l.Addr().String()
+	if f.cfg.Heartbeat > 0 {
+		config.Heartbeat = f.cfg.Heartbeat
+	}
+	return &member{config: config, deps: coordinator.Deps{
+		Log: f.cfg.Log.With("coordinator", name), Listener: l, Dial: f.cfg.Network.Dialer(name), Now: time.Now, Rand: rand.Reader,
+		Root: f.root.Certificate(), Credential: cred, Issuer: &seal.Issuer{Certificate: issuer, Key: key}, Observe: f.cfg.Coordinator,
+	}}, nil
+}
+
+// run opens a coordinator's directory and starts it.
+func (f *Federation) run(m *member) (err error) {
+	if m.c, err = coordinator.New(m.config, m.deps); err != nil {
+		return err
+	}
+	var ctx context.Context
+	ctx, m.cancel = context.WithCancel(f.ctx)
+	m.done = make(chan error, 1)
+	f.mu.Lock()
+	f.members[m.config.Name] = m
+	f.mu.Unlock()
+	go func() { m.done <- m.c.Run(ctx) }()
+	return nil
+}
+
+// Kill makes a coordinator vanish as a power cut would; its directory stays. It may be called from an observer.
+func (f *Federation) Kill(name string) {
+	f.mu.Lock()
+	m := f.members[name]
+	if m == nil { // it is dead already
+		f.mu.Unlock()
+		return
+	}
+	delete(f.members, name)
+	f.gone[name] = m
+	f.mu.Unlock()
+	m.c.Kill()
+	m.cancel() // its goroutines end; nobody can hear them
+}
+
+// Restart starts a coordinator again from the directory that a killed one left, on the address it had.
+func (f *Federation) Restart(name string) error {
+	f.mu.Lock()
+	m := f.gone[name]
+	delete(f.gone, name)
+	f.mu.Unlock()
+	if m == nil {
+		return fmt.Errorf("restart: coordinator %s was not killed", name)
+	}
+	<-m.done // its memory is released
+	l, err := f.cfg.Network.Relisten(name, m.config.Address)
+	if err != nil {
+		return err
+	}
+	m.deps.Listener = l
+	if err := f.run(&member{config: m.config, deps: m.deps}); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	return nil
+}
