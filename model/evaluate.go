@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"math"
 	"math/big"
 	"slices"
@@ -132,30 +133,23 @@ func LossOfAUCWithin(ref, e Evaluation, ppm int64) bool {
 	left := new(big.Int).Sub(new(big.Int).Mul(a, n), new(big.Int).Mul(b, m))
 	left.Mul(left, big.NewInt(1_000_000))
 	right := new(big.Int).Mul(m, n)
-	right.Mul(right, big.NewInt(2*ppm))
+	right.Lsh(right.Mul(right, big.NewInt(ppm)), 1)
 	return left.Cmp(right) <= 0
 }
 
-// ExactAUC is the area under the ROC curve of the scores themselves, tied pairs counting half.
+// ExactAUC is the area under the ROC curve of the scores themselves, tied pairs counting half. Scores that are not
+// numbers rank last and tie with each other; 0.5 where a class is absent.
 func ExactAUC(scores, y []float32) float64 {
 	order := make([]int, len(scores))
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortFunc(order, func(a, b int) int {
-		switch {
-		case scores[a] < scores[b]:
-			return -1
-		case scores[a] > scores[b]:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(scores[a], scores[b]) }) // NaN before all others
 	var won, below, positives float64
 	for i := 0; i < len(order); {
 		var p, n float64
 		j := i
-		for ; j < len(order) && scores[order[j]] == scores[order[i]]; j++ {
+		for ; j < len(order) && cmp.Compare(scores[order[j]], scores[order[i]]) == 0; j++ {
 			if y[order[j]] > 0.5 {
 				p++
 			} else {

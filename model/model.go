@@ -51,7 +51,10 @@ type metadata struct {
 // "layers.N.weight" of outputs × inputs and "layers.N.bias"; int8 weights come with "layers.N.scale". The metadata key
 // "choir" holds name, variant, shape, schema and the federated statistics that standardise features.
 func (m *Model) Encode() ([]byte, error) {
-	meta, err := json.Marshal(metadata{m.Name, m.Variant, m.Spec, m.Schema, m.Statistics.Encode()})
+	if err := m.check(); err != nil {
+		return nil, fmt.Errorf("encode model %s: %w", m.Name, err)
+	}
+	meta, err := m.metadata()
 	if err != nil {
 		return nil, fmt.Errorf("encode model %s: %w", m.Name, err)
 	}
@@ -70,7 +73,50 @@ func (m *Model) Encode() ([]byte, error) {
 				tensor{fmt.Sprintf("layers.%d.weight", i), "F32", []int{l.outputs, l.inputs}, packFloats(l.weights)})
 		}
 	}
-	return encodeSafetensors(string(meta), ts)
+	return encodeSafetensors(meta, ts)
+}
+
+// check refuses a model that Decode would not give back.
+func (m *Model) check() error {
+	if m.Schema == nil || m.Statistics == nil {
+		return fmt.Errorf("it has no schema or no statistics")
+	}
+	if err := m.Spec.Validate(); err != nil {
+		return err
+	}
+	if n := m.Schema.Features(); m.Spec.Inputs != n {
+		return fmt.Errorf("%d inputs for %d features", m.Spec.Inputs, n)
+	}
+	if m.Quantised == nil {
+		if len(m.Params) != m.Spec.Size() {
+			return fmt.Errorf("%d parameters, want %d", len(m.Params), m.Spec.Size())
+		}
+		if !Finite(m.Params) {
+			return fmt.Errorf("a parameter is not finite")
+		}
+		return nil
+	}
+	dims := m.Spec.layers(nil)
+	if len(m.Quantised) != len(dims) {
+		return fmt.Errorf("%d layers, want %d", len(m.Quantised), len(dims))
+	}
+	for i, d := range dims {
+		l := &m.Quantised[i]
+		if l.Inputs != d.inputs || l.Outputs != d.outputs || len(l.Weights) != d.inputs*d.outputs ||
+			len(l.Scales) != d.outputs || len(l.Bias) != d.outputs {
+			return fmt.Errorf("layer %d does not fit the shape %v", i, m.Spec)
+		}
+		if !Finite(l.Scales) || !Finite(l.Bias) {
+			return fmt.Errorf("layer %d: a value is not finite", i)
+		}
+	}
+	return nil
+}
+
+// metadata is the text beside the tensors.
+func (m *Model) metadata() (string, error) {
+	b, err := json.Marshal(metadata{m.Name, m.Variant, m.Spec, m.Schema, m.Statistics.Encode()})
+	return string(b), err
 }
 
 // Decode reads what Encode wrote. Anything else, a shape that does not fit, or a value that is not finite, is an error
@@ -111,36 +157,49 @@ func fromMetadata(text string) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Model{Name: meta.Name, Variant: meta.Variant, Spec: meta.Spec, Schema: meta.Schema, Statistics: t}, nil
+	m := &Model{Name: meta.Name, Variant: meta.Variant, Spec: meta.Spec, Schema: meta.Schema, Statistics: t}
+	if again, err := m.metadata(); err != nil || again != text {
+		return nil, fmt.Errorf("metadata is not in canonical form")
+	}
+	return m, nil
 }
 
 // fill takes the tensors of each layer; all must be there and no others.
 func (m *Model) fill(ts map[string]tensor) error {
 	dims := m.Spec.layers(nil)
-	quantised := ts["layers.0.weight"].dtype == "I8"
-	if !quantised {
-		m.Params = make([]float32, m.Spec.Size())
+	dtype, each := "F32", 2
+	if ts["layers.0.weight"].dtype == "I8" {
+		dtype, each = "I8", 3
 	}
-	views := m.Spec.layers(m.Params)
-	used := 0
+	if len(ts) != each*len(dims) {
+		return fmt.Errorf("%d tensors, want %d", len(ts), each*len(dims))
+	}
+	// Once all weights are seen to be there, the file is as long as what is allocated for it.
 	for i, d := range dims {
-		bias, err := take(ts, fmt.Sprintf("layers.%d.bias", i), "F32", d.outputs)
+		if _, err := take(ts, fmt.Sprintf("layers.%d.weight", i), dtype, d.outputs, d.inputs); err != nil {
+			return err
+		}
+	}
+	if dtype == "I8" {
+		return m.fillInt8(ts, dims)
+	}
+	m.Params = make([]float32, m.Spec.Size())
+	for i, l := range m.Spec.layers(m.Params) {
+		bias, err := take(ts, fmt.Sprintf("layers.%d.bias", i), "F32", l.outputs)
 		if err != nil {
 			return err
 		}
-		weight := fmt.Sprintf("layers.%d.weight", i)
-		if !quantised {
-			body, err := take(ts, weight, "F32", d.outputs, d.inputs)
-			if err != nil {
-				return err
-			}
-			if err := errors.Join(unpackFloats(views[i].bias, bias), unpackFloats(views[i].weights, body)); err != nil {
-				return fmt.Errorf("layer %d: %w", i, err)
-			}
-			used += 2
-			continue
+		weights := ts[fmt.Sprintf("layers.%d.weight", i)].body
+		if err := errors.Join(unpackFloats(l.bias, bias), unpackFloats(l.weights, weights)); err != nil {
+			return fmt.Errorf("layer %d: %w", i, err)
 		}
-		body, err := take(ts, weight, "I8", d.outputs, d.inputs)
+	}
+	return nil
+}
+
+func (m *Model) fillInt8(ts map[string]tensor, dims []layer) error {
+	for i, d := range dims {
+		bias, err := take(ts, fmt.Sprintf("layers.%d.bias", i), "F32", d.outputs)
 		if err != nil {
 			return err
 		}
@@ -148,16 +207,13 @@ func (m *Model) fill(ts map[string]tensor) error {
 		if err != nil {
 			return err
 		}
-		l := Int8Layer{Inputs: d.inputs, Outputs: d.outputs, Weights: unpackInt8(body),
-			Scales: make([]float32, d.outputs), Bias: make([]float32, d.outputs)}
+		l := Int8Layer{Inputs: d.inputs, Outputs: d.outputs,
+			Weights: unpackInt8(ts[fmt.Sprintf("layers.%d.weight", i)].body),
+			Scales:  make([]float32, d.outputs), Bias: make([]float32, d.outputs)}
 		if err := errors.Join(unpackFloats(l.Bias, bias), unpackFloats(l.Scales, scale)); err != nil {
 			return fmt.Errorf("layer %d: %w", i, err)
 		}
 		m.Quantised = append(m.Quantised, l)
-		used += 3
-	}
-	if used != len(ts) {
-		return fmt.Errorf("%d tensors, want %d", len(ts), used)
 	}
 	return nil
 }

@@ -86,11 +86,16 @@ func decodeSafetensors(b []byte) (meta string, ts map[string]tensor, err error) 
 	delete(raw, "__metadata__")
 	body := b[8+n:]
 	var list []tensor
+	total := 0
 	ts = map[string]tensor{}
 	for name, text := range raw {
 		t, err := readTensor(name, text, body)
 		if err != nil {
 			return "", nil, fmt.Errorf("tensor %s: %w", name, err)
+		}
+		// Tensors that overlap could add up to far more than the file.
+		if total += len(t.body); total > len(body) {
+			return "", nil, fmt.Errorf("tensors overlap")
 		}
 		ts[name] = t
 		list = append(list, t)
@@ -112,8 +117,8 @@ func readTensor(name string, text json.RawMessage, body []byte) (tensor, error) 
 		return tensor{}, fmt.Errorf("type %q", h.DType)
 	}
 	for _, d := range h.Shape {
-		if d < 1 || d > 1<<28 || size > 1<<31/d {
-			return tensor{}, fmt.Errorf("shape %v", h.Shape)
+		if d < 1 || size > len(body)/d {
+			return tensor{}, fmt.Errorf("shape %v is more than the file holds", h.Shape)
 		}
 		size *= d
 	}

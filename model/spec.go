@@ -5,7 +5,7 @@
 //	spec := model.Spec{Inputs: schema.Features(), Hidden: []int{32}}
 //	params := spec.Init(seed)
 //	t, err := model.NewTrainer(spec, 32)
-//	err = t.Train(params, x, y, model.TrainConfig{Epochs: 2, Rate: 0.1, Seed: seed})
+//	steps, err := t.Train(params, x, y, model.TrainConfig{Epochs: 2, Rate: 0.1, Seed: seed})
 //	e := model.Evaluate(model.NewFloat(spec, params), x, y)
 //
 // Parameters are one flat []float32, so that averaging, clipping, encoding and hashing see a vector; layers see views
@@ -27,8 +27,8 @@ type Spec struct {
 
 // Validate names the dimension that is out of range.
 func (s Spec) Validate() error {
-	if s.Inputs < 1 || s.Inputs > 1<<20 {
-		return fmt.Errorf("model: %d inputs, want 1 to 2^20", s.Inputs)
+	if s.Inputs < 1 || s.Inputs > maxInputs {
+		return fmt.Errorf("model: %d inputs, want 1 to 2^17", s.Inputs)
 	}
 	if len(s.Hidden) < 1 || len(s.Hidden) > 8 {
 		return fmt.Errorf("model: %d hidden layers, want 1 to 8", len(s.Hidden))
@@ -38,17 +38,23 @@ func (s Spec) Validate() error {
 			return fmt.Errorf("model: hidden layer %d of width %d, want 1 to 2^14", i+1, h)
 		}
 	}
-	if s.Size() > 1<<28 {
-		return fmt.Errorf("model: %d parameters, at most 2^28", s.Size())
+	if n := s.parameters(); n > 1<<28 {
+		return fmt.Errorf("model: %d parameters, at most 2^28", n)
 	}
 	return nil
 }
 
-// Size is the number of parameters.
-func (s Spec) Size() int {
-	n := 0
+// maxInputs is the widest layer: a dot product of so many int8 values, at most 128·127 each, stays below 2^31.
+const maxInputs = 1 << 17
+
+// Size is the number of parameters of a valid Spec.
+func (s Spec) Size() int { return int(s.parameters()) }
+
+// parameters counts in 64 bits, so that a Spec out of range does not wrap to one in range where int has 32.
+func (s Spec) parameters() int64 {
+	var n int64
 	for _, l := range s.layers(nil) {
-		n += l.outputs*l.inputs + l.outputs
+		n += int64(l.outputs) * (int64(l.inputs) + 1)
 	}
 	return n
 }

@@ -50,6 +50,9 @@ func (t *Trainer) Train(params, x, y []float32, cfg TrainConfig) (steps int, err
 	if len(params) != t.spec.Size() || len(x) != len(y)*t.spec.Inputs {
 		return 0, fmt.Errorf("train: %d parameters and %d features for %d examples do not fit the model", len(params), len(x), len(y))
 	}
+	if !(cfg.Rate >= 0) || math.IsInf(cfg.Rate, 0) {
+		return 0, fmt.Errorf("train: learning rate %v, want a finite one of at least 0", cfg.Rate)
+	}
 	if cap(t.order) < len(y) {
 		t.order = make([]int32, len(y))
 	}

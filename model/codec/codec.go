@@ -26,10 +26,12 @@ type Grid struct {
 // Step is the distance of two neighbours on the grid.
 func (g Grid) Step() float64 { return g.Range / MaxQ }
 
-// ClipSquared is the largest squared norm of encoded integers whose real norm is at most clip.
+// ClipSquared bounds the squared norm of encoded integers for a positive clip norm, so that their real norm is at most
+// clip. It is at least 1: a clip norm below one step, which no vector but zero can meet, bounds the norm to one step
+// and never to nothing, since a bound of 0 means none.
 func (g Grid) ClipSquared(clip float64) int64 {
 	n := math.Floor(clip / g.Step())
-	return int64(min(n*n, 1<<62))
+	return int64(max(1, min(n*n, 1<<62)))
 }
 
 // Quantise writes x on the grid to q, of the same length, rounding half to even, and returns how many coordinates
@@ -159,7 +161,7 @@ func UnpackInts[T Int](width int, body []byte) ([]T, error) {
 	if width > 1 && bits>>(8*(width-1)-1) == 0 {
 		return nil, fmt.Errorf("integers of width %d need less", width)
 	}
-	if _, narrow := any(v).([]int32); narrow && bits>>31 != 0 {
+	if narrow := T(1)<<31 < 0; narrow && bits>>31 != 0 {
 		return nil, fmt.Errorf("integers of width %d do not fit 32 bits", width)
 	}
 	return v, nil

@@ -19,7 +19,10 @@ func Int8(m *model.Model) (*model.Model, error) {
 		return nil, fmt.Errorf("quantise model %s: it has no finite float parameters", m.Name)
 	}
 	q := *m
-	q.Params = nil
+	q.Params, q.Variant = nil, "int8"
+	if m.Variant == "student" {
+		q.Variant = "student-int8"
+	}
 	for _, l := range m.Layers() {
 		ql := model.Int8Layer{Inputs: l.Inputs, Outputs: l.Outputs, Bias: append([]float32(nil), l.Bias...),
 			Weights: make([]int8, len(l.Weights)), Scales: make([]float32, l.Outputs)}
@@ -61,19 +64,19 @@ type DistilConfig struct {
 // Distil trains a student with one hidden layer on the teacher's softened answers over synthetic rows (Hinton, Vinyals
 // and Dean 2015, §2: targets and student logits are both divided by the temperature during training).
 func Distil(ctx context.Context, teacher *model.Model, cfg DistilConfig) (*model.Model, error) {
-	if cfg.Rows < 1 || cfg.Temperature <= 0 {
+	if cfg.Rows < 1 || !(cfg.Temperature > 0) || math.IsInf(cfg.Temperature, 0) {
 		return nil, fmt.Errorf("distil model %s: %d rows at temperature %v", teacher.Name, cfg.Rows, cfg.Temperature)
+	}
+	spec := model.Spec{Inputs: teacher.Spec.Inputs, Hidden: []int{cfg.Hidden}}
+	trainer, err := model.NewTrainer(spec, cfg.Batch)
+	if err != nil {
+		return nil, fmt.Errorf("distil model %s: %w", teacher.Name, err)
 	}
 	x := teacher.Statistics.Synthetic(cfg.Rows, cfg.Seed)
 	y := make([]float32, cfg.Rows)
 	teacher.Predictor().Predict(x, y)
 	for i, z := range y {
 		y[i] = float32(model.Probability(z / float32(cfg.Temperature)))
-	}
-	spec := model.Spec{Inputs: teacher.Spec.Inputs, Hidden: []int{cfg.Hidden}}
-	trainer, err := model.NewTrainer(spec, cfg.Batch)
-	if err != nil {
-		return nil, fmt.Errorf("distil model %s: %w", teacher.Name, err)
 	}
 	params := spec.Init(cfg.Seed)
 	for epoch := range cfg.Epochs {

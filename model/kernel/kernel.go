@@ -1,7 +1,8 @@
 // Package kernel holds the matrix and vector kernels that training and prediction are made of. Matrices are row-major
 // and dense. Products go through gonum's blas32; the fused epilogues and the int8 product are plain Go.
 //
-// Nothing here allocates; callers own all slices, and only the destination is written.
+// Nothing here allocates or starts a goroutine: parallelism is one training per core. Callers own all slices, and only
+// the destination is written.
 package kernel
 
 import (
@@ -11,24 +12,49 @@ import (
 	"gonum.org/v1/gonum/blas/blas32"
 )
 
-// matrix is a view of data as rows × cols.
-func matrix(data []float32, rows, cols int) blas32.General {
-	return blas32.General{Rows: rows, Cols: cols, Stride: cols, Data: data}
+// gonum spreads a product over goroutines, which it allocates, once dst has four blocks of 64×64. Tiles of three blocks
+// stay below; the elements of a product do not depend on the tiles.
+const (
+	tileRows = 64
+	tileCols = 192
+)
+
+// view is the block of rows × cols whose first element is data[0] in a matrix with rows of stride.
+func view(data []float32, rows, cols, stride int) blas32.General {
+	return blas32.General{Rows: rows, Cols: cols, Stride: stride, Data: data}
 }
 
 // MulNT is dst = a·bᵀ for a of m×k, b of n×k, dst of m×n: the forward pass, with weights of n outputs by k inputs.
 func MulNT(dst, a, b []float32, m, n, k int) {
-	blas32.Gemm(blas.NoTrans, blas.Trans, 1, matrix(a, m, k), matrix(b, n, k), 0, matrix(dst, m, n))
+	for i := 0; i < m; i += tileRows {
+		for j := 0; j < n; j += tileCols {
+			rows, cols := min(tileRows, m-i), min(tileCols, n-j)
+			blas32.Gemm(blas.NoTrans, blas.Trans, 1, view(a[i*k:], rows, k, k), view(b[j*k:], cols, k, k),
+				0, view(dst[i*n+j:], rows, cols, n))
+		}
+	}
 }
 
 // MulNN is dst = a·b for a of m×k, b of k×n: the gradient with respect to a layer's input.
 func MulNN(dst, a, b []float32, m, n, k int) {
-	blas32.Gemm(blas.NoTrans, blas.NoTrans, 1, matrix(a, m, k), matrix(b, k, n), 0, matrix(dst, m, n))
+	for i := 0; i < m; i += tileRows {
+		for j := 0; j < n; j += tileCols {
+			rows, cols := min(tileRows, m-i), min(tileCols, n-j)
+			blas32.Gemm(blas.NoTrans, blas.NoTrans, 1, view(a[i*k:], rows, k, k), view(b[j:], k, cols, n),
+				0, view(dst[i*n+j:], rows, cols, n))
+		}
+	}
 }
 
 // AddMulTN is dst += alpha·aᵀ·b for a of k×m, b of k×n, dst of m×n: the weight step w += -rate·δᵀ·x.
 func AddMulTN(dst, a, b []float32, m, n, k int, alpha float32) {
-	blas32.Gemm(blas.Trans, blas.NoTrans, alpha, matrix(a, k, m), matrix(b, k, n), 1, matrix(dst, m, n))
+	for i := 0; i < m; i += tileRows {
+		for j := 0; j < n; j += tileCols {
+			rows, cols := min(tileRows, m-i), min(tileCols, n-j)
+			blas32.Gemm(blas.Trans, blas.NoTrans, alpha, view(a[i:], k, rows, m), view(b[j:], k, cols, n),
+				1, view(dst[i*n+j:], rows, cols, n))
+		}
+	}
 }
 
 // AddBias adds a row vector of n to each of the m rows of x.
