@@ -26,13 +26,18 @@ func (d *demo) predict(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	answer, err := infer(ctx, url, body)
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	answer, err := infer(ctx, client, url, body)
 	if err != nil {
 		return err
 	}
 	d.result.Request, d.result.Answer = string(body), string(answer)
 	var reply struct {
-		Version string `json:"model_version"`
+		Version    string `json:"model_version"`
+		Parameters struct {
+			Variant string `json:"variant"`
+		} `json:"parameters"`
 		Outputs []struct {
 			Data []float64 `json:"data"`
 		} `json:"outputs"`
@@ -41,16 +46,22 @@ func (d *demo) predict(ctx context.Context) error {
 		return fmt.Errorf("prediction is not as it should be: %s", answer)
 	}
 	d.result.Prediction = DemoPrediction{ModelVersion: reply.Version, Probability: reply.Outputs[0].Data[0]}
+	d.result.HTTPVariant = reply.Parameters.Variant
+	d.result.HTTP, err = latencyHTTP(ctx, client, url, body)
+	return err
+}
+
+// latencyHTTP times one request after the other on one connection.
+func latencyHTTP(ctx context.Context, client *http.Client, url string, body []byte) (Latency, error) {
 	times := make([]time.Duration, 0, 500)
 	for range cap(times) {
 		start := time.Now()
-		if _, err := infer(ctx, url, body); err != nil {
-			return err
+		if _, err := infer(ctx, client, url, body); err != nil {
+			return Latency{}, err
 		}
 		times = append(times, time.Since(start))
 	}
-	d.result.HTTP = quantiles(times)
-	return nil
+	return quantiles(times), nil
 }
 
 // inferBody is a request of the Open Inference Protocol for one row, by the schema's names.
@@ -81,13 +92,13 @@ func inferBody(schema *data.Schema, row data.Row) ([]byte, error) {
 }
 
 // infer posts one request and returns the reply's body.
-func infer(ctx context.Context, url string, body []byte) ([]byte, error) {
+func infer(ctx context.Context, client *http.Client, url string, body []byte) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("ask for a prediction: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("ask for a prediction: %w", err)
 	}

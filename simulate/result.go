@@ -19,6 +19,7 @@ type DemoResult struct {
 	Curve        []CurvePoint  `json:"-"` // by round, for the page
 	Released     []DemoVariant `json:"-"` // every variant, also those the contract does not name
 	HTTP         Latency       `json:"-"` // of the served variant over HTTP
+	HTTPVariant  string        `json:"-"`
 	HistogramGap float64       `json:"-"` // exact AUC against the AUC of the summed histogram
 	Answer       string        `json:"-"` // the prediction as the node gave it
 	Request      string        `json:"-"`

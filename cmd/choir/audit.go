@@ -1,9 +1,11 @@
 package main
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"choir.example/privacy/audit"
@@ -16,7 +18,7 @@ type auditCommand struct {
 
 // verifyCommand is `choir audit verify`.
 type verifyCommand struct {
-	Bundle string `arg:"" help:"The bundle file." type:"existingfile"`
+	Bundle string `arg:"" help:"The bundle file." type:"path"`
 	Root   string `help:"Fingerprint of the federation's root: 64 hex digits. Without it the bundle can only be found to agree with itself." placeholder:"FINGERPRINT"`
 	Output string `short:"o" help:"What to print on standard output: ${enum}." enum:"table,json" default:"table"`
 }
@@ -31,14 +33,15 @@ Example: choir audit verify run.bundle --root $(cat root.fingerprint)`
 
 // Run verifies the bundle.
 func (c *verifyCommand) Run(t *terminal) error {
-	if c.Root != "" && len(c.Root) != 64 {
-		return &usageError{fmt.Sprintf("--root has %d characters, a fingerprint has 64 hex digits", len(c.Root)), "the fingerprint stands in root.fingerprint beside the bundle's federation, and in its tokens"}
+	root := strings.ToLower(strings.TrimSpace(c.Root))
+	if b, err := hex.DecodeString(root); err != nil || len(b) != 32 && c.Root != "" {
+		return &usageError{fmt.Sprintf("--root is %q, want a fingerprint of 64 hex digits", c.Root), "the demo writes it to audit/root.fingerprint; an operator gets it with each token"}
 	}
 	file, err := os.ReadFile(c.Bundle)
 	if err != nil {
-		return err
+		return fmt.Errorf("read bundle: %w", err)
 	}
-	r := audit.Verify(file, c.Root, time.Now())
+	r := audit.Verify(file, root, time.Now())
 	if c.Output == "json" {
 		if err := c.json(t, r); err != nil {
 			return err
@@ -81,5 +84,5 @@ func (c *verifyCommand) json(t *terminal, r audit.Report) error {
 	for _, x := range r.Checks {
 		checks = append(checks, check(x))
 	}
-	return json.NewEncoder(t.out).Encode(map[string]any{"ok": r.OK, "records": r.Records, "rounds": r.Rounds, "checks": checks})
+	return json.NewEncoder(t.out).Encode(map[string]any{"ok": r.OK, "self_consistent_only": r.Self && allHold(r), "records": r.Records, "rounds": r.Rounds, "checks": checks})
 }

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"text/tabwriter"
 
 	"choir.example/simulate"
 
@@ -38,7 +37,7 @@ compressed variants, asks a node for a prediction, and checks everything afterwa
 Example: choir demo --rounds 10 --keep /tmp/choir-demo`
 }
 
-// Validate refuses what cannot work.
+// check refuses what cannot work.
 func (c *demoCommand) check() error {
 	switch {
 	case c.Rounds < 1 || c.Rounds > 1000:
@@ -51,8 +50,6 @@ func (c *demoCommand) check() error {
 		return &usageError{fmt.Sprintf("%d coordinators have no majority left when one is killed", c.Coordinators), "add --no-kill, or take three coordinators"}
 	case c.Nodes < 2 && !c.NoKill:
 		return &usageError{"one node is not enough to catch the leader in the middle of a round", "add --no-kill, or take two nodes"}
-	case c.Rounds < 2 && !c.NoKill:
-		return &usageError{"one round has no middle to kill the leader in", "add --no-kill, or take two rounds"}
 	}
 	return nil
 }
@@ -66,7 +63,8 @@ func (c *demoCommand) Run(ctx context.Context, t *terminal) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, cleanup()) }()
+	made := false
+	defer func() { err = errors.Join(err, cleanup(made)) }()
 	log := slog.New(slog.DiscardHandler)
 	if c.Verbose {
 		log = slog.New(slog.NewTextHandler(t.err, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -77,9 +75,13 @@ func (c *demoCommand) Run(ctx context.Context, t *terminal) (err error) {
 		Kill: !c.NoKill, Log: log, Progress: shown.show,
 	})
 	shown.finish()
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
 	if err != nil {
 		return err
 	}
+	made = true
 	if c.Output == "json" {
 		err = json.NewEncoder(t.out).Encode(r)
 	} else {
@@ -94,8 +96,9 @@ func (c *demoCommand) Run(ctx context.Context, t *terminal) (err error) {
 	return err
 }
 
-// place decides where files lie: below --keep, or in a temporary directory that is removed, all but the page.
-func (c *demoCommand) place() (dir, report string, cleanup func() error, err error) {
+// place decides where files lie: below --keep, or in a temporary directory that cleanup removes, all but a page that
+// was made.
+func (c *demoCommand) place() (dir, report string, cleanup func(made bool) error, err error) {
 	if c.Keep != "" {
 		if entries, err := os.ReadDir(c.Keep); err == nil && len(entries) > 0 {
 			return "", "", nil, &hinted{fmt.Errorf("%s is not empty", c.Keep), "name a directory that is empty or does not exist"}
@@ -103,16 +106,19 @@ func (c *demoCommand) place() (dir, report string, cleanup func() error, err err
 		if err := os.MkdirAll(c.Keep, 0o700); err != nil {
 			return "", "", nil, fmt.Errorf("make %s: %w", c.Keep, err)
 		}
-		return c.Keep, filepath.Join(c.Keep, "report.html"), func() error { return nil }, nil
+		return c.Keep, filepath.Join(c.Keep, "report.html"), func(bool) error { return nil }, nil
 	}
 	if dir, err = os.MkdirTemp("", "choir-demo-"); err != nil {
 		return "", "", nil, fmt.Errorf("make a temporary directory: %w", err)
 	}
-	page, err := os.CreateTemp("", "choir-demo-*.html")
-	if err != nil {
-		return "", "", nil, fmt.Errorf("make the page: %w", err)
-	}
-	return dir, page.Name(), func() error { return os.RemoveAll(dir) }, page.Close()
+	page := dir + ".html"
+	return dir, page, func(made bool) error {
+		err := os.RemoveAll(dir)
+		if !made {
+			err = errors.Join(err, os.RemoveAll(page))
+		}
+		return err
+	}, nil
 }
 
 // printDemo prints the result for people.
@@ -123,29 +129,25 @@ func printDemo(w io.Writer, r *simulate.DemoResult, keep string) error {
 			f.Victim, f.Round, f.Seconds, f.Receipts, f.Counted, f.Lost, f.Twice)
 	}
 	fmt.Fprintf(w, "audit log: %d records, verified offline: %v\n\n", r.Audit.Records, r.Audit.Verified)
-	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(tw, "trained on\tAUC\taccuracy\t")
+	fmt.Fprintf(w, "%-30s  %6s  %8s\n", "trained on", "AUC", "accuracy")
 	for _, row := range []struct{ key, name string }{
 		{"federated", "the federation"}, {"local_mean", fmt.Sprintf("each region alone (mean of %d)", r.Nodes)}, {"central", "all data in one place"},
 	} {
-		fmt.Fprintf(tw, "%s\t%.4f\t%.2f %%\t\n", row.name, r.Metrics[row.key].AUC, 100*r.Metrics[row.key].Accuracy)
+		fmt.Fprintf(w, "%-30s  %.4f  %6.2f %%\n", row.name, r.Metrics[row.key].AUC, 100*r.Metrics[row.key].Accuracy)
 	}
-	fmt.Fprintln(tw, "\t\t\t")
-	fmt.Fprintln(tw, "variant\tbytes\tAUC\tp50, one core\tp99\t")
+	fmt.Fprintf(w, "\n%-14s  %7s  %6s  %9s  %9s   in process, one core\n", "variant", "bytes", "AUC", "p50", "p99")
 	for _, v := range r.Released {
-		fmt.Fprintf(tw, "%s\t%d\t%.4f\t%.1f µs\t%.1f µs\t\n", v.Name, v.Bytes, v.AUC, v.P50, v.P99)
+		fmt.Fprintf(w, "%-14s  %7d  %.4f  %6.1f µs  %6.1f µs\n", v.Name, v.Bytes, v.AUC, v.P50, v.P99)
 	}
-	if err := tw.Flush(); err != nil {
-		return err
-	}
-	fmt.Fprintf(w, "over HTTP: p50 %.0f µs, p99 %.0f µs; uplink %d bytes a node and round; AUC of histograms is %.6f off\n",
-		r.HTTP.P50, r.HTTP.P99, r.Uplink, r.HistogramGap)
-	fmt.Fprintf(w, "\nprediction of a node: %s\n\nreport: %s\n", r.Answer, r.Report)
+	fmt.Fprintf(w, "%-14s  %7s  %6s  %6.1f µs  %6.1f µs   %s over HTTP\n\n", "", "", "", r.HTTP.P50, r.HTTP.P99, r.HTTPVariant)
+	fmt.Fprintf(w, "uplink: %d bytes a node and round, TLS and all; AUC from summed histograms: %.6f off the exact one\n", r.Uplink, r.HistogramGap)
+	fmt.Fprintf(w, "prediction of a node: %s\n\n", r.Answer)
 	if keep != "" {
 		fmt.Fprintf(w, "check it yourself: choir audit verify %s --root %s\n",
 			filepath.Join(keep, "audit", "run.bundle"), "$(cat "+filepath.Join(keep, "audit", "root.fingerprint")+")")
 	}
-	return nil
+	_, err := fmt.Fprintf(w, "page: %s\n", r.Report)
+	return err
 }
 
 // progress shows where the demo stands: a bar on a terminal, plain lines elsewhere.
@@ -159,7 +161,7 @@ func newProgress(w io.Writer) *progress {
 	p := &progress{w: w}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		p.bar = progressbar.NewOptions(1, progressbar.OptionSetWriter(w), progressbar.OptionClearOnFinish(),
-			progressbar.OptionSetWidth(24), progressbar.OptionFullWidth())
+			progressbar.OptionSetWidth(24))
 	}
 	return p
 }

@@ -1,5 +1,10 @@
 // Package plot draws line charts as SVG for the pages and reports: no script, no font and no file from elsewhere, and
 // colours that follow the reader's light or dark setting through the page's style sheet.
+//
+//	c := plot.Chart{Title: "AUC", XLabel: "round", Lines: []plot.Line{{X: rounds, Y: auc}}}
+//	page += c.SVG() // in a page with plot.Style, which sets --ink, --card, --rule, --bad and --c0 to --c2
+//
+// It does not choose what to draw, and has no logarithmic axes.
 package plot
 
 import (
@@ -13,7 +18,6 @@ import (
 type Chart struct {
 	Title  string
 	XLabel string
-	YLabel string
 	Lines  []Line
 	Marks  []Mark
 }
@@ -31,17 +35,18 @@ type Mark struct {
 }
 
 // Style is the style sheet that charts expect in their page.
-const Style = `.chart{width:100%;height:auto;font:12px system-ui,sans-serif}
+const Style = `.chart{width:100%;max-width:36rem;height:auto;font:12px system-ui,sans-serif}
 .chart .axis{stroke:var(--rule);fill:none}.chart .grid{stroke:var(--rule);opacity:.5}
 .chart text{fill:var(--ink)}.chart .line{fill:none;stroke-width:2}
 .chart .s0{stroke:var(--c0)}.chart .s1{stroke:var(--c1)}.chart .s2{stroke:var(--c2)}
 .chart .k0{fill:var(--c0)}.chart .k1{fill:var(--c1)}.chart .k2{fill:var(--c2)}
-.chart .mark{stroke:var(--bad);stroke-dasharray:4 3}.chart .marktext{fill:var(--bad)}`
+.chart .mark{stroke:var(--bad);stroke-dasharray:4 3}.chart .marktext{fill:var(--bad);paint-order:stroke;stroke:var(--card);stroke-width:3px}`
 
-// Size of a chart in its own units, and the room for its axes.
+// Size of a chart in its own units, and the room for its axes. A page scales a chart to the width it has: this one
+// keeps its words readable on a telephone 360 pixels wide.
 const (
-	width, height            = 640.0, 300.0
-	left, right, top, bottom = 58.0, 16.0, 34.0, 42.0
+	width, height            = 400.0, 230.0
+	left, right, top, bottom = 52.0, 12.0, 34.0, 40.0
 )
 
 // scale maps values to positions.
@@ -81,8 +86,12 @@ func (c Chart) SVG() string {
 // draw draws marks, lines and the legend.
 func (c Chart) draw(b *strings.Builder, x, y scale) {
 	for _, m := range c.Marks {
-		fmt.Fprintf(b, `<line class="mark" x1="%.1f" x2="%.1f" y1="%g" y2="%g"/>`, x.at(m.X), x.at(m.X), top, height-bottom)
-		fmt.Fprintf(b, `<text class="marktext" x="%.1f" y="%g">%s</text>`, x.at(m.X)+4, top+12, html.EscapeString(m.Text))
+		at, beside, anchor := x.at(m.X), 4.0, "start"
+		if at > (left+width-right)/2 { // the word would leave the chart on the right
+			beside, anchor = -4, "end"
+		}
+		fmt.Fprintf(b, `<line class="mark" x1="%.1f" x2="%.1f" y1="%g" y2="%g"/>`, at, at, top, height-bottom)
+		fmt.Fprintf(b, `<text class="marktext" x="%.1f" y="%g" text-anchor="%s">%s</text>`, at+beside, height-bottom-8, anchor, html.EscapeString(m.Text))
 	}
 	legend := width - right
 	for i := len(c.Lines) - 1; i >= 0; i-- {
@@ -90,6 +99,9 @@ func (c Chart) draw(b *strings.Builder, x, y scale) {
 		points := make([]string, len(l.X))
 		for k := range l.X {
 			points[k] = fmt.Sprintf("%.1f,%.1f", x.at(l.X[k]), y.at(l.Y[k]))
+		}
+		if len(points) == 1 { // a line of one point would not show
+			fmt.Fprintf(b, `<circle class="k%d" cx="%.1f" cy="%.1f" r="3"/>`, i%3, x.at(l.X[0]), y.at(l.Y[0]))
 		}
 		fmt.Fprintf(b, `<polyline class="line s%d" points="%s"/>`, i%3, strings.Join(points, " "))
 		fmt.Fprintf(b, `<text class="k%d" x="%g" y="18" text-anchor="end">%s</text>`, i%3, legend, html.EscapeString(l.Name))
