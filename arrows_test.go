@@ -16,6 +16,7 @@ const module = "choir.example/"
 var arrows = map[string][]string{
 	"internal/canon":    {},
 	"internal/seeds":    {"internal"},
+	"internal/blob":     {"internal"},
 	"internal/plot":     {"internal"},
 	"model":             {"internal", "model/kernel", "model/codec", "model/data"},
 	"model/kernel":      {"internal"},
@@ -41,13 +42,13 @@ var contained = map[string][]string{
 	"go.etcd.io/bbolt":                {"coordinator", "node"},
 	"filippo.io/age":                  {"privacy/seal"},
 	"golang.org/x/mod":                {"privacy/audit"},
-	"gonum.org/v1/gonum":              {"model", "fedavg", "privacy"},
+	"gonum.org/v1/gonum":              {"model/kernel"},
 	"github.com/alecthomas/kong":      {"cmd/choir"},
 	"github.com/schollz/progressbar":  {"cmd/choir"},
 	"google.golang.org/grpc":          {"coordinator", "node", "simulate", "cmd/choir", "proto"},
 	"golang.org/x/crypto":             {"privacy/seal"},
 	"github.com/hashicorp/go-hclog":   {"coordinator"},
-	"google.golang.org/protobuf":      {"coordinator", "node", "simulate", "cmd/choir", "proto"},
+	"google.golang.org/protobuf":      {"coordinator", "coordinator/state", "node", "simulate", "cmd/choir", "proto"},
 }
 
 type goPackage struct {

@@ -154,16 +154,45 @@ func (c nodesService) Upload(stream choirv1.Nodes_UploadServer) error {
 		return status.Errorf(codes.NotFound, "upload: %v", err)
 	}
 	out := c.outcome(s, key, node, digest)
-	var u *verified
-	if out.GetPending() {
-		if u, err = c.ingest(stream, s, key, node, h); err != nil {
+	switch {
+	case out.GetPending():
+		u, err := c.ingest(stream, s, key, node, h)
+		if err != nil {
 			return c.reject(key, node, err)
 		}
 		if out, err = c.decided(stream.Context(), key, node, digest, u.dropped); err != nil {
 			return err
 		}
+	case conflicts(s, key, node, digest):
+		if err := c.witness(stream, s, key, node, h); err != nil {
+			return c.reject(key, node, err)
+		}
 	}
 	return stream.Send(&choirv1.UploadReply{Body: &choirv1.UploadReply_Outcome{Outcome: out}})
+}
+
+// conflicts reports whether another update of the node is counted in the attempt, and that was not recorded yet.
+func conflicts(s *state.State, key attempt, node string, digest state.Digest) bool {
+	r := s.Jobs[key.job].Find(key.round, key.attempt)
+	if r == nil || r.Incidents[node] != "" {
+		return false
+	}
+	a, counted := r.Accepted[node]
+	return counted && a.Update != digest
+}
+
+// witness receives an update that differs from the counted one, to see whether the node really signed both. If it did,
+// that is an incident.
+func (c *Coordinator) witness(stream choirv1.Nodes_UploadServer, s *state.State, key attempt, node string, h *choirv1.UploadHeader) error {
+	j := s.Jobs[key.job]
+	r := j.Find(key.round, key.attempt)
+	u, err := c.receiveUpdate(stream, s, j, r, node, h)
+	if err != nil {
+		return err
+	}
+	counted := r.Accepted[node].Update
+	c.incident(key, node, audit.ReasonEquivocation, counted[:], u.digest[:])
+	return nil
 }
 
 // known waits, for a moment, until this replica has heard of the attempt: the node may have learnt of it from another.
@@ -188,12 +217,31 @@ func (c *Coordinator) ingest(stream choirv1.Nodes_UploadServer, s *state.State, 
 	if err != nil {
 		return nil, err
 	}
-	if limit := c.envelopeLimit(shape); h.Size == 0 || h.Size > uint64(limit) {
-		return nil, refuse(audit.ReasonShape, "envelope of %d bytes, at most %d are allowed", h.Size, limit)
-	}
 	k := c.collector(key, shape)
 	k.begin()
 	defer k.end()
+	u, err := c.receiveUpdate(stream, s, j, r, node, h)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.spool.put(u.digest, u.envelope); err != nil {
+		return nil, err
+	}
+	if f := c.deps.Observe.Spooled; f != nil {
+		f(c.cfg.Name, roundEvent(key.job, r), node)
+	}
+	return k.add(u)
+}
+
+// receiveUpdate receives and verifies one update, when there is room for it.
+func (c *Coordinator) receiveUpdate(stream choirv1.Nodes_UploadServer, s *state.State, j *state.Job, r *state.Round, node string, h *choirv1.UploadHeader) (*verified, error) {
+	shape, err := shapeOf(s, j, r)
+	if err != nil {
+		return nil, err
+	}
+	if limit := c.envelopeLimit(shape); h.Size == 0 || h.Size > uint64(limit) {
+		return nil, refuse(audit.ReasonShape, "envelope of %d bytes, at most %d are allowed", h.Size, limit)
+	}
 	select {
 	case c.uploads <- struct{}{}:
 		defer func() { <-c.uploads }()
@@ -204,17 +252,7 @@ func (c *Coordinator) ingest(stream choirv1.Nodes_UploadServer, s *state.State, 
 	if err != nil {
 		return nil, err
 	}
-	u, err := c.verify(s, j, r, node, h, envelope)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.spool.put(u.digest, envelope); err != nil {
-		return nil, err
-	}
-	if f := c.deps.Observe.Spooled; f != nil {
-		f(c.cfg.Name, roundEvent(key.job, r), node)
-	}
-	return k.add(u)
+	return c.verify(s, j, r, node, h, envelope)
 }
 
 // envelopeLimit bounds what is received for a round: an update of its shape at full width, with room for the header,

@@ -33,7 +33,7 @@ func NewSum(s Shape) *Sum {
 // Add folds in one update, which must have passed Check for the sum's shape. It keeps nothing of u.
 func (s *Sum) Add(u *Update) error { return s.fold(u, 1) }
 
-// Sub takes out an update that was added.
+// Sub takes out an update that was added. It refuses one that cannot be in the sum.
 func (s *Sum) Sub(u *Update) error { return s.fold(u, -1) }
 
 func (s *Sum) fold(u *Update, sign int64) error {
@@ -43,9 +43,17 @@ func (s *Sum) fold(u *Update, sign int64) error {
 	if s.Weight+sign*u.Weight > MaxTotalWeight || s.Count+sign > MaxUpdates {
 		return fmt.Errorf("fold update: %w", ErrTooMuch)
 	}
+	if s.Weight+sign*u.Weight < 0 || s.Count+sign < 0 {
+		return fmt.Errorf("fold update: it was not in the sum")
+	}
 	for i, v := range u.Vectors {
 		if len(v) != len(s.Vectors[i]) {
 			return fmt.Errorf("fold update: vector %d has length %d, want %d", i, len(v), len(s.Vectors[i]))
+		}
+	}
+	for i := range u.Evaluations {
+		if !histogramsFit(&s.Evaluations[i], &u.Evaluations[i]) {
+			return fmt.Errorf("fold update: the histograms of evaluation %d do not fit", i)
 		}
 	}
 	for i, v := range u.Vectors {
@@ -103,38 +111,41 @@ func (s *Sum) sameShape(o *Sum) error {
 			return fmt.Errorf("merge sums: vector %d has length %d, want %d", i, len(v), len(s.Vectors[i]))
 		}
 	}
+	for i := range o.Evaluations {
+		if !histogramsFit(&s.Evaluations[i], &o.Evaluations[i]) {
+			return fmt.Errorf("merge sums: the histograms of evaluation %d do not fit", i)
+		}
+	}
 	return nil
 }
 
+// histogramsFit reports whether the histograms of src can be added to those of dst.
+func histogramsFit(dst, src *model.Evaluation) bool {
+	n := len(src.Positives)
+	return len(src.Negatives) == n && (n == 0 || dst.Positives == nil || len(dst.Positives) == n)
+}
+
+// foldEvaluation adds sign times src. The two histograms are nil together while both hold nothing but zeros, so that a
+// sum over empty evaluations has one encoding; a class without examples keeps its zeros beside the other's counts.
 func foldEvaluation(dst, src *model.Evaluation, sign int64) {
 	dst.Examples += sign * src.Examples
 	dst.Correct += sign * src.Correct
 	dst.Loss += sign * src.Loss
-	dst.Positives = foldCounts(dst.Positives, src.Positives, sign)
-	dst.Negatives = foldCounts(dst.Negatives, src.Negatives, sign)
-}
-
-// foldCounts keeps an untouched histogram nil, so that a sum over empty evaluations has one encoding; once all of a
-// histogram's counts are back at zero it is nil again.
-func foldCounts(dst, src []int64, sign int64) []int64 {
-	if len(src) == 0 {
-		return dst
+	if len(src.Positives) == 0 {
+		return
 	}
-	if dst == nil {
-		dst = make([]int64, len(src))
+	if dst.Positives == nil {
+		dst.Positives, dst.Negatives = make([]int64, len(src.Positives)), make([]int64, len(src.Positives))
 	}
 	var any int64
-	for i, v := range src {
-		dst[i] += sign * v
-		any |= dst[i]
-	}
-	for i := len(src); i < len(dst); i++ {
-		any |= dst[i]
+	for i := range src.Positives {
+		dst.Positives[i] += sign * src.Positives[i]
+		dst.Negatives[i] += sign * src.Negatives[i]
+		any |= dst.Positives[i] | dst.Negatives[i]
 	}
 	if any == 0 {
-		return nil
+		dst.Positives, dst.Negatives = nil, nil
 	}
-	return dst
 }
 
 const sumVersion = 1
@@ -165,18 +176,52 @@ func DecodeSum(b []byte) (*Sum, error) {
 		return nil, fmt.Errorf("decode sum: version %d is not known", v)
 	}
 	s := &Sum{Weight: r.Int(), Count: r.Int()}
-	for n := r.Len(1); len(s.Vectors) < n && r.Err() == nil; {
-		s.Vectors = append(s.Vectors, readInts[int64](r))
-	}
+	s.Vectors = readVectors[int64](r)
 	s.Scalars = readInts[int64](r)
 	s.Evaluations = readEvaluations(r)
 	if err := r.Close(); err != nil {
 		return nil, fmt.Errorf("decode sum: %w", err)
 	}
-	if s.Weight < 0 || s.Weight > MaxTotalWeight || s.Count < 0 || s.Count > MaxUpdates {
-		return nil, fmt.Errorf("decode sum: weight %d or count %d is outside its bounds", s.Weight, s.Count)
+	if err := s.check(); err != nil {
+		return nil, fmt.Errorf("decode sum: %w", err)
 	}
 	return s, nil
+}
+
+// check refuses what no sum of checked updates can be, so that merging decoded sums cannot overflow.
+func (s *Sum) check() error {
+	if s.Count < 0 || s.Count > MaxUpdates || s.Weight < s.Count || s.Weight > min(s.Count*MaxWeight, MaxTotalWeight) {
+		return fmt.Errorf("weight %d or count %d is outside its bounds", s.Weight, s.Count)
+	}
+	bound := s.Weight * MaxQ
+	for i, v := range s.Vectors {
+		if !within(v, bound) {
+			return fmt.Errorf("vector %d is outside ±weight·2^23", i)
+		}
+	}
+	if !within(s.Scalars, bound) {
+		return fmt.Errorf("scalars are outside ±weight·2^23")
+	}
+	for i := range s.Evaluations {
+		e := &s.Evaluations[i]
+		if e.Examples == 0 && e.Positives != nil {
+			return fmt.Errorf("evaluation %d: histograms without examples", i)
+		}
+		if err := checkEvaluation(e, s.Count*MaxExamples); err != nil {
+			return fmt.Errorf("evaluation %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// within reports whether all of v lie in [-bound, bound].
+func within(v []int64, bound int64) bool {
+	for _, x := range v {
+		if x > bound || x < -bound {
+			return false
+		}
+	}
+	return true
 }
 
 // Digest identifies the sum: SHA-256 over a domain string and its encoding.

@@ -38,6 +38,7 @@ const (
 	MaxTotalWeight = 1 << 36 // largest sum of weights in one sum
 	MaxUpdates     = 1 << 16 // most updates in one sum
 	MaxExamples    = 1 << 20 // most examples in one evaluation
+	MaxParts       = 16      // most vectors, and most evaluations, in one update; an encoding with more is refused
 )
 
 // Header says what an update answers: it binds the update to one attempt of one round and to the model it started
@@ -101,7 +102,7 @@ func (u *Update) Check(s Shape) error {
 		return fmt.Errorf("%d evaluations, want %d", len(u.Evaluations), s.Evaluations)
 	}
 	for i := range u.Evaluations {
-		if err := checkEvaluation(&u.Evaluations[i]); err != nil {
+		if err := checkEvaluation(&u.Evaluations[i], MaxExamples); err != nil {
 			return fmt.Errorf("evaluation %d: %w", i, err)
 		}
 	}
@@ -112,7 +113,7 @@ func checkVector(v []int32, length int, clipSquared int64) error {
 	if len(v) != length {
 		return fmt.Errorf("length %d, want %d", len(v), length)
 	}
-	var squared float64 // exact below 2^53, and only compared against far smaller or refused anyway
+	var squared float64 // rounded above 2^53, in the same order as codec.Clip does, so that both see the same norm
 	for i, q := range v {
 		if q > MaxQ || q < -MaxQ {
 			return fmt.Errorf("coordinate %d: %d is outside ±2^23", i, q)
@@ -125,9 +126,9 @@ func checkVector(v []int32, length int, clipSquared int64) error {
 	return nil
 }
 
-func checkEvaluation(e *model.Evaluation) error {
-	if e.Examples < 0 || e.Examples > MaxExamples {
-		return fmt.Errorf("%d examples is outside [0, 2^20]", e.Examples)
+func checkEvaluation(e *model.Evaluation, most int64) error {
+	if e.Examples < 0 || e.Examples > most {
+		return fmt.Errorf("%d examples is outside [0, %d]", e.Examples, most)
 	}
 	if e.Correct < 0 || e.Correct > e.Examples {
 		return fmt.Errorf("%d correct of %d examples", e.Correct, e.Examples)
@@ -199,9 +200,7 @@ func DecodePayload(b []byte) (*Payload, error) {
 	copy(p.Plan[:], r.Fixed(32))
 	copy(p.Model[:], r.Fixed(32))
 	p.Weight = r.Int()
-	for n := r.Len(2); len(p.Vectors) < n && r.Err() == nil; {
-		p.Vectors = append(p.Vectors, readInts[int32](r))
-	}
+	p.Vectors = readVectors[int32](r)
 	p.Scalars = readInts[int64](r)
 	p.Evaluations = readEvaluations(r)
 	if err := r.Close(); err != nil {
@@ -252,6 +251,24 @@ func readInts[T codec.Int](r *canon.Reader) []T {
 	return v
 }
 
+// readVectors reads a count, at most MaxParts, and the vectors.
+func readVectors[T codec.Int](r *canon.Reader) [][]T {
+	var vs [][]T
+	for n := readParts(r); len(vs) < n && r.Err() == nil; {
+		vs = append(vs, readInts[T](r))
+	}
+	return vs
+}
+
+func readParts(r *canon.Reader) int {
+	n := r.Len(1)
+	if n > MaxParts {
+		r.Fail("%d parts, at most %d are allowed", n, MaxParts)
+		return 0
+	}
+	return n
+}
+
 func writeEvaluations(w *canon.Writer, es []model.Evaluation) {
 	w.Uint(uint64(len(es)))
 	for i := range es {
@@ -266,7 +283,7 @@ func writeEvaluations(w *canon.Writer, es []model.Evaluation) {
 
 func readEvaluations(r *canon.Reader) []model.Evaluation {
 	var es []model.Evaluation
-	for n := r.Len(5); len(es) < n && r.Err() == nil; {
+	for n := readParts(r); len(es) < n && r.Err() == nil; {
 		es = append(es, model.Evaluation{
 			Examples: r.Int(), Correct: r.Int(), Loss: r.Int(),
 			Positives: readInts[int64](r), Negatives: readInts[int64](r),

@@ -4,13 +4,17 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"choir.example/model/data"
 	choirv1 "choir.example/proto/choir/v1"
+
+	"go.uber.org/goleak"
 )
 
+// testParts divides the built-in data among nodes.
 func testParts(t *testing.T, nodes int, seed uint64) (*data.Schema, []data.Parts) {
 	t.Helper()
 	schema, rows, regions, err := data.Shoppers()
@@ -24,35 +28,115 @@ func testParts(t *testing.T, nodes int, seed uint64) (*data.Schema, []data.Parts
 	return schema, parts
 }
 
-func TestFederation(t *testing.T) {
-	schema, parts := testParts(t, 9, 0)
-	level := slog.LevelInfo
-	if os.Getenv("CHOIR_DEBUG") != "" {
-		level = slog.LevelDebug
-	}
+// testContext ends before the test's patience does, and in time for the log to say why.
+func testContext(t *testing.T) context.Context {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	start := time.Now()
-	f, err := Start(ctx, FederationConfig{
-		Dir: t.TempDir(), Cluster: "test", Coordinators: 3, Schema: schema, Parts: parts, Network: NewNetwork(),
-		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// testLog goes to the test's log if CHOIR_DEBUG is set.
+func testLog(t *testing.T) *slog.Logger {
+	t.Helper()
+	if os.Getenv("CHOIR_DEBUG") == "" {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// runJob submits a job and fails the test unless it finishes.
+func runJob(t *testing.T, f *Federation, spec *choirv1.JobSpec) *choirv1.JobStatus {
+	t.Helper()
+	ctx := testContext(t)
+	if _, err := f.Operator().SubmitJob(ctx, &choirv1.SubmitJobRequest{Spec: spec}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := f.WaitJob(ctx, spec.Name, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.State != "finished" {
+		t.Fatalf("job %s is %s: %s", s.Name, s.State, s.Reason)
+	}
+	return s
+}
+
+// A killed coordinator that comes back from its directory is one of the majority again: with another one dead, no round
+// could close without it.
+func TestCoordinatorComesBack(t *testing.T) {
+	noLeaks(t)
+	schema, parts := testParts(t, 3, 0)
+	f, err := Start(t.Context(), FederationConfig{
+		Dir: t.TempDir(), Cluster: "test", Coordinators: 3, Schema: schema, Parts: parts, Network: NewNetwork(), Log: testLog(t),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("started after %v", time.Since(start))
-	defer f.Close()
-	if _, err := f.Operator().SubmitJob(ctx, &choirv1.SubmitJobRequest{Spec: PurchaseJob(schema, len(parts), 5, 0)}); err != nil {
+	defer func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	spec := PurchaseJob(schema, len(parts), 1, 0)
+	spec.StudentRows, spec.StudentEpochs, spec.GateStudentPpm = 64, 1, 1_000_000
+	f.Kill("c1")
+	f.Kill("c1") // once is enough
+	first := runJob(t, f, spec)
+	if err := f.Restart("c1"); err != nil {
 		t.Fatal(err)
 	}
-	s, err := f.WaitJob(ctx, "purchase", func(s *choirv1.JobStatus) { t.Logf("%v round %d %s", time.Since(start), s.Round, s.State) })
-	if err != nil {
+	if err := f.Restart("c1"); err == nil {
+		t.Error("a coordinator that lives was started again")
+	}
+	f.Kill("c2")
+	spec.Name = "again"
+	second := runJob(t, f, spec)
+	if len(first.Rounds) == 0 || len(first.Rounds) != len(second.Rounds) {
+		t.Errorf("%d rounds, then %d", len(first.Rounds), len(second.Rounds))
+	}
+}
+
+// noLeaks fails the test if goroutines that it started are left after it. Memberlist's own ones end within a second.
+func noLeaks(t *testing.T) {
+	t.Helper()
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() {
+		var err error
+		for range 6 { // Find itself waits for about a second
+			if err = goleak.Find(before); err == nil {
+				return
+			}
+		}
+		t.Errorf("goroutines left: %v", err)
+	})
+}
+
+// What cannot start leaves nothing behind: no goroutine, no port.
+func TestStartFails(t *testing.T) {
+	noLeaks(t)
+	schema, parts := testParts(t, 2, 0)
+	dir := t.TempDir()
+	start := func(dir string, parts []data.Parts) error {
+		f, err := Start(t.Context(), FederationConfig{
+			Dir: dir, Cluster: "test", Coordinators: 3, Schema: schema, Parts: parts, Network: NewNetwork(), Log: testLog(t),
+		})
+		if err == nil {
+			_ = f.Close()
+		}
+		return err
+	}
+	if err := os.WriteFile(dir+"/c2", nil, 0o600); err != nil { // where the second coordinator wants a directory
 		t.Fatal(err)
 	}
-	for _, r := range s.Rounds {
-		t.Logf("round %d %v: %s, %d accepted, auc %d", r.Round, r.Kind, r.State, r.Accepted, r.Evaluation.GetAucMillionths())
+	if err := start(dir, parts); err == nil || !strings.Contains(err.Error(), "c2") {
+		t.Errorf("start over a file: %v", err)
 	}
-	if s.State != "finished" {
-		t.Fatalf("job is %s: %s", s.State, s.Reason)
+	parts[1].Train = append(parts[1].Train, data.Row{1})
+	if err := start(t.TempDir(), parts); err == nil || !strings.Contains(err.Error(), "node-02") {
+		t.Errorf("start with a broken row: %v", err)
+	}
+	if err := (&Federation{cancel: func() {}}).Restart("c9"); err == nil {
+		t.Error("a coordinator that never was came back")
 	}
 }

@@ -112,7 +112,7 @@ func QuantiseRow(q []int8, x []float32) float32 {
 	return scale
 }
 
-// DotInt8 is the exact dot product of two int8 vectors of one length, at most 2^17.
+// DotInt8 is the exact dot product of two int8 vectors of one length, at most 2^17, of which one has no -128.
 func DotInt8(a, b []int8) int32 {
 	var s int32
 	b = b[:len(a)]

@@ -1,0 +1,42 @@
+package coordinator
+
+import (
+	"context"
+	"crypto/sha256"
+	"slices"
+
+	choirv1 "choir.example/proto/choir/v1"
+)
+
+// uploadTo sends an envelope in chunks and waits for the outcome, as a node does. The header's envelope digest is filled
+// in unless a test has set it.
+func uploadTo(ctx context.Context, n choirv1.NodesClient, h *choirv1.UploadHeader, envelope []byte) (*choirv1.Outcome, error) {
+	if h.Envelope == nil {
+		sum := sha256.Sum256(envelope)
+		h.Envelope = sum[:]
+	}
+	stream, err := n.Upload(ctx)
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		if stream.Send(&choirv1.UploadRequest{Body: &choirv1.UploadRequest_Header{Header: h}}) != nil {
+			return
+		}
+		for chunk := range slices.Chunk(envelope, chunkBytes) {
+			if stream.Send(&choirv1.UploadRequest{Body: &choirv1.UploadRequest_Chunk{Chunk: chunk}}) != nil {
+				return
+			}
+		}
+		_ = stream.CloseSend()
+	}()
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return nil, err
+		}
+		if out := m.GetOutcome(); out != nil {
+			return out, nil
+		}
+	}
+}
