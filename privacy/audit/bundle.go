@@ -34,8 +34,11 @@ func (b *Bundle) visit(v visitor) {
 }
 
 // Encode is the bundle's file: a first line, the canonical encoding, and its SHA-256.
-func (b Bundle) Encode() []byte {
-	out := append([]byte(bundleMagic), encode(&b)...)
+func (b Bundle) Encode() []byte { return sealBundle(encode(&b)) }
+
+// sealBundle puts the first line and the checksum around an encoding.
+func sealBundle(encoding []byte) []byte {
+	out := append([]byte(bundleMagic), encoding...)
 	sum := sha256.Sum256(out)
 	return append(out, sum[:]...)
 }

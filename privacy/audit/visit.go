@@ -17,15 +17,14 @@ type visitor interface {
 	int(*int64)
 	bool(*bool)
 	length(n int) int // writes n, or returns the length read
+	failed() bool     // reading met an error: what it gives from now on is empty
 }
 
-// list visits a slice.
+// list visits a slice. Reading appends to it; it ends at the first error, so that a length that only claims to be large
+// allocates nothing.
 func list[T any](v visitor, s *[]T, each func(*T)) {
 	n := v.length(len(*s))
-	if *s == nil && n > 0 {
-		*s = make([]T, 0, min(n, 1024))
-	}
-	for i := range n {
+	for i := 0; i < n && !v.failed(); i++ {
 		if i == len(*s) {
 			var zero T
 			*s = append(*s, zero)
@@ -45,6 +44,7 @@ func (x *writer) uint8(p *uint8)     { x.w.Uint(uint64(*p)) }
 func (x *writer) int(p *int64)       { x.w.Int(*p) }
 func (x *writer) bool(p *bool)       { x.w.Bool(*p) }
 func (x *writer) length(n int) int   { x.w.Uint(uint64(n)); return n }
+func (x *writer) failed() bool       { return false }
 
 type reader struct{ r *canon.Reader }
 
@@ -57,6 +57,7 @@ func (x *reader) uint8(p *uint8)     { *p = uint8(x.bounded(1<<8 - 1)) }
 func (x *reader) int(p *int64)       { *p = x.r.Int() }
 func (x *reader) bool(p *bool)       { *p = x.r.Bool() }
 func (x *reader) length(int) int     { return x.r.Len(1) }
+func (x *reader) failed() bool       { return x.r.Err() != nil }
 
 func (x *reader) bounded(top uint64) uint64 {
 	v := x.r.Uint()
