@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"fmt"
+	"sync"
 
 	"choir.example/coordinator/state"
 	"choir.example/fedavg"
@@ -16,6 +17,47 @@ const (
 	batchEnvelopes = 1
 	batchPartial   = 2
 )
+
+// partials are the sums of the batches that this coordinator committed itself, so that a leader need not read its own
+// back. What is not in memory, after a restart or from another coordinator, is read from its blob.
+type partials struct {
+	mu    sync.Mutex // guards byJob
+	byJob map[string]*partial
+}
+
+// partial is the sum of some batches of the latest attempt seen of a job.
+type partial struct {
+	key     attempt
+	sum     *fedavg.Sum
+	batches map[state.Digest]bool
+}
+
+// add keeps the sum of a batch that is committed. The sum belongs to p from here on.
+func (p *partials) add(key attempt, batch state.Digest, sum *fedavg.Sum) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.byJob[key.job]
+	if old == nil || old.key != key {
+		p.byJob[key.job] = &partial{key, sum, map[state.Digest]bool{batch: true}}
+		return
+	}
+	if old.batches[batch] || old.sum.Merge(sum) != nil { // one that cannot be merged is read from its blob, and says why
+		return
+	}
+	old.batches[batch] = true
+}
+
+// take returns what is known of an attempt, and forgets it: nil, or the sum of some of the batches.
+func (p *partials) take(key attempt) *partial {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	known := p.byJob[key.job]
+	if known == nil || known.key != key {
+		return nil
+	}
+	delete(p.byJob, key.job)
+	return known
+}
 
 // encodeBatch writes the smaller form. sum is the partial sum's encoding; recipients are the voters' epoch recipients.
 func encodeBatch(updates []*verified, sum []byte, recipients []string) ([]byte, error) {

@@ -122,16 +122,9 @@ func fetchModel(ctx context.Context, client choirv1.NodesClient, id []byte) erro
 	if err != nil {
 		return err
 	}
-	var body []byte
-	for {
-		chunk, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		body = append(body, chunk.Data...)
+	body, _, err := receiveChunks(stream.Recv)
+	if err != nil {
+		return err
 	}
 	if got := blob.ID(body); !bytes.Equal(got[:], id) {
 		return fmt.Errorf("model %x came as %x", id, got)

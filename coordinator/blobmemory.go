@@ -39,10 +39,15 @@ func (m *blobMemory) add(id [32]byte, body []byte) {
 		}
 		return
 	}
+	m.seen = slices.Delete(m.seen, i, i+1)
+	m.keep(id, body)
+}
+
+// keep keeps a blob that is not kept.
+func (m *blobMemory) keep(id [32]byte, body []byte) {
 	if len(body) > memoryBytes {
 		return
 	}
-	m.seen = slices.Delete(m.seen, i, i+1)
 	m.kept = append(m.kept, keptBlob{id, body})
 	total := 0
 	for _, k := range m.kept {

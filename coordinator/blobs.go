@@ -218,6 +218,15 @@ func (s *blobStore) Get(ctx context.Context, id [32]byte) ([]byte, error) {
 	return body, nil
 }
 
+// expect keeps a blob in memory that many will ask for soon. body must not change afterwards.
+func (s *blobStore) expect(id [32]byte, body []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.memory.get(id); !ok {
+		s.memory.keep(id, body)
+	}
+}
+
 func (s *blobStore) recall(id [32]byte) ([]byte, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

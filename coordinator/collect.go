@@ -195,7 +195,10 @@ func (k *collector) commit(ctx context.Context, batch []*verified) error {
 		}
 	}
 	for len(batch) > 0 {
-		err := k.propose(ctx, batch, sum)
+		id, err := k.propose(ctx, batch, sum)
+		if err == nil {
+			k.c.made.add(k.key, id, sum)
+		}
 		var twice *state.DuplicateError
 		if !errors.As(err, &twice) {
 			return err
@@ -229,13 +232,13 @@ func (k *collector) equivocation(u *verified) {
 	}
 }
 
-// propose commits one batch, as often as it takes to know that it is committed or refused.
-func (k *collector) propose(ctx context.Context, batch []*verified, sum *fedavg.Sum) error {
+// propose commits one batch, as often as it takes to know that it is committed or refused, and returns its blob.
+func (k *collector) propose(ctx context.Context, batch []*verified, sum *fedavg.Sum) (id state.Digest, err error) {
 	encoded := sum.Encode()
 	s := k.c.replica.State()
 	body, err := encodeBatch(batch, encoded, recipients(s))
 	if err != nil {
-		return err
+		return id, err
 	}
 	cmd := &choirv1.AcceptBatch{
 		Key:    &choirv1.RoundKey{Job: k.key.job, Round: k.key.round, Attempt: k.key.attempt},
@@ -246,11 +249,12 @@ func (k *collector) propose(ctx context.Context, batch []*verified, sum *fedavg.
 	for _, u := range batch {
 		cmd.Accepted = append(cmd.Accepted, &choirv1.Accepted{Node: u.payload.Node, Update: u.digest[:], Weight: u.payload.Weight})
 	}
-	return k.c.retry(ctx, func() error {
-		id, holders, err := k.c.blobs.PutQuorum(ctx, body)
+	err = k.c.retry(ctx, func() error {
+		raw, holders, err := k.c.blobs.PutQuorum(ctx, body)
 		if err != nil {
 			return err
 		}
+		id = raw
 		cmd.Batch, cmd.Holders = id[:], holders
 		err = k.c.propose(ctx, &choirv1.Command{Body: &choirv1.Command_AcceptBatch{AcceptBatch: cmd}})
 		if err == nil || isRefusal(err) {
@@ -264,6 +268,7 @@ func (k *collector) propose(ctx context.Context, batch []*verified, sum *fedavg.
 		}
 		return err
 	})
+	return id, err
 }
 
 // committed reports whether the own log holds the batch.

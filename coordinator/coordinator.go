@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"choir.example/coordinator/state"
+	"choir.example/internal/rpc"
 	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
 
@@ -62,6 +63,7 @@ type Coordinator struct {
 	tasks      group
 	mu         sync.Mutex // guards collectors
 	collectors map[attempt]*collector
+	made       partials
 }
 
 // New opens the directory and everything in it. It starts nothing that talks to the outside.
@@ -77,6 +79,7 @@ func New(cfg Config, deps Deps) (*Coordinator, error) {
 	}
 	c := &Coordinator{
 		cfg: cfg, deps: deps, presence: newPresence(), replica: newReplica(), collectors: map[attempt]*collector{},
+		made: partials{byJob: map[string]*partial{}},
 		gate: &gate{}, uploads: make(chan struct{}, cfg.Uploads), enrolments: make(chan struct{}, 4), stopping: make(chan struct{}),
 	}
 	if err := c.openDir(); err != nil {
@@ -232,13 +235,13 @@ func (g *group) wait() {
 
 // server makes the gRPC server with all services.
 func (c *Coordinator) server() *grpc.Server {
-	s := grpc.NewServer(
+	s := grpc.NewServer(append(rpc.Server(),
 		grpc.Creds(c.wire.serverCredentials()),
 		grpc.UnaryInterceptor(c.authoriseUnary), grpc.StreamInterceptor(c.authoriseStream),
-		grpc.MaxConcurrentStreams(256), grpc.SharedWriteBuffer(true),
+		grpc.MaxConcurrentStreams(256),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 30 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 2 * time.Minute, Timeout: 20 * time.Second}),
-	)
+	)...)
 	choirv1.RegisterEnrolmentServer(s, enrolmentService{Coordinator: c})
 	choirv1.RegisterNodesServer(s, nodesService{Coordinator: c})
 	choirv1.RegisterOperatorsServer(s, operatorsService{Coordinator: c})

@@ -2,7 +2,6 @@ package coordinator
 
 import (
 	"crypto/ed25519"
-	"errors"
 	"os"
 	"slices"
 	"sync"
@@ -261,18 +260,14 @@ func TestTooFewUpdatesAbandon(t *testing.T) {
 func TestLostBatchAbandonsTheRound(t *testing.T) {
 	f, nodes, tasks := trained(t, 1, Observer{}, "a", "b")
 	nodes[0].answer("c1", tasks[0], 1)
-	m := f.member("c1")
+	m := f.kill("c1") // what it held in memory is gone
 	for _, b := range m.replica.State().Jobs["job"].Find(1, 1).Batches {
 		if err := os.Remove(m.blobs.path(b.ID)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	m.blobs.mu.Lock()
-	m.blobs.memory = blobMemory{}
-	m.blobs.mu.Unlock()
-	if _, err := m.blobs.Get(f.ctx(), m.replica.State().Jobs["job"].Find(1, 1).Batches[0].ID); !errors.Is(err, errNoBlob) {
-		t.Fatalf("the batch is still to be had: %v", err)
-	}
+	f.restart(m)
+	f.round("c1", 1, state.PhaseOpen)
 	nodes[1].answer("c1", tasks[1], 1)
 	r := f.round("c1", 1, state.PhaseAbandoned)
 	if r.Attempt != 1 || r.Reason == "" {

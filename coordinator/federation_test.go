@@ -15,6 +15,7 @@ import (
 
 	"choir.example/coordinator/state"
 	"choir.example/fedavg"
+	"choir.example/internal/rpc"
 	"choir.example/model"
 	"choir.example/model/data"
 	"choir.example/privacy/audit"
@@ -279,8 +280,8 @@ func (f *testFederation) connect(name string, cred *seal.Credential) *grpc.Clien
 			address = v.Address
 		}
 	}
-	conn, err := grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(credentials.NewTLS(seal.ClientTLS(cred, f.root.Certificate(), time.Now, protoGRPC, nil))))
+	conn, err := grpc.NewClient("passthrough:///"+address, append(rpc.Client(),
+		grpc.WithTransportCredentials(credentials.NewTLS(seal.ClientTLS(cred, f.root.Certificate(), time.Now, protoGRPC, nil))))...)
 	if err != nil {
 		f.t.Fatal(err)
 	}

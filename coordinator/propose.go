@@ -111,13 +111,16 @@ func (c *Coordinator) retry(ctx context.Context, f func() error) error {
 	}
 }
 
-// put stores bytes on a quorum and returns their id.
+// put stores bytes that nodes will ask for on a quorum and returns their id.
 func (c *Coordinator) put(ctx context.Context, body []byte) (id state.Digest, err error) {
 	err = c.retry(ctx, func() error {
 		raw, _, err := c.blobs.PutQuorum(ctx, body)
 		id = raw
 		return err
 	})
+	if err == nil {
+		c.blobs.expect(id, body)
+	}
 	return id, err
 }
 

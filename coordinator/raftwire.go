@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"choir.example/internal/rpc"
 	"choir.example/privacy/seal"
 
 	"github.com/hashicorp/raft"
@@ -184,9 +185,9 @@ func (w *wire) dialPeer(name, address string) (*grpc.ClientConn, error) {
 		}
 		return nil
 	})
-	return grpc.NewClient("passthrough:///"+address,
+	return grpc.NewClient("passthrough:///"+address, append(rpc.Client(),
 		grpc.WithTransportCredentials(credentials.NewTLS(config)), grpc.WithContextDialer(w.dial),
-		grpc.WithConnectParams(peerBackoff))
+		grpc.WithConnectParams(peerBackoff))...)
 }
 
 // kill cuts every connection both ways and refuses new ones, now and from now on. It may be called again.

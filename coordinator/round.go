@@ -115,8 +115,14 @@ func (c *Coordinator) combine(ctx context.Context, job string, r *state.Round) (
 	if err != nil {
 		return nil, err
 	}
-	sum := fedavg.NewSum(shape)
+	sum, merged := fedavg.NewSum(shape), map[state.Digest]bool{}
+	if own := c.made.take(attemptOf(r.Key(job))); own != nil {
+		sum, merged = own.sum, own.batches
+	}
 	for _, b := range now.Batches {
+		if merged[b.ID] {
+			continue
+		}
 		body, err := c.blobs.Get(ctx, b.ID)
 		if err != nil {
 			return nil, &errAbandon{fmt.Sprintf("batch %v is lost: %v", b.ID, err)}

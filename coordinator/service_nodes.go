@@ -11,6 +11,7 @@ import (
 
 	"choir.example/coordinator/state"
 	"choir.example/fedavg"
+	"choir.example/internal/rpc"
 	"choir.example/privacy/audit"
 	choirv1 "choir.example/proto/choir/v1"
 
@@ -18,10 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-const (
-	maxPoll    = 30 * time.Second // longest a poll is held
-	chunkBytes = 256 << 10        // of uploads and blobs
-)
+const maxPoll = 30 * time.Second // longest a poll is held
 
 // nodesService is what edge nodes call.
 type nodesService struct {
@@ -277,7 +275,7 @@ func receive(stream choirv1.Nodes_UploadServer, size int) ([]byte, error) {
 			return nil, err
 		}
 		chunk := m.GetChunk()
-		if len(chunk) == 0 || len(chunk) > chunkBytes || len(envelope)+len(chunk) > size {
+		if len(chunk) == 0 || len(chunk) > rpc.ChunkBytes || len(envelope)+len(chunk) > size {
 			return nil, refuse(audit.ReasonEncoding, "chunk of %d bytes after %d of %d", len(chunk), len(envelope), size)
 		}
 		envelope = append(envelope, chunk...)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"choir.example/coordinator/state"
+	"choir.example/internal/rpc"
 	"choir.example/model/data"
 	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
@@ -295,7 +296,7 @@ func (c *Coordinator) streamPublic(ctx context.Context, req *choirv1.BlobRequest
 func sendChunks(id, body []byte, send func(*choirv1.BlobChunk) error) error {
 	m := &choirv1.BlobChunk{Id: id, Total: uint64(len(body))}
 	for {
-		n := min(len(body), chunkBytes)
+		n := min(len(body), rpc.ChunkBytes)
 		m.Data, body = body[:n], body[n:]
 		if err := send(m); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"slices"
 
+	"choir.example/internal/rpc"
 	choirv1 "choir.example/proto/choir/v1"
 )
 
@@ -23,7 +24,7 @@ func uploadTo(ctx context.Context, n choirv1.NodesClient, h *choirv1.UploadHeade
 		if stream.Send(&choirv1.UploadRequest{Body: &choirv1.UploadRequest_Header{Header: h}}) != nil {
 			return
 		}
-		for chunk := range slices.Chunk(envelope, chunkBytes) {
+		for chunk := range slices.Chunk(envelope, rpc.ChunkBytes) {
 			if stream.Send(&choirv1.UploadRequest{Body: &choirv1.UploadRequest_Chunk{Chunk: chunk}}) != nil {
 				return
 			}

@@ -7,8 +7,8 @@ import (
 	choirv1 "choir.example/proto/choir/v1"
 )
 
-// watch follows the applied state and tells the observer what changed, in the order of the log as far as one state
-// shows it.
+// watch follows the applied state, tells the observer what changed, in the order of the log as far as one state shows
+// it, and forgets what is over.
 func (c *Coordinator) watch(ctx context.Context) {
 	seen := c.replica.State()
 	for {
@@ -65,6 +65,9 @@ func (c *Coordinator) reportRound(job string, old, now *state.Round) {
 		for _, b := range now.Batches[known:] {
 			o.BatchApplied(c.cfg.Name, e, BatchEvent{Index: b.Index, Term: b.Term, Coordinator: b.Coordinator, Nodes: b.Nodes})
 		}
+	}
+	if now.Phase == state.PhaseClosed || now.Phase == state.PhaseAbandoned {
+		c.made.take(attemptOf(now.Key(job)))
 	}
 	if o.RoundClosed != nil && now.Phase == state.PhaseClosed && (old == nil || old.Phase != state.PhaseClosed) {
 		o.RoundClosed(c.cfg.Name, e)

@@ -152,11 +152,7 @@ const sumVersion = 1
 
 // Encode is the sum's canonical encoding, each part at the least width that holds it.
 func (s *Sum) Encode() []byte {
-	n := 256
-	for _, v := range s.Vectors {
-		n += 6 * len(v)
-	}
-	w := canon.Writer{Buf: make([]byte, 0, n)}
+	w := canon.Writer{Buf: make([]byte, 0, sizeOf(s.Vectors))}
 	w.Uint(sumVersion)
 	w.Int(s.Weight)
 	w.Int(s.Count)

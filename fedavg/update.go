@@ -161,11 +161,7 @@ const payloadVersion = 1
 
 // Encode is the canonical encoding of the payload, the bytes that a node signs.
 func (p *Payload) Encode() []byte {
-	n := 256
-	for _, v := range p.Vectors {
-		n += 4 * len(v)
-	}
-	w := canon.Writer{Buf: make([]byte, 0, n)}
+	w := canon.Writer{Buf: make([]byte, 0, sizeOf(p.Vectors))}
 	w.Uint(payloadVersion)
 	w.String(p.Cluster)
 	w.String(p.Job)
@@ -215,6 +211,15 @@ func readUint32(r *canon.Reader) uint32 {
 		r.Fail("%d does not fit 32 bits", v)
 	}
 	return uint32(v)
+}
+
+// sizeOf is about how many bytes an encoding of the vectors needs, with what stands around them.
+func sizeOf[T codec.Int](vs [][]T) int {
+	n := 512
+	for _, v := range vs {
+		n += codec.Width(v)*len(v) + 32
+	}
+	return n
 }
 
 // writeInts writes a count and the integers at the least width that holds them all.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"choir.example/internal/blob"
+	"choir.example/internal/rpc"
 	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
 
@@ -23,7 +24,6 @@ import (
 )
 
 const (
-	chunkBytes   = 256 << 10
 	ackTimeout   = 2 * time.Second  // an upload whose chunk is not acknowledged for so long moves on
 	waitTimeout  = 10 * time.Second // for the outcome after the last chunk
 	callTimeout  = 15 * time.Second // for a small call
@@ -78,12 +78,12 @@ func (c *client) at() (choirv1.NodesClient, string, error) {
 	if !ok {
 		cred := &seal.Credential{Chain: c.id.chain, Key: c.id.key}
 		var err error
-		conn, err = grpc.NewClient("passthrough:///"+address, grpc.WithContextDialer(c.dial),
+		conn, err = grpc.NewClient("passthrough:///"+address, append(rpc.Client(), grpc.WithContextDialer(c.dial),
 			grpc.WithTransportCredentials(credentials.NewTLS(seal.ClientTLS(cred, c.id.root, c.now, "h2", nil))),
 			grpc.WithConnectParams(grpc.ConnectParams{
 				Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5, MaxDelay: 10 * time.Second},
 				MinConnectTimeout: 5 * time.Second,
-			}))
+			}))...)
 		if err != nil {
 			return nil, address, fmt.Errorf("connect to %s: %w", address, err)
 		}
@@ -231,7 +231,7 @@ func upload(ctx context.Context, n choirv1.NodesClient, h *choirv1.UploadHeader,
 		if stream.Send(&choirv1.UploadRequest{Body: &choirv1.UploadRequest_Header{Header: h}}) != nil {
 			return
 		}
-		for chunk := range slices.Chunk(envelope, chunkBytes) {
+		for chunk := range slices.Chunk(envelope, rpc.ChunkBytes) {
 			if stream.Send(&choirv1.UploadRequest{Body: &choirv1.UploadRequest_Chunk{Chunk: chunk}}) != nil {
 				return
 			}

@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // MaxQ is the largest magnitude on the grid.
@@ -94,11 +95,11 @@ func normSquared(q []int32) float64 {
 // PackInts appends the width in bytes, 1 to 8, and the integers in little-endian two's complement at that width: the
 // least that holds them all.
 func PackInts[T Int](dst []byte, v []T) []byte {
-	width := widthOf(v)
+	width := Width(v)
 	dst = append(dst, byte(width))
-	start := len(dst)
-	dst = append(dst, make([]byte, len(v)*width+8)...) // room for the last 8-byte store
-	out := dst[start:]
+	start, size := len(dst), len(v)*width+8 // room for the last 8-byte store
+	dst = slices.Grow(dst, size)
+	out := dst[start : start+size]
 	switch width {
 	case 1:
 		for i, x := range v {
@@ -108,9 +109,13 @@ func PackInts[T Int](dst []byte, v []T) []byte {
 		for i, x := range v {
 			binary.LittleEndian.PutUint16(out[2*i:], uint16(x))
 		}
-	case 3, 4:
+	case 3:
 		for i, x := range v {
-			binary.LittleEndian.PutUint32(out[width*i:], uint32(x))
+			binary.LittleEndian.PutUint32(out[3*i:], uint32(x))
+		}
+	case 4:
+		for i, x := range v {
+			binary.LittleEndian.PutUint32(out[4*i:], uint32(x))
 		}
 	default:
 		for i, x := range v {
@@ -120,8 +125,8 @@ func PackInts[T Int](dst []byte, v []T) []byte {
 	return dst[:start+len(v)*width]
 }
 
-// widthOf is the least width in bytes that holds all of v.
-func widthOf[T Int](v []T) int {
+// Width is the least width in bytes, 1 to 8, that holds all of v.
+func Width[T Int](v []T) int {
 	var bits uint64
 	for _, x := range v {
 		bits |= uint64(int64(x)) ^ uint64(int64(x)>>63)

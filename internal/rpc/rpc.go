@@ -1,0 +1,37 @@
+// Package rpc holds what the two ends of a gRPC connection have to agree on to move models and updates fast: the size
+// of a chunk, and windows and buffers that fit it.
+package rpc
+
+import (
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/experimental"
+	"google.golang.org/grpc/mem"
+)
+
+// ChunkBytes is how much of an envelope or blob one message of a stream carries.
+const ChunkBytes = 256 << 10
+
+const (
+	streamWindow = 1 << 20 // what a sender may be ahead of a reader: four chunks
+	connWindow   = 2 << 20
+	bufferBytes  = 128 << 10
+)
+
+// buffers has a size for a chunk with its framing. Of gRPC's own sizes the next is 1 MiB, and each is cleared at use.
+var buffers = mem.NewTieredBufferPool(256, 4<<10, 16<<10, 32<<10, ChunkBytes+4<<10, 1<<20)
+
+// Server is what a server is made with.
+func Server() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connWindow), experimental.BufferPool(buffers),
+		grpc.ReadBufferSize(bufferBytes), grpc.WriteBufferSize(bufferBytes), grpc.SharedWriteBuffer(true),
+	}
+}
+
+// Client is what a client is made with.
+func Client() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connWindow), experimental.WithBufferPool(buffers),
+		grpc.WithReadBufferSize(bufferBytes), grpc.WithWriteBufferSize(bufferBytes), grpc.WithSharedWriteBuffer(true),
+	}
+}
