@@ -100,8 +100,14 @@ func csvError(name string, err error) error {
 	return fmt.Errorf("read %s: %w", name, err)
 }
 
-// WriteCSV writes rows as ReadCSV reads them: a header and a line a row; a missing value is an empty field.
+// WriteCSV writes rows as ReadCSV reads them: a header and a line a row; a missing value is an empty field. A row that
+// does not fit the schema is an error that names it, counted from 1, and nothing is written.
 func WriteCSV(w io.Writer, s *Schema, rows []Row) error {
+	for i, row := range rows {
+		if err := s.check(row); err != nil {
+			return fmt.Errorf("write CSV: row %d: %w", i+1, err)
+		}
+	}
 	cw := csv.NewWriter(w)
 	fields := make([]string, len(s.Columns))
 	for i := range s.Columns {
@@ -119,7 +125,10 @@ func WriteCSV(w io.Writer, s *Schema, rows []Row) error {
 		}
 	}
 	cw.Flush()
-	return cw.Error()
+	if err := cw.Error(); err != nil {
+		return fmt.Errorf("write CSV: %w", err)
+	}
+	return nil
 }
 
 // text is a value as parse reads it.

@@ -178,3 +178,47 @@ func TestWriteCSV(t *testing.T) {
 		t.Errorf("%v, error %v; want %v\n%s", again, err, rows, text.String())
 	}
 }
+
+// TestWriteCSVRefuses: a row that ReadCSV would not read back is an error that names the row, and nothing is written.
+func TestWriteCSVRefuses(t *testing.T) {
+	s, nan := visits(t), math.NaN()
+	good := Row{31, 12.5, 1, 1, 0, 0}
+	for _, c := range []struct {
+		name string
+		row  Row
+		want string
+	}{
+		{"no values", nil, "write CSV: row 2: 0 values, want 6"},
+		{"short row", Row{31, 12.5, 1, 1, 0}, "write CSV: row 2: 5 values, want 6"},
+		{"long row", append(slices.Clone(good), 1), "write CSV: row 2: 7 values, want 6"},
+		{"infinite", Row{math.Inf(1), 12.5, 1, 1, 0, 0}, "write CSV: row 2: column age: +Inf is outside"},
+		{"category out of range", Row{31, 12.5, 3, 1, 0, 0}, "write CSV: row 2: column day: 3 is not the index"},
+		{"negative category", Row{31, 12.5, -1, 1, 0, 0}, "write CSV: row 2: column day: -1 is not the index"},
+		{"boolean of two", Row{31, 12.5, 1, 2, 0, 0}, "write CSV: row 2: column member: 2 is neither"},
+		{"required value missing", Row{31, 12.5, 1, 1, nan, 0}, "write CSV: row 2: column shop: the value is missing"},
+		{"label missing", Row{31, 12.5, 1, 1, 0, nan}, "write CSV: row 2: column bought: the value is missing"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var text bytes.Buffer
+			err := WriteCSV(&text, s, []Row{good, c.row})
+			if err == nil || !strings.HasPrefix(err.Error(), c.want) || text.Len() != 0 {
+				t.Errorf("error %v after %q, want %q", err, text.String(), c.want)
+			}
+		})
+	}
+}
+
+// TestWriteCSVPassesErrors: a full disk is not taken for success, neither on the way nor at the last flush.
+func TestWriteCSVPassesErrors(t *testing.T) {
+	s, broken := visits(t), errors.New("disk is full")
+	for _, n := range []int{1, 10_000} {
+		rows := slices.Repeat([]Row{{31, 12.5, 1, 1, 0, 0}}, n)
+		if err := WriteCSV(fullDisk{broken}, s, rows); !errors.Is(err, broken) {
+			t.Errorf("%d rows: error %v", n, err)
+		}
+	}
+}
+
+type fullDisk struct{ err error }
+
+func (d fullDisk) Write([]byte) (int, error) { return 0, d.err }
