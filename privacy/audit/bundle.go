@@ -58,3 +58,16 @@ func DecodeBundle(file []byte) (*Bundle, error) {
 	}
 	return b, nil
 }
+
+// Decoded decodes all records of a bundle.
+func (b *Bundle) Decoded() ([]Record, error) {
+	out := make([]Record, len(b.Records))
+	for i, raw := range b.Records {
+		r, err := Decode(raw)
+		if err != nil {
+			return nil, fmt.Errorf("record %d: %w", i, err)
+		}
+		out[i] = r
+	}
+	return out, nil
+}

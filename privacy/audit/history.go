@@ -1,240 +1,194 @@
 package audit
 
 import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"crypto/x509"
 	"fmt"
-	"slices"
+	"time"
+
+	"choir.example/privacy/seal"
 )
 
-// history is what the records say happened, replayed from the first.
+// history is what the records say happened, replayed from the first. Its methods hold each record against the rules
+// that the replicated state follows, as far as the records alone can show them; rounds and releases stand in rounds.go.
 type history struct {
 	genesis *Genesis
-	nodes   map[string]bool
-	tokens  map[string]bool
+	root    *x509.Certificate
+	keys    map[string]ed25519.PublicKey // of the coordinators
+	epochs  map[string]uint64            // last epoch announced by each coordinator
+	tokens  map[string]bool              // created tokens: true until used
+	used    map[string]int               // tokens used with a public key, but for those that came back
+	nodes   map[string]bool              // enrolled
 	jobs    map[string]*jobHistory
 	models  map[string]uint64 // versions released
+	updates map[[32]byte]bool // counted: an update's digest covers its attempt and node, so it counts once for ever
 	closed  int               // rounds closed
 }
 
-type jobHistory struct {
-	ended  bool
-	open   *attemptHistory
-	next   uint64            // number of the next round
-	tries  uint32            // attempts at it so far
-	made   map[[32]byte]bool // models of closed rounds
-	tested map[[32]byte]bool // candidates of closed evaluation rounds
-}
-
-type attemptHistory struct {
-	*RoundOpened
-	phase    int // 0 open, 1 cut, 2 charged
-	batches  map[[32]byte]bool
-	accepted map[string]bool
-	weight   int64
-}
-
-// replay checks that the records tell a history that the rules allow, and returns it. Errors name the record.
+// replay checks that the records tell a history that the rules allow. Errors name the record. The history holds what
+// was told before the error; its genesis is nil if that was not lawful.
 func replay(records [][]byte) (*history, error) {
-	h := &history{nodes: map[string]bool{}, tokens: map[string]bool{}, jobs: map[string]*jobHistory{}, models: map[string]uint64{}}
+	h := &history{
+		keys: map[string]ed25519.PublicKey{}, epochs: map[string]uint64{}, tokens: map[string]bool{}, used: map[string]int{},
+		nodes: map[string]bool{}, jobs: map[string]*jobHistory{}, models: map[string]uint64{}, updates: map[[32]byte]bool{},
+	}
 	for i, b := range records {
 		r, err := Decode(b)
 		if err == nil {
-			err = h.apply(i, r)
+			err = h.apply(r)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("record %d: %w", i, err)
+			return h, fmt.Errorf("record %d: %w", i, err)
 		}
 	}
 	if h.genesis == nil {
-		return nil, fmt.Errorf("no genesis record")
+		return h, fmt.Errorf("no genesis record")
 	}
 	return h, nil
 }
 
-func (h *history) apply(i int, r Record) error {
-	if (i == 0) != (r.Kind() == KindGenesis) {
-		return fmt.Errorf("%v is out of place", r.Kind())
+func (h *history) apply(r Record) error {
+	if (h.genesis == nil) != (r.Kind() == KindGenesis) {
+		return fmt.Errorf("%v is out of place: the first record, and no other, is the genesis", r.Kind())
 	}
 	switch r := r.(type) {
 	case *Genesis:
-		h.genesis = r
+		return h.found(r)
 	case *EpochAnnounced:
-		if !slices.ContainsFunc(h.genesis.Coordinators, func(c Coordinator) bool { return c.Name == r.Coordinator }) {
-			return fmt.Errorf("epoch key of %s, which is no coordinator", r.Coordinator)
-		}
+		return h.announceEpoch(r)
 	case *TokenCreated:
-		h.tokens[r.ID] = true
+		return h.createToken(r)
 	case *Enrolled:
-		if !h.tokens[r.Token] || h.nodes[r.Node] {
-			return fmt.Errorf("node %s enrolled twice, or with a token that is not valid", r.Node)
-		}
-		h.tokens[r.Token] = false
-		h.nodes[r.Node] = true
+		return h.enrol(r)
 	case *JobSubmitted:
-		if h.jobs[r.Job] != nil {
-			return fmt.Errorf("job %s submitted twice", r.Job)
-		}
-		h.jobs[r.Job] = &jobHistory{tries: 0, made: map[[32]byte]bool{}, tested: map[[32]byte]bool{}}
-	case *Incident:
-		return nil
-	case *JobEnded:
-		return h.endJob(r)
+		return h.submit(r)
+	case *RoundOpened:
+		return h.open(r)
+	case *BatchAccepted:
+		return h.accept(r)
+	case *RoundCut:
+		return h.cut(r)
+	case *Charged:
+		return h.charge(r)
+	case *RoundClosed:
+		return h.close(r)
+	case *RoundAbandoned:
+		return h.abandon(r)
 	case *Released:
 		return h.release(r)
-	default:
-		return h.round(r)
+	case *Incident:
+		return h.incident(r)
+	case *JobEnded:
+		return h.endJob(r)
 	}
-	return nil
+	return fmt.Errorf("no rule for %v", r.Kind())
 }
 
-func (h *history) endJob(r *JobEnded) error {
-	j := h.jobs[r.Job]
-	if j == nil || j.ended || j.open != nil {
-		return fmt.Errorf("end of job %s, which does not run or has an open round", r.Job)
+// found checks that the root certified the founding coordinators, when the federation was founded.
+func (h *history) found(g *Genesis) error {
+	root, err := x509.ParseCertificate(g.Root)
+	if err == nil {
+		err = root.CheckSignatureFrom(root)
 	}
-	j.ended = true
-	return nil
-}
-
-func (h *history) release(r *Released) error {
-	j := h.jobs[r.Job]
-	if j == nil || j.ended || j.open != nil {
-		return fmt.Errorf("release of job %s, which does not run or has an open round", r.Job)
+	if err != nil {
+		return fmt.Errorf("root certificate: %w", err)
 	}
-	if r.Version != h.models[r.Model]+1 || len(r.Variants) == 0 || !j.made[r.Variants[0].Blob] {
-		return fmt.Errorf("release %d of model %s does not follow from a closed round", r.Version, r.Model)
+	if root.Subject.CommonName != g.Cluster {
+		return fmt.Errorf("the root certificate is of federation %q, not %q", root.Subject.CommonName, g.Cluster)
 	}
-	if len(j.tested) > 0 {
-		for _, v := range r.Variants {
-			if v.Published && !j.tested[v.Blob] {
-				return fmt.Errorf("release %d of model %s: variant %s was not evaluated", r.Version, r.Model, v.Name)
-			}
-		}
+	if !ascending(g.Coordinators, func(c Coordinator) string { return c.Name }) {
+		return fmt.Errorf("the founding coordinators are not a sorted set")
 	}
-	h.models[r.Model]++
-	return nil
-}
-
-// round checks the records of one attempt.
-func (h *history) round(r Record) error {
-	job, round, attempt := attemptFieldsOf(r)
-	j := h.jobs[job]
-	if j == nil || j.ended {
-		return fmt.Errorf("%v of job %q, which does not run", r.Kind(), job)
-	}
-	if opened, ok := r.(*RoundOpened); ok {
-		return h.open(j, opened)
-	}
-	a := j.open
-	if a == nil || a.Round != round || a.Attempt != attempt {
-		return fmt.Errorf("%v of round %d attempt %d, which is not open", r.Kind(), round, attempt)
-	}
-	switch r := r.(type) {
-	case *BatchAccepted:
-		return a.accept(r)
-	case *RoundCut:
-		if a.phase != 0 || r.Count != uint64(len(a.accepted)) || r.Weight != a.weight {
-			return fmt.Errorf("cut of round %d at %d updates of weight %d, its batches hold %d of %d", round, r.Count, r.Weight, len(a.accepted), a.weight)
-		}
-		if len(a.accepted) < int(a.MinimumCohort) {
-			return fmt.Errorf("round %d was cut with %d updates, its minimum cohort is %d", round, len(a.accepted), a.MinimumCohort)
-		}
-		a.phase = 1
-	case *Charged:
-		if a.phase != 1 || r.Nodes != uint64(len(a.accepted)) {
-			return fmt.Errorf("charge of round %d is out of place or not for its %d updates", round, len(a.accepted))
-		}
-		a.phase = 2
-	case *RoundClosed:
-		return h.close(j, a, r)
-	case *RoundAbandoned:
-		j.open = nil
-	}
-	return nil
-}
-
-func (h *history) open(j *jobHistory, r *RoundOpened) error {
-	if j.open != nil || r.Round != j.next || r.Attempt != j.tries+1 {
-		return fmt.Errorf("round %d attempt %d opened, the job was at round %d after attempt %d", r.Round, r.Attempt, j.next, j.tries)
-	}
-	if !slices.IsSorted(r.Cohort) || len(slices.Compact(slices.Clone(r.Cohort))) != len(r.Cohort) {
-		return fmt.Errorf("cohort of round %d is not a sorted set", r.Round)
-	}
-	for _, n := range r.Cohort {
-		if !h.nodes[n] {
-			return fmt.Errorf("cohort of round %d names node %s, which is not enrolled", r.Round, n)
-		}
-	}
-	j.tries++
-	j.open = &attemptHistory{RoundOpened: r, batches: map[[32]byte]bool{}, accepted: map[string]bool{}}
-	return nil
-}
-
-func (a *attemptHistory) accept(r *BatchAccepted) error {
-	if a.phase != 0 || a.batches[r.Batch] || len(r.Accepted) == 0 {
-		return fmt.Errorf("batch of round %d is empty, counted twice or after the cut", a.Round)
-	}
-	a.batches[r.Batch] = true
-	for _, u := range r.Accepted {
-		if _, ok := slices.BinarySearch(a.Cohort, u.Node); !ok {
-			return fmt.Errorf("round %d counts node %s, which is not in its cohort", a.Round, u.Node)
-		}
-		if a.accepted[u.Node] {
-			return fmt.Errorf("round %d counts node %s twice", a.Round, u.Node)
-		}
-		if u.Weight < 1 {
-			return fmt.Errorf("round %d counts node %s with weight %d", a.Round, u.Node, u.Weight)
-		}
-		a.accepted[u.Node] = true
-		a.weight += u.Weight
-	}
-	return nil
-}
-
-func (h *history) close(j *jobHistory, a *attemptHistory, r *RoundClosed) error {
-	if a.phase != 2 {
-		return fmt.Errorf("round %d was closed before it was cut and charged", a.Round)
-	}
-	if r.Count != uint64(len(a.accepted)) || r.Weight != a.weight {
-		return fmt.Errorf("round %d closed with %d updates of weight %d, its batches hold %d of %d", a.Round, r.Count, r.Weight, len(a.accepted), a.weight)
-	}
-	if r.Model != [32]byte{} {
-		j.made[r.Model] = true
-	}
-	for _, c := range a.Candidates {
-		j.tested[c] = true
-	}
-	j.open, j.next, j.tries = nil, j.next+1, 0
-	h.closed++
-	return nil
-}
-
-func attemptFieldsOf(r Record) (job string, round uint64, attempt uint32) {
-	switch r := r.(type) {
-	case *RoundOpened:
-		return r.Job, r.Round, r.Attempt
-	case *BatchAccepted:
-		return r.Job, r.Round, r.Attempt
-	case *RoundCut:
-		return r.Job, r.Round, r.Attempt
-	case *Charged:
-		return r.Job, r.Round, r.Attempt
-	case *RoundClosed:
-		return r.Job, r.Round, r.Attempt
-	case *RoundAbandoned:
-		return r.Job, r.Round, r.Attempt
-	}
-	return "", 0, 0
-}
-
-// Decoded decodes all records of a bundle.
-func (b *Bundle) Decoded() ([]Record, error) {
-	out := make([]Record, len(b.Records))
-	for i, raw := range b.Records {
-		r, err := Decode(raw)
+	for _, c := range g.Coordinators {
+		id, err := seal.VerifyChain(c.Chain, root, time.UnixMilli(g.TimeMS))
 		if err != nil {
-			return nil, fmt.Errorf("record %d: %w", i, err)
+			return fmt.Errorf("certificate of coordinator %s: %w", c.Name, err)
 		}
-		out[i] = r
+		if id.Role != seal.RoleCoordinator || id.Name != c.Name {
+			return fmt.Errorf("certificate of coordinator %s: it is of %s %s", c.Name, id.Role, id.Name)
+		}
+		h.keys[c.Name] = id.Key
 	}
-	return out, nil
+	h.genesis, h.root = g, root
+	return nil
+}
+
+func (h *history) announceEpoch(r *EpochAnnounced) error {
+	key, ok := h.keys[r.Coordinator]
+	switch {
+	case !ok:
+		return fmt.Errorf("epoch key of %s, which is no coordinator", r.Coordinator)
+	case r.Epoch <= h.epochs[r.Coordinator]:
+		return fmt.Errorf("epoch %d of %s does not follow %d", r.Epoch, r.Coordinator, h.epochs[r.Coordinator])
+	case !seal.VerifyEpochKey(key, h.genesis.Cluster, r.Coordinator, r.Epoch, r.Recipient, r.Signature):
+		return fmt.Errorf("epoch %d of %s: %w", r.Epoch, r.Coordinator, seal.ErrSignature)
+	}
+	h.epochs[r.Coordinator] = r.Epoch
+	return nil
+}
+
+func (h *history) createToken(r *TokenCreated) error {
+	if _, ok := h.tokens[r.ID]; ok {
+		return fmt.Errorf("token %s was created twice", r.ID)
+	}
+	if r.Role != string(seal.RoleNode) {
+		return fmt.Errorf("token %s is for role %q: only nodes enrol by token", r.ID, r.Role)
+	}
+	h.tokens[r.ID] = true
+	return nil
+}
+
+func (h *history) enrol(r *Enrolled) error {
+	fresh, ok := h.tokens[r.Token]
+	switch {
+	case !ok:
+		return fmt.Errorf("node %s enrolled with token %s, which was never created", r.Node, r.Token)
+	case !fresh:
+		return fmt.Errorf("node %s enrolled with token %s, which was used before", r.Node, r.Token)
+	case h.nodes[r.Node]:
+		return fmt.Errorf("node %s enrolled twice", r.Node)
+	case len(r.Key) != ed25519.PublicKeySize:
+		return fmt.Errorf("node %s enrolled with a key of %d bytes", r.Node, len(r.Key))
+	}
+	h.tokens[r.Token], h.nodes[r.Node] = false, true
+	h.used[string(r.Key)]++
+	return nil
+}
+
+// incident checks the first refusal of a node in an attempt, which may come after the attempt's end, or that a used
+// token came back, which names whoever brought it and the key it was used with.
+func (h *history) incident(r *Incident) error {
+	if r.Reason == ReasonTokenReuse {
+		if r.Job != "" || r.Round != 0 || r.Attempt != 0 || h.used[string(r.First)] == 0 {
+			return fmt.Errorf("incident of node %s: no used token explains that one came back", r.Node)
+		}
+		h.used[string(r.First)]--
+		return nil
+	}
+	j := h.jobs[r.Job]
+	switch {
+	case !KnownReason(r.Reason):
+		return fmt.Errorf("incident of node %s for %q, which is no reason", r.Node, r.Reason)
+	case j == nil || j.last == nil || j.last.Round != r.Round || j.last.Attempt != r.Attempt:
+		return fmt.Errorf("incident of node %s in round %d attempt %d of job %s, which is not its last", r.Node, r.Round, r.Attempt, r.Job)
+	case !h.nodes[r.Node]:
+		return fmt.Errorf("incident of node %s, which is not enrolled", r.Node)
+	case j.last.refused[r.Node]:
+		return fmt.Errorf("incident of node %s in round %d: it has one already", r.Node, r.Round)
+	case r.Reason == ReasonEquivocation && (len(r.First) != sha256.Size || len(r.Second) != sha256.Size || string(r.First) == string(r.Second)):
+		return fmt.Errorf("incident of node %s: equivocation without two different updates", r.Node)
+	}
+	j.last.refused[r.Node] = true
+	return nil
+}
+
+// ascending reports whether a list is sorted by name and names nothing twice.
+func ascending[T any](list []T, name func(T) string) bool {
+	for i := 1; i < len(list); i++ {
+		if name(list[i-1]) >= name(list[i]) {
+			return false
+		}
+	}
+	return true
 }

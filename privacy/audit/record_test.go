@@ -307,7 +307,6 @@ func TestHostileLengthsCostNothing(t *testing.T) {
 	const n = 1 << 20
 	for name, head := range map[string]string{
 		"coordinators": "01 01 00 00 808040",
-		"candidates":   "01 06 00 00 00 00 <aa> <aa> 808040",
 		"accepted":     "01 07 00 00 00 <aa> <aa> 00 808040",
 		"variants":     "01 0c 00 00 00 00 808040",
 	} {

@@ -1,17 +1,21 @@
 package audit
 
 import (
-	"crypto/x509"
+	"bytes"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"choir.example/privacy/seal"
 )
 
-// Report is the outcome of a verification.
+// Report is the outcome of a verification. Its texts hold printable characters only, whatever the bundle holds.
 type Report struct {
 	OK      bool // every check holds, and the root is the one asked for
-	Self    bool // self-consistent only: no fingerprint was given to hold the root against
+	Self    bool // every check holds, but self-consistent only: no fingerprint was given to hold the root against
 	Cluster string
 	Records int
 	Rounds  int // closed rounds
@@ -25,115 +29,121 @@ type Check struct {
 	Detail string
 }
 
-func (r *Report) add(name string, err error, detail string) bool {
-	c := Check{Name: name, OK: err == nil, Detail: detail}
+// add adds a check: the detail if it holds, the error if not.
+func (r *Report) add(name string, err error, detail string) {
 	if err != nil {
-		c.Detail = err.Error()
+		detail = err.Error()
 	}
-	r.Checks = append(r.Checks, c)
-	return err == nil
+	r.Checks = append(r.Checks, Check{Name: name, OK: err == nil, Detail: printable(detail)})
+}
+
+// printable replaces what could move a terminal's cursor: names in a bundle are written by whoever made it.
+func printable(s string) string {
+	return strings.Map(func(c rune) rune {
+		if unicode.IsPrint(c) {
+			return c
+		}
+		return unicode.ReplacementChar
+	}, s)
 }
 
 // Verify checks a bundle offline: certificates up to the root, the root against the fingerprint, the tree against the
 // signed head, the head's signatures by a majority of the founding coordinators, and that the records tell a lawful
 // history. It trusts nobody but the fingerprint; without one it can say only that the bundle agrees with itself, and
-// OK stays false. now is the time at which certificates must be valid.
+// OK stays false. All checks are made, but for a file that is no bundle.
+//
+// Certificates of the founders must be valid at the time in the genesis record, those of the signers at the time now
+// as well: a head bears no time that an old signature could be judged by.
 func Verify(file []byte, fingerprint string, now time.Time) Report {
 	var r Report
 	b, err := DecodeBundle(file)
-	if !r.add("format", err, "one canonical encoding, checksum matches") {
+	r.add("format", err, "one canonical encoding, checksum matches")
+	if err != nil {
 		return r
 	}
 	r.Records = len(b.Records)
-	r.Self = fingerprint == ""
-	all := r.root(b, fingerprint)
+	r.root(b, fingerprint)
+	r.add("tree", checkTree(b), fmt.Sprintf("root of %d records is the head's", len(b.Records)))
+	h, err := replay(b.Records)
+	r.Rounds = h.closed
+	r.add("history", err, "each closed round follows from its accepted batches")
+	r.signatures(b, h, now)
+	holds := !slices.ContainsFunc(r.Checks, func(c Check) bool { return !c.OK })
+	r.OK, r.Self = holds && fingerprint != "", holds && fingerprint == ""
+	return r
+}
+
+func (r *Report) root(b *Bundle, fingerprint string) {
+	got := seal.Fingerprint(b.Root)
+	switch fingerprint {
+	case "":
+		r.add("root", nil, "self-consistent only: no fingerprint was given; this bundle's root is "+got)
+	case got:
+		r.add("root", nil, got)
+	default:
+		r.add("root", fmt.Errorf("the bundle's root is %s, not %s", got, fingerprint), "")
+	}
+}
+
+func checkTree(b *Bundle) error {
+	if b.Head.Size != uint64(len(b.Records)) {
+		return fmt.Errorf("the head covers %d records, the bundle holds %d", b.Head.Size, len(b.Records))
+	}
 	log := Log{}
 	for _, rec := range b.Records {
 		log = log.Append(rec)
 	}
-	all = r.add("tree", checkTree(b, log), fmt.Sprintf("root of %d records is the head's", len(b.Records))) && all
-	h, err := replay(b.Records)
-	all = r.add("history", err, "each closed round follows from its accepted batches") && all
-	if err != nil {
-		return r
-	}
-	r.Cluster, r.Rounds = h.genesis.Cluster, h.closed
-	signers, err := checkSignatures(b, h.genesis, now)
-	all = r.add("signatures", err, fmt.Sprintf("%d of %d coordinators signed the head", signers, len(h.genesis.Coordinators))) && all
-	r.OK = all && !r.Self
-	return r
-}
-
-func (r *Report) root(b *Bundle, fingerprint string) bool {
-	got := seal.Fingerprint(b.Root)
-	if fingerprint == "" {
-		return r.add("root", nil, "self-consistent only: no fingerprint was given; this bundle's root is "+got)
-	}
-	if got != fingerprint {
-		return r.add("root", fmt.Errorf("the bundle's root is %s, not %s", got, fingerprint), "")
-	}
-	return r.add("root", nil, got)
-}
-
-func checkTree(b *Bundle, log Log) error {
-	if b.Head.Size != log.Size() {
-		return fmt.Errorf("the head covers %d records, the bundle holds %d", b.Head.Size, log.Size())
-	}
 	if b.Head.Root != log.Root() {
-		return fmt.Errorf("the records do not give the head's root")
+		return errors.New("the records do not give the head's root")
 	}
 	return nil
 }
 
-// checkSignatures checks the certificates of those who signed and that they are a majority of the founders. The
-// bundle carries exactly the chains of the signers, and these are the ones in the genesis record.
-func checkSignatures(b *Bundle, g *Genesis, now time.Time) (int, error) {
-	root, err := x509.ParseCertificate(b.Root)
-	if err != nil {
-		return 0, fmt.Errorf("root certificate: %w", err)
+func (r *Report) signatures(b *Bundle, h *history, now time.Time) {
+	if h.genesis == nil {
+		r.add("signatures", errors.New("there is no lawful genesis record to hold them against"), "")
+		return
 	}
-	if err := root.CheckSignatureFrom(root); err != nil {
-		return 0, fmt.Errorf("root certificate: %w", err)
-	}
-	if string(g.Root) != string(b.Root) || g.Cluster != b.Head.Cluster || root.Subject.CommonName != g.Cluster {
-		return 0, fmt.Errorf("genesis, head and root certificate do not name one federation")
-	}
-	if len(b.Chains) != len(b.Head.Signatures) {
-		return 0, fmt.Errorf("%d chains for %d signatures", len(b.Chains), len(b.Head.Signatures))
-	}
-	for i, sig := range b.Head.Signatures {
-		if i > 0 && b.Head.Signatures[i-1].Signer >= sig.Signer {
-			return i, fmt.Errorf("signers are not in order, or one signed twice")
-		}
-		if err := checkSigner(b, g, i, root, now); err != nil {
-			return i, fmt.Errorf("signature of %s: %w", sig.Signer, err)
-		}
-	}
-	if n := len(b.Head.Signatures); n < len(g.Coordinators)/2+1 {
-		return n, fmt.Errorf("%d of %d coordinators signed, a majority is %d", n, len(g.Coordinators), len(g.Coordinators)/2+1)
-	}
-	return len(b.Head.Signatures), nil
+	r.Cluster = h.genesis.Cluster
+	r.add("signatures", checkSignatures(b, h, now), fmt.Sprintf("%d of %d coordinators signed the head", len(b.Head.Signatures), len(h.genesis.Coordinators)))
 }
 
-func checkSigner(b *Bundle, g *Genesis, i int, root *x509.Certificate, now time.Time) error {
-	sig, chain := b.Head.Signatures[i], b.Chains[i]
-	var founder *Coordinator
-	for k := range g.Coordinators {
-		if g.Coordinators[k].Name == sig.Signer {
-			founder = &g.Coordinators[k]
+// checkSignatures checks that those who signed are a majority of the founders. The bundle carries exactly the chains of
+// the signers, as they stand in the genesis record.
+func checkSignatures(b *Bundle, h *history, now time.Time) error {
+	g, sigs := h.genesis, b.Head.Signatures
+	if !bytes.Equal(g.Root, b.Root) || g.Cluster != b.Head.Cluster {
+		return errors.New("genesis, head and root certificate do not name one federation")
+	}
+	if len(b.Chains) != len(sigs) {
+		return fmt.Errorf("%d chains for %d signatures", len(b.Chains), len(sigs))
+	}
+	if !ascending(sigs, func(s Signature) string { return s.Signer }) {
+		return errors.New("signers are not in order, or one signed twice")
+	}
+	for i, sig := range sigs {
+		if err := checkSigner(b, h, sig, b.Chains[i], now); err != nil {
+			return fmt.Errorf("signature of %s: %w", sig.Signer, err)
 		}
 	}
-	if founder == nil || chain.Name != sig.Signer || fmt.Sprint(founder.Chain) != fmt.Sprint(chain.Certificates) {
-		return fmt.Errorf("it is not by a coordinator of the genesis record")
+	if majority := len(g.Coordinators)/2 + 1; len(sigs) < majority {
+		return fmt.Errorf("%d of %d coordinators signed, a majority is %d", len(sigs), len(g.Coordinators), majority)
 	}
-	id, err := seal.VerifyChain(chain.Certificates, root, now)
-	if err != nil {
+	return nil
+}
+
+func checkSigner(b *Bundle, h *history, sig Signature, chain Chain, now time.Time) error {
+	founder := slices.IndexFunc(h.genesis.Coordinators, func(c Coordinator) bool { return c.Name == sig.Signer })
+	if founder < 0 {
+		return errors.New("it is not by a coordinator of the genesis record")
+	}
+	if chain.Name != sig.Signer || !slices.EqualFunc(chain.Certificates, h.genesis.Coordinators[founder].Chain, bytes.Equal) {
+		return errors.New("its certificate is not that of the genesis record")
+	}
+	if _, err := seal.VerifyChain(chain.Certificates, h.root, now); err != nil {
 		return err
 	}
-	if id.Role != seal.RoleCoordinator || id.Name != sig.Signer {
-		return fmt.Errorf("the certificate is of %s %s", id.Role, id.Name)
-	}
-	if !seal.Verify(id.Key, DomainHead, b.Head.Message(), sig.Signature) {
+	if !seal.Verify(h.keys[sig.Signer], DomainHead, b.Head.Message(), sig.Signature) {
 		return seal.ErrSignature
 	}
 	return nil
