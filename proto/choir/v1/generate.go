@@ -2,4 +2,4 @@
 // agree on. The Go files are generated from choir.proto; docs/wire.md explains them.
 package choirv1
 
-//go:generate protoc -I ../.. --go_out=../.. --go_opt=paths=source_relative --go-grpc_out=../.. --go-grpc_opt=paths=source_relative choir/v1/choir.proto
+//go:generate go -C ../../../tools run ./protogen ../proto choir/v1/choir.proto
