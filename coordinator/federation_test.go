@@ -39,7 +39,6 @@ type testFederation struct {
 
 	mu      sync.Mutex // guards the fields below
 	running map[string]*testMember
-	events  chan struct{}
 }
 
 type testMember struct {

@@ -74,7 +74,7 @@ func TestTicks(t *testing.T) {
 	for _, tt := range []struct {
 		v, step float64
 		want    string
-	}{{0.9, 0.05, "0.90"}, {-0.0, 1, "0"}, {15, 5, "15"}, {0.125, 0.005, "0.125"}} {
+	}{{0.9, 0.05, "0.90"}, {math.Copysign(0, -1), 1, "0"}, {15, 5, "15"}, {0.125, 0.005, "0.125"}} {
 		if got := label(tt.v, tt.step); got != tt.want {
 			t.Errorf("label(%v, %v) = %s, want %s", tt.v, tt.step, got, tt.want)
 		}
