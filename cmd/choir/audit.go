@@ -26,7 +26,8 @@ type verifyCommand struct {
 // Help is what `choir audit verify --help` explains.
 func (verifyCommand) Help() string {
 	return `Checks certificates up to the root, the Merkle tree, the signatures of a majority of the coordinators, and that the
-counts of each closed round follow from its accepted batches. Exits 0 only if all holds under the given root.
+counts of each closed round follow from its accepted batches. Certificates must be valid now. Exits 0 only if all holds
+under the given root. It does not recompute sums or models: they are not in a bundle.
 
 Example: choir audit verify run.bundle --root $(cat root.fingerprint)`
 }

@@ -18,10 +18,10 @@ import (
 
 // demoCommand is `choir demo`.
 type demoCommand struct {
-	Keep         string `help:"Keep all files in DIR, which must be empty or not exist." placeholder:"DIR" type:"path"`
+	Keep         string `help:"Keep all files in DIR, which must be empty or not exist. Without it only the page is kept." placeholder:"DIR" type:"path"`
 	Output       string `short:"o" help:"What to print on standard output: ${enum}." enum:"table,json" default:"table"`
 	Rounds       uint64 `help:"Training rounds." default:"20"`
-	Seed         uint64 `help:"Seed of everything that is chance but keys." default:"0"`
+	Seed         uint64 `help:"Seed of all that is chance, but for keys and timing. One seed gives one model." default:"0"`
 	Nodes        int    `help:"Edge nodes; fewer than nine merge regions, more split them." default:"9"`
 	Coordinators int    `help:"Coordinators; one or two only with --no-kill." default:"3"`
 	NoKill       bool   `help:"Do not kill the leading coordinator in the middle of a round."`
@@ -32,7 +32,8 @@ type demoCommand struct {
 func (demoCommand) Help() string {
 	return `Starts three coordinators and nine nodes in this process, with certificates, tokens and encrypted stores of their own,
 trains a model on web-shop sessions of nine regions, kills the leading coordinator in the middle of a round, publishes
-compressed variants, asks a node for a prediction, and checks everything afterwards.
+compressed variants, and asks a node for a prediction. Afterwards it recounts the nodes' receipts against the audit log,
+verifies that log, and writes a page with the curves. Exits 1 if anything is not as it must be.
 
 Example: choir demo --rounds 10 --keep /tmp/choir-demo`
 }

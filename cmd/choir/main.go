@@ -64,7 +64,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	var c cli
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("choir"), kong.UsageOnError(), kong.Writers(out, errs),
-		kong.Description("Federated learning for fleets of edge nodes: many voices, one song, and nobody can pick out a single singer."),
+		kong.Description("Federated learning for fleets of edge nodes: many voices, one song."),
 		kong.Exit(func(code int) { exited = code }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
 		return complain(errs, err)
