@@ -347,3 +347,12 @@ func TestHistoryBeginsWithTheGenesis(t *testing.T) {
 		}
 	}
 }
+
+func TestEachKindHasARule(t *testing.T) {
+	for k := Kind(2); int(k) < len(kindNames); k++ {
+		h, err := replay(encoded([]Record{found(t, 1, "a").genesis, blank(k)}))
+		if h.genesis == nil || err == nil && k != KindJobSubmitted || err != nil && strings.Contains(err.Error(), "no rule") {
+			t.Errorf("%v: %v", k, err)
+		}
+	}
+}

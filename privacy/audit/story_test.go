@@ -144,10 +144,7 @@ func encoded(records []Record) [][]byte {
 
 // head is the head of a log of records, signed by some.
 func (f *federation) head(records [][]byte, signers ...string) Head {
-	log := Log{}
-	for _, r := range records {
-		log = log.Append(r)
-	}
+	log := NewLog(records)
 	h := Head{Cluster: "shop", Size: log.Size(), Root: log.Root()}
 	for _, s := range signers {
 		h.Signatures = append(h.Signatures, Signature{s, seal.Sign(f.keys[s], DomainHead, h.Message())})

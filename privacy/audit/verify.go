@@ -89,11 +89,7 @@ func checkTree(b *Bundle) error {
 	if b.Head.Size != uint64(len(b.Records)) {
 		return fmt.Errorf("the head covers %d records, the bundle holds %d", b.Head.Size, len(b.Records))
 	}
-	log := Log{}
-	for _, rec := range b.Records {
-		log = log.Append(rec)
-	}
-	if b.Head.Root != log.Root() {
+	if b.Head.Root != NewLog(b.Records).Root() {
 		return errors.New("the records do not give the head's root")
 	}
 	return nil
