@@ -104,18 +104,17 @@ func (k *collector) run(ctx context.Context) {
 		if !ok {
 			return
 		}
-		k.c.setLoad(len(batch))
 		err := k.commit(ctx, batch)
 		if err != nil && ctx.Err() == nil {
 			k.c.deps.Log.Warn("batch not committed", "job", k.key.job, "round", k.key.round, "attempt", k.key.attempt,
 				"updates", len(batch), "error", err)
 		}
 		k.settle(batch, err)
-		k.c.setLoad(0)
 	}
 }
 
-// settle forgets a batch that was committed or given up. Who waits for one given up is told to send again.
+// settle forgets a batch that was committed or given up. Who waits for one given up is told to send again; of one that
+// was committed the identities stay, not the updates.
 func (k *collector) settle(batch []*verified, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -124,7 +123,9 @@ func (k *collector) settle(batch []*verified, err error) {
 		if err != nil {
 			delete(k.taken, u.payload.Node)
 			close(u.dropped)
+			continue
 		}
+		k.taken[u.payload.Node] = &verified{digest: u.digest, dropped: u.dropped}
 	}
 }
 
@@ -170,7 +171,7 @@ func (k *collector) next(ctx context.Context) (batch []*verified, ok bool) {
 func (k *collector) take(n int) []*verified {
 	n = min(n, len(k.pending))
 	batch := slices.Clone(k.pending[:n])
-	k.pending = append(k.pending[:0], k.pending[n:]...)
+	k.pending = slices.Delete(k.pending, 0, n) // and the array behind it forgets them
 	return batch
 }
 

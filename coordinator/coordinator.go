@@ -61,8 +61,10 @@ type Coordinator struct {
 
 	gate       *gate
 	tasks      group
-	mu         sync.Mutex // guards collectors
+	mu         sync.Mutex // guards the fields below
 	collectors map[attempt]*collector
+	offences   map[offence]bool // being recorded
+	load       int              // updates under way
 	made       partials
 }
 
@@ -78,7 +80,7 @@ func New(cfg Config, deps Deps) (*Coordinator, error) {
 		return nil, fmt.Errorf("open coordinator %s: %w", cfg.Name, err)
 	}
 	c := &Coordinator{
-		cfg: cfg, deps: deps, presence: newPresence(), replica: newReplica(), collectors: map[attempt]*collector{},
+		cfg: cfg, deps: deps, presence: newPresence(), replica: newReplica(), collectors: map[attempt]*collector{}, offences: map[offence]bool{},
 		made: partials{byJob: map[string]*partial{}},
 		gate: &gate{}, uploads: make(chan struct{}, cfg.Uploads), enrolments: make(chan struct{}, 4), stopping: make(chan struct{}),
 	}
@@ -339,5 +341,14 @@ func (c *Coordinator) announce(ctx context.Context) {
 	}
 }
 
-// setLoad gossips how many updates wait here.
-func (c *Coordinator) setLoad(updates int) { c.members.SetLoad(float64(updates)) }
+// busy counts an update under way here, from its first byte to its outcome, into the load that is gossiped.
+func (c *Coordinator) busy() (done func()) {
+	change := func(by int) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.load += by
+		c.members.SetLoad(float64(c.load))
+	}
+	change(1)
+	return func() { change(-1) }
+}

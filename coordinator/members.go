@@ -29,7 +29,7 @@ const (
 type member struct {
 	Name    string
 	Address string
-	Load    float64 // updates waiting or being received there
+	Load    float64 // updates there without an outcome yet: being received, waiting, or being committed
 }
 
 // members is the gossip among coordinators: who is alive, and how busy. What it says is a hint, never a quorum.

@@ -11,8 +11,10 @@ import (
 	choirv1 "choir.example/proto/choir/v1"
 )
 
-// peerTimeout bounds one call to a peer.
-const peerTimeout = 5 * time.Second
+const (
+	peerTimeout = 5 * time.Second  // bounds one call to a peer, and so one try at a command
+	patience    = 30 * time.Second // bounds all tries at a command: an election and a leader that answers no more fit in
+)
 
 // refusedCommand is a command that Apply refused: the same answer everywhere, so trying again is of no use.
 type refusedCommand struct{ err error }
@@ -39,6 +41,23 @@ func (c *Coordinator) propose(ctx context.Context, cmd *choirv1.Command) error {
 		return err
 	}
 	return c.forward(ctx, b)
+}
+
+// command puts a caller's command into the log, through changes of leader, as long as ctx and patience allow. A try
+// whose fate is unknown may have been committed after all, so the next may be refused as a repetition: done then tells
+// from the state whether what the command wants is there. It is nil where Apply accepts repetitions.
+func (c *Coordinator) command(ctx context.Context, cmd *choirv1.Command, done func(*state.State) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	unknown := false
+	return c.retry(ctx, func() error {
+		err := c.propose(ctx, cmd)
+		if isRefusal(err) && unknown && done != nil && done(c.replica.State()) {
+			return nil
+		}
+		unknown = unknown || err != nil && !errors.Is(err, errNotLeader)
+		return err
+	})
 }
 
 // forward hands an encoded command to the leader.
@@ -124,15 +143,46 @@ func (c *Coordinator) put(ctx context.Context, body []byte) (id state.Digest, er
 	return id, err
 }
 
-// incident records a refusal in the background: the node's answer does not wait for the log.
+// incident records a refusal in the background: the node's answer does not wait for the log. The first of a node in an
+// attempt is recorded; the others cost neither a place in the log nor a goroutine.
 func (c *Coordinator) incident(key attempt, node, reason string, first, second []byte) {
+	known := recorded(c.replica.State(), key, node)
+	who := offence{key, node}
+	c.mu.Lock()
+	known = known || c.offences[who]
+	if !known {
+		c.offences[who] = true
+	}
+	c.mu.Unlock()
+	if known {
+		return
+	}
 	c.tasks.spawn(func(ctx context.Context) {
-		err := c.propose(ctx, &choirv1.Command{Body: &choirv1.Command_RecordIncident{RecordIncident: &choirv1.RecordIncident{
+		err := c.command(ctx, &choirv1.Command{Body: &choirv1.Command_RecordIncident{RecordIncident: &choirv1.RecordIncident{
 			Key:  &choirv1.RoundKey{Job: key.job, Round: key.round, Attempt: key.attempt},
 			Node: node, Reason: reason, First: first, Second: second,
-		}}})
+		}}}, nil)
 		if err != nil && ctx.Err() == nil {
 			c.deps.Log.Warn("incident not recorded", "node", node, "reason", reason, "error", err)
 		}
+		c.mu.Lock()
+		delete(c.offences, who)
+		c.mu.Unlock()
 	})
+}
+
+// offence names what is recorded once.
+type offence struct {
+	attempt
+	node string
+}
+
+// recorded reports whether the log holds an incident of the node in the attempt.
+func recorded(s *state.State, key attempt, node string) bool {
+	j, ok := s.Jobs[key.job]
+	if !ok {
+		return false
+	}
+	r := j.Find(key.round, key.attempt)
+	return r != nil && r.Incidents[node] != ""
 }

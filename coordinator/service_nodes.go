@@ -31,7 +31,7 @@ type nodesService struct {
 func (c nodesService) Poll(ctx context.Context, req *choirv1.PollRequest) (*choirv1.PollReply, error) {
 	node := caller(ctx).Name
 	defer c.presence.seen(node, c.deps.Now)()
-	ctx, cancel := context.WithTimeout(ctx, min(time.Duration(req.WaitMs)*time.Millisecond, maxPoll))
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(min(req.WaitMs, uint64(maxPoll/time.Millisecond)))*time.Millisecond)
 	defer cancel()
 	for {
 		changed := c.replica.Changed()
@@ -154,6 +154,7 @@ func (c nodesService) Upload(stream choirv1.Nodes_UploadServer) error {
 	out := c.outcome(s, key, node, digest)
 	switch {
 	case out.GetPending():
+		defer c.busy()()
 		u, err := c.ingest(stream, s, key, node, h)
 		if err != nil {
 			return c.reject(key, node, err)
@@ -172,7 +173,7 @@ func (c nodesService) Upload(stream choirv1.Nodes_UploadServer) error {
 // conflicts reports whether another update of the node is counted in the attempt, and that was not recorded yet.
 func conflicts(s *state.State, key attempt, node string, digest state.Digest) bool {
 	r := s.Jobs[key.job].Find(key.round, key.attempt)
-	if r == nil || r.Incidents[node] != "" {
+	if r == nil || r.Incidents[node] == audit.ReasonEquivocation {
 		return false
 	}
 	a, counted := r.Accepted[node]
@@ -228,7 +229,11 @@ func (c *Coordinator) ingest(stream choirv1.Nodes_UploadServer, s *state.State, 
 	if f := c.deps.Observe.Spooled; f != nil {
 		f(c.cfg.Name, roundEvent(key.job, r), node)
 	}
-	return k.add(u)
+	added, err := k.add(u)
+	if err != nil {
+		c.spool.drop(u.digest)
+	}
+	return added, err
 }
 
 // receiveUpdate receives and verifies one update, when there is room for it.

@@ -17,6 +17,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 // nodeCertificateLife is how long a node's certificate is valid.
@@ -40,9 +41,9 @@ func (c enrolmentService) Enrol(ctx context.Context, req *choirv1.EnrolRequest) 
 		return nil, status.Error(codes.InvalidArgument, "enrol: the request is not signed by its own key")
 	}
 	secret := sha256.Sum256(req.TokenSecret)
-	err := c.propose(ctx, &choirv1.Command{Body: &choirv1.Command_Enrol{Enrol: &choirv1.Enrol{
+	err := c.command(ctx, &choirv1.Command{Body: &choirv1.Command_Enrol{Enrol: &choirv1.Enrol{
 		TokenId: req.TokenId, SecretHash: secret[:], Name: req.Name, PublicKey: req.PublicKey, TimeMs: c.deps.Now().UnixMilli(),
-	}}})
+	}}}, nil)
 	if err != nil {
 		return nil, rpcError("enrol", err)
 	}
@@ -94,9 +95,9 @@ func (c operatorsService) CreateToken(ctx context.Context, req *choirv1.CreateTo
 		return nil, status.Errorf(codes.Internal, "create token: %v", err)
 	}
 	hash := token.SecretHash()
-	err = c.propose(ctx, &choirv1.Command{Body: &choirv1.Command_CreateToken{CreateToken: &choirv1.CreateToken{
+	err = c.command(ctx, &choirv1.Command{Body: &choirv1.Command_CreateToken{CreateToken: &choirv1.CreateToken{
 		Id: token.ID, SecretHash: hash[:], ExpiresMs: token.Expires.UnixMilli(), Role: string(token.Role), Labels: req.Labels,
-	}}})
+	}}}, func(s *state.State) bool { return s.Tokens[token.ID].SecretHash == hash })
 	if err != nil {
 		return nil, rpcError("create token", err)
 	}
@@ -118,13 +119,23 @@ func (c operatorsService) SubmitJob(ctx context.Context, req *choirv1.SubmitJobR
 		}
 		req.Spec.Validation = id[:]
 	}
-	err := c.propose(ctx, &choirv1.Command{Body: &choirv1.Command_SubmitJob{SubmitJob: &choirv1.SubmitJob{
+	err := c.command(ctx, &choirv1.Command{Body: &choirv1.Command_SubmitJob{SubmitJob: &choirv1.SubmitJob{
 		Spec: req.Spec, TimeMs: c.deps.Now().UnixMilli(),
-	}}})
+	}}}, func(s *state.State) bool { return submitted(s, req.Spec) })
 	if err != nil {
 		return nil, rpcError("submit job", err)
 	}
 	return &choirv1.SubmitJobReply{Name: req.Spec.Name}, nil
+}
+
+// submitted reports whether the state holds a job of exactly this specification.
+func submitted(s *state.State, spec *choirv1.JobSpec) bool {
+	j, ok := s.Jobs[spec.Name]
+	if !ok {
+		return false
+	}
+	held, err := j.JobSpec()
+	return err == nil && proto.Equal(held, spec)
 }
 
 // checkValidation reads a public validation set once, so that a bad row is named now and not after the last round.
