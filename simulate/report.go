@@ -26,7 +26,7 @@ table{border-collapse:collapse;width:100%}th,td{text-align:right;padding:.3rem .
 {{.Style}}</style></head><body>
 <h1>A federation of {{.R.Nodes}} nodes and {{.R.Coordinators}} coordinators</h1>
 <p>{{.R.Rounds}} training rounds, seed {{.R.Seed}}, {{printf "%.1f" .R.Seconds}} s in all. Data: Online Shoppers Purchasing Intention
-(12,330 web-shop sessions, CC BY 4.0, Sakar et al. 2019); each node holds the sessions of one region, and none leaves it.</p>
+(12,330 web-shop sessions, CC BY 4.0, Sakar et al. 2019); each node holds {{if eq .R.Nodes .Regions}}the sessions of one region{{else}}a part of them{{end}}, and none leaves it.</p>
 {{range .R.Problems}}<p class="bad">{{.}}</p>{{end}}
 {{with .R.Failover}}<p>In round {{.Round}} the leading coordinator {{.Victim}} was cut off and its memory dropped. After {{printf "%.2f" .Seconds}} s
 a successor committed the next batch of the same round. Over all rounds: receipts {{.Receipts}}, counted {{.Counted}}, lost {{.Lost}}, counted twice {{.Twice}}.</p>{{end}}
@@ -34,7 +34,7 @@ a successor committed the next batch of the same round. Over all rounds: receipt
 <h2>Federated, alone, together</h2>
 <div class="wide"><table><tr><th>trained on</th><th>AUC</th><th>accuracy</th></tr>
 <tr><td>the federation, no row leaves a node</td><td>{{auc .Fed.AUC}}</td><td>{{pct .Fed.Accuracy}}</td></tr>
-<tr><td>each region alone (mean of {{.R.Nodes}})</td><td>{{auc .Local.AUC}}</td><td>{{pct .Local.Accuracy}}</td></tr>
+<tr><td>{{.R.Alone}}</td><td>{{auc .Local.AUC}}</td><td>{{pct .Local.Accuracy}}</td></tr>
 <tr><td>all data in one place</td><td>{{auc .Central.AUC}}</td><td>{{pct .Central.Accuracy}}</td></tr></table></div>
 <p>Measured on the held-out parts of all regions, which no round saw. The AUC that rounds report comes from summed score histograms;
 for the final model it differs by {{printf "%.6f" .R.HistogramGap}} from the exact one.</p>
@@ -65,7 +65,7 @@ func WriteReport(w io.Writer, r *DemoResult) error {
 		return template.HTML(c.SVG()) // our own markup, with its texts escaped
 	}
 	err := page.Execute(w, map[string]any{
-		"R": r, "Style": template.CSS(plot.Style), "Fed": r.Metrics["federated"], "Local": r.Metrics["local_mean"], "Central": r.Metrics["central"],
+		"R": r, "Regions": regions, "Style": template.CSS(plot.Style), "Fed": r.Metrics["federated"], "Local": r.Metrics["local_mean"], "Central": r.Metrics["central"],
 		"AUC":   chart("AUC on the nodes' validation parts", auc),
 		"Loss":  chart("Cross entropy on the nodes' validation parts", loss),
 		"Bytes": chart("KiB that a node sent, TLS and all", bytes),

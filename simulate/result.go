@@ -1,5 +1,7 @@
 package simulate
 
+import "fmt"
+
 // DemoResult is what the demo found. Its JSON form is a contract for scripts.
 type DemoResult struct {
 	Seed         uint64           `json:"seed"`
@@ -25,6 +27,17 @@ type DemoResult struct {
 	Request      string        `json:"-"`
 	Problems     []string      `json:"-"` // what is not as it must be; empty if all is well
 }
+
+// Alone names the models that saw the data of one node each.
+func (r *DemoResult) Alone() string {
+	if r.Nodes == regions {
+		return fmt.Sprintf("each region alone (mean of %d)", r.Nodes)
+	}
+	return fmt.Sprintf("each node alone (mean of %d)", r.Nodes)
+}
+
+// regions is how many regions the built-in data has.
+const regions = 9
 
 // DemoModel names the released model.
 type DemoModel struct {

@@ -132,7 +132,7 @@ func printDemo(w io.Writer, r *simulate.DemoResult, keep string) error {
 	fmt.Fprintf(w, "audit log: %d records, verified offline: %v\n\n", r.Audit.Records, r.Audit.Verified)
 	fmt.Fprintf(w, "%-30s  %6s  %8s\n", "trained on", "AUC", "accuracy")
 	for _, row := range []struct{ key, name string }{
-		{"federated", "the federation"}, {"local_mean", fmt.Sprintf("each region alone (mean of %d)", r.Nodes)}, {"central", "all data in one place"},
+		{"federated", "the federation"}, {"local_mean", r.Alone()}, {"central", "all data in one place"},
 	} {
 		fmt.Fprintf(w, "%-30s  %.4f  %6.2f %%\n", row.name, r.Metrics[row.key].AUC, 100*r.Metrics[row.key].Accuracy)
 	}

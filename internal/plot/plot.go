@@ -91,7 +91,7 @@ func (c Chart) draw(b *strings.Builder, x, y scale) {
 			beside, anchor = -4, "end"
 		}
 		fmt.Fprintf(b, `<line class="mark" x1="%.1f" x2="%.1f" y1="%g" y2="%g"/>`, at, at, top, height-bottom)
-		fmt.Fprintf(b, `<text class="marktext" x="%.1f" y="%g" text-anchor="%s">%s</text>`, at+beside, height-bottom-8, anchor, html.EscapeString(m.Text))
+		fmt.Fprintf(b, `<text class="marktext" x="%.1f" y="%g" text-anchor="%s">%s</text>`, at+beside, c.clear(m.X, y), anchor, html.EscapeString(m.Text))
 	}
 	legend := width - right
 	for i := len(c.Lines) - 1; i >= 0; i-- {
@@ -107,6 +107,22 @@ func (c Chart) draw(b *strings.Builder, x, y scale) {
 		fmt.Fprintf(b, `<text class="k%d" x="%g" y="18" text-anchor="end">%s</text>`, i%3, legend, html.EscapeString(l.Name))
 		legend -= float64(len(l.Name))*7 + 14
 	}
+}
+
+// clear is a height for a word beside a mark where the lines after it mostly are not: at the top or at the bottom.
+func (c Chart) clear(x float64, y scale) float64 {
+	var sum, n float64
+	for _, l := range c.Lines {
+		for i := range l.X {
+			if l.X[i] >= x {
+				sum, n = sum+y.at(l.Y[i]), n+1
+			}
+		}
+	}
+	if n > 0 && sum/n > (top+height-bottom)/2 {
+		return top + 12
+	}
+	return height - bottom - 8
 }
 
 // extent is the range of all points.
