@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"choir.example/coordinator/state"
@@ -140,11 +141,13 @@ type errAbandon struct{ reason string }
 
 func (e *errAbandon) Error() string { return "abandon: " + e.reason }
 
-// abandonReason is the text recorded for a round that err ended.
+// abandonReason is the text recorded for a round that err ended, cut to what the log takes: a reason that is refused
+// would keep the round open.
 func abandonReason(err error) string {
+	text := err.Error()
 	var a *errAbandon
 	if errors.As(err, &a) {
-		return a.reason
+		text = a.reason
 	}
-	return err.Error()
+	return strings.ToValidUTF8(text[:min(len(text), state.MaxReason)], "")
 }

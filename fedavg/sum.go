@@ -203,7 +203,7 @@ func (s *Sum) check() error {
 		if e.Examples == 0 && e.Positives != nil {
 			return fmt.Errorf("evaluation %d: histograms without examples", i)
 		}
-		if err := checkEvaluation(e, s.Count*MaxExamples); err != nil {
+		if err := CheckEvaluation(e, s.Count*MaxExamples); err != nil {
 			return fmt.Errorf("evaluation %d: %w", i, err)
 		}
 	}

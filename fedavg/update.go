@@ -102,7 +102,7 @@ func (u *Update) Check(s Shape) error {
 		return fmt.Errorf("%d evaluations, want %d", len(u.Evaluations), s.Evaluations)
 	}
 	for i := range u.Evaluations {
-		if err := checkEvaluation(&u.Evaluations[i], MaxExamples); err != nil {
+		if err := CheckEvaluation(&u.Evaluations[i], MaxExamples); err != nil {
 			return fmt.Errorf("evaluation %d: %w", i, err)
 		}
 	}
@@ -126,7 +126,8 @@ func checkVector(v []int32, length int, clipSquared int64) error {
 	return nil
 }
 
-func checkEvaluation(e *model.Evaluation, most int64) error {
+// CheckEvaluation refuses counts that no model gives on at most most examples.
+func CheckEvaluation(e *model.Evaluation, most int64) error {
 	if e.Examples < 0 || e.Examples > most {
 		return fmt.Errorf("%d examples is outside [0, %d]", e.Examples, most)
 	}

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -41,10 +42,10 @@ func (e *DuplicateError) Error() string {
 // Is makes errors.Is(err, ErrTaken) true.
 func (e *DuplicateError) Is(target error) bool { return target == ErrTaken }
 
-// Encode encodes a command for the log.
+// Encode sets the command's version and encodes it for the log.
 func Encode(c *choirv1.Command) ([]byte, error) {
 	c.Version = version
-	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(c)
+	b, err := canonical(c)
 	if err != nil {
 		return nil, fmt.Errorf("encode command: %w", err)
 	}
@@ -54,18 +55,29 @@ func Encode(c *choirv1.Command) ([]byte, error) {
 	return b, nil
 }
 
-// decode is strict: another version, an unknown field or a missing body is an error.
+// canonical is the one encoding of a command that is understood.
+func canonical(c *choirv1.Command) ([]byte, error) {
+	return proto.MarshalOptions{Deterministic: true}.Marshal(c)
+}
+
+// decode is strict: another version, an unknown field, a missing body and a second way to write the same command are
+// errors. Their texts are the same on every replica: those of the protobuf package may differ from build to build.
 func decode(b []byte) (*choirv1.Command, error) {
 	c := &choirv1.Command{}
 	switch {
 	case len(b) > MaxCommand:
-		return nil, fmt.Errorf("%w: %d bytes", ErrFormat, len(b))
+		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrFormat, len(b), MaxCommand)
 	case proto.Unmarshal(b, c) != nil:
 		return nil, fmt.Errorf("%w: malformed", ErrFormat)
 	case c.Version != version:
-		return nil, fmt.Errorf("%w: version %d", ErrFormat, c.Version)
-	case c.Body == nil || hasUnknown(c.ProtoReflect()):
+		return nil, fmt.Errorf("%w: version %d, want %d", ErrFormat, c.Version, version)
+	case hasUnknown(c.ProtoReflect()):
 		return nil, fmt.Errorf("%w: unknown field", ErrFormat)
+	case c.Body == nil:
+		return nil, fmt.Errorf("%w: no body", ErrFormat)
+	}
+	if again, err := canonical(c); err != nil || !bytes.Equal(again, b) {
+		return nil, fmt.Errorf("%w: not the canonical encoding", ErrFormat)
 	}
 	return c, nil
 }
@@ -177,25 +189,37 @@ func (j *Job) edit() *Round {
 	return &r
 }
 
-// digest converts wire bytes; absent stays zero.
-func digest(b []byte) (Digest, error) {
-	switch len(b) {
-	case 0:
-		return Digest{}, nil
-	case 32:
-		return Digest(b), nil
+// digest converts the wire bytes of a digest that must be there.
+func digest(field string, b []byte) (Digest, error) {
+	if len(b) != len(Digest{}) {
+		return Digest{}, fmt.Errorf("%w: %s: digest of %d bytes, want 32", ErrFormat, field, len(b))
 	}
-	return Digest{}, fmt.Errorf("%w: digest of %d bytes", ErrFormat, len(b))
+	if d := Digest(b); !d.IsZero() {
+		return d, nil
+	}
+	return Digest{}, fmt.Errorf("%w: %s: a digest of zeros stands for an absent one", ErrFormat, field)
 }
 
-// digests converts several; a missing one is an error.
-func digests(bs ...[]byte) ([]Digest, error) {
-	ds := make([]Digest, len(bs))
-	for i, b := range bs {
-		if len(b) != 32 {
-			return nil, fmt.Errorf("%w: digest of %d bytes", ErrFormat, len(b))
-		}
-		ds[i] = Digest(b)
+// optional converts the wire bytes of a digest that may be absent: it stays zero.
+func optional(field string, b []byte) (Digest, error) {
+	if len(b) == 0 {
+		return Digest{}, nil
 	}
-	return ds, nil
+	return digest(field, b)
+}
+
+// checkText refuses a text that is absent or too long to be kept in every replica.
+func checkText(field, text string, most int) error {
+	if text == "" || len(text) > most {
+		return fmt.Errorf("%w: %s of %d bytes, want 1 to %d", ErrFormat, field, len(text), most)
+	}
+	return nil
+}
+
+// checkTime refuses a clock that stands before 1970.
+func checkTime(ms int64) error {
+	if ms <= 0 {
+		return fmt.Errorf("%w: time %d ms is not after 1970", ErrFormat, ms)
+	}
+	return nil
 }

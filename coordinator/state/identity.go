@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"cmp"
+	"crypto/ed25519"
 	"fmt"
 	"maps"
 	"regexp"
@@ -14,6 +15,12 @@ import (
 
 // namePattern is what names of nodes, coordinators, jobs and models look like: fit for file names and URLs.
 var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+
+// Longest texts that are kept. A hybrid ML-KEM-768 recipient has about 2,000 characters.
+const (
+	maxText      = 255
+	maxRecipient = 4096
+)
 
 // CheckName refuses a name that is not fit for file names and URLs.
 func CheckName(kind, name string) error {
@@ -28,14 +35,20 @@ func (t *transition) genesis(c *choirv1.Genesis) error {
 	if t.Cluster != "" {
 		return fmt.Errorf("federation %s %w", t.Cluster, ErrExists)
 	}
-	if c.Cluster == "" || len(c.Root) == 0 || len(c.Coordinators) == 0 {
-		return fmt.Errorf("%w: genesis without cluster, root or coordinators", ErrFormat)
+	if err := cmp.Or(CheckName("federation", c.Cluster), checkTime(c.TimeMs)); err != nil {
+		return err
+	}
+	if len(c.Root) == 0 || len(c.Coordinators) == 0 {
+		return fmt.Errorf("%w: genesis without root or coordinators", ErrFormat)
 	}
 	t.Cluster, t.Root = c.Cluster, c.Root
 	record := &audit.Genesis{Cluster: c.Cluster, Root: c.Root, TimeMS: c.TimeMs}
 	for _, e := range c.Coordinators {
-		if err := CheckName("coordinator", e.Name); err != nil {
+		if err := cmp.Or(CheckName("coordinator", e.Name), checkText("address", e.Address, maxText)); err != nil {
 			return err
+		}
+		if len(e.Chain) == 0 || slices.ContainsFunc(e.Chain, func(b []byte) bool { return len(b) == 0 }) {
+			return fmt.Errorf("%w: coordinator %s without certificates", ErrFormat, e.Name)
 		}
 		t.Coordinators = append(t.Coordinators, Coordinator{Name: e.Name, Address: e.Address, Chain: e.Chain})
 	}
@@ -62,7 +75,14 @@ func (t *transition) announceEpoch(c *choirv1.AnnounceEpoch) error {
 	if k.Epoch == old.Epoch && k.Recipient == old.Recipient {
 		return nil
 	}
-	if k.Epoch <= old.Epoch || k.Recipient == "" {
+	if err := checkText("recipient", k.Recipient, maxRecipient); err != nil {
+		return err
+	}
+	if len(k.Signature) > maxText || len(k.Chain) > 0 {
+		return fmt.Errorf("%w: epoch key of %s with a signature of %d bytes and %d certificates", ErrFormat,
+			k.Coordinator, len(k.Signature), len(k.Chain))
+	}
+	if k.Epoch <= old.Epoch {
 		return fmt.Errorf("epoch %d of %s does not follow %d", k.Epoch, k.Coordinator, old.Epoch)
 	}
 	t.Coordinators = slices.Clone(t.Coordinators)
@@ -72,8 +92,11 @@ func (t *transition) announceEpoch(c *choirv1.AnnounceEpoch) error {
 }
 
 func (t *transition) createToken(c *choirv1.CreateToken) error {
-	hash, err := digests(c.SecretHash)
-	if err != nil {
+	if err := CheckName("token", c.Id); err != nil {
+		return err
+	}
+	hash, err := digest("secret_hash", c.SecretHash)
+	if err := cmp.Or(err, checkTime(c.ExpiresMs)); err != nil {
 		return err
 	}
 	if _, ok := t.Tokens[c.Id]; ok {
@@ -83,13 +106,19 @@ func (t *transition) createToken(c *choirv1.CreateToken) error {
 		return fmt.Errorf("token for role %q: only nodes enrol by token", c.Role)
 	}
 	t.Tokens = maps.Clone(t.Tokens)
-	t.Tokens[c.Id] = Token{SecretHash: hash[0], Expires: c.ExpiresMs, Role: c.Role, Labels: c.Labels}
+	t.Tokens[c.Id] = Token{SecretHash: hash, Expires: c.ExpiresMs, Role: c.Role, Labels: c.Labels}
 	t.record(&audit.TokenCreated{ID: c.Id, Role: c.Role, ExpiresMS: c.ExpiresMs})
 	return nil
 }
 
 // enrol binds a token to one key. The same key may come again until the token expires; another key is an incident.
 func (t *transition) enrol(c *choirv1.Enrol) error {
+	if err := cmp.Or(CheckName("node", c.Name), checkTime(c.TimeMs)); err != nil {
+		return err
+	}
+	if len(c.PublicKey) != ed25519.PublicKeySize {
+		return fmt.Errorf("%w: public key of %d bytes, want %d", ErrFormat, len(c.PublicKey), ed25519.PublicKeySize)
+	}
 	token, ok := t.Tokens[c.TokenId]
 	switch {
 	case !ok:
@@ -99,19 +128,14 @@ func (t *transition) enrol(c *choirv1.Enrol) error {
 	case c.TimeMs > token.Expires:
 		return fmt.Errorf("%w: it has expired", ErrToken)
 	case token.Node != "" && !bytes.Equal(token.Key, c.PublicKey):
-		return t.tokenReused(c.TokenId, token, c.Name)
+		return t.tokenReused(c, token)
 	case token.Node != "" && token.Node != c.Name:
 		return fmt.Errorf("%w: it was used by node %s", ErrToken, token.Node)
 	case token.Node == c.Name:
 		return nil // asked again
-	case len(c.PublicKey) != 32:
-		return fmt.Errorf("%w: public key of %d bytes", ErrFormat, len(c.PublicKey))
-	}
-	if err := CheckName("node", c.Name); err != nil {
-		return err
 	}
 	if _, ok := t.Nodes[c.Name]; ok {
-		return fmt.Errorf("node %s %w with another key", c.Name, ErrExists)
+		return fmt.Errorf("node %s %w, enrolled with another token", c.Name, ErrExists)
 	}
 	token.Node, token.Key = c.Name, c.PublicKey
 	t.Tokens = maps.Clone(t.Tokens)
@@ -124,12 +148,12 @@ func (t *transition) enrol(c *choirv1.Enrol) error {
 }
 
 // tokenReused records, once, that a used token came back with another key.
-func (t *transition) tokenReused(id string, token Token, name string) error {
+func (t *transition) tokenReused(c *choirv1.Enrol, token Token) error {
 	if !token.Incident {
 		token.Incident = true
 		t.Tokens = maps.Clone(t.Tokens)
-		t.Tokens[id] = token
-		t.record(&audit.Incident{Node: name, Reason: "token-reuse", First: token.Key})
+		t.Tokens[c.TokenId] = token
+		t.record(&audit.Incident{Node: c.Name, Reason: audit.ReasonTokenReuse, First: token.Key, Second: c.PublicKey})
 		t.incident = true
 	}
 	return fmt.Errorf("%w: it was used by node %s with another key", ErrToken, token.Node)

@@ -1,12 +1,14 @@
 package state
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"maps"
 	"math"
 
 	"choir.example/fedavg"
+	"choir.example/model"
 	"choir.example/model/data"
 	"choir.example/privacy/audit"
 	choirv1 "choir.example/proto/choir/v1"
@@ -25,7 +27,8 @@ func CheckSpec(s *choirv1.JobSpec) error {
 	if err := CheckName("model", s.Model); err != nil {
 		return err
 	}
-	if _, err := data.ParseSchema(s.Schema); err != nil {
+	schema, err := data.ParseSchema(s.Schema)
+	if err != nil {
 		return fmt.Errorf("job %s: %w", s.Name, err)
 	}
 	for _, f := range []struct {
@@ -45,6 +48,7 @@ func CheckSpec(s *choirv1.JobSpec) error {
 		{"goal", float64(s.Goal), 0, 1 << 16},
 		{"duration_ms", float64(s.DurationMs), 100, 7 * 24 * 3600e3},
 		{"max_attempts", float64(s.MaxAttempts), 1, 1000},
+		{"student_hidden", float64(s.StudentHidden), 0, 1 << 14},
 		{"gate_int8_ppm", float64(s.GateInt8Ppm), 0, 1e6},
 		{"gate_student_ppm", float64(s.GateStudentPpm), 0, 1e6},
 		{"student_rows", float64(s.StudentRows), 0, 1 << 22},
@@ -58,10 +62,15 @@ func CheckSpec(s *choirv1.JobSpec) error {
 			return fmt.Errorf("job %s: %s is %v, want %v to %v", s.Name, f.field, f.value, f.low, f.top)
 		}
 	}
+	shape := model.Spec{Inputs: schema.Features()}
 	for _, h := range s.Hidden {
-		if h < 1 || h > 1<<14 {
-			return fmt.Errorf("job %s: hidden width %d, want 1 to 16384", s.Name, h)
-		}
+		shape.Hidden = append(shape.Hidden, int(min(h, 1<<30))) // fits an int of 32 bits, and stays out of range
+	}
+	if err := shape.Validate(); err != nil {
+		return fmt.Errorf("job %s: hidden: %w", s.Name, err)
+	}
+	if _, err := optional("validation", s.Validation); err != nil {
+		return fmt.Errorf("job %s: %w", s.Name, err)
 	}
 	if s.Goal > 0 && s.Goal < s.MinimumCohort {
 		return fmt.Errorf("job %s: goal %d is below minimum_cohort %d", s.Name, s.Goal, s.MinimumCohort)
@@ -70,7 +79,7 @@ func CheckSpec(s *choirv1.JobSpec) error {
 }
 
 func (t *transition) submitJob(c *choirv1.SubmitJob) error {
-	if err := CheckSpec(c.Spec); err != nil {
+	if err := cmp.Or(CheckSpec(c.Spec), checkTime(c.TimeMs)); err != nil {
 		return err
 	}
 	if _, ok := t.Jobs[c.Spec.Name]; ok {
@@ -86,14 +95,20 @@ func (t *transition) submitJob(c *choirv1.SubmitJob) error {
 	return nil
 }
 
-// endJob ends a running job that has no open round.
+// MaxReason is the longest reason for an end, in bytes.
+const MaxReason = 4096
+
+// endJob ends a running job that has no open round. Only the leader of the present term may.
 func (t *transition) endJob(c *choirv1.EndJob) error {
 	j, err := t.job(c.Job)
 	if err != nil {
 		return err
 	}
-	if j.State != JobRunning || j.Active() != nil {
-		return fmt.Errorf("job %s: %w", c.Job, ErrStale)
+	if j.State != JobRunning || j.Active() != nil || c.Term != t.term {
+		return fmt.Errorf("end job %s in term %d: %w", c.Job, c.Term, ErrStale)
+	}
+	if err := checkText("reason", c.Reason, MaxReason); err != nil {
+		return err
 	}
 	if c.State != JobFinished && c.State != JobFailed {
 		return fmt.Errorf("%w: job state %q", ErrFormat, c.State)

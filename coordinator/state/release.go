@@ -1,13 +1,17 @@
 package state
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"slices"
 
+	"choir.example/fedavg"
 	"choir.example/model"
 	"choir.example/privacy/audit"
 	choirv1 "choir.example/proto/choir/v1"
+
+	"google.golang.org/protobuf/proto"
 )
 
 // Variants of a release, in the order of an evaluation round's candidates.
@@ -31,27 +35,26 @@ func Gate(spec *choirv1.JobSpec, variant string) (ppm int64, err error) {
 	return 0, fmt.Errorf("%w: variant %q", ErrFormat, variant)
 }
 
-// evaluation takes over one sum of evaluations.
-func evaluation(s *choirv1.EvaluationSum) (Evaluation, error) {
+// evaluation takes over one sum of evaluations over so many nodes; 0 stands for a public set.
+func evaluation(s *choirv1.EvaluationSum, nodes uint32) (Evaluation, error) {
+	most := int64(fedavg.MaxUpdates) * fedavg.MaxExamples
+	if nodes > 0 {
+		most = int64(nodes) * fedavg.MaxExamples
+	}
 	e := Evaluation{
 		Nodes: int64(s.Nodes), Examples: s.Examples, Correct: s.Correct, Loss: s.Loss,
 		Positives: s.Positives, Negatives: s.Negatives,
 	}
-	if s.Examples < 0 || s.Correct < 0 || s.Correct > s.Examples || len(s.Positives) != len(s.Negatives) {
-		return e, fmt.Errorf("%w: evaluation with %d correct of %d", ErrFormat, s.Correct, s.Examples)
+	m := e.model()
+	switch err := fedavg.CheckEvaluation(&m, most); {
+	case err != nil:
+		return e, fmt.Errorf("%w: evaluation: %w", ErrFormat, err)
+	case s.Nodes != uint64(nodes):
+		return e, fmt.Errorf("%w: evaluation over %d nodes, want %d", ErrFormat, s.Nodes, nodes)
+	case s.AucMillionths != 0:
+		return e, fmt.Errorf("%w: evaluation with an AUC; it follows from the histograms", ErrFormat)
 	}
-	var total int64
-	for i := range s.Positives {
-		p, n := s.Positives[i], s.Negatives[i]
-		if p < 0 || n < 0 || p > s.Examples || n > s.Examples {
-			return e, fmt.Errorf("%w: evaluation with counts %d and %d in bin %d", ErrFormat, p, n, i)
-		}
-		total += p + n
-	}
-	if total != s.Examples {
-		return e, fmt.Errorf("%w: evaluation whose histograms hold %d of %d examples", ErrFormat, total, s.Examples)
-	}
-	e.AUC = e.model().AUCMillionths()
+	e.AUC = m.AUCMillionths()
 	return e, nil
 }
 
@@ -72,8 +75,14 @@ func (t *transition) publishRelease(c *choirv1.PublishRelease) error {
 	if err != nil {
 		return err
 	}
-	if j.State != JobRunning || j.Release != 0 || j.Active() != nil || c.Round != spec.Rounds || j.Trained != c.Round {
-		return fmt.Errorf("publish round %d of job %s: %w", c.Round, j.Name, ErrStale)
+	if j.State != JobRunning || j.Active() != nil || c.Round != spec.Rounds || j.Trained != c.Round || c.Term != t.term {
+		return fmt.Errorf("publish round %d of job %s in term %d: %w", c.Round, j.Name, c.Term, ErrStale)
+	}
+	if err := checkVariants(c.Variants); err != nil {
+		return err
+	}
+	if !bytes.Equal(c.Variants[0].Blob, j.Model[:]) {
+		return fmt.Errorf("%w: a release starts with the float32 model of round %d", ErrFormat, c.Round)
 	}
 	measured, err := t.measured(j, spec, c)
 	if err != nil {
@@ -86,13 +95,11 @@ func (t *transition) publishRelease(c *choirv1.PublishRelease) error {
 		if err != nil {
 			return err
 		}
+		w.Evaluation.Positives, w.Evaluation.Negatives = nil, nil // the round that measured keeps them for a while
 		rel.Variants = append(rel.Variants, w)
 		record.Variants = append(record.Variants, audit.Variant{
 			Name: w.Name, Blob: w.Blob, Bytes: w.Bytes, Published: w.Published, Reason: w.Reason,
 		})
-	}
-	if rel.Variants[0].Name != VariantFloat32 || rel.Variants[0].Blob != j.Model {
-		return fmt.Errorf("%w: a release starts with the float32 model of round %d", ErrFormat, c.Round)
 	}
 	t.Releases = maps.Clone(t.Releases)
 	t.Releases[spec.Model] = append(slices.Clone(t.Releases[spec.Model]), rel)
@@ -102,40 +109,64 @@ func (t *transition) publishRelease(c *choirv1.PublishRelease) error {
 	return nil
 }
 
-// measured returns the evaluation of each variant.
-func (t *transition) measured(j *Job, spec *choirv1.JobSpec, c *choirv1.PublishRelease) ([]Evaluation, error) {
-	if len(c.Variants) == 0 {
-		return nil, fmt.Errorf("%w: a release without variants", ErrFormat)
+// checkVariants refuses a list that is not float32 and then distinct variants, and one that claims what is decided here.
+func checkVariants(vs []*choirv1.Variant) error {
+	if len(vs) == 0 || vs[0].Name != VariantFloat32 {
+		return fmt.Errorf("%w: a release starts with its float32 model", ErrFormat)
 	}
-	out := make([]Evaluation, len(c.Variants))
-	if len(spec.Validation) > 0 {
-		for i, v := range c.Variants {
-			if v.Evaluation == nil {
-				return nil, fmt.Errorf("%w: variant %s was not evaluated", ErrFormat, v.Name)
-			}
-			var err error
-			if out[i], err = evaluation(v.Evaluation); err != nil {
-				return nil, err
-			}
+	for i, v := range vs {
+		switch {
+		case slices.ContainsFunc(vs[:i], func(o *choirv1.Variant) bool { return o.Name == v.Name }):
+			return fmt.Errorf("%w: variant %s is named twice", ErrFormat, v.Name)
+		case v.Bytes == 0:
+			return fmt.Errorf("%w: variant %s has no bytes", ErrFormat, v.Name)
+		case v.Published || v.Reason != "":
+			return fmt.Errorf("%w: variant %s says whether it is published; its gate decides", ErrFormat, v.Name)
 		}
-		return out, nil
+	}
+	return nil
+}
+
+// measured returns the evaluation of each variant: on the job's public set, or by the job's evaluation round.
+func (t *transition) measured(j *Job, spec *choirv1.JobSpec, c *choirv1.PublishRelease) ([]Evaluation, error) {
+	if !bytes.Equal(c.Validation, spec.Validation) {
+		return nil, fmt.Errorf("%w: publish job %s: not measured on its public set", ErrFormat, j.Name)
+	}
+	if len(spec.Validation) > 0 {
+		return measuredPublic(c)
 	}
 	r := j.Closed(spec.Rounds + 1)
-	if r == nil || c.Evaluation.GetRound() != r.Number || c.Evaluation.GetAttempt() != r.Attempt || len(r.Candidates) != len(out) {
+	if r == nil || !proto.Equal(c.Evaluation, r.Key(j.Name)) || len(r.Candidates) != len(c.Variants) {
 		return nil, fmt.Errorf("publish job %s: no evaluation round measured these variants: %w", j.Name, ErrStale)
 	}
 	for i, v := range c.Variants {
-		if string(v.Blob) != string(r.Candidates[i][:]) {
+		if !bytes.Equal(v.Blob, r.Candidates[i][:]) || v.Evaluation != nil {
 			return nil, fmt.Errorf("publish job %s: variant %s is not what round %d evaluated: %w", j.Name, v.Name, r.Number, ErrStale)
 		}
-		out[i] = r.Evaluation[i]
+	}
+	return r.Evaluation, nil
+}
+
+func measuredPublic(c *choirv1.PublishRelease) ([]Evaluation, error) {
+	if c.Evaluation != nil {
+		return nil, fmt.Errorf("%w: a release measured on a public set names an evaluation round", ErrFormat)
+	}
+	out := make([]Evaluation, len(c.Variants))
+	for i, v := range c.Variants {
+		if v.Evaluation == nil {
+			return nil, fmt.Errorf("%w: variant %s was not evaluated", ErrFormat, v.Name)
+		}
+		var err error
+		if out[i], err = evaluation(v.Evaluation, 0); err != nil {
+			return nil, fmt.Errorf("variant %s: %w", v.Name, err)
+		}
 	}
 	return out, nil
 }
 
 // gated decides on one variant.
 func gated(spec *choirv1.JobSpec, v *choirv1.Variant, float, own Evaluation) (Variant, error) {
-	blob, err := digests(v.Blob)
+	blob, err := digest("blob", v.Blob)
 	if err != nil {
 		return Variant{}, err
 	}
@@ -143,7 +174,7 @@ func gated(spec *choirv1.JobSpec, v *choirv1.Variant, float, own Evaluation) (Va
 	if err != nil {
 		return Variant{}, err
 	}
-	w := Variant{Name: v.Name, Blob: blob[0], Bytes: v.Bytes, Published: true, Evaluation: own}
+	w := Variant{Name: v.Name, Blob: blob, Bytes: v.Bytes, Published: true, Evaluation: own}
 	if !model.LossOfAUCWithin(float.model(), own.model(), gate) {
 		w.Published = false
 		w.Reason = fmt.Sprintf("AUC %d millionths against %d of float32, the gate is %d", own.AUC, float.AUC, gate)

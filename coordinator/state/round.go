@@ -1,7 +1,7 @@
 package state
 
 import (
-	"cmp"
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"maps"
@@ -11,6 +11,8 @@ import (
 	"choir.example/internal/canon"
 	"choir.example/privacy/audit"
 	choirv1 "choir.example/proto/choir/v1"
+
+	"google.golang.org/protobuf/proto"
 )
 
 // maxCandidates bounds an evaluation round; its close carries two histograms for each.
@@ -53,23 +55,29 @@ func (t *transition) openRound(c *choirv1.OpenRound) error {
 		return err
 	}
 	key, kind, ok := j.Next(spec)
-	if !ok || key.Round != c.Key.Round || key.Attempt != c.Key.Attempt || kind != c.Kind || c.Roster != t.Roster {
-		return fmt.Errorf("open round %d of job %s: %w", c.Key.Round, j.Name, ErrStale)
+	switch {
+	case !ok || !proto.Equal(key, c.Key) || kind != c.Kind || c.Roster != t.Roster:
+		return fmt.Errorf("open round %d attempt %d of job %s: %w", c.Key.Round, c.Key.Attempt, j.Name, ErrStale)
+	case c.Term != t.term: // planned by a leader that has lost its place since
+		return fmt.Errorf("open by the plan of term %d in term %d: %w", c.Term, t.term, ErrStale)
+	case len(c.NoiseSeed) > 0:
+		return fmt.Errorf("%w: a noise seed without a mechanism", ErrFormat)
 	}
 	r := &Round{
 		Number: key.Round, Attempt: key.Attempt, Kind: kind, Phase: PhaseOpen, Term: c.Term, Seed: c.Seed,
-		Noise: c.NoiseSeed, Opened: t.index, Accepted: map[string]Acceptance{}, Incidents: map[string]string{},
+		Opened: t.index, Accepted: map[string]Acceptance{}, Incidents: map[string]string{},
 	}
 	if r.Model, r.Candidates, err = models(c); err != nil {
 		return err
 	}
-	if kind == choirv1.RoundKind_ROUND_KIND_TRAIN && r.Model != j.Model {
+	if kind == choirv1.RoundKind_ROUND_KIND_TRAIN && r.Model != j.Model ||
+		kind == choirv1.RoundKind_ROUND_KIND_EVALUATE && r.Candidates[0] != j.Model {
 		return fmt.Errorf("open round %d of job %s: its model is not the job's: %w", r.Number, j.Name, ErrStale)
 	}
 	if r.Cohort, err = t.cohort(spec, kind, c); err != nil {
 		return fmt.Errorf("open round %d of job %s: %w", r.Number, j.Name, err)
 	}
-	r.Invited, r.Goal = uint32(len(r.Cohort)), goal(spec, len(r.Cohort))
+	r.Invited, r.Goal = uint32(len(r.Cohort)), uint32(len(r.Cohort))
 	r.Plan = plan(t.Cluster, j, r)
 	if kind == choirv1.RoundKind_ROUND_KIND_TRAIN {
 		t.budget(r.Cohort, func(n *Node) { n.Reserved++ })
@@ -84,13 +92,20 @@ func (t *transition) openRound(c *choirv1.OpenRound) error {
 
 // models checks which models a round names: one to train from, or candidates to evaluate, or none.
 func models(c *choirv1.OpenRound) (Digest, []Digest, error) {
-	m, err := digest(c.Model)
+	m, err := optional("model", c.Model)
 	if err != nil {
 		return m, nil, err
 	}
-	ds, err := digests(c.Candidates...)
-	if err != nil {
-		return m, nil, err
+	var ds []Digest
+	for _, b := range c.Candidates {
+		d, err := digest("candidates", b)
+		if err != nil {
+			return m, nil, err
+		}
+		if slices.Contains(ds, d) {
+			return m, nil, fmt.Errorf("%w: candidate %v is named twice", ErrFormat, d)
+		}
+		ds = append(ds, d)
 	}
 	train, evaluate := c.Kind == choirv1.RoundKind_ROUND_KIND_TRAIN, c.Kind == choirv1.RoundKind_ROUND_KIND_EVALUATE
 	if train == m.IsZero() || evaluate == (len(ds) == 0) || len(ds) > maxCandidates {
@@ -99,10 +114,11 @@ func models(c *choirv1.OpenRound) (Digest, []Digest, error) {
 	return m, ds, nil
 }
 
+// cohort draws the goal's number of nodes, all of them where the job names none.
 func (t *transition) cohort(spec *choirv1.JobSpec, kind choirv1.RoundKind, c *choirv1.OpenRound) ([]string, error) {
 	names := t.NodeNames()
-	if len(c.Available) != (len(names)+7)/8 {
-		return nil, fmt.Errorf("%w: availability of %d bytes for %d nodes", ErrFormat, len(c.Available), len(names))
+	if n := len(c.Available); n != (len(names)+7)/8 || n > 0 && len(names)%8 > 0 && c.Available[n-1]>>(len(names)%8) != 0 {
+		return nil, fmt.Errorf("%w: the availability bitmap of %d bytes is not one of %d nodes", ErrFormat, n, len(names))
 	}
 	var free []string
 	spent := 0
@@ -123,14 +139,11 @@ func (t *transition) cohort(spec *choirv1.JobSpec, kind choirv1.RoundKind, c *ch
 		}
 		return nil, fmt.Errorf("%w: %d available, the minimum cohort is %d", ErrCohort, len(free), spec.MinimumCohort)
 	}
-	return fedavg.Cohort(c.Seed, free, int(spec.Goal)), nil
-}
-
-func goal(spec *choirv1.JobSpec, cohort int) uint32 {
-	if spec.Goal == 0 || int(spec.Goal) > cohort {
-		return uint32(cohort)
+	goal := int(spec.Goal)
+	if goal == 0 {
+		goal = fedavg.MaxUpdates // what one sum can hold
 	}
-	return spec.Goal
+	return fedavg.Cohort(c.Seed, free, goal), nil
 }
 
 // plan is the digest of everything that a node is asked to trust about a round.
@@ -201,69 +214,63 @@ func (t *transition) at(key *choirv1.RoundKey, phases ...string) (*Job, *Round, 
 
 // acceptBatch counts the updates of a batch, all or none.
 func (t *transition) acceptBatch(c *choirv1.AcceptBatch) error {
-	ids, err := digests(c.Batch, c.Sum)
+	j, r, err := t.at(c.Key, PhaseOpen, PhaseCut, PhaseCharged, PhaseClosed)
 	if err != nil {
 		return err
-	}
-	j, r, err := t.at(c.Key, PhaseOpen)
-	if err != nil {
-		return err
-	}
-	if slices.ContainsFunc(r.Batches, func(b Batch) bool { return b.ID == ids[0] }) {
-		return nil // proposed again: it counts once
-	}
-	if err := t.held(c); err != nil {
-		return err
-	}
-	batch := Batch{ID: ids[0], Sum: ids[1], Coordinator: c.Coordinator, Weight: c.Weight, Index: t.index, Term: t.term}
-	record := &audit.BatchAccepted{
-		Job: j.Name, Round: r.Number, Attempt: r.Attempt, Batch: ids[0], Sum: ids[1], Coordinator: c.Coordinator,
 	}
 	spec, err := j.JobSpec()
 	if err != nil {
 		return err
 	}
-	accepted := maps.Clone(r.Accepted)
-	var weight int64
-	var twice []string
-	for i, a := range c.Accepted {
-		if i > 0 && cmp.Compare(c.Accepted[i-1].Node, a.Node) >= 0 {
-			return fmt.Errorf("%w: the batch does not list its nodes in order", ErrFormat)
+	batch, accepted, err := t.batch(c)
+	if err != nil {
+		return err
+	}
+	if i := slices.IndexFunc(r.Batches, func(b Batch) bool { return b.ID == batch.ID }); i >= 0 {
+		if b := r.Batches[i]; b.Sum != batch.Sum || b.Weight != batch.Weight || !slices.Equal(b.Nodes, batch.Nodes) {
+			return fmt.Errorf("%w: batch %v is committed with other contents", ErrFormat, batch.ID)
 		}
-		update, err := digests(a.Update)
-		switch {
-		case err != nil:
-			return err
-		case !r.Invites(a.Node):
+		return nil // proposed again: it counts once
+	}
+	if r.Phase != PhaseOpen {
+		return fmt.Errorf("batch for round %d attempt %d of job %s, which is %s: %w", r.Number, r.Attempt, j.Name, r.Phase, ErrStale)
+	}
+	var twice []string
+	for _, a := range accepted {
+		if !r.Invites(a.Node) {
 			return fmt.Errorf("node %s is not in the cohort of round %d", a.Node, r.Number)
-		case a.Weight < 1 || a.Weight > spec.WeightCap:
+		}
+		if a.Weight < 1 || a.Weight > spec.WeightCap {
 			return fmt.Errorf("node %s: weight %d is outside [1, %d]", a.Node, a.Weight, spec.WeightCap)
 		}
-		if _, ok := accepted[a.Node]; ok {
+		if _, ok := r.Accepted[a.Node]; ok {
 			twice = append(twice, a.Node)
-			continue
 		}
-		weight += a.Weight
-		accepted[a.Node] = Acceptance{Update: update[0], Weight: a.Weight, Batch: ids[0], Index: t.index}
-		batch.Nodes = append(batch.Nodes, a.Node)
-		record.Accepted = append(record.Accepted, audit.Accepted{Node: a.Node, Update: update[0], Weight: a.Weight})
 	}
-	switch {
-	case len(twice) > 0:
+	if len(twice) > 0 {
 		return &DuplicateError{Nodes: twice}
-	case len(c.Accepted) == 0 || weight != c.Weight:
-		return fmt.Errorf("%w: the batch claims weight %d and holds %d", ErrFormat, c.Weight, weight)
-	case r.Weight+weight > fedavg.MaxTotalWeight:
-		return fmt.Errorf("batch of weight %d: %w", weight, fedavg.ErrTooMuch)
 	}
-	r.Accepted, r.Batches = accepted, append(slices.Clone(r.Batches), batch)
-	r.Count, r.Weight = uint32(len(accepted)), r.Weight+weight
-	t.record(record)
+	if r.Weight+batch.Weight > fedavg.MaxTotalWeight {
+		return fmt.Errorf("batch of weight %d: %w", batch.Weight, fedavg.ErrTooMuch)
+	}
+	r.count(batch, accepted)
+	t.record(&audit.BatchAccepted{
+		Job: j.Name, Round: r.Number, Attempt: r.Attempt, Batch: batch.ID, Sum: batch.Sum, Coordinator: batch.Coordinator,
+		Accepted: accepted,
+	})
 	return nil
 }
 
-// held refuses a batch that is not on a majority of the voters, its folder among them.
-func (t *transition) held(c *choirv1.AcceptBatch) error {
+// batch checks what can be said of a batch without its round: digests, a sorted set of nodes, and that it is on a
+// majority of the voters, its folder among them. Only voters count, each once.
+func (t *transition) batch(c *choirv1.AcceptBatch) (b Batch, accepted []audit.Accepted, err error) {
+	b = Batch{Coordinator: c.Coordinator, Weight: c.Weight, Index: t.index, Term: t.term}
+	if b.ID, err = digest("batch", c.Batch); err != nil {
+		return b, nil, err
+	}
+	if b.Sum, err = digest("sum", c.Sum); err != nil {
+		return b, nil, err
+	}
 	held := map[string]bool{}
 	for _, h := range c.Holders {
 		if _, ok := t.Coordinator(h); ok {
@@ -271,9 +278,35 @@ func (t *transition) held(c *choirv1.AcceptBatch) error {
 		}
 	}
 	if len(held) < t.Majority() || !held[c.Coordinator] {
-		return fmt.Errorf("batch of %s is held by %d voters, a majority is %d", c.Coordinator, len(held), t.Majority())
+		return b, nil, fmt.Errorf("batch of %s is held by %d voters, want a majority of %d and its folder", c.Coordinator, len(held), t.Majority())
 	}
-	return nil
+	var weight int64
+	for i, a := range c.Accepted {
+		if i > 0 && c.Accepted[i-1].Node >= a.Node {
+			return b, nil, fmt.Errorf("%w: the batch does not list its nodes in order", ErrFormat)
+		}
+		update, err := digest("update of node "+a.Node, a.Update)
+		if err != nil {
+			return b, nil, err
+		}
+		weight += a.Weight
+		b.Nodes = append(b.Nodes, a.Node)
+		accepted = append(accepted, audit.Accepted{Node: a.Node, Update: update, Weight: a.Weight})
+	}
+	if len(accepted) == 0 || weight != c.Weight {
+		return b, nil, fmt.Errorf("%w: the batch claims weight %d and holds %d updates of %d", ErrFormat, c.Weight, len(accepted), weight)
+	}
+	return b, accepted, nil
+}
+
+// count adds a batch to the round, which is a copy of the transition's own.
+func (r *Round) count(b Batch, accepted []audit.Accepted) {
+	r.Accepted = maps.Clone(r.Accepted)
+	for _, a := range accepted {
+		r.Accepted[a.Node] = Acceptance{Update: a.Update, Weight: a.Weight, Batch: b.ID, Index: b.Index}
+	}
+	r.Batches = append(slices.Clone(r.Batches), b)
+	r.Count, r.Weight = uint32(len(r.Accepted)), r.Weight+b.Weight
 }
 
 // cutRound ends the collection: what is committed before it counts, what comes after does not.
@@ -304,8 +337,11 @@ func (t *transition) charge(c *choirv1.Charge) error {
 	if err != nil {
 		return err
 	}
-	if r.Term != c.Term || c.Mechanism != "none" {
-		return fmt.Errorf("charge %q by the plan of term %d: %w", c.Mechanism, c.Term, ErrStale)
+	if r.Term != c.Term {
+		return fmt.Errorf("charge by the plan of term %d, not %d: %w", c.Term, r.Term, ErrStale)
+	}
+	if c.Mechanism != "none" {
+		return fmt.Errorf("%w: mechanism %q, want none", ErrFormat, c.Mechanism)
 	}
 	if r.Kind == choirv1.RoundKind_ROUND_KIND_TRAIN {
 		t.budget(r.Cohort, func(n *Node) { n.Reserved-- })
@@ -325,21 +361,23 @@ func (t *transition) closeRound(c *choirv1.CloseRound) error {
 	if r.Term != c.Term {
 		return fmt.Errorf("close by the plan of term %d, not %d: %w", c.Term, r.Term, ErrStale)
 	}
-	sum, err := digests(c.Sum)
-	if err != nil {
+	if len(c.StrategyState) > 0 {
+		return fmt.Errorf("%w: strategy state, but the strategy keeps none", ErrFormat)
+	}
+	if r.Sum, err = digest("sum", c.Sum); err != nil {
 		return err
 	}
 	if r.Evaluation, err = t.evaluations(r, c.Evaluations); err != nil {
 		return err
 	}
-	r.Sum, r.Phase, r.Ended = sum[0], PhaseClosed, t.index
-	if r.Next, err = digest(c.Model); err != nil {
+	if r.Next, err = optional("model", c.Model); err != nil {
 		return err
 	}
-	statistics, err := digest(c.Statistics)
+	statistics, err := optional("statistics", c.Statistics)
 	if err != nil {
 		return err
 	}
+	r.Phase, r.Ended = PhaseClosed, t.index
 	wantModel := r.Kind != choirv1.RoundKind_ROUND_KIND_EVALUATE
 	wantStatistics := r.Kind == choirv1.RoundKind_ROUND_KIND_STATISTICS
 	if r.Next.IsZero() == wantModel || statistics.IsZero() == wantStatistics {
@@ -384,14 +422,10 @@ func (t *transition) evaluations(r *Round, sums []*choirv1.EvaluationSum) ([]Eva
 	}
 	out := make([]Evaluation, len(sums))
 	for i, s := range sums {
-		if s.Nodes != uint64(r.Count) {
-			return nil, fmt.Errorf("%w: evaluation over %d nodes in a round of %d", ErrFormat, s.Nodes, r.Count)
-		}
-		e, err := evaluation(s)
-		if err != nil {
+		var err error
+		if out[i], err = evaluation(s, r.Count); err != nil {
 			return nil, err
 		}
-		out[i] = e
 	}
 	return out, nil
 }
@@ -409,6 +443,9 @@ func (t *transition) abandonRound(c *choirv1.AbandonRound) error {
 	if r.Term != c.Term {
 		return fmt.Errorf("abandon by the plan of term %d, not %d: %w", c.Term, r.Term, ErrStale)
 	}
+	if err := checkText("reason", c.Reason, MaxReason); err != nil {
+		return err
+	}
 	if r.Kind == choirv1.RoundKind_ROUND_KIND_TRAIN && r.Phase != PhaseCharged {
 		t.budget(r.Cohort, func(n *Node) { n.Reserved-- })
 	}
@@ -420,27 +457,51 @@ func (t *transition) abandonRound(c *choirv1.AbandonRound) error {
 	return nil
 }
 
-// recordIncident records the first refusal of a node in a job and round, and counts them.
+// recordIncident records the first refusal of a node in an attempt, and counts the nodes refused. Two different signed
+// updates are more than a refusal: they are recorded, once, whatever came before.
 func (t *transition) recordIncident(c *choirv1.RecordIncident) error {
 	j, r, err := t.at(c.Key, PhaseOpen, PhaseCut, PhaseCharged, PhaseClosed, PhaseAbandoned)
 	if err != nil {
 		return err
 	}
-	if !audit.KnownReason(c.Reason) {
-		return fmt.Errorf("%w: incident reason %q", ErrFormat, c.Reason)
+	if err := checkIncident(c); err != nil {
+		return err
 	}
-	if _, ok := t.Nodes[c.Node]; !ok {
-		return fmt.Errorf("incident of unknown node %q", c.Node)
+	if !r.Invites(c.Node) {
+		return fmt.Errorf("incident of node %q, which is not in the cohort of round %d", c.Node, r.Number)
 	}
-	if _, ok := r.Incidents[c.Node]; ok {
-		return nil // only the first is recorded
+	known, refused := r.Incidents[c.Node]
+	if known == audit.ReasonEquivocation || refused && c.Reason != audit.ReasonEquivocation {
+		return nil
 	}
 	r.Incidents = maps.Clone(r.Incidents)
 	r.Incidents[c.Node] = c.Reason
-	r.Refused++
+	r.Refused = uint32(len(r.Incidents))
 	t.record(&audit.Incident{
 		Job: j.Name, Round: r.Number, Attempt: r.Attempt, Node: c.Node, Reason: c.Reason, First: c.First, Second: c.Second,
 	})
+	return nil
+}
+
+// checkIncident refuses a reason that is not one of a round's, and an equivocation without its two updates.
+func checkIncident(c *choirv1.RecordIncident) error {
+	if !audit.KnownReason(c.Reason) || c.Reason == audit.ReasonTokenReuse {
+		return fmt.Errorf("%w: incident reason %q", ErrFormat, c.Reason)
+	}
+	if c.Reason != audit.ReasonEquivocation {
+		if len(c.First)+len(c.Second) > 0 {
+			return fmt.Errorf("%w: incident %s names two updates", ErrFormat, c.Reason)
+		}
+		return nil
+	}
+	for _, b := range [][]byte{c.First, c.Second} {
+		if _, err := digest("update", b); err != nil {
+			return err
+		}
+	}
+	if bytes.Equal(c.First, c.Second) {
+		return fmt.Errorf("%w: an equivocation of one update with itself", ErrFormat)
+	}
 	return nil
 }
 

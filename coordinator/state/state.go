@@ -151,8 +151,8 @@ type Round struct {
 	CutAt      uint64 // raft index of the cut
 	Accepted   map[string]Acceptance
 	Batches    []Batch
-	Incidents  map[string]string // first refusal of each node, by name
-	Refused    uint32
+	Incidents  map[string]string // why each node was refused first, or that it equivocated
+	Refused    uint32            // nodes refused
 	Sum        Digest
 	Next       Digest // blob of the model made
 	Evaluation []Evaluation
