@@ -47,6 +47,7 @@ type Store struct {
 	schema  atomic.Pointer[data.Schema] // nil until set
 	imports atomic.Uint64               // how many there were since it was opened
 	setting sync.Mutex                  // held by SetSchema
+	broken  atomic.Bool                 // bbolt gave up in the middle of something, and may hold its locks
 }
 
 // OpenStore opens or makes the store in a node's directory. A file that is damaged is refused.
@@ -71,7 +72,7 @@ func openStore(path string, box *seal.Box) (*Store, error) {
 		return nil, openError(path, err)
 	}
 	if err := s.prepare(); err != nil {
-		return nil, errors.Join(openError(path, err), s.db.Close())
+		return nil, errors.Join(openError(path, err), s.Close())
 	}
 	return s, nil
 }
@@ -111,7 +112,7 @@ func (s *Store) verify() error {
 }
 
 func (s *Store) open(readOnly bool) error {
-	return catchDamage(func() (err error) {
+	return s.catchDamage(func() (err error) {
 		s.db, err = bbolt.Open(s.path, 0o600, &bbolt.Options{Timeout: time.Second, ReadOnly: readOnly})
 		return err
 	})
@@ -149,12 +150,16 @@ func complete(b *bbolt.Bucket, part Part) error {
 }
 
 // catchDamage turns the panics and memory faults with which bbolt answers a file that changes under it, or a disk that
-// no longer reads, into errors.
-func catchDamage(f func() error) (err error) {
+// no longer reads, into errors. The store answers nothing else from then on.
+func (s *Store) catchDamage(f func() error) (err error) {
+	if s.broken.Load() {
+		return damagef("it was found out before")
+	}
 	faults := debug.SetPanicOnFault(true)
 	defer func() {
 		debug.SetPanicOnFault(faults)
 		if r := recover(); r != nil {
+			s.broken.Store(true)
 			err = damagef("%v", r)
 		}
 	}()
@@ -162,11 +167,11 @@ func catchDamage(f func() error) (err error) {
 }
 
 func (s *Store) view(f func(tx *bbolt.Tx) error) error {
-	return catchDamage(func() error { return s.db.View(f) })
+	return s.catchDamage(func() error { return s.db.View(f) })
 }
 
 func (s *Store) update(f func(tx *bbolt.Tx) error) error {
-	return catchDamage(func() error { return s.db.Update(f) })
+	return s.catchDamage(func() error { return s.db.Update(f) })
 }
 
 func (s *Store) loadSchema(tx *bbolt.Tx) error {
@@ -186,8 +191,13 @@ func (s *Store) loadSchema(tx *bbolt.Tx) error {
 	return nil
 }
 
-// Close releases the file.
-func (s *Store) Close() error { return s.db.Close() }
+// Close releases the file, but that of a store which broke: closing would wait for ever for what bbolt left undone.
+func (s *Store) Close() error {
+	if s.broken.Load() {
+		return nil
+	}
+	return s.db.Close()
+}
 
 // Schema is the store's schema, nil before SetSchema. It must not be changed.
 func (s *Store) Schema() *data.Schema { return s.schema.Load() }

@@ -638,6 +638,22 @@ func TestCircleInStoreIsFound(t *testing.T) {
 	wantError(t, err, "is used twice", damageCure)
 }
 
+// When the disk fails under a store that is open, each call says so; none faults or hangs.
+func TestStoreWhoseFileShrinks(t *testing.T) {
+	dir := t.TempDir()
+	s := toyStore(t, dir, 2000)
+	if err := os.Truncate(filepath.Join(dir, "store.db"), 4096); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Rows(Train)
+	wantError(t, err, "train rows of", "the file is damaged")
+	_, err = s.Import(t.Context(), Train, strings.NewReader(toyCSV(1)), "a.csv")
+	wantError(t, err, "the file is damaged")
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A second process that wants the same directory is told so at once and not left to wait.
 func TestSecondProcessIsTurnedAway(t *testing.T) {
 	dir := os.Getenv("CHOIR_TEST_STORE")
