@@ -96,9 +96,13 @@ func (c *Coordinator) verify(s *state.State, j *state.Job, r *state.Round, node 
 		return nil, refuse(audit.ReasonSignature, "node %s sent an update of node %s", node, p.Node)
 	case !bytes.Equal(u.digest[:], h.Update):
 		return nil, refuse(audit.ReasonEncoding, "the update's digest is not the announced one")
-	case p.Cluster != s.Cluster || p.Job != j.Name || p.Round != r.Number || p.Attempt != r.Attempt || p.Plan != r.Plan:
+	case p.Cluster != s.Cluster:
+		return nil, refuse(audit.ReasonReplay, "the update is of federation %q, not %q", p.Cluster, s.Cluster)
+	case p.Job != j.Name || p.Round != r.Number || p.Attempt != r.Attempt:
 		return nil, refuse(audit.ReasonReplay, "the update answers round %d attempt %d of job %q, not round %d attempt %d of job %q",
 			p.Round, p.Attempt, p.Job, r.Number, r.Attempt, j.Name)
+	case p.Plan != r.Plan:
+		return nil, refuse(audit.ReasonReplay, "the update answers another plan of the round")
 	case p.Model != r.Model:
 		return nil, refuse(audit.ReasonReplay, "the update started from another model than the round's")
 	}

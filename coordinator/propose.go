@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"choir.example/coordinator/state"
+	"choir.example/privacy/audit"
 	choirv1 "choir.example/proto/choir/v1"
 )
 
@@ -143,15 +144,14 @@ func (c *Coordinator) put(ctx context.Context, body []byte) (id state.Digest, er
 	return id, err
 }
 
-// incident records a refusal in the background: the node's answer does not wait for the log. The first of a node in an
-// attempt is recorded; the others cost neither a place in the log nor a goroutine.
+// incident records a refusal in the background: the node's answer does not wait for the log. What the log holds already,
+// or is about to, or would not take, costs neither a place in it nor a goroutine.
 func (c *Coordinator) incident(key attempt, node, reason string, first, second []byte) {
-	known := recorded(c.replica.State(), key, node)
-	who := offence{key, node}
+	o := offence{key, node, reason}
 	c.mu.Lock()
-	known = known || c.offences[who]
+	known := c.offences[o] || !news(c.replica.State(), o)
 	if !known {
-		c.offences[who] = true
+		c.offences[o] = true
 	}
 	c.mu.Unlock()
 	if known {
@@ -166,23 +166,28 @@ func (c *Coordinator) incident(key attempt, node, reason string, first, second [
 			c.deps.Log.Warn("incident not recorded", "node", node, "reason", reason, "error", err)
 		}
 		c.mu.Lock()
-		delete(c.offences, who)
+		delete(c.offences, o)
 		c.mu.Unlock()
 	})
 }
 
-// offence names what is recorded once.
+// offence is why a node was refused in an attempt.
 type offence struct {
 	attempt
-	node string
+	node, reason string
 }
 
-// recorded reports whether the log holds an incident of the node in the attempt.
-func recorded(s *state.State, key attempt, node string) bool {
-	j, ok := s.Jobs[key.job]
+// news reports whether the log would record an offence: the first of a node in the job's last attempt, and two
+// different updates whatever came before.
+func news(s *state.State, o offence) bool {
+	j, ok := s.Jobs[o.job]
 	if !ok {
 		return false
 	}
-	r := j.Find(key.round, key.attempt)
-	return r != nil && r.Incidents[node] != ""
+	r := j.Current()
+	if r == nil || r.Number != o.round || r.Attempt != o.attempt.attempt {
+		return false
+	}
+	was := r.Incidents[o.node]
+	return was == "" || was != audit.ReasonEquivocation && o.reason == audit.ReasonEquivocation
 }
