@@ -3,7 +3,9 @@ package audit
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io"
 )
 
 // Bundle is everything that a stranger needs to check a federation's history, in one file.
@@ -43,17 +45,49 @@ func sealBundle(encoding []byte) []byte {
 	return append(out, sum[:]...)
 }
 
+// errBundle is the error class of a file that is no bundle, or not a whole one.
+var errBundle = errors.New("decode bundle")
+
+// scan checks a bundle file's first line and checksum, in little memory, and returns to its start. An error that is not
+// errBundle is that of reading.
+func scan(file io.ReadSeeker) error {
+	size, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	first, sum, check := make([]byte, len(bundleMagic)), sha256.New(), make([]byte, sha256.Size)
+	if size >= int64(len(first)+len(check)) {
+		if _, err := io.ReadFull(file, first); err != nil {
+			return err
+		}
+	}
+	if string(first) != bundleMagic {
+		return fmt.Errorf("%w: it is not a bundle, or is cut", errBundle)
+	}
+	sum.Write(first)
+	if _, err := io.CopyN(sum, file, size-int64(len(first)+len(check))); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(file, check); err != nil {
+		return err
+	}
+	if !bytes.Equal(sum.Sum(nil), check) {
+		return fmt.Errorf("%w: its checksum does not match: it is damaged or cut", errBundle)
+	}
+	_, err = file.Seek(0, io.SeekStart)
+	return err
+}
+
 // DecodeBundle reads what Encode wrote, and nothing else.
 func DecodeBundle(file []byte) (*Bundle, error) {
-	if len(file) < len(bundleMagic)+sha256.Size || !bytes.HasPrefix(file, []byte(bundleMagic)) {
-		return nil, fmt.Errorf("decode bundle: it is not a bundle, or is cut")
-	}
-	body, check := file[:len(file)-sha256.Size], file[len(file)-sha256.Size:]
-	if sum := sha256.Sum256(body); !bytes.Equal(sum[:], check) {
-		return nil, fmt.Errorf("decode bundle: its checksum does not match: it is damaged or cut")
+	if err := scan(bytes.NewReader(file)); err != nil {
+		return nil, err
 	}
 	b := &Bundle{}
-	if err := decode("bundle", body[len(bundleMagic):], b); err != nil {
+	if err := decode("bundle", file[len(bundleMagic):len(file)-sha256.Size], b); err != nil {
 		return nil, err
 	}
 	return b, nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -73,6 +74,25 @@ func Verify(file []byte, fingerprint string, now time.Time) Report {
 	return r
 }
 
+// VerifyFile is Verify for a file. One that is no bundle, or a damaged one, is found in little memory, whatever its size.
+// The error is that of reading.
+func VerifyFile(file io.ReadSeeker, fingerprint string, now time.Time) (Report, error) {
+	var r Report
+	err := scan(file)
+	if errors.Is(err, errBundle) {
+		r.add("format", err, "")
+		return r, nil
+	}
+	if err != nil {
+		return r, err
+	}
+	all, err := io.ReadAll(file)
+	if err != nil {
+		return r, err
+	}
+	return Verify(all, fingerprint, now), nil
+}
+
 func (r *Report) root(b *Bundle, fingerprint string) {
 	got := seal.Fingerprint(b.Root)
 	switch fingerprint {
@@ -100,7 +120,7 @@ func (r *Report) signatures(b *Bundle, h *history, now time.Time) {
 		r.add("signatures", errors.New("there is no lawful genesis record to hold them against"), "")
 		return
 	}
-	r.Cluster = h.genesis.Cluster
+	r.Cluster = printable(h.genesis.Cluster)
 	r.add("signatures", checkSignatures(b, h, now), fmt.Sprintf("%d of %d coordinators signed the head", len(b.Head.Signatures), len(h.genesis.Coordinators)))
 }
 

@@ -2,7 +2,9 @@ package audit
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -192,14 +194,19 @@ func repaired(file []byte) []byte {
 	return sealBundle(file[len(bundleMagic) : len(file)-32])
 }
 
-// Every single bit counts: also where a forger computes the checksum anew. A whole story is sampled, one bit of each
-// byte; the small bundle's bits are all tried.
-func TestEveryFlippedBitIsFound(t *testing.T) {
-	small := found(t, 1, "a")
-	smallFile := small.bundle([]Record{small.genesis, small.epochs[0]}).Encode()
-	for bit := range 8 * len(smallFile) {
-		checkFlip(t, small, smallFile, bit)
+// Every single bit counts, also where a forger computes the checksum anew.
+func TestEveryFlippedBitOfASmallBundleIsFound(t *testing.T) {
+	t.Parallel()
+	f := found(t, 1, "a")
+	file := f.bundle([]Record{f.genesis, f.epochs[0]}).Encode()
+	for bit := range 8 * len(file) {
+		checkFlip(t, f, file, bit)
 	}
+}
+
+// Of a whole story, one bit of each byte.
+func TestFlippedBitInAnyByteIsFound(t *testing.T) {
+	t.Parallel()
 	const seed = 1
 	rng := rand.New(rand.NewPCG(seed, 0))
 	f := found(t, 1, "a", "b", "c")
@@ -309,6 +316,40 @@ func BenchmarkVerify(b *testing.B) {
 	for b.Loop() {
 		if r := Verify(file, f.root.Fingerprint(), noon); !r.OK {
 			b.Fatal(r)
+		}
+	}
+}
+
+// failing is a file whose reading fails.
+type failing struct {
+	io.ReadSeeker
+	reads int // that succeed before
+}
+
+func (f *failing) Read(b []byte) (int, error) {
+	if f.reads--; f.reads < 0 {
+		return 0, io.ErrClosedPipe
+	}
+	return f.ReadSeeker.Read(b)
+}
+
+func TestVerifyFile(t *testing.T) {
+	f := found(t, 1, "a", "b", "c")
+	file := f.bundle(f.story()).Encode()
+	if r, err := VerifyFile(bytes.NewReader(file), f.root.Fingerprint(), noon); err != nil || !r.OK {
+		t.Errorf("%+v, %v", r, err)
+	}
+	for name, bad := range map[string][]byte{"empty": nil, "cut": file[:len(file)-1], "no bundle": bytes.Repeat([]byte{1}, 1000)} {
+		r, err := VerifyFile(bytes.NewReader(bad), f.root.Fingerprint(), noon)
+		if names, _ := failed(r); err != nil || r.OK || !slices.Equal(names, []string{"format"}) {
+			t.Errorf("%s: %+v, %v", name, r, err)
+		}
+	}
+	verified := false
+	for reads := 0; !verified; reads++ { // whichever read fails
+		r, err := VerifyFile(&failing{bytes.NewReader(file), reads}, f.root.Fingerprint(), noon)
+		if verified = err == nil; r.OK != verified || !verified && !errors.Is(err, io.ErrClosedPipe) {
+			t.Fatalf("after %d reads: %+v, %v", reads, r, err)
 		}
 	}
 }
