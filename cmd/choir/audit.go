@@ -38,41 +38,54 @@ func (c *verifyCommand) Run(t *terminal) error {
 	if b, err := hex.DecodeString(root); err != nil || len(b) != 32 && c.Root != "" {
 		return &usageError{fmt.Sprintf("--root is %q, want a fingerprint of 64 hex digits", c.Root), "the demo writes it to audit/root.fingerprint; an operator gets it with each token"}
 	}
-	file, err := os.ReadFile(c.Bundle)
+	r, err := c.verify(root)
 	if err != nil {
-		return fmt.Errorf("read bundle: %w", err)
+		return &hinted{fmt.Errorf("read bundle: %w", err), "choir demo --keep DIR writes one to DIR/audit/run.bundle"}
 	}
-	r := audit.Verify(file, root, time.Now())
 	if c.Output == "json" {
-		if err := c.json(t, r); err != nil {
-			return err
-		}
+		err = c.json(t, r)
 	} else {
-		for _, check := range r.Checks {
-			word := "ok"
-			if !check.OK {
-				word = "FAILED"
-			}
-			fmt.Fprintf(t.out, "%-7s %s: %s\n", word, check.Name, check.Detail)
-		}
-		fmt.Fprintf(t.out, "%d records, %d closed rounds\n", r.Records, r.Rounds)
+		err = c.table(t, r)
 	}
 	switch {
-	case r.OK:
-		return nil
-	case r.Self && allHold(r):
+	case err != nil || r.OK:
+		return err
+	case r.Self:
 		return &hinted{fmt.Errorf("self-consistent only: the bundle agrees with itself, but whose it is was not checked"), "give the root's fingerprint with --root"}
 	}
-	return &hinted{fmt.Errorf("%s does not verify", c.Bundle), "do not rely on this bundle; export it anew, and compare the root's fingerprint with one you got by another way"}
+	return &hinted{fmt.Errorf("%s does not verify: %s", c.Bundle, failures(r)), "do not rely on this bundle; export it anew, and compare the root's fingerprint with one you got by another way"}
 }
 
-func allHold(r audit.Report) bool {
+func (c *verifyCommand) verify(root string) (audit.Report, error) {
+	file, err := os.Open(c.Bundle)
+	if err != nil {
+		return audit.Report{}, err
+	}
+	defer file.Close()
+	return audit.VerifyFile(file, root, time.Now())
+}
+
+// failures names the checks that failed.
+func failures(r audit.Report) string {
+	var names []string
 	for _, c := range r.Checks {
 		if !c.OK {
-			return false
+			names = append(names, c.Name)
 		}
 	}
-	return true
+	return strings.Join(names, ", ")
+}
+
+func (c *verifyCommand) table(t *terminal, r audit.Report) error {
+	for _, check := range r.Checks {
+		word := "ok"
+		if !check.OK {
+			word = "FAILED"
+		}
+		fmt.Fprintf(t.out, "%-7s %s: %s\n", word, check.Name, check.Detail)
+	}
+	_, err := fmt.Fprintf(t.out, "%d records, %d closed rounds\n", r.Records, r.Rounds)
+	return err
 }
 
 func (c *verifyCommand) json(t *terminal, r audit.Report) error {
@@ -85,5 +98,7 @@ func (c *verifyCommand) json(t *terminal, r audit.Report) error {
 	for _, x := range r.Checks {
 		checks = append(checks, check(x))
 	}
-	return json.NewEncoder(t.out).Encode(map[string]any{"ok": r.OK, "self_consistent_only": r.Self && allHold(r), "records": r.Records, "rounds": r.Rounds, "checks": checks})
+	return json.NewEncoder(t.out).Encode(map[string]any{
+		"ok": r.OK, "self_consistent_only": r.Self, "cluster": r.Cluster, "records": r.Records, "rounds": r.Rounds, "checks": checks,
+	})
 }
