@@ -18,7 +18,8 @@ const maxLoss = 64
 
 // Evaluation is how well a model does on some examples, as integers that add up exactly over nodes. The histograms
 // count the logits of positive and negative examples in Bins equal bins over [-16, 16); logits outside go to the outer
-// bins. They are nil when there are no examples.
+// bins. They are nil when there are no examples. A logit that is not a number counts as infinitely wrong, so that a
+// model which answers nonsense never looks better for it.
 type Evaluation struct {
 	Examples  int64
 	Correct   int64 // on the right side of probability one half
@@ -42,6 +43,9 @@ func Evaluate(p Predictor, x, y []float32) Evaluation {
 }
 
 func (e *Evaluation) count(z float64, positive bool) {
+	if math.IsNaN(z) {
+		z = worst(positive)
+	}
 	e.Examples++
 	if (z > 0) == positive {
 		e.Correct++
@@ -51,15 +55,17 @@ func (e *Evaluation) count(z float64, positive bool) {
 		margin, histogram = -z, e.Positives
 	}
 	loss := max(margin, 0) + math.Log1p(math.Exp(-math.Abs(margin))) // log(1+e^margin), safely
-	if !(loss < maxLoss) {
-		loss = maxLoss
-	}
-	e.Loss += int64(math.RoundToEven(loss * lossUnit))
+	e.Loss += int64(math.RoundToEven(min(loss, maxLoss) * lossUnit))
 	bin := (z + 16) * (Bins / 32)
-	if math.IsNaN(bin) {
-		bin = 0 // a model that answers nonsense ranks last
-	}
 	histogram[int(min(max(bin, 0), Bins-1))]++
+}
+
+// worst is the score that is furthest from right.
+func worst(positive bool) float64 {
+	if positive {
+		return math.Inf(-1)
+	}
+	return math.Inf(1)
 }
 
 // Add adds another evaluation. Counts add up exactly, in any order.
@@ -137,20 +143,27 @@ func LossOfAUCWithin(ref, e Evaluation, ppm int64) bool {
 	return left.Cmp(right) <= 0
 }
 
-// ExactAUC is the area under the ROC curve of the scores themselves, tied pairs counting half. Scores that are not
-// numbers rank last and tie with each other; 0.5 where a class is absent.
+// ExactAUC is the area under the ROC curve of the scores themselves, tied pairs counting half. A score that is not a
+// number is infinitely wrong, as in an Evaluation; 0.5 where a class is absent.
 func ExactAUC(scores, y []float32) float64 {
-	order := make([]int, len(scores))
-	for i := range order {
-		order[i] = i
+	type scored struct {
+		score    float64
+		positive bool
 	}
-	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(scores[a], scores[b]) }) // NaN before all others
+	order := make([]scored, len(scores))
+	for i, z := range scores {
+		order[i] = scored{float64(z), y[i] > 0.5}
+		if math.IsNaN(order[i].score) {
+			order[i].score = worst(order[i].positive)
+		}
+	}
+	slices.SortFunc(order, func(a, b scored) int { return cmp.Compare(a.score, b.score) })
 	var won, below, positives float64
 	for i := 0; i < len(order); {
 		var p, n float64
-		j := i
-		for ; j < len(order) && cmp.Compare(scores[order[j]], scores[order[i]]) == 0; j++ {
-			if y[order[j]] > 0.5 {
+		tie := order[i].score
+		for ; i < len(order) && order[i].score == tie; i++ {
+			if order[i].positive {
 				p++
 			} else {
 				n++
@@ -159,7 +172,6 @@ func ExactAUC(scores, y []float32) float64 {
 		won += p * (below + n/2)
 		below += n
 		positives += p
-		i = j
 	}
 	if positives == 0 || below == 0 {
 		return 0.5

@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
+	"slices"
 
 	"choir.example/model/data"
 )
@@ -40,11 +40,11 @@ func (m *Model) Evaluate(rows []data.Row) Evaluation {
 
 // metadata is what a model file says beside its tensors.
 type metadata struct {
-	Name       string       `json:"name"`
-	Variant    string       `json:"variant"`
-	Spec       Spec         `json:"spec"`
-	Schema     *data.Schema `json:"schema"`
-	Statistics []byte       `json:"statistics"`
+	Name       string          `json:"name"`
+	Variant    string          `json:"variant"`
+	Spec       Spec            `json:"spec"`
+	Schema     json.RawMessage `json:"schema"`
+	Statistics []byte          `json:"statistics"`
 }
 
 // Encode writes the model as a safetensors file, the same bytes for the same model. Layers are tensors named
@@ -81,21 +81,36 @@ func (m *Model) check() error {
 	if m.Schema == nil || m.Statistics == nil {
 		return fmt.Errorf("it has no schema or no statistics")
 	}
+	if err := m.checkShape(); err != nil {
+		return err
+	}
+	if (m.Params == nil) == (m.Quantised == nil) {
+		return fmt.Errorf("it has not one of float and quantised parameters")
+	}
+	if m.Quantised == nil {
+		if len(m.Params) != m.Spec.Size() {
+			return fmt.Errorf("%d parameters, want %d", len(m.Params), m.Spec.Size())
+		}
+		if i := notFinite(m.Params); i >= 0 {
+			return fmt.Errorf("parameter %d is %v", i, m.Params[i])
+		}
+		return nil
+	}
+	return m.checkQuantised()
+}
+
+// checkShape holds the shape against the schema.
+func (m *Model) checkShape() error {
 	if err := m.Spec.Validate(); err != nil {
 		return err
 	}
 	if n := m.Schema.Features(); m.Spec.Inputs != n {
 		return fmt.Errorf("%d inputs for %d features", m.Spec.Inputs, n)
 	}
-	if m.Quantised == nil {
-		if len(m.Params) != m.Spec.Size() {
-			return fmt.Errorf("%d parameters, want %d", len(m.Params), m.Spec.Size())
-		}
-		if !Finite(m.Params) {
-			return fmt.Errorf("a parameter is not finite")
-		}
-		return nil
-	}
+	return nil
+}
+
+func (m *Model) checkQuantised() error {
 	dims := m.Spec.layers(nil)
 	if len(m.Quantised) != len(dims) {
 		return fmt.Errorf("%d layers, want %d", len(m.Quantised), len(dims))
@@ -115,7 +130,7 @@ func (m *Model) check() error {
 
 // metadata is the text beside the tensors.
 func (m *Model) metadata() (string, error) {
-	b, err := json.Marshal(metadata{m.Name, m.Variant, m.Spec, m.Schema, m.Statistics.Encode()})
+	b, err := json.Marshal(metadata{m.Name, m.Variant, m.Spec, m.Schema.Encode(), m.Statistics.Encode()})
 	return string(b), err
 }
 
@@ -141,23 +156,18 @@ func fromMetadata(text string) (*Model, error) {
 	if err := strictJSON([]byte(text), &meta); err != nil {
 		return nil, fmt.Errorf("metadata: %w", err)
 	}
-	if meta.Schema == nil {
-		return nil, fmt.Errorf("metadata: no schema")
-	}
-	if err := meta.Schema.Validate(); err != nil {
-		return nil, err
-	}
-	if err := meta.Spec.Validate(); err != nil {
-		return nil, err
-	}
-	if meta.Spec.Inputs != meta.Schema.Features() {
-		return nil, fmt.Errorf("%d inputs for %d features", meta.Spec.Inputs, meta.Schema.Features())
-	}
-	t, err := data.DecodeStatistics(meta.Schema, meta.Statistics)
+	schema, err := data.ParseSchema(meta.Schema)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("metadata: %w", err)
 	}
-	m := &Model{Name: meta.Name, Variant: meta.Variant, Spec: meta.Spec, Schema: meta.Schema, Statistics: t}
+	t, err := data.DecodeStatistics(schema, meta.Statistics)
+	if err != nil {
+		return nil, fmt.Errorf("metadata: %w", err)
+	}
+	m := &Model{Name: meta.Name, Variant: meta.Variant, Spec: meta.Spec, Schema: schema, Statistics: t}
+	if err := m.checkShape(); err != nil {
+		return nil, fmt.Errorf("metadata: %w", err)
+	}
 	if again, err := m.metadata(); err != nil || again != text {
 		return nil, fmt.Errorf("metadata is not in canonical form")
 	}
@@ -219,13 +229,11 @@ func (m *Model) fillInt8(ts map[string]tensor, dims []layer) error {
 }
 
 // Finite reports whether every value is a finite number.
-func Finite(x []float32) bool {
-	for _, v := range x {
-		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-			return false
-		}
-	}
-	return true
+func Finite(x []float32) bool { return notFinite(x) < 0 }
+
+// notFinite is the index of the first value that is NaN or infinite, -1 if there is none.
+func notFinite(x []float32) int {
+	return slices.IndexFunc(x, func(v float32) bool { return v-v != 0 })
 }
 
 // Layer is a dense layer of a float model: weights of Outputs × Inputs, row-major. The slices alias the parameters.

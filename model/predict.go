@@ -65,8 +65,8 @@ type Int8Layer struct {
 type int8Predictor struct {
 	inputs int
 	layers []Int8Layer
-	q      []int8
-	a, b   []float32
+	q      []int8    // a layer's input
+	out    []float32 // its output
 }
 
 // NewInt8 returns a predictor over quantised layers, which it keeps and reads only.
@@ -77,18 +77,17 @@ func NewInt8(layers []Int8Layer) Predictor {
 	}
 	return &int8Predictor{
 		inputs: layers[0].Inputs, layers: layers,
-		q: make([]int8, widest), a: make([]float32, widest), b: make([]float32, widest),
+		q: make([]int8, widest), out: make([]float32, widest),
 	}
 }
 
 func (p *int8Predictor) Predict(x, logits []float32) {
 	for i := range logits {
-		in, out := x[i*p.inputs:(i+1)*p.inputs], p.a
+		in := x[i*p.inputs : (i+1)*p.inputs]
 		for k := range p.layers {
 			l := &p.layers[k]
-			q := p.q[:l.Inputs]
-			scale := kernel.QuantiseRow(q, in)
-			out = out[:l.Outputs]
+			q, out := p.q[:l.Inputs], p.out[:l.Outputs]
+			scale := kernel.QuantiseRow(q, in) // the input is not needed after this
 			for o := range out {
 				dot := kernel.DotInt8(q, l.Weights[o*l.Inputs:(o+1)*l.Inputs])
 				v := float32(dot)*scale*l.Scales[o] + l.Bias[o]
@@ -98,11 +97,6 @@ func (p *int8Predictor) Predict(x, logits []float32) {
 				out[o] = v
 			}
 			in = out
-			if k%2 == 0 {
-				out = p.b
-			} else {
-				out = p.a
-			}
 		}
 		logits[i] = in[0]
 	}

@@ -2,6 +2,7 @@ package model
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -12,8 +13,9 @@ import (
 )
 
 // A safetensors file is the length of its header in eight bytes, the header (JSON: a tensor's type, shape and place by
-// name, and string metadata), then the tensors' bytes, little-endian, without gaps. We write tensors in order of names
-// and the header without spaces, padded to eight bytes, and read only that form: one model has one file.
+// name, and string metadata), then the tensors' bytes, little-endian, without gaps. We write floats before bytes, so
+// that floats are aligned, each in order of names, and the header without spaces, padded to eight bytes; and we read only
+// that form: one model has one file.
 const maxHeader = 8 << 20
 
 // tensor is a named array.
@@ -24,6 +26,9 @@ type tensor struct {
 	body  []byte
 }
 
+// sizes are the bytes of a value, by type.
+var sizes = map[string]int{"F32": 4, "I8": 1}
+
 type tensorHeader struct {
 	DType   string `json:"dtype"`
 	Shape   []int  `json:"shape"`
@@ -31,7 +36,9 @@ type tensorHeader struct {
 }
 
 func encodeSafetensors(meta string, ts []tensor) ([]byte, error) {
-	slices.SortFunc(ts, func(a, b tensor) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(ts, func(a, b tensor) int {
+		return cmp.Or(sizes[b.dtype]-sizes[a.dtype], strings.Compare(a.name, b.name))
+	})
 	header := map[string]any{"__metadata__": map[string]string{"choir": meta, "format": "pt"}}
 	at := 0
 	for _, t := range ts {
@@ -94,9 +101,10 @@ func decodeSafetensors(b []byte) (meta string, ts map[string]tensor, err error) 
 			return "", nil, fmt.Errorf("tensor %s: %w", name, err)
 		}
 		// Tensors that overlap could add up to far more than the file.
-		if total += len(t.body); total > len(body) {
+		if len(t.body) > len(body)-total {
 			return "", nil, fmt.Errorf("tensors overlap")
 		}
+		total += len(t.body)
 		ts[name] = t
 		list = append(list, t)
 	}
@@ -112,7 +120,7 @@ func readTensor(name string, text json.RawMessage, body []byte) (tensor, error) 
 	if err := strictJSON(text, &h); err != nil {
 		return tensor{}, err
 	}
-	size := map[string]int{"F32": 4, "I8": 1}[h.DType]
+	size := sizes[h.DType]
 	if size == 0 {
 		return tensor{}, fmt.Errorf("type %q", h.DType)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"choir.example/model/kernel"
 )
@@ -14,6 +15,9 @@ type TrainConfig struct {
 	Rate   float64 // learning rate of plain SGD
 	Seed   uint64  // of the order of examples
 }
+
+// maxActivations bounds what a batch holds of one layer: 256 MiB.
+const maxActivations = 1 << 26
 
 // Trainer runs minibatch SGD on a multilayer perceptron with sigmoid cross entropy. It owns its buffers and allocates
 // nothing per step. It is not for concurrent use: one Trainer a goroutine.
@@ -34,6 +38,10 @@ func NewTrainer(spec Spec, batch int) (*Trainer, error) {
 	if batch < 1 || batch > 1<<16 {
 		return nil, fmt.Errorf("trainer: batch of %d, want 1 to 2^16", batch)
 	}
+	// A job from elsewhere must not make a node allocate without end, or overflow an int of 32 bits.
+	if widest := max(spec.Inputs, slices.Max(spec.Hidden)); int64(batch)*int64(widest) > maxActivations {
+		return nil, fmt.Errorf("trainer: batch of %d rows of up to %d values, at most 2^26 values", batch, widest)
+	}
 	t := &Trainer{spec: spec, batch: batch, labels: make([]float32, batch)}
 	t.activations = append(t.activations, make([]float32, batch*spec.Inputs))
 	for _, l := range spec.layers(nil) {
@@ -44,14 +52,11 @@ func NewTrainer(spec Spec, batch int) (*Trainer, error) {
 }
 
 // Train changes params in place. x holds len(y) rows of Inputs features; y holds targets in [0, 1], soft ones for
-// distillation. The last, smaller batch of an epoch is used too. It returns the number of steps, and an error if the
-// parameters are no longer finite.
+// distillation. The last, smaller batch of an epoch is used too. It returns the number of steps. What it refuses leaves
+// params as they were; if they are no longer finite after training, that is an error too.
 func (t *Trainer) Train(params, x, y []float32, cfg TrainConfig) (steps int, err error) {
-	if len(params) != t.spec.Size() || len(x) != len(y)*t.spec.Inputs {
-		return 0, fmt.Errorf("train: %d parameters and %d features for %d examples do not fit the model", len(params), len(x), len(y))
-	}
-	if !(cfg.Rate >= 0) || math.IsInf(cfg.Rate, 0) {
-		return 0, fmt.Errorf("train: learning rate %v, want a finite one of at least 0", cfg.Rate)
+	if err := t.check(params, x, y, cfg); err != nil {
+		return 0, fmt.Errorf("train: %w", err)
 	}
 	if cap(t.order) < len(y) {
 		t.order = make([]int32, len(y))
@@ -70,12 +75,35 @@ func (t *Trainer) Train(params, x, y []float32, cfg TrainConfig) (steps int, err
 			steps++
 		}
 	}
-	for i, p := range params {
-		if d := p - p; d != 0 { // NaN or infinite
-			return steps, fmt.Errorf("train: parameter %d is %v after %d steps; lower the learning rate", i, p, steps)
-		}
+	if i := notFinite(params); i >= 0 {
+		return steps, fmt.Errorf("train: parameter %d is %v after %d steps; lower the learning rate", i, params[i], steps)
 	}
 	return steps, nil
+}
+
+// check refuses what would train to nonsense.
+func (t *Trainer) check(params, x, y []float32, cfg TrainConfig) error {
+	if len(params) != t.spec.Size() || len(x) != len(y)*t.spec.Inputs {
+		return fmt.Errorf("%d parameters and %d features for %d examples do not fit the model", len(params), len(x), len(y))
+	}
+	if !(cfg.Rate >= 0) || math.IsInf(cfg.Rate, 0) {
+		return fmt.Errorf("learning rate %v, want a finite one of at least 0", cfg.Rate)
+	}
+	if cfg.Epochs < 0 {
+		return fmt.Errorf("%d epochs, want at least 0", cfg.Epochs)
+	}
+	if i := notFinite(params); i >= 0 {
+		return fmt.Errorf("parameter %d is %v before the first step", i, params[i])
+	}
+	if i := notFinite(x); i >= 0 {
+		return fmt.Errorf("example %d: feature %d is %v", i/t.spec.Inputs, i%t.spec.Inputs, x[i])
+	}
+	for i, v := range y {
+		if !(v >= 0 && v <= 1) {
+			return fmt.Errorf("example %d: target %v, want 0 to 1", i, v)
+		}
+	}
+	return nil
 }
 
 // load gathers one batch.

@@ -9,6 +9,7 @@ import (
 	"math"
 
 	"choir.example/model"
+	"choir.example/model/kernel"
 )
 
 // Int8 quantises a float model's weights to int8, symmetric, with one scale an output channel (Jacob et al. 2018,
@@ -27,27 +28,12 @@ func Int8(m *model.Model) (*model.Model, error) {
 		ql := model.Int8Layer{Inputs: l.Inputs, Outputs: l.Outputs, Bias: append([]float32(nil), l.Bias...),
 			Weights: make([]int8, len(l.Weights)), Scales: make([]float32, l.Outputs)}
 		for o := range l.Outputs {
-			ql.Scales[o] = quantise(ql.Weights[o*l.Inputs:(o+1)*l.Inputs], l.Weights[o*l.Inputs:(o+1)*l.Inputs])
+			channel := ql.Weights[o*l.Inputs : (o+1)*l.Inputs]
+			ql.Scales[o] = kernel.QuantiseRow(channel, l.Weights[o*l.Inputs:(o+1)*l.Inputs])
 		}
 		q.Quantised = append(q.Quantised, ql)
 	}
 	return &q, nil
-}
-
-// quantise writes one channel and returns its scale.
-func quantise(q []int8, w []float32) float32 {
-	var top float64
-	for _, v := range w {
-		top = max(top, math.Abs(float64(v)))
-	}
-	if top == 0 {
-		return 0
-	}
-	scale := top / 127
-	for i, v := range w {
-		q[i] = int8(math.RoundToEven(float64(v) / scale))
-	}
-	return float32(scale)
 }
 
 // DistilConfig says how a student learns.

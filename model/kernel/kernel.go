@@ -95,22 +95,27 @@ func AddColumnSums(dst, x []float32, m, n int, alpha float32) {
 	}
 }
 
-// QuantiseRow writes x as int8 with one scale for the row, x ≈ scale·q, and returns the scale; 0 for a zero row.
+// QuantiseRow writes x as int8 in [-127, 127] with one scale for the row and returns the scale: x is scale·q within half
+// a scale. A row of zeros, or of values so small that their scale would not be a normal number, becomes zeros and scale
+// 0. A row with a value that is not finite has scale NaN.
 func QuantiseRow(q []int8, x []float32) float32 {
 	var top float32
 	for _, v := range x {
-		top = max(top, float32(math.Abs(float64(v))))
-	}
-	if top == 0 {
-		clear(q)
-		return 0
+		top = max(top, float32(math.Abs(float64(v)))) // NaN if a value is
 	}
 	scale := top / 127
+	if !(scale >= smallestNormal) || math.IsInf(float64(scale), 0) {
+		clear(q)
+		return scale - scale // 0, or NaN
+	}
 	for i, v := range x {
-		q[i] = int8(math.RoundToEven(float64(v / scale)))
+		q[i] = int8(math.RoundToEven(float64(v) / float64(scale)))
 	}
 	return scale
 }
+
+// smallestNormal is the least float32 with all its digits.
+const smallestNormal = 0x1p-126
 
 // DotInt8 is the exact dot product of two int8 vectors of one length, at most 2^17, of which one has no -128.
 func DotInt8(a, b []int8) int32 {

@@ -3,6 +3,7 @@ package kernel
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -100,18 +101,55 @@ func equal(t *testing.T, what string, got []float32, want ...float32) {
 	}
 }
 
+// TestQuantiseRow: values of any size are within half a scale, the largest becomes 127, and none leaves [-127, 127].
 func TestQuantiseRow(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, 2))
-	x, q := random(rng, 100), make([]int8, 100)
-	scale := QuantiseRow(q, x)
-	for i := range x {
-		if d := math.Abs(float64(q[i])*float64(scale) - float64(x[i])); d > 0.51*float64(scale) {
-			t.Errorf("%v becomes %d of %v", x[i], q[i], scale)
+	for _, size := range []float32{3e38, 1e10, 1, 1e-3, 1e-30, 127 * smallestNormal, 120 * smallestNormal, 190 * 0x1p-149, 0x1p-149} {
+		x, q := random(rng, 100), make([]int8, 100)
+		for i := range x {
+			x[i] *= size
+		}
+		x[50] = -size
+		scale := QuantiseRow(q, x)
+		if size < 127*smallestNormal {
+			if scale != 0 || slices.Max(q) != 0 || slices.Min(q) != 0 {
+				t.Errorf("size %v: scale %v and values %v, want zeros", size, scale, q)
+			}
+			continue
+		}
+		if q[50] != -127 {
+			t.Errorf("size %v: the largest value is %d", size, q[50])
+		}
+		for i := range x {
+			if d := math.Abs(float64(q[i])*float64(scale) - float64(x[i])); d > float64(scale)/2 || q[i] == -128 {
+				t.Errorf("size %v: %v becomes %d of %v", size, x[i], q[i], scale)
+			}
 		}
 	}
-	q[3] = 9
-	if scale := QuantiseRow(q, make([]float32, 100)); scale != 0 || q[3] != 0 {
-		t.Errorf("a zero row has scale %v and keeps %d", scale, q[3])
+}
+
+func TestQuantiseRowAtTheEdges(t *testing.T) {
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	for _, c := range []struct {
+		name string
+		x    []float32
+		nan  bool
+	}{
+		{"zeros", []float32{0, 0, 0}, false},
+		{"nothing", nil, false},
+		{"NaN", []float32{1, nan, 2}, true},
+		{"infinite", []float32{1, -inf, 2}, true},
+	} {
+		q := []int8{1, 2, 3}[:len(c.x)]
+		scale := QuantiseRow(q, c.x)
+		if isNaN := scale != scale; isNaN != c.nan || !isNaN && scale != 0 {
+			t.Errorf("%s: scale %v", c.name, scale)
+		}
+		for _, v := range q {
+			if v != 0 {
+				t.Errorf("%s: values %v, want zeros", c.name, q)
+			}
+		}
 	}
 }
 
@@ -130,10 +168,19 @@ func BenchmarkMulNT(b *testing.B) {
 	const m, n, k = 32, 200, 784
 	rng := rand.New(rand.NewPCG(3, 3))
 	x, w, dst := random(rng, m*k), random(rng, n*k), make([]float32, m*n)
+	b.ReportAllocs()
 	for b.Loop() {
 		MulNT(dst, x, w, m, n, k)
 	}
 	b.ReportMetric(2*m*n*k*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+}
+
+func BenchmarkQuantiseRow(b *testing.B) {
+	x, q := random(rand.New(rand.NewPCG(4, 4)), 1024), make([]int8, 1024)
+	b.SetBytes(4 * 1024)
+	for b.Loop() {
+		QuantiseRow(q, x)
+	}
 }
 
 func BenchmarkDotInt8(b *testing.B) {
