@@ -181,11 +181,13 @@ func (t *transition) budget(names []string, change func(*Node)) {
 	}
 }
 
-// compact drops the details of rounds that are too old for receipts.
+// compact drops the details that are too old for receipts: those of rounds closed more than KeepRounds ago, and those
+// of attempts abandoned more than KeepRounds attempts ago, since a round may have many.
 func compact(rounds []*Round, number uint64) []*Round {
 	rounds = slices.Clone(rounds)
 	for i, r := range rounds {
-		if r.Number+KeepRounds >= number || r.Accepted == nil {
+		recent := r.Number+KeepRounds >= number && (r.Phase == PhaseClosed || i+KeepRounds >= len(rounds))
+		if recent || r.Accepted == nil {
 			continue
 		}
 		small := *r
@@ -367,7 +369,7 @@ func (t *transition) closeRound(c *choirv1.CloseRound) error {
 	if r.Sum, err = digest("sum", c.Sum); err != nil {
 		return err
 	}
-	if r.Evaluation, err = t.evaluations(r, c.Evaluations); err != nil {
+	if r.Evaluation, err = evaluations(r, c.Evaluations); err != nil {
 		return err
 	}
 	if r.Next, err = optional("model", c.Model); err != nil {
@@ -408,16 +410,20 @@ func closedRecord(j *Job, r *Round, statistics Digest) *audit.RoundClosed {
 	return record
 }
 
-// evaluations takes over the sums of the round's evaluations: one for a training round, one a candidate otherwise.
-func (t *transition) evaluations(r *Round, sums []*choirv1.EvaluationSum) ([]Evaluation, error) {
-	want := 0
+// evaluated is how many models the round's nodes evaluate: the one they train from, or each candidate.
+func (r *Round) evaluated() int {
 	switch r.Kind {
 	case choirv1.RoundKind_ROUND_KIND_TRAIN:
-		want = 1
+		return 1
 	case choirv1.RoundKind_ROUND_KIND_EVALUATE:
-		want = len(r.Candidates)
+		return len(r.Candidates)
 	}
-	if len(sums) != want {
+	return 0
+}
+
+// evaluations takes over the sums of the round's evaluations.
+func evaluations(r *Round, sums []*choirv1.EvaluationSum) ([]Evaluation, error) {
+	if want := r.evaluated(); len(sums) != want {
 		return nil, fmt.Errorf("%w: %d evaluations, want %d", ErrFormat, len(sums), want)
 	}
 	out := make([]Evaluation, len(sums))

@@ -25,7 +25,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// KeepRounds is how many rounds of a job stay available for receipts and refusals after they have ended.
+// KeepRounds is how many closed rounds of a job, and as many abandoned attempts, stay available for receipts and
+// refusals after they have ended.
 const KeepRounds = 8
 
 // Digest is a SHA-256, written in hex in snapshots.
@@ -127,8 +128,8 @@ const (
 	PhaseAbandoned = "abandoned"
 )
 
-// Round is one attempt at one round. Rounds older than KeepRounds lose Accepted, Cohort, Batches and histograms and
-// keep the rest.
+// Round is one attempt at one round. Rounds older than KeepRounds lose Accepted, Cohort, Batches, Incidents and
+// histograms and keep the rest.
 type Round struct {
 	Number     uint64
 	Attempt    uint32

@@ -1,0 +1,121 @@
+package state_test
+
+import (
+	"bytes"
+	"testing"
+
+	"choir.example/coordinator/state"
+)
+
+// snap is the state's snapshot: what two states are compared by.
+func snap(t testing.TB, s *state.State) string {
+	t.Helper()
+	b, err := s.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func restore(t testing.TB, snapshot string) *state.State {
+	t.Helper()
+	s, err := state.Decode([]byte(snapshot))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (e entry) apply(s *state.State) (*state.State, error) {
+	return state.Apply(s, e.index, e.term, e.data)
+}
+
+func (tr transcript) entries(t testing.TB) (es []entry) {
+	t.Helper()
+	tr.play(t, func(_ string, e entry) []string {
+		es = append(es, e)
+		return nil
+	})
+	return es
+}
+
+// history is every state of a transcript: before its first entry, and after each.
+func history(t testing.TB, es []entry) (states []*state.State) {
+	t.Helper()
+	states = []*state.State{state.New()}
+	for i, e := range es {
+		s, _ := e.apply(states[i])
+		states = append(states, s)
+	}
+	return states
+}
+
+func text(err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return "ok"
+}
+
+func TestApplyChangesNeitherItsStateNorItsCommand(t *testing.T) {
+	for _, tr := range transcripts(t) {
+		s := state.New()
+		var states []*state.State
+		var snaps []string
+		for _, e := range tr.entries(t) {
+			states, snaps = append(states, s), append(snaps, snap(t, s))
+			data := bytes.Clone(e.data)
+			next, _ := e.apply(s)
+			if !bytes.Equal(e.data, data) {
+				t.Fatalf("%s: entry %d: the command changed", tr.name, e.index)
+			}
+			want := snap(t, next)
+			clear(e.data) // raft may use the memory again
+			if snap(t, next) != want {
+				t.Fatalf("%s: entry %d: the state shares memory with the command", tr.name, e.index)
+			}
+			s = next
+		}
+		for i, old := range states {
+			if snap(t, old) != snaps[i] {
+				t.Errorf("%s: the state before entry %d was changed later", tr.name, i+1)
+			}
+		}
+	}
+}
+
+func TestTheSameLogGivesTheSameBytes(t *testing.T) {
+	for _, tr := range transcripts(t) {
+		es := tr.entries(t)
+		a, b := history(t, es), history(t, es)
+		for i := range a {
+			if snap(t, a[i]) != snap(t, b[i]) {
+				t.Fatalf("%s: two replays differ after entry %d", tr.name, i)
+			}
+		}
+	}
+}
+
+// A replica may be restored from a snapshot at any point, and go on from there.
+func TestARestoredStateGoesOnLikeTheLiveOne(t *testing.T) {
+	for _, tr := range transcripts(t) {
+		es := tr.entries(t)
+		live := history(t, es)
+		for i := range live {
+			s := restore(t, snap(t, live[i]))
+			for k := i; ; k++ {
+				if snap(t, s) != snap(t, live[k]) {
+					t.Fatalf("%s: restored after entry %d, the state after entry %d differs", tr.name, i, k)
+				}
+				if k == len(es) {
+					break
+				}
+				next, got := es[k].apply(s)
+				if _, want := es[k].apply(live[k]); text(got) != text(want) {
+					t.Fatalf("%s: restored after entry %d, entry %d gives %q, want %q", tr.name, i, k+1, text(got), text(want))
+				}
+				s = next
+			}
+		}
+	}
+}
