@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"slices"
 	"sync"
@@ -27,46 +28,66 @@ const (
 	ackTimeout   = 2 * time.Second  // an upload whose chunk is not acknowledged for so long moves on
 	waitTimeout  = 10 * time.Second // for the outcome after the last chunk
 	callTimeout  = 15 * time.Second // for a small call
+	stallTimeout = 5 * time.Second  // a blob of which nothing comes for so long is fetched elsewhere
+	fetchTimeout = 2 * time.Minute  // for a blob, from whomever
 	firstBackoff = 50 * time.Millisecond
 	lastBackoff  = 2 * time.Second
 	maxBlob      = 2 << 30
 )
 
+// maxAddresses bounds how many coordinators are known at once: a federation has at most seven.
+const maxAddresses = 16
+
 // client talks to the coordinators: any of them will do, so a call that fails goes to the next.
 type client struct {
 	id   *identity
+	log  *slog.Logger
 	dial func(ctx context.Context, address string) (net.Conn, error)
 	now  func() time.Time
 
 	mu        sync.Mutex // guards the fields below
-	addresses []string   // in the order in which to try them
+	addresses []string   // in the order in which to try them, never empty
 	conns     map[string]*grpc.ClientConn
 }
 
 func newClient(id *identity, deps Deps) *client {
-	return &client{id: id, dial: deps.Dial, now: deps.Now, addresses: slices.Clone(id.addresses), conns: map[string]*grpc.ClientConn{}}
+	return &client{id: id, log: deps.Log, dial: deps.Dial, now: deps.Now, addresses: slices.Clone(id.addresses), conns: map[string]*grpc.ClientConn{}}
 }
 
-// prefer changes the order of addresses to what a coordinator advised.
-func (c *client) prefer(addresses []*choirv1.UploadAddress) {
-	if len(addresses) == 0 {
+// prefer changes the order of addresses to what a coordinator advised. Those that the token named stay the last resort.
+func (c *client) prefer(advised []*choirv1.UploadAddress) {
+	if len(advised) == 0 {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.addresses = c.addresses[:0]
-	for _, a := range addresses {
-		c.addresses = append(c.addresses, a.Address)
+	for _, a := range advised {
+		if a.Address != "" && !slices.Contains(c.addresses, a.Address) && len(c.addresses) < maxAddresses {
+			c.addresses = append(c.addresses, a.Address)
+		}
+	}
+	for _, a := range c.id.addresses {
+		if !slices.Contains(c.addresses, a) {
+			c.addresses = append(c.addresses, a)
+		}
+	}
+	for address, conn := range c.conns {
+		if !slices.Contains(c.addresses, address) {
+			_ = conn.Close() // nothing is sent there any more
+			delete(c.conns, address)
+		}
 	}
 }
 
-// demote moves an address that failed to the end.
-func (c *client) demote(address string) {
+// demote moves an address that failed to the end, and returns how many there are.
+func (c *client) demote(address string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if i := slices.Index(c.addresses, address); i >= 0 {
 		c.addresses = append(slices.Delete(c.addresses, i, i+1), address)
 	}
+	return len(c.addresses)
 }
 
 // at returns a client for the first address.
@@ -115,8 +136,13 @@ func (c *client) try(ctx context.Context, f func(ctx context.Context, n choirv1.
 		if final := (*finalError)(nil); errors.As(err, &final) {
 			return err
 		}
-		c.demote(address)
-		if attempt%len(c.id.addresses) == 0 {
+		all := c.demote(address)
+		level := slog.LevelDebug
+		if attempt == all {
+			level = slog.LevelWarn // once, not for as long as a network is down
+		}
+		c.log.Log(ctx, level, "coordinator did not do what was asked; trying on", "address", address, "tries", attempt, "error", err)
+		if attempt%all == 0 {
 			if pause(ctx, wait) != nil {
 				return err
 			}
@@ -156,6 +182,8 @@ func (c *client) poll(ctx context.Context, req *choirv1.PollRequest) (reply *cho
 
 // release describes a release.
 func (c *client) release(ctx context.Context, model string, version uint64) (rel *choirv1.Release, err error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
 	err = c.try(ctx, func(ctx context.Context, n choirv1.NodesClient) (err error) {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
@@ -170,7 +198,7 @@ func (c *client) fetch(ctx context.Context, id []byte) (body []byte, err error) 
 	if len(id) != 32 {
 		return nil, fmt.Errorf("fetch blob: id of %d bytes", len(id))
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	err = c.try(ctx, func(ctx context.Context, n choirv1.NodesClient) (err error) {
 		body, err = fetchFrom(ctx, n, id)
@@ -182,12 +210,30 @@ func (c *client) fetch(ctx context.Context, id []byte) (body []byte, err error) 
 	return body, nil
 }
 
+// watch cancels a call, with the error given, unless its timer is reset in time.
+func watch(ctx context.Context, d time.Duration, why string) (_ context.Context, timer *time.Timer, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	timer = time.AfterFunc(d, func() { cancel(status.Error(codes.DeadlineExceeded, why)) })
+	return ctx, timer, func() {
+		timer.Stop()
+		cancel(nil)
+	}
+}
+
+// because is why a call under watch ended.
+func because(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
 func fetchFrom(ctx context.Context, n choirv1.NodesClient, id []byte) ([]byte, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, timer, stop := watch(ctx, stallTimeout, "the coordinator stopped sending")
+	defer stop()
 	stream, err := n.GetBlob(ctx, &choirv1.BlobRequest{Id: id})
 	if err != nil {
-		return nil, err
+		return nil, because(ctx, err)
 	}
 	var body []byte
 	var total uint64
@@ -197,7 +243,7 @@ func fetchFrom(ctx context.Context, n choirv1.NodesClient, id []byte) ([]byte, e
 			return nil, fmt.Errorf("stream ended after %d of %d bytes", len(body), total)
 		}
 		if err != nil {
-			return nil, err
+			return nil, because(ctx, err)
 		}
 		if first {
 			if total = m.Total; total > maxBlob {
@@ -205,7 +251,11 @@ func fetchFrom(ctx context.Context, n choirv1.NodesClient, id []byte) ([]byte, e
 			}
 			body = make([]byte, 0, min(total, 64<<20))
 		}
+		if len(m.Data) == 0 || uint64(len(body)+len(m.Data)) > total {
+			return nil, fmt.Errorf("chunk of %d bytes after %d of %d", len(m.Data), len(body), total)
+		}
 		body = append(body, m.Data...)
+		timer.Reset(stallTimeout)
 	}
 	if got := blob.ID(body); string(got[:]) != string(id) {
 		return nil, fmt.Errorf("what the coordinator sent is not the blob asked for")
@@ -213,46 +263,59 @@ func fetchFrom(ctx context.Context, n choirv1.NodesClient, id []byte) ([]byte, e
 	return body, nil
 }
 
-// upload sends one sealed update to one coordinator and returns the outcome it answers with.
+// upload sends one sealed update to one coordinator and returns the outcome it answers with. It moves on when the
+// coordinator does not acknowledge more than before in time.
 func upload(ctx context.Context, n choirv1.NodesClient, h *choirv1.UploadHeader, envelope []byte) (*choirv1.Outcome, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, timer, stop := watch(ctx, ackTimeout, "the coordinator does not acknowledge")
 	sum := sha256.Sum256(envelope)
 	h.Size, h.Envelope = uint64(len(envelope)), sum[:]
-	watchdog := time.AfterFunc(ackTimeout, func() {
-		cancel(status.Error(codes.DeadlineExceeded, "the coordinator does not acknowledge"))
-	})
-	defer watchdog.Stop()
 	stream, err := n.Upload(ctx)
 	if err != nil {
-		return nil, err
+		defer stop()
+		return nil, fmt.Errorf("upload: %w", because(ctx, err))
 	}
-	go func() { // the sender ends with the stream
-		if stream.Send(&choirv1.UploadRequest{Body: &choirv1.UploadRequest_Header{Header: h}}) != nil {
-			return
-		}
-		for chunk := range slices.Chunk(envelope, rpc.ChunkBytes) {
-			if stream.Send(&choirv1.UploadRequest{Body: &choirv1.UploadRequest_Chunk{Chunk: chunk}}) != nil {
-				return
-			}
-		}
-		_ = stream.CloseSend()
+	sent := make(chan struct{})
+	defer func() {
+		stop() // ends the sender
+		<-sent
 	}()
+	go func() {
+		defer close(sent)
+		send(stream, h, envelope)
+	}()
+	var acknowledged uint64
 	for {
 		m, err := stream.Recv()
 		if err != nil {
-			if cause := context.Cause(ctx); cause != nil {
-				err = cause
-			}
-			return nil, fmt.Errorf("upload: %w", err)
+			return nil, fmt.Errorf("upload: %w", because(ctx, err))
 		}
 		if out := m.GetOutcome(); out != nil {
 			return out, nil
 		}
-		if m.GetAcknowledged() >= h.Size {
-			watchdog.Reset(waitTimeout)
+		if m.GetAcknowledged() <= acknowledged {
+			continue
+		}
+		acknowledged = m.GetAcknowledged()
+		if acknowledged > h.Size {
+			return nil, fmt.Errorf("upload: %d of %d bytes acknowledged", acknowledged, h.Size)
+		}
+		if acknowledged == h.Size {
+			timer.Reset(waitTimeout)
 		} else {
-			watchdog.Reset(ackTimeout)
+			timer.Reset(ackTimeout)
 		}
 	}
+}
+
+// send sends header and chunks. What fails is told by the stream's other end.
+func send(stream choirv1.Nodes_UploadClient, h *choirv1.UploadHeader, envelope []byte) {
+	if stream.Send(&choirv1.UploadRequest{Body: &choirv1.UploadRequest_Header{Header: h}}) != nil {
+		return
+	}
+	for chunk := range slices.Chunk(envelope, rpc.ChunkBytes) {
+		if stream.Send(&choirv1.UploadRequest{Body: &choirv1.UploadRequest_Chunk{Chunk: chunk}}) != nil {
+			return
+		}
+	}
+	_ = stream.CloseSend() // the outcome tells
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"regexp"
 	"time"
 
 	"choir.example/privacy/audit"
@@ -13,7 +14,7 @@ import (
 
 // Config says how one node runs. Start from DefaultConfig.
 type Config struct {
-	Name    string        // of this node in the federation; a-z, 0-9, '.', '_', '-'
+	Name    string        // of this node in the federation; letters, digits, '.', '_' and '-', at most 63
 	Dir     string        // directory for keys, data and unfinished work; made with mode 0700
 	HTTP    string        // loopback address of the prediction server; empty: none
 	Variant string        // which form of a release to serve; default int8
@@ -23,10 +24,16 @@ type Config struct {
 // DefaultConfig is a node without a prediction server.
 func DefaultConfig() Config { return Config{Variant: "int8", Poll: 20 * time.Second} }
 
+// namePattern is what may stand in a certificate.
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
 // Validate names the first field that is missing or outside its range.
 func (c Config) Validate() error {
 	if c.Name == "" || c.Dir == "" {
 		return fmt.Errorf("node config: Name and Dir are required")
+	}
+	if len(c.Name) > 63 || !namePattern.MatchString(c.Name) {
+		return fmt.Errorf("node config: Name is %q, want at most 63 letters, digits, ., _ and -, the first a letter or digit", c.Name)
 	}
 	if c.Poll < 100*time.Millisecond || c.Poll > 30*time.Second {
 		return fmt.Errorf("node config: Poll is %v, want 100ms to 30s", c.Poll)

@@ -61,7 +61,7 @@ func loadIdentity(dir string, box *seal.Box) (*identity, error) {
 	}
 	b, err := box.Open([]byte(identityFile), sealed)
 	if err != nil {
-		return nil, fmt.Errorf("identity in %s: %w", dir, err)
+		return nil, fmt.Errorf("identity in %s: %w: it is damaged, or was sealed under other keys than those that lie beside it", dir, err)
 	}
 	r := canon.NewReader(b)
 	if v := r.Uint(); r.Err() == nil && v != 1 {
@@ -88,14 +88,20 @@ func loadIdentity(dir string, box *seal.Box) (*identity, error) {
 	return id, nil
 }
 
+// of checks that a directory belongs to the node that is configured.
+func (id *identity) of(cfg Config) error {
+	if id.name != cfg.Name {
+		return fmt.Errorf("directory %s belongs to node %s, not %s; take that name or another directory", cfg.Dir, id.name, cfg.Name)
+	}
+	return nil
+}
+
 // Enrol makes the node a member of the federation that the token is of: it makes a key, proves it, and keeps the
-// certificate it gets. A node that is enrolled already is left as it is. Enrol may be repeated with the same token.
+// certificate it gets. A node that is enrolled already is left as it is. Enrol may be repeated, with the same token or,
+// as long as it has not succeeded, with another one or another name: the key stays the same.
 func Enrol(ctx context.Context, cfg Config, deps Deps, token *seal.Token) error {
 	if err := cfg.Validate(); err != nil {
 		return err
-	}
-	if deps.Now().After(token.Expires) {
-		return fmt.Errorf("enrol %s: the token expired at %s; ask for a new one", cfg.Name, token.Expires.UTC().Format("2006-01-02 15:04 MST"))
 	}
 	box, err := seal.OpenKeys(filepath.Join(cfg.Dir, "keys"), deps.Rand)
 	if err != nil {
@@ -103,18 +109,27 @@ func Enrol(ctx context.Context, cfg Config, deps Deps, token *seal.Token) error 
 	}
 	box = box.Sub("identity")
 	id, err := loadIdentity(cfg.Dir, box)
-	if err != nil || id != nil && len(id.chain) > 0 {
+	if err != nil {
 		return err
 	}
+	if id != nil && len(id.chain) > 0 {
+		return id.of(cfg)
+	}
+	if err := token.Check(deps.Now()); err != nil {
+		return fmt.Errorf("enrol %s: %w", cfg.Name, err)
+	}
+	if token.Role != seal.RoleNode {
+		return fmt.Errorf("enrol %s: the token admits an %s, not a node: %w", cfg.Name, token.Role, seal.ErrRole)
+	}
 	if id == nil {
-		key, err := seal.NewKey(deps.Rand)
-		if err != nil {
+		id = &identity{}
+		if id.key, err = seal.NewKey(deps.Rand); err != nil {
 			return err
 		}
-		id = &identity{name: cfg.Name, key: key, addresses: token.Addresses}
-		if err := id.save(cfg.Dir, box); err != nil {
-			return err
-		}
+	}
+	id.name, id.addresses = cfg.Name, token.Addresses
+	if err := id.save(cfg.Dir, box); err != nil {
+		return err
 	}
 	if err := id.enrol(ctx, deps, token); err != nil {
 		return fmt.Errorf("enrol %s: %w", cfg.Name, err)
@@ -146,6 +161,8 @@ func (id *identity) enrolAt(ctx context.Context, deps Deps, token *seal.Token, a
 		return err
 	}
 	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	reply, err := choirv1.NewEnrolmentClient(conn).Enrol(ctx, req)
 	if err != nil {
 		return err

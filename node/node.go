@@ -33,6 +33,7 @@ type Node struct {
 	client *client
 	shop   *workshop
 	serve  *server // nil without HTTP
+	late   bool    // an update in the spool may have an answer by now; of Run's goroutine
 }
 
 // New opens the node's directory. The node must be enrolled. Close releases what it opened.
@@ -54,11 +55,15 @@ func New(cfg Config, deps Deps) (_ *Node, err error) {
 	if n.id == nil || len(n.id.chain) == 0 {
 		return nil, fmt.Errorf("open node %s: it is not enrolled; enrol it with a token", cfg.Name)
 	}
-	if n.spool, err = openSpool(filepath.Join(cfg.Dir, "spool"), box.Sub("spool")); err != nil {
+	if err := n.id.of(cfg); err != nil {
 		return nil, err
 	}
+	// First, because only one process can have it open: from here on the directory is ours.
 	if n.store, err = openStore(filepath.Join(cfg.Dir, "store.db"), box.Sub("store")); err != nil {
 		return nil, err
+	}
+	if n.spool, err = openSpool(filepath.Join(cfg.Dir, "spool"), box.Sub("spool")); err != nil {
+		return nil, errors.Join(err, n.store.Close())
 	}
 	n.client = newClient(n.id, deps)
 	n.shop = &workshop{store: n.store, fetch: n.client.fetch, name: n.id.name}
@@ -98,9 +103,7 @@ func (n *Node) Run(ctx context.Context) error {
 		stop := n.serve.start(ctx)
 		defer stop()
 	}
-	if err := n.loadRelease(); err != nil {
-		n.deps.Log.Warn("kept release not served", "error", err)
-	}
+	n.loadReleases()
 	if err := n.resume(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("run node %s: %w", n.id.name, err)
 	}
@@ -113,22 +116,44 @@ func (n *Node) Run(ctx context.Context) error {
 			continue // ctx has ended: poll tries for as long as it has not
 		}
 		n.client.prefer(reply.Addresses)
-		for _, ref := range reply.Releases {
-			n.follow(ctx, ref)
-		}
+		busy := n.follow(ctx, reply.Releases)
 		if reply.Task != nil {
-			if err := n.do(ctx, reply.Task); err != nil && ctx.Err() == nil {
-				n.deps.Log.Warn("task not done", "job", reply.Task.Key.GetJob(), "round", reply.Task.Key.GetRound(), "error", err)
-			}
+			busy = n.invited(ctx, reply.Task)
 			done = reply.Task.Key
+		}
+		if !busy {
+			_ = pause(ctx, idle(reply)) // ctx ends the loop
 		}
 	}
 	return nil
 }
 
+// idle is the pause after a poll that brought nothing that was done: what the coordinator wishes, and enough that one which
+// answers at once does not keep this machine busy.
+func idle(reply *choirv1.PollReply) time.Duration {
+	wish := time.Duration(min(reply.ComeBackMs, 30_000)) * time.Millisecond
+	if len(reply.Releases) > 0 { // none of which could be had
+		wish = max(wish, lastBackoff)
+	}
+	return max(wish, firstBackoff)
+}
+
+// invited answers one invitation and reports whether that went well. An update that got no answer in its time is asked
+// about once the coordinators answer again.
+func (n *Node) invited(ctx context.Context, t *choirv1.Task) bool {
+	err := n.do(ctx, t)
+	if err == nil && n.late {
+		err = n.resume(ctx)
+	}
+	if err != nil && ctx.Err() == nil {
+		n.deps.Log.Warn("task not done", "job", t.Key.GetJob(), "round", t.Key.GetRound(), "attempt", t.Key.GetAttempt(), "error", err)
+	}
+	return err == nil
+}
+
 // do answers one invitation.
 func (n *Node) do(ctx context.Context, t *choirv1.Task) error {
-	h, err := headerOf(t, n.id.name)
+	h, err := headerOf(t, n.id)
 	if err != nil {
 		return err
 	}
@@ -140,9 +165,10 @@ func (n *Node) do(ctx context.Context, t *choirv1.Task) error {
 	if err != nil {
 		return err
 	}
-	got, err := n.deliver(ctx, h, payload, to)
+	got, err := n.deliver(ctx, t, h, payload, to)
 	if err != nil {
-		return err
+		n.late = true
+		return fmt.Errorf("deliver update, which stays in the spool: %w", err)
 	}
 	return n.answered(h, payload, got)
 }
@@ -179,33 +205,53 @@ func (n *Node) answered(h fedavg.Header, payload []byte, a *answer) error {
 	return n.spool.drop(h)
 }
 
-// resume asks for the outcome of what was sent before a restart. What is pending stays spooled and goes out again with
-// the next task of its attempt.
+// resume asks for the outcome of what was sent before a restart, or without an answer. What is pending stays spooled and
+// goes out again with the next task of its attempt.
 func (n *Node) resume(ctx context.Context) error {
-	payloads, damaged, err := n.spool.unanswered()
+	n.late = false
+	names, err := n.spool.names()
 	if err != nil {
 		return err
 	}
-	for _, name := range damaged {
-		n.deps.Log.Error("spooled update is damaged and was removed", "file", name)
-	}
-	for _, payload := range payloads {
-		p, err := fedavg.DecodePayload(payload)
+	for _, name := range names {
+		p, payload, err := n.spooled(name)
 		if err != nil {
 			return err
+		}
+		if p == nil {
+			continue
 		}
 		got, err := n.settle(ctx, p.Header, payload)
-		if final := (*finalError)(nil); errors.As(err, &final) {
-			continue // nobody knows the round yet
-		}
-		if err != nil {
-			return err
-		}
-		if got != nil {
+		switch final := (*finalError)(nil); {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.As(err, &final): // nobody knows the round yet
+		case err != nil:
+			n.late = true
+			n.deps.Log.Warn("no answer yet about a spooled update", "job", p.Job, "round", p.Round, "attempt", p.Attempt, "error", err)
+		case got != nil:
 			if err := n.answered(p.Header, payload, got); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// spooled reads a payload from the spool. One that is damaged is removed, because nobody can send it, and nil.
+func (n *Node) spooled(name string) (*fedavg.Payload, []byte, error) {
+	payload, err := n.spool.read(name)
+	if err != nil && !errors.Is(err, seal.ErrSealed) {
+		n.deps.Log.Error("spooled update cannot be read", "file", name, "error", err)
+		return nil, nil, nil
+	}
+	var p *fedavg.Payload
+	if err == nil && payload != nil {
+		p, err = fedavg.DecodePayload(payload)
+	}
+	if err == nil && (p == nil || p.Node == n.id.name && spoolName(p.Header) == name) {
+		return p, payload, nil
+	}
+	n.deps.Log.Error("spooled update is damaged and is removed", "file", name, "error", err)
+	return nil, nil, n.spool.remove(name)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"choir.example/fedavg"
 	"choir.example/privacy/audit"
@@ -14,11 +15,19 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// headerOf is what a payload for the task says of itself.
-func headerOf(t *choirv1.Task, node string) (fedavg.Header, error) {
-	h := fedavg.Header{Cluster: t.Cluster, Job: t.Key.GetJob(), Round: t.Key.GetRound(), Attempt: t.Key.GetAttempt(), Node: node}
-	if len(t.Plan) != 32 || len(t.Model) != 0 && len(t.Model) != 32 {
-		return h, fmt.Errorf("task of round %d is malformed", h.Round)
+// headerOf is what a payload for the task says of itself. The cluster is the one that certified the node, whatever a
+// task says.
+func headerOf(t *choirv1.Task, id *identity) (fedavg.Header, error) {
+	h := fedavg.Header{Cluster: t.Cluster, Job: t.Key.GetJob(), Round: t.Key.GetRound(), Attempt: t.Key.GetAttempt(), Node: id.name}
+	switch own := id.root.Subject.CommonName; {
+	case t.Cluster != own:
+		return h, fmt.Errorf("task of round %d is of cluster %q, not %q: %w", h.Round, t.Cluster, own, seal.ErrForeign)
+	case t.Job == nil || h.Job == "" || t.Job.Name != h.Job:
+		return h, fmt.Errorf("task of round %d names no job, or two", h.Round)
+	case len(t.Plan) != len(h.Plan):
+		return h, fmt.Errorf("task of round %d: plan digest of %d bytes", h.Round, len(t.Plan))
+	case len(t.Model) != 0 && len(t.Model) != len(h.Model):
+		return h, fmt.Errorf("task of round %d: model id of %d bytes", h.Round, len(t.Model))
 	}
 	copy(h.Plan[:], t.Plan)
 	copy(h.Model[:], t.Model)
@@ -106,9 +115,13 @@ func verifySigned(id *identity, deps Deps, domain string, body []byte, sigs []*c
 	return seal.ErrSignature
 }
 
+// grace is how long after a round's end the node goes on to ask for its answer; whenever that is had later, the payload
+// is kept until then.
+const grace = time.Minute
+
 // deliver sends a payload until a coordinator gives a signed answer: the same signed payload each time, sealed anew, to
-// any coordinator.
-func (n *Node) deliver(ctx context.Context, h fedavg.Header, payload []byte, to []string) (*answer, error) {
+// any coordinator. It gives up when the round must have been over for a while.
+func (n *Node) deliver(ctx context.Context, t *choirv1.Task, h fedavg.Header, payload []byte, to []string) (*answer, error) {
 	envelope, digest, err := seal.SealUpdate(payload, n.id.key, to)
 	if err != nil {
 		return nil, err
@@ -116,17 +129,26 @@ func (n *Node) deliver(ctx context.Context, h fedavg.Header, payload []byte, to 
 	if f := n.deps.Observe.Sending; f != nil {
 		f(h.Job, h.Round, h.Attempt, payload)
 	}
-	key := &choirv1.RoundKey{Job: h.Job, Round: h.Round, Attempt: h.Attempt}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(min(t.RemainingMs, maxRoundMs))*time.Millisecond+grace)
+	defer cancel()
 	return n.ask(ctx, h, digest, func(ctx context.Context, c choirv1.NodesClient) (*choirv1.Outcome, error) {
-		return upload(ctx, c, &choirv1.UploadHeader{Key: key, Update: digest[:]}, envelope)
+		return upload(ctx, c, &choirv1.UploadHeader{Key: t.Key, Update: digest[:]}, envelope)
 	})
 }
+
+// settleTimeout is how long settle tries.
+const settleTimeout = 30 * time.Second
+
+// maxRoundMs is a week: no round takes longer.
+const maxRoundMs = 7 * 24 * 3600 * 1000
 
 // settle asks for the outcome of a payload sent before a restart. It does not send it again: whether the round still
 // runs is told by the next task.
 func (n *Node) settle(ctx context.Context, h fedavg.Header, payload []byte) (*answer, error) {
 	digest := seal.UpdateDigest(payload)
 	key := &choirv1.RoundKey{Job: h.Job, Round: h.Round, Attempt: h.Attempt}
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
 	var got *answer
 	err := n.client.try(ctx, func(ctx context.Context, c choirv1.NodesClient) error {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -153,8 +175,11 @@ func (n *Node) ask(ctx context.Context, h fedavg.Header, digest [32]byte, call f
 		if err == nil && got == nil {
 			err = errors.New("the outcome is still pending")
 		}
-		if err != nil {
-			n.deps.Log.Debug("update not answered", "round", h.Round, "attempt", h.Attempt, "error", err)
+		if status.Code(err) == codes.InvalidArgument { // tried on all the same: when the round is over the refusal is signed
+			n.deps.Log.Warn("update turned away", "job", h.Job, "round", h.Round, "attempt", h.Attempt, "error", err)
+			if pause(ctx, lastBackoff) != nil {
+				return err
+			}
 		}
 		return err
 	})

@@ -3,10 +3,12 @@ package node
 import (
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"choir.example/internal/blob"
 	"choir.example/model"
@@ -14,9 +16,16 @@ import (
 	choirv1 "choir.example/proto/choir/v1"
 )
 
-// A release that the node serves is kept in one file, release.choir: the version in eight bytes, the blob's id, the
-// model file. It is public to the federation and not sealed.
-const releaseFile = "release.choir"
+// Each model that the node serves is kept in a file, release-NAME.choir with the name in hexadecimal digits: the version
+// in eight bytes, the blob's id, the model file. It is public to the federation and not sealed.
+const (
+	releasePrefix = "release-"
+	releaseSuffix = ".choir"
+)
+
+func (n *Node) releasePath(model string) string {
+	return filepath.Join(n.cfg.Dir, releasePrefix+hex.EncodeToString([]byte(model))+releaseSuffix)
+}
 
 // held is the version of each model that the node has.
 func (n *Node) held() map[string]uint64 {
@@ -24,82 +33,115 @@ func (n *Node) held() map[string]uint64 {
 		return map[string]uint64{}
 	}
 	out := n.serve.skipped()
-	if m := n.serve.current.Load(); m != nil {
-		out[m.model.Name] = max(out[m.model.Name], m.version)
+	for name, m := range n.serve.models() {
+		out[name] = max(out[name], m.version)
 	}
 	return out
 }
 
-// follow fetches a newer release's variant, verifies it against the release, keeps it and serves it from then on. A
-// node without a prediction server follows none.
-func (n *Node) follow(ctx context.Context, ref *choirv1.ReleaseRef) {
+// follow fetches newer releases and serves each from then on. It reports whether one was settled: taken, or known to be
+// none for this node, which is not asked for again. A node without a prediction server follows none.
+func (n *Node) follow(ctx context.Context, refs []*choirv1.ReleaseRef) (settled bool) {
 	if n.serve == nil {
-		return
+		return false
 	}
-	if err := n.adopt(ctx, ref); err != nil && ctx.Err() == nil {
-		n.deps.Log.Warn("release not taken", "model", ref.Model, "version", ref.Version, "error", err)
-		n.serve.skip(ref.Model, ref.Version)
+	for _, ref := range refs {
+		err := n.adopt(ctx, ref)
+		if ctx.Err() != nil {
+			return false
+		}
+		if err != nil {
+			n.deps.Log.Warn("release not taken", "model", ref.Model, "version", ref.Version, "error", err)
+		}
+		final := (*finalError)(nil)
+		if errors.As(err, &final) {
+			n.serve.skip(ref.Model, ref.Version)
+		}
+		settled = settled || err == nil || final != nil
 	}
+	return settled
 }
 
+// adopt takes one release. Its error is final if trying again cannot help.
 func (n *Node) adopt(ctx context.Context, ref *choirv1.ReleaseRef) error {
 	rel, err := n.client.release(ctx, ref.Model, ref.Version)
 	if err != nil {
 		return err
+	}
+	if rel.Model != ref.Model || rel.Version != ref.Version {
+		return fmt.Errorf("the coordinator answered with version %d of model %q", rel.Version, rel.Model)
 	}
 	for _, v := range rel.Variants {
 		if v.Name != n.cfg.Variant {
 			continue
 		}
 		if !v.Published {
-			return fmt.Errorf("variant %s was withheld: %s", v.Name, v.Reason)
+			return &finalError{fmt.Errorf("variant %s was withheld: %s", v.Name, v.Reason)}
 		}
 		body, err := n.client.fetch(ctx, v.Blob)
 		if err != nil {
 			return err
 		}
-		return n.install(rel.Version, body)
+		return n.install(ref, body)
 	}
-	return fmt.Errorf("the release has no variant %s", n.cfg.Variant)
+	return &finalError{fmt.Errorf("the release has no variant %s", n.cfg.Variant)}
 }
 
-// install keeps a verified model file and swaps it in.
-func (n *Node) install(version uint64, body []byte) error {
+// install keeps a model file that was verified against its id, and swaps it in.
+func (n *Node) install(ref *choirv1.ReleaseRef, body []byte) error {
 	m, err := model.Decode(body)
 	if err != nil {
-		return err
+		return &finalError{err}
+	}
+	if m.Name != ref.Model || m.Variant != n.cfg.Variant {
+		return &finalError{fmt.Errorf("the file holds variant %s of model %q", m.Variant, m.Name)}
 	}
 	id := blob.ID(body)
-	file := append(append(binary.BigEndian.AppendUint64(nil, version), id[:]...), body...)
-	if err := seal.WriteFile(filepath.Join(n.cfg.Dir, releaseFile), file); err != nil {
+	file := append(append(binary.BigEndian.AppendUint64(nil, ref.Version), id[:]...), body...)
+	if err := seal.WriteFile(n.releasePath(m.Name), file); err != nil {
 		return err
 	}
-	n.serve.swap(m, version, id)
+	n.serve.swap(m, ref.Version, id)
 	if f := n.deps.Observe.Released; f != nil {
-		f(m.Name, version, m.Variant)
+		f(m.Name, ref.Version, m.Variant)
 	}
 	return nil
 }
 
-// loadRelease serves the release kept from before a restart, if it verifies.
-func (n *Node) loadRelease() error {
+// loadReleases serves the releases kept from before a restart, each if it verifies and is of the variant that is
+// configured now. Others are fetched again.
+func (n *Node) loadReleases() {
 	if n.serve == nil {
-		return nil
+		return
 	}
-	path := filepath.Join(n.cfg.Dir, releaseFile)
-	file, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
+	entries, err := os.ReadDir(n.cfg.Dir)
 	if err != nil {
-		return fmt.Errorf("read release: %w", err)
+		n.deps.Log.Warn("kept releases not found", "error", err)
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), releasePrefix) || !strings.HasSuffix(e.Name(), releaseSuffix) {
+			continue
+		}
+		if err := n.loadRelease(filepath.Join(n.cfg.Dir, e.Name())); err != nil {
+			n.deps.Log.Warn("kept release not served; it is fetched again", "file", e.Name(), "error", err)
+		}
+	}
+}
+
+func (n *Node) loadRelease(path string) error {
+	file, err := os.ReadFile(path)
+	if err != nil {
+		return err
 	}
 	if len(file) < 40 || blob.ID(file[40:]) != [32]byte(file[8:40]) {
-		return fmt.Errorf("release in %s is damaged; it will be fetched again", path)
+		return errors.New("it is damaged")
 	}
 	m, err := model.Decode(file[40:])
 	if err != nil {
-		return fmt.Errorf("release in %s: %w", path, err)
+		return err
+	}
+	if m.Variant != n.cfg.Variant || path != n.releasePath(m.Name) {
+		return fmt.Errorf("it holds variant %s of model %q", m.Variant, m.Name)
 	}
 	n.serve.swap(m, binary.BigEndian.Uint64(file), [32]byte(file[8:40]))
 	return nil

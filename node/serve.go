@@ -11,7 +11,9 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,14 +29,15 @@ const (
 	maxRows = 4096 // a request
 )
 
-// server answers predictions from the release it holds. A swap is atomic: a request is answered by one release.
+// server answers predictions from the releases it holds, one a model. A swap is atomic: a request is answered by one
+// release.
 type server struct {
 	listener net.Listener
 	http     *http.Server
 	deps     Deps
-	current  atomic.Pointer[served]
+	current  atomic.Pointer[map[string]*served] // by model name; a map is never changed
 
-	mu   sync.Mutex // guards skip
+	mu   sync.Mutex // guards over, and swaps of current
 	over map[string]uint64
 }
 
@@ -52,6 +55,7 @@ func newServer(cfg Config, deps Deps) (*server, error) {
 		return nil, fmt.Errorf("listen for predictions on %s (is the port in use?): %w", cfg.HTTP, err)
 	}
 	s := &server{listener: l, deps: deps, over: map[string]uint64{}}
+	s.current.Store(&map[string]*served{})
 	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
 	return s, nil
 }
@@ -75,13 +79,26 @@ func (s *server) start(context.Context) (stop func()) {
 	}
 }
 
-func (s *server) close() error { return s.listener.Close() }
+// close gives the port back, if start's stop has not done so.
+func (s *server) close() error {
+	if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
 
-// swap makes a release the one that answers.
+// models are the releases that answer, by model name. The map must not be changed.
+func (s *server) models() map[string]*served { return *s.current.Load() }
+
+// swap makes a release the one that answers for its model.
 func (s *server) swap(m *model.Model, version uint64, id [32]byte) {
-	next := &served{model: m, version: version, digest: hex.EncodeToString(id[:])}
-	next.predictors.New = func() any { return m.Predictor() }
-	s.current.Store(next)
+	release := &served{model: m, version: version, digest: hex.EncodeToString(id[:])}
+	release.predictors.New = func() any { return m.Predictor() }
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := maps.Clone(s.models())
+	next[m.Name] = release
+	s.current.Store(&next)
 }
 
 // skip remembers a release that could not be taken, so that it is not asked for again and again.
@@ -122,15 +139,15 @@ func loopbackHost(host string) bool {
 	if err != nil {
 		name = host
 	}
-	if len(name) > 1 && name[0] == '[' {
-		name = name[1 : len(name)-1]
+	if inner, open := strings.CutPrefix(name, "["); open {
+		name = strings.TrimSuffix(inner, "]")
 	}
 	ip := net.ParseIP(name)
-	return name == "localhost" || ip != nil && ip.IsLoopback()
+	return strings.EqualFold(name, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
-	if s.current.Load() == nil {
+	if len(s.models()) == 0 {
 		refuse(w, http.StatusServiceUnavailable, errors.New("no release is here yet"))
 		return
 	}
@@ -140,8 +157,9 @@ func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
 // named finds the model in the path.
 func (s *server) named(f func(http.ResponseWriter, *http.Request, *served)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		m := s.current.Load()
-		if name := r.PathValue("name"); m == nil || m.model.Name != name {
+		name := r.PathValue("name")
+		m, ok := s.models()[name]
+		if !ok {
 			refuse(w, http.StatusNotFound, fmt.Errorf("model %q is not here", name))
 			return
 		}
@@ -203,7 +221,11 @@ func (s *server) infer(w http.ResponseWriter, r *http.Request, m *served) {
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&req); err != nil {
-		refuse(w, http.StatusBadRequest, fmt.Errorf("body: %w", err))
+		code := http.StatusBadRequest
+		if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
+			code, err = http.StatusRequestEntityTooLarge, fmt.Errorf("it is larger than %d bytes; send fewer rows", large.Limit)
+		}
+		refuse(w, code, fmt.Errorf("body: %w", err))
 		return
 	}
 	if _, err := d.Token(); err != io.EOF {
@@ -244,27 +266,27 @@ func features(m *model.Model, inputs []tensor) (x []float32, n int, err error) {
 		return matrix(m, inputs)
 	}
 	n = len(inputs[0].Data)
-	rows := make([]map[string]any, n)
-	for i := range rows {
-		rows[i] = map[string]any{}
-	}
 	for _, in := range inputs {
 		if err := in.check(n, 1); err != nil {
 			return nil, 0, err
 		}
-		for i, v := range in.Data {
-			if _, twice := rows[i][in.Name]; twice {
-				return nil, 0, fmt.Errorf("input %s: given twice", in.Name)
-			}
-			rows[i][in.Name] = v
+		if err := in.checkValues(); err != nil {
+			return nil, 0, err
 		}
 	}
 	width := m.Spec.Inputs
 	x = make([]float32, n*width)
-	for i, values := range rows {
+	for i := range n {
+		values := make(map[string]any, len(inputs))
+		for _, in := range inputs {
+			if _, twice := values[in.Name]; twice {
+				return nil, 0, fmt.Errorf("input %s: given twice", in.Name)
+			}
+			values[in.Name] = in.Data[i]
+		}
 		row, err := m.Schema.RowFromInputs(values)
 		if err != nil {
-			return nil, 0, err
+			return nil, 0, fmt.Errorf("row %d: %w", i+1, err)
 		}
 		m.Statistics.Features(row, x[i*width:(i+1)*width])
 	}
@@ -276,17 +298,46 @@ func (t tensor) check(n, width int) error {
 	if n < 1 || n > maxRows || len(t.Data) != n*width {
 		return fmt.Errorf("input %s: %d values for %d rows of %d, want 1 to %d rows", t.Name, len(t.Data), n, width, maxRows)
 	}
-	size := 1
-	for _, d := range t.Shape {
-		if d < 1 || d > n*width {
-			return fmt.Errorf("input %s: shape %v does not fit %d values", t.Name, t.Shape, len(t.Data))
-		}
-		size *= d
-	}
-	if size != n*width || len(t.Shape) == 0 {
-		return fmt.Errorf("input %s: shape %v does not fit %d values", t.Name, t.Shape, len(t.Data))
+	if !slices.Equal(t.Shape, []int{n, width}) && (width > 1 || !slices.Equal(t.Shape, []int{n})) {
+		return fmt.Errorf("input %s: shape %v, want [%d, %d]", t.Name, t.Shape, n, width)
 	}
 	return nil
+}
+
+// checkValues sees that the data are what the datatype says; null is a missing value. Whether a column takes them is the
+// schema's to say.
+func (t tensor) checkValues() error {
+	for i, v := range t.Data {
+		var is string
+		switch v.(type) {
+		case nil:
+			continue
+		case float64:
+			is = "a number"
+		case string:
+			is = "a string"
+		case bool:
+			is = "a boolean"
+		default:
+			is = "neither number, string nor boolean"
+		}
+		want, known := valueKinds[t.Datatype]
+		if !known {
+			return fmt.Errorf("input %s: datatype %q, want FP64, INT64 or another number, BYTES or BOOL", t.Name, t.Datatype)
+		}
+		if is != want {
+			return fmt.Errorf("input %s: value %d is %s, datatype %s wants %s", t.Name, i+1, is, t.Datatype, want)
+		}
+	}
+	return nil
+}
+
+// valueKinds says what stands in JSON for a value of each datatype.
+var valueKinds = map[string]string{
+	"BOOL": "a boolean", "BYTES": "a string",
+	"FP16": "a number", "FP32": "a number", "FP64": "a number",
+	"INT8": "a number", "INT16": "a number", "INT32": "a number", "INT64": "a number",
+	"UINT8": "a number", "UINT16": "a number", "UINT32": "a number", "UINT64": "a number",
 }
 
 // matrix reads the input "features", already standardised and one-hot.
@@ -306,7 +357,7 @@ func matrix(m *model.Model, inputs []tensor) ([]float32, int, error) {
 	for i, v := range t.Data {
 		f, ok := v.(float64)
 		if !ok || f > 1e6 || f < -1e6 {
-			return nil, 0, fmt.Errorf("input features: value %d is %v, want a number in ±1e6", i, v)
+			return nil, 0, fmt.Errorf("input features: value %d is not a number in ±1e6", i+1)
 		}
 		x[i] = float32(f)
 	}

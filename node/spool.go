@@ -19,11 +19,27 @@ type spool struct {
 	box *seal.Box
 }
 
+// openSpool opens or makes the spool. No other process may have it open.
 func openSpool(dir string, box *seal.Box) (*spool, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
-	return &spool{dir, box}, nil
+	s := &spool{dir, box}
+	return s, s.sweep()
+}
+
+// sweep removes writes that a crash cut off.
+func (s *spool) sweep() error {
+	entries, err := os.ReadDir(s.dir)
+	for _, e := range entries {
+		if err == nil && strings.HasPrefix(e.Name(), ".") {
+			err = os.Remove(filepath.Join(s.dir, e.Name()))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("open spool: %w", err)
+	}
+	return nil
 }
 
 // name is the file of an attempt: one payload each.
@@ -56,33 +72,25 @@ func (s *spool) read(name string) ([]byte, error) {
 }
 
 // drop forgets the payload of an attempt that has its answer.
-func (s *spool) drop(h fedavg.Header) error {
-	err := os.Remove(filepath.Join(s.dir, spoolName(h)))
+func (s *spool) drop(h fedavg.Header) error { return s.remove(spoolName(h)) }
+
+func (s *spool) remove(name string) error {
+	err := os.Remove(filepath.Join(s.dir, name))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("drop spooled update: %w", err)
 	}
 	return nil
 }
 
-// unanswered returns all payloads that wait for an answer. One that is damaged is removed: nobody can send it.
-func (s *spool) unanswered() (payloads [][]byte, damaged []string, err error) {
+// names lists the payloads that wait for an answer.
+func (s *spool) names() ([]string, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read spool: %w", err)
+		return nil, fmt.Errorf("read spool: %w", err)
 	}
+	var names []string
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") {
-			continue // a write that a crash cut off
-		}
-		b, err := s.read(e.Name())
-		if err != nil {
-			damaged = append(damaged, e.Name())
-			if err := os.Remove(filepath.Join(s.dir, e.Name())); err != nil {
-				return nil, nil, fmt.Errorf("remove damaged update: %w", err)
-			}
-			continue
-		}
-		payloads = append(payloads, b)
+		names = append(names, e.Name())
 	}
-	return payloads, damaged, nil
+	return names, nil
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"choir.example/fedavg"
@@ -20,14 +21,54 @@ type workshop struct {
 	trainer *model.Trainer
 	shape   string            // what trainer was made for
 	stats   string            // statistics that sets were made with
+	imports uint64            // how many imports there were when sets were made
 	sets    map[Part]examples // features and labels
 }
 
 // examples are feature rows, one after the other, with labels.
 type examples struct{ x, y []float32 }
 
-// work computes the update that a task asks for.
+// work computes the update that a task asks for, and refuses to give one that a coordinator would refuse to take.
 func (w *workshop) work(ctx context.Context, t *choirv1.Task) (*fedavg.Update, error) {
+	if err := checkJob(t.Job); err != nil {
+		return nil, err
+	}
+	u, err := w.compute(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	shape := fedavg.Shape{Scalars: len(u.Scalars), Evaluations: len(u.Evaluations), WeightCap: t.Job.WeightCap}
+	for _, v := range u.Vectors {
+		shape.Vectors = append(shape.Vectors, len(v))
+	}
+	if t.Job.Clip > 0 {
+		shape.ClipSquared = codec.Grid{Range: t.Job.Range}.ClipSquared(t.Job.Clip)
+	}
+	return u, u.Check(shape)
+}
+
+// checkJob refuses settings with which there is no update that keeps within its bounds.
+func checkJob(job *choirv1.JobSpec) error {
+	if job == nil {
+		return errors.New("the task has no job")
+	}
+	for _, f := range []struct {
+		field           string
+		value, low, top float64
+	}{
+		{"weight_cap", float64(job.WeightCap), 1, fedavg.MaxWeight},
+		{"range", job.Range, 1e-6, 1e6},
+		{"clip", job.Clip, 0, 1e9},
+		{"local_epochs", float64(job.LocalEpochs), 0, 1000},
+	} {
+		if !(f.value >= f.low && f.value <= f.top) { // so that NaN is refused too
+			return fmt.Errorf("job %s: %s is %v, want %v to %v", job.Name, f.field, f.value, f.low, f.top)
+		}
+	}
+	return nil
+}
+
+func (w *workshop) compute(ctx context.Context, t *choirv1.Task) (*fedavg.Update, error) {
 	schema, err := data.ParseSchema(t.Job.Schema)
 	if err != nil {
 		return nil, err
@@ -46,11 +87,17 @@ func (w *workshop) work(ctx context.Context, t *choirv1.Task) (*fedavg.Update, e
 	return nil, fmt.Errorf("round of kind %v is not known to this version", t.Kind)
 }
 
+// errNoExamples is why a node cannot take part.
+var errNoExamples = errors.New("the node has no training examples; import some")
+
 // statistics sums what preprocessing needs over the training rows; no row leaves.
 func (w *workshop) statistics(job *choirv1.JobSpec) (*fedavg.Update, error) {
 	rows, err := w.store.Rows(Train)
 	if err != nil {
 		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, errNoExamples
 	}
 	if int64(len(rows)) > job.WeightCap {
 		rows = rows[:job.WeightCap]
@@ -116,6 +163,9 @@ func encodeDelta(delta []float32, job *choirv1.JobSpec) (*fedavg.Update, error) 
 
 // evaluate measures each candidate on the validation part.
 func (w *workshop) evaluate(ctx context.Context, t *choirv1.Task) (*fedavg.Update, error) {
+	if n := len(t.Candidates); n < 1 || n > fedavg.MaxParts {
+		return nil, fmt.Errorf("%d candidates to evaluate, want 1 to %d", n, fedavg.MaxParts)
+	}
 	u := &fedavg.Update{}
 	for _, id := range t.Candidates {
 		m, err := w.model(ctx, id)
@@ -148,10 +198,11 @@ func (w *workshop) model(ctx context.Context, id []byte) (*model.Model, error) {
 	return m, nil
 }
 
-// examples returns a part as features. They are kept until the statistics change.
+// examples returns a part as features. They are kept until the statistics change or rows are imported.
 func (w *workshop) examples(part Part, t *data.Statistics) (examples, error) {
-	if key := string(t.Encode()); key != w.stats {
-		w.stats, w.sets = key, map[Part]examples{}
+	imports := w.store.imports.Load()
+	if key := string(t.Encode()); key != w.stats || imports != w.imports {
+		w.stats, w.imports, w.sets = key, imports, map[Part]examples{}
 	}
 	if set, ok := w.sets[part]; ok {
 		return set, nil
@@ -164,7 +215,7 @@ func (w *workshop) examples(part Part, t *data.Statistics) (examples, error) {
 		rows = rows[:fedavg.MaxExamples]
 	}
 	if part == Train && len(rows) == 0 {
-		return examples{}, fmt.Errorf("the node has no training examples; import some")
+		return examples{}, errNoExamples
 	}
 	x, y := t.Matrix(rows)
 	w.sets[part] = examples{x, y}
