@@ -105,6 +105,11 @@ func (t *transition) createToken(c *choirv1.CreateToken) error {
 	if c.Role != "node" {
 		return fmt.Errorf("token for role %q: only nodes enrol by token", c.Role)
 	}
+	for _, k := range slices.Sorted(maps.Keys(c.Labels)) {
+		if err := cmp.Or(checkText("label", k, maxText), checkText("label "+k, c.Labels[k], maxText)); err != nil {
+			return err
+		}
+	}
 	t.Tokens = maps.Clone(t.Tokens)
 	t.Tokens[c.Id] = Token{SecretHash: hash, Expires: c.ExpiresMs, Role: c.Role, Labels: c.Labels}
 	t.record(&audit.TokenCreated{ID: c.Id, Role: c.Role, ExpiresMS: c.ExpiresMs})

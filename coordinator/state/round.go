@@ -496,7 +496,7 @@ func checkIncident(c *choirv1.RecordIncident) error {
 	}
 	if c.Reason != audit.ReasonEquivocation {
 		if len(c.First)+len(c.Second) > 0 {
-			return fmt.Errorf("%w: incident %s names two updates", ErrFormat, c.Reason)
+			return fmt.Errorf("%w: incident %s names updates", ErrFormat, c.Reason)
 		}
 		return nil
 	}
