@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/x509"
@@ -156,15 +157,11 @@ func (h *history) enrol(r *Enrolled) error {
 	return nil
 }
 
-// incident checks the first refusal of a node in an attempt, which may come after the attempt's end, or that a used
-// token came back, which names whoever brought it and the key it was used with.
+// incident checks that a node was refused, which may be said after the attempt's end. The first refusal in an attempt is
+// recorded; two different updates are more than a refusal and are recorded, once, whatever came before.
 func (h *history) incident(r *Incident) error {
 	if r.Reason == ReasonTokenReuse {
-		if r.Job != "" || r.Round != 0 || r.Attempt != 0 || h.used[string(r.First)] == 0 {
-			return fmt.Errorf("incident of node %s: no used token explains that one came back", r.Node)
-		}
-		h.used[string(r.First)]--
-		return nil
+		return h.tokenReused(r)
 	}
 	j := h.jobs[r.Job]
 	switch {
@@ -172,16 +169,33 @@ func (h *history) incident(r *Incident) error {
 		return fmt.Errorf("incident of node %s for %q, which is no reason", r.Node, r.Reason)
 	case j == nil || j.last == nil || j.last.Round != r.Round || j.last.Attempt != r.Attempt:
 		return fmt.Errorf("incident of node %s in round %d attempt %d of job %s, which is not its last", r.Node, r.Round, r.Attempt, r.Job)
-	case !h.nodes[r.Node]:
-		return fmt.Errorf("incident of node %s, which is not enrolled", r.Node)
-	case j.last.refused[r.Node]:
-		return fmt.Errorf("incident of node %s in round %d: it has one already", r.Node, r.Round)
-	case r.Reason == ReasonEquivocation && (len(r.First) != sha256.Size || len(r.Second) != sha256.Size || string(r.First) == string(r.Second)):
-		return fmt.Errorf("incident of node %s: equivocation without two different updates", r.Node)
+	case !j.last.invites(r.Node):
+		return fmt.Errorf("incident of node %s in round %d of job %s, which is not in its cohort", r.Node, r.Round, r.Job)
 	}
-	j.last.refused[r.Node] = true
+	was := j.last.refused[r.Node]
+	if was == ReasonEquivocation || was != "" && r.Reason != ReasonEquivocation {
+		return fmt.Errorf("incident of node %s in round %d of job %s: it has one already", r.Node, r.Round, r.Job)
+	}
+	wantUpdates := r.Reason == ReasonEquivocation
+	if wantUpdates && !differ(r.First, r.Second, sha256.Size) || !wantUpdates && len(r.First)+len(r.Second) > 0 {
+		return fmt.Errorf("incident of node %s: two different updates are an equivocation, and nothing else is", r.Node)
+	}
+	j.last.refused[r.Node] = r.Reason
 	return nil
 }
+
+// tokenReused checks that a used token came back, once, with another key. It names whoever brought it, who need not be
+// enrolled, the key it was used with and the one it came with.
+func (h *history) tokenReused(r *Incident) error {
+	if r.Job != "" || r.Round != 0 || r.Attempt != 0 || !differ(r.First, r.Second, ed25519.PublicKeySize) || h.used[string(r.First)] == 0 {
+		return fmt.Errorf("incident of node %s: no used token explains that one came back with another key", r.Node)
+	}
+	h.used[string(r.First)]--
+	return nil
+}
+
+// differ reports whether a and b are two values of n bytes.
+func differ(a, b []byte, n int) bool { return len(a) == n && len(b) == n && !bytes.Equal(a, b) }
 
 // ascending reports whether a list is sorted by name and names nothing twice.
 func ascending[T any](list []T, name func(T) string) bool {

@@ -35,12 +35,15 @@ func TestHistoriesThatAreLawfulToo(t *testing.T) {
 		"incident of an abandoned try": func(s *tale) {
 			s.insertAfter(nth[*RoundAbandoned](s, 0), &Incident{"j", 1, 1, "m", ReasonEquivocation, digest(1), digest(2)})
 		},
-		"the same node refused anew":    func(s *tale) { s.add(&Incident{"j", 2, 1, "n", ReasonShape, nil, nil}) },
+		"the same node refused anew": func(s *tale) { s.add(&Incident{"j", 2, 1, "n", ReasonShape, nil, nil}) },
+		"two updates after a refusal": func(s *tale) {
+			s.insertAfter(nth[*Incident](s, 1), &Incident{"j", 1, 2, "n", ReasonEquivocation, digest(1), digest(2)})
+		},
 		"an epoch after another":        func(s *tale) { s.add(f.epoch("b", 7)) },
 		"another job with the same key": func(s *tale) { s.add(&JobSubmitted{"k", dig(9)}, &JobEnded{"k", "failed", "no budget"}) },
 		"a key with two tokens that both come back": func(s *tale) {
 			key := nth[*Enrolled](s, 2).Key
-			s.insertBefore(nth[*Incident](s, 0), &TokenCreated{"u", "node", 1}, &Enrolled{"p", key, "u"}, &Incident{Reason: ReasonTokenReuse, First: key})
+			s.insertBefore(nth[*Incident](s, 0), &TokenCreated{"u", "node", 1}, &Enrolled{"p", key, "u"}, &Incident{Reason: ReasonTokenReuse, First: key, Second: digest(8)})
 		},
 		"a release without an evaluation round": func(s *tale) {
 			for _, r := range []Record{nth[*RoundOpened](s, 3), nth[*BatchAccepted](s, 5), nth[*RoundCut](s, 2), nth[*Charged](s, 2), nth[*RoundClosed](s, 2)} {
@@ -100,6 +103,13 @@ func digest(b byte) []byte { d := dig(b); return d[:] }
 func TestUnlawfulHistoryIsFound(t *testing.T) {
 	f, other := found(t, 1, "a", "b", "c"), found(t, 2, "a", "b", "c")
 	type R = *RoundOpened
+	const thief = "incident of node thief: no used token explains that one came back with another key"
+	equivocation := func(first, second []byte) func(s *tale) {
+		return func(s *tale) {
+			x := nth[*Incident](s, 1)
+			x.Reason, x.First, x.Second = ReasonEquivocation, first, second
+		}
+	}
 	for _, c := range []struct {
 		name   string
 		change func(s *tale)
@@ -217,6 +227,7 @@ func TestUnlawfulHistoryIsFound(t *testing.T) {
 		{"release of an older model", func(s *tale) { nth[*Released](s, 0).Variants[0].Blob = made(0) }, "release 1 of model model does not begin with the model that round 1 made"},
 		{"release of what was not evaluated", func(s *tale) { nth[*Released](s, 0).Variants[1].Blob = dig(9) }, "release 1 of model model: its variants are not those that were evaluated"},
 		{"evaluated variant not mentioned", func(s *tale) { r := nth[*Released](s, 0); r.Variants = r.Variants[:1] }, "release 1 of model model: its variants are not those that were evaluated"},
+		{"variant named twice", func(s *tale) { nth[*Released](s, 0).Variants[1].Name = "float32" }, "release 1 of model model names variant float32 twice"},
 		{"published though its gate failed", func(s *tale) { nth[*Released](s, 0).Variants[1].Published = true }, "variant int8 missed its gate and was published"},
 		{"withheld for no reason", func(s *tale) { nth[*Released](s, 0).Variants[1].Reason = "" }, "variant int8 missed its gate and was published, or was withheld for no reason"},
 		{"job ended twice", func(s *tale) { s.add(&JobEnded{"j", "failed", ""}) }, `job ended: job "j" does not run`},
@@ -224,25 +235,33 @@ func TestUnlawfulHistoryIsFound(t *testing.T) {
 		{"job ended in a way there is not", func(s *tale) { nth[*JobEnded](s, 0).State = "running" }, `job j ended as "running", which is neither finished nor failed`},
 
 		// Who was refused.
-		{"incident of a stranger", func(s *tale) { nth[*Incident](s, 1).Node = "p" }, "incident of node p, which is not enrolled"},
+		{"incident of a stranger", func(s *tale) { nth[*Incident](s, 1).Node = "p" }, "incident of node p in round 1 of job j, which is not in its cohort"},
 		{"incident for no known reason", func(s *tale) { nth[*Incident](s, 1).Reason = "bored" }, `incident of node n for "bored", which is no reason`},
 		{"incident of no job", func(s *tale) { nth[*Incident](s, 1).Job = "k" }, "incident of node n in round 1 attempt 2 of job k, which is not its last"},
 		{"incident before the first round", func(s *tale) { s.insertBefore(nth[R](s, 0), &Incident{"j", 0, 0, "n", ReasonShape, nil, nil}) }, "incident of node n in round 0 attempt 0 of job j, which is not its last"},
 		{"incident of an older round", func(s *tale) { nth[*Incident](s, 1).Round = 0 }, "incident of node n in round 0 attempt 2 of job j, which is not its last"},
 		{"incident of an older attempt", func(s *tale) { nth[*Incident](s, 1).Attempt = 1 }, "incident of node n in round 1 attempt 1 of job j, which is not its last"},
-		{"incident twice", func(s *tale) { s.insertAfter(nth[*Incident](s, 1), copyOf(nth[*Incident](s, 1))) }, "incident of node n in round 1: it has one already"},
-		{"equivocation with one update", func(s *tale) { x := nth[*Incident](s, 1); x.Reason, x.First = ReasonEquivocation, digest(1) }, "incident of node n: equivocation without two different updates"},
-		{"equivocation with the same update", func(s *tale) {
+		{"incident twice", func(s *tale) { s.insertAfter(nth[*Incident](s, 1), copyOf(nth[*Incident](s, 1))) }, "incident of node n in round 1 of job j: it has one already"},
+		{"refusal after an equivocation", func(s *tale) {
 			x := nth[*Incident](s, 1)
-			x.Reason, x.First, x.Second = ReasonEquivocation, digest(1), digest(1)
-		}, "incident of node n: equivocation without two different updates"},
-		{"equivocation with half an update", func(s *tale) {
-			x := nth[*Incident](s, 1)
-			x.Reason, x.First, x.Second = ReasonEquivocation, digest(1)[:16], digest(2)
-		}, "incident of node n: equivocation without two different updates"},
-		{"token that was not used came back", func(s *tale) { nth[*Incident](s, 0).First = make([]byte, ed25519.PublicKeySize) }, "incident of node thief: no used token explains that one came back"},
-		{"token came back twice", func(s *tale) { s.add(copyOf(nth[*Incident](s, 0))) }, "incident of node thief: no used token explains that one came back"},
-		{"token came back in a round", func(s *tale) { nth[*Incident](s, 1).Reason = ReasonTokenReuse }, "incident of node n: no used token explains that one came back"},
+			s.insertBefore(x, &Incident{"j", 1, 2, "n", ReasonEquivocation, digest(1), digest(2)})
+		}, "incident of node n in round 1 of job j: it has one already"},
+		{"equivocation twice", func(s *tale) {
+			x := &Incident{"j", 1, 2, "n", ReasonEquivocation, digest(1), digest(2)}
+			s.insertAfter(nth[*Incident](s, 1), x, copyOf(x))
+		}, "incident of node n in round 1 of job j: it has one already"},
+		{"equivocation with one update", equivocation(digest(1), nil), "incident of node n: two different updates are an equivocation"},
+		{"equivocation with the other update", equivocation(nil, digest(1)), "incident of node n: two different updates are an equivocation"},
+		{"equivocation with the same update", equivocation(digest(1), digest(1)), "incident of node n: two different updates are an equivocation"},
+		{"another refusal with an update", func(s *tale) { nth[*Incident](s, 1).First = digest(1) }, "incident of node n: two different updates are an equivocation"},
+		{"another refusal with another update", func(s *tale) { nth[*Incident](s, 1).Second = digest(1) }, "incident of node n: two different updates are an equivocation"},
+		{"token that was not used came back", func(s *tale) { nth[*Incident](s, 0).First = digest(7) }, thief},
+		{"token came back twice", func(s *tale) { s.add(copyOf(nth[*Incident](s, 0))) }, thief},
+		{"token came back with the same key", func(s *tale) { x := nth[*Incident](s, 0); x.Second = x.First }, thief},
+		{"token came back without a key", func(s *tale) { nth[*Incident](s, 0).Second = nil }, thief},
+		{"token came back in a job", func(s *tale) { nth[*Incident](s, 0).Job = "j" }, thief},
+		{"token came back in a round", func(s *tale) { nth[*Incident](s, 0).Round = 1 }, thief},
+		{"token came back in an attempt", func(s *tale) { nth[*Incident](s, 0).Attempt = 1 }, thief},
 	} {
 		s := &tale{f.story()}
 		c.change(s)

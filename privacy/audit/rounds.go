@@ -48,7 +48,12 @@ type attemptHistory struct {
 	sum      [32]byte        // of the last batch
 	accepted map[string]bool // nodes
 	weight   int64
-	refused  map[string]bool // nodes with an incident
+	refused  map[string]string // reason of a node's last incident
+}
+
+func (a *attemptHistory) invites(node string) bool {
+	_, ok := slices.BinarySearch(a.Cohort, node)
+	return ok
 }
 
 func (h *history) submit(r *JobSubmitted) error {
@@ -109,7 +114,7 @@ func (h *history) open(r *RoundOpened) error {
 		return fmt.Errorf("round %d of job %s: %w", r.Round, r.Job, err)
 	}
 	j.tries++
-	j.last = &attemptHistory{RoundOpened: r, batches: map[[32]byte]bool{}, accepted: map[string]bool{}, refused: map[string]bool{}}
+	j.last = &attemptHistory{RoundOpened: r, batches: map[[32]byte]bool{}, accepted: map[string]bool{}, refused: map[string]string{}}
 	return nil
 }
 
@@ -188,9 +193,8 @@ func (h *history) accept(r *BatchAccepted) error {
 
 // count counts one update.
 func (h *history) count(a *attemptHistory, u Accepted) error {
-	_, invited := slices.BinarySearch(a.Cohort, u.Node)
 	switch {
-	case !invited:
+	case !a.invites(u.Node):
 		return fmt.Errorf("it is not in the cohort")
 	case a.accepted[u.Node]:
 		return fmt.Errorf("it is counted already")
@@ -296,7 +300,10 @@ func (h *history) release(r *Released) error {
 	case j.tested != nil && !slices.EqualFunc(r.Variants, j.tested, func(v Variant, c [32]byte) bool { return v.Blob == c }):
 		return fmt.Errorf("release %d of model %s: its variants are not those that were evaluated", r.Version, r.Model)
 	}
-	for _, v := range r.Variants {
+	for i, v := range r.Variants {
+		if slices.ContainsFunc(r.Variants[:i], func(o Variant) bool { return o.Name == v.Name }) {
+			return fmt.Errorf("release %d of model %s names variant %s twice", r.Version, r.Model, v.Name)
+		}
 		if v.Published != (v.Reason == "") {
 			return fmt.Errorf("release %d of model %s: variant %s missed its gate and was published, or was withheld for no reason", r.Version, r.Model, v.Name)
 		}

@@ -85,7 +85,7 @@ func (f *federation) story() []Record {
 			&Enrolled{node, ed25519.NewKeyFromSeed(append(make([]byte, 31), byte(i))).Public().(ed25519.PublicKey), "t-" + node})
 	}
 	reused := records[len(records)-1].(*Enrolled).Key
-	records = append(records, &Incident{Node: "thief", Reason: ReasonTokenReuse, First: reused}, &JobSubmitted{"j", dig(1)})
+	records = append(records, &Incident{Node: "thief", Reason: ReasonTokenReuse, First: reused, Second: digest(8)}, &JobSubmitted{"j", dig(1)})
 	records = append(records, f.round(0, 1, roundStatistics, "m", "n o")...)
 	lost := f.round(1, 1, roundTraining, "m", "n")
 	records = append(records, lost[:3]...)
