@@ -47,7 +47,7 @@ func DefaultConfig() Config {
 // Validate names the first field that is missing or outside its range.
 func (c Config) Validate() error {
 	if err := state.CheckName("coordinator", c.Name); err != nil {
-		return err
+		return fmt.Errorf("coordinator config: Name: %w", err)
 	}
 	for _, f := range []struct {
 		field          string
@@ -65,8 +65,10 @@ func (c Config) Validate() error {
 			return fmt.Errorf("coordinator config: %s is %d, want %d to %d %s", f.field, f.value, f.low, f.up, f.unit)
 		}
 	}
-	if c.Cluster == "" || c.Dir == "" {
-		return fmt.Errorf("coordinator config: Cluster and Dir are required")
+	for _, f := range []struct{ field, value string }{{"Cluster", c.Cluster}, {"Dir", c.Dir}, {"Address", c.Address}} {
+		if f.value == "" {
+			return fmt.Errorf("coordinator config: %s is missing", f.field)
+		}
 	}
 	for _, v := range c.Voters {
 		if v.Name == c.Name {
@@ -79,7 +81,7 @@ func (c Config) Validate() error {
 // Deps are what a coordinator works with and does not own, but for the listener, which Run closes.
 type Deps struct {
 	Log        *slog.Logger
-	Listener   net.Listener
+	Listener   net.Listener                                                // nil: Run listens on the configuration's Address
 	Dial       func(ctx context.Context, address string) (net.Conn, error) // TCP; TLS is added on top
 	Now        func() time.Time
 	Rand       io.Reader // crypto/rand.Reader, but in tests

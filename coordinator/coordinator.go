@@ -19,6 +19,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -70,7 +71,7 @@ type Coordinator struct {
 
 // New opens the directory and everything in it. It starts nothing that talks to the outside.
 func New(cfg Config, deps Deps) (*Coordinator, error) {
-	if cfg.Address == "" {
+	if cfg.Address == "" && deps.Listener != nil {
 		cfg.Address = deps.Listener.Addr().String()
 	}
 	if err := cfg.Validate(); err != nil {
@@ -121,8 +122,14 @@ func (c *Coordinator) blobPeers() []blobPeer {
 
 // start opens the port and begins to replicate and to gossip.
 func (c *Coordinator) start() (err error) {
+	listener := c.deps.Listener
+	if listener == nil {
+		if listener, err = net.Listen("tcp", c.cfg.Address); err != nil {
+			return err
+		}
+	}
 	c.wire = &wire{
-		listener: c.deps.Listener, dialTCP: c.deps.Dial, log: c.deps.Log, address: addressOf(c.cfg.Address),
+		listener: listener, dialTCP: c.deps.Dial, log: c.deps.Log, address: addressOf(c.cfg.Address),
 		serverTLS: seal.ServerTLS(c.deps.Credential, c.deps.Root, c.deps.Now, []string{protoGRPC, protoRaft, protoGossip}, c.admit),
 		clientTLS: func(proto string, want func(seal.Identity) error) *tls.Config {
 			return seal.ClientTLS(c.deps.Credential, c.deps.Root, c.deps.Now, proto, func(id seal.Identity) error {

@@ -68,6 +68,9 @@ func (w *wire) accept() {
 	for pause := acceptPause; ; {
 		conn, err := w.listener.Accept()
 		if errors.Is(err, net.ErrClosed) || err != nil && w.isDead() {
+			if !w.isDead() { // somebody else closed it: let gRPC, and so Run, end instead of listening to nothing
+				_ = w.queues[protoGRPC].Close()
+			}
 			return
 		}
 		if err != nil { // such as too many open files

@@ -81,6 +81,17 @@ var greetings = map[string]string{
 // knock opens a connection and greets. It is nil if whoever serves the protocol answered.
 func (f *testFederation) knock(name, proto string, cred *seal.Credential) error {
 	f.t.Helper()
+	return f.shake(name, proto, cred, greetings[proto])
+}
+
+// listen opens a connection and waits for what comes, an alert if the caller is not welcome.
+func (f *testFederation) listen(name string, cred *seal.Credential) error {
+	f.t.Helper()
+	return f.shake(name, protoGRPC, cred, "")
+}
+
+func (f *testFederation) shake(name, proto string, cred *seal.Credential, greeting string) error {
+	f.t.Helper()
 	conn, err := dialTCP(f.ctx(), f.member(name).cfg.Address)
 	if err != nil {
 		f.t.Fatal(err)
@@ -93,7 +104,7 @@ func (f *testFederation) knock(name, proto string, cred *seal.Credential) error 
 	if err := tc.Handshake(); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(tc, greetings[proto]); err != nil {
+	if _, err := io.WriteString(tc, greeting); err != nil {
 		return err
 	}
 	_, err = io.ReadFull(tc, make([]byte, 1))

@@ -139,7 +139,7 @@ func (c nodesService) Upload(stream choirv1.Nodes_UploadServer) error {
 	node := caller(stream.Context()).Name
 	defer c.presence.seen(node, c.deps.Now)()
 	first, err := stream.Recv()
-	if err != nil {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	h := first.GetHeader()
@@ -243,7 +243,7 @@ func (c *Coordinator) receiveUpdate(stream choirv1.Nodes_UploadServer, s *state.
 		return nil, err
 	}
 	if limit := c.envelopeLimit(shape); h.Size == 0 || h.Size > uint64(limit) {
-		return nil, refuse(audit.ReasonShape, "envelope of %d bytes, at most %d are allowed", h.Size, limit)
+		return nil, refuse(audit.ReasonShape, "envelope of %d bytes, want 1 to %d", h.Size, limit)
 	}
 	select {
 	case c.uploads <- struct{}{}:

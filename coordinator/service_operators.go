@@ -20,8 +20,10 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// nodeCertificateLife is how long a node's certificate is valid.
-const nodeCertificateLife = 7 * 24 * time.Hour
+const (
+	nodeCertificateLife = 7 * 24 * time.Hour
+	maxTokenLife        = 30 * 24 * time.Hour
+)
 
 // enrolmentService is open to callers without a certificate.
 type enrolmentService struct {
@@ -78,10 +80,10 @@ type operatorsService struct {
 
 // CreateToken makes a single-use token for one node. Its secret is in the reply only; the log keeps its hash.
 func (c operatorsService) CreateToken(ctx context.Context, req *choirv1.CreateTokenRequest) (*choirv1.CreateTokenReply, error) {
-	life := time.Duration(req.LifetimeMs) * time.Millisecond
-	if life <= 0 || life > 30*24*time.Hour {
-		return nil, status.Errorf(codes.InvalidArgument, "create token: lifetime %v, want up to 30 days", life)
+	if most := uint64(maxTokenLife / time.Millisecond); req.LifetimeMs < 1 || req.LifetimeMs > most {
+		return nil, status.Errorf(codes.InvalidArgument, "create token: lifetime_ms is %d, want 1 to %d (30 days)", req.LifetimeMs, most)
 	}
+	life := time.Duration(req.LifetimeMs) * time.Millisecond
 	s := c.replica.State()
 	if s.Cluster == "" {
 		return nil, status.Error(codes.Unavailable, "create token: the federation is not founded yet")
@@ -106,6 +108,9 @@ func (c operatorsService) CreateToken(ctx context.Context, req *choirv1.CreateTo
 
 // SubmitJob commits a job; it starts by itself.
 func (c operatorsService) SubmitJob(ctx context.Context, req *choirv1.SubmitJobRequest) (*choirv1.SubmitJobReply, error) {
+	if len(req.Spec.GetValidation()) > 0 {
+		return nil, status.Error(codes.InvalidArgument, "submit job: the specification names a validation set; send the set itself with it")
+	}
 	if err := state.CheckSpec(req.Spec); err != nil {
 		return nil, status.Errorf(codes.InvalidArgument, "submit job: %v", err)
 	}
@@ -293,7 +298,10 @@ func public(s *state.State, id state.Digest) bool {
 
 // streamPublic sends a public blob in chunks.
 func (c *Coordinator) streamPublic(ctx context.Context, req *choirv1.BlobRequest, send func(*choirv1.BlobChunk) error) error {
-	if len(req.Id) != 32 || !public(c.replica.State(), state.Digest(req.Id)) {
+	if len(req.Id) != 32 {
+		return status.Errorf(codes.InvalidArgument, "blob id of %d bytes, want 32", len(req.Id))
+	}
+	if !public(c.replica.State(), state.Digest(req.Id)) {
 		return status.Errorf(codes.NotFound, "blob %x is not public", req.Id)
 	}
 	body, err := c.blobs.Get(ctx, [32]byte(req.Id))
