@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"unicode/utf8"
 
 	"choir.example/model/data"
 )
@@ -16,7 +17,7 @@ var ErrFormat = errors.New("not a model file")
 // (int8) is set.
 type Model struct {
 	Name       string
-	Variant    string // float32, int8, student, student-int8
+	Variant    string // float32, student: with Params; int8, student-int8: with Quantised
 	Spec       Spec
 	Schema     *data.Schema
 	Statistics *data.Statistics
@@ -78,14 +79,23 @@ func (m *Model) Encode() ([]byte, error) {
 
 // check refuses a model that Decode would not give back.
 func (m *Model) check() error {
+	if !utf8.ValidString(m.Name) {
+		return fmt.Errorf("its name is not UTF-8")
+	}
 	if m.Schema == nil || m.Statistics == nil {
 		return fmt.Errorf("it has no schema or no statistics")
+	}
+	if m.Statistics.Schema().Digest() != m.Schema.Digest() {
+		return fmt.Errorf("its statistics belong to another schema")
 	}
 	if err := m.checkShape(); err != nil {
 		return err
 	}
 	if (m.Params == nil) == (m.Quantised == nil) {
-		return fmt.Errorf("it has not one of float and quantised parameters")
+		return fmt.Errorf("it wants either float or quantised parameters")
+	}
+	if err := checkVariant(m.Variant, m.Quantised != nil); err != nil {
+		return err
 	}
 	if m.Quantised == nil {
 		if len(m.Params) != m.Spec.Size() {
@@ -97,6 +107,18 @@ func (m *Model) check() error {
 		return nil
 	}
 	return m.checkQuantised()
+}
+
+// checkVariant refuses a name that says something else about the parameters than they do.
+func checkVariant(name string, quantised bool) error {
+	want := []string{"float32", "student"}
+	if quantised {
+		want = []string{"int8", "student-int8"}
+	}
+	if !slices.Contains(want, name) {
+		return fmt.Errorf("variant %.20q, want one of %v", name, want)
+	}
+	return nil
 }
 
 // checkShape holds the shape against the schema.
@@ -180,6 +202,9 @@ func (m *Model) fill(ts map[string]tensor) error {
 	dtype, each := "F32", 2
 	if ts["layers.0.weight"].dtype == "I8" {
 		dtype, each = "I8", 3
+	}
+	if err := checkVariant(m.Variant, dtype == "I8"); err != nil {
+		return err
 	}
 	if len(ts) != each*len(dims) {
 		return fmt.Errorf("%d tensors, want %d", len(ts), each*len(dims))

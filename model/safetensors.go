@@ -98,7 +98,7 @@ func decodeSafetensors(b []byte) (meta string, ts map[string]tensor, err error) 
 	for name, text := range raw {
 		t, err := readTensor(name, text, body)
 		if err != nil {
-			return "", nil, fmt.Errorf("tensor %s: %w", name, err)
+			return "", nil, fmt.Errorf("tensor %.40s: %w", name, err)
 		}
 		// Tensors that overlap could add up to far more than the file.
 		if len(t.body) > len(body)-total {
@@ -122,7 +122,10 @@ func readTensor(name string, text json.RawMessage, body []byte) (tensor, error) 
 	}
 	size := sizes[h.DType]
 	if size == 0 {
-		return tensor{}, fmt.Errorf("type %q", h.DType)
+		return tensor{}, fmt.Errorf("type %.20q", h.DType)
+	}
+	if len(h.Shape) < 1 || len(h.Shape) > 2 {
+		return tensor{}, fmt.Errorf("%d dimensions, want 1 or 2", len(h.Shape))
 	}
 	for _, d := range h.Shape {
 		if d < 1 || size > len(body)/d {
