@@ -24,7 +24,7 @@ var good = map[string]struct{ stage, command string }{
 		accepted { node: "east" update: @east weight: 10 } accepted { node: "west" update: @west weight: 20 } }`},
 	"cut":      {"training collected", `cut_round { key { job: "purchase" round: 1 attempt: 1 } term: 1 }`},
 	"charge":   {"training cut", `charge { key { job: "purchase" round: 1 attempt: 1 } mechanism: "none" term: 1 }`},
-	"found":    {"statistics charged", `close_round { key { job: "purchase" attempt: 1 } sum: @sum model: @model statistics: @statistics term: 1 }`},
+	"found":    {"statistics charged", `close_round { key { job: "purchase" attempt: 1 } sum: @sum-b0 model: @model statistics: @statistics term: 1 }`},
 	"close":    {"training charged", `close_round { key { job: "purchase" round: 1 attempt: 1 } sum: @sum model: @model-1 term: 1 evaluations { $eval(3; 700×30; 300×40) } }`},
 	"measure":  {"evaluation charged", `close_round { key { job: "purchase" round: 3 attempt: 1 } sum: @sum term: 2 ` + strings.Repeat(`evaluations { $eval(3; 700×30; 300×40) }`, 4) + `}`},
 	"abandon":  {"training open", `abandon_round { key { job: "purchase" round: 1 attempt: 1 } reason: "too few" term: 1 }`},
@@ -134,6 +134,7 @@ func TestBadCommandsAreRefusedWhole(t *testing.T) {
 		{"accept", `accepted { node: "west"`, `accepted { node: "south"`, `node south is not in the cohort`, nil}, // enrolled, not invited
 		{"accept", `"east"`, `"west"`, `does not list its nodes in order`, state.ErrFormat},
 		{"accept", `"east"`, `"zoe"`, `does not list its nodes in order`, state.ErrFormat},
+		{"accept", `@west`, `@east`, `node west brings an update that counts for another node`, state.ErrFormat},
 		{"accept", `weight: 30`, `weight: 31`, `claims weight 31 and holds 2 updates of 30`, state.ErrFormat},
 		{"accept", `weight: 30`, `weight: -30`, `claims weight -30`, state.ErrFormat},
 		{"accept", `weight: 10 } accepted { node: "west" update: @west weight: 20`, `weight: 0 } accepted { node: "west" update: @west weight: 30`, `node east: weight 0 is outside [1, 1000]`, nil},
@@ -156,6 +157,7 @@ func TestBadCommandsAreRefusedWhole(t *testing.T) {
 		{"charge", `"none"`, `"gaussian"`, `mechanism "gaussian", want none`, state.ErrFormat},
 		{"charge", `"none"`, `""`, `mechanism "", want none`, state.ErrFormat},
 
+		{"found", `@sum-b0`, `@sum`, `is not that of the round's only batch`, state.ErrFormat},
 		{"found", `model: @model`, ``, `close of a ROUND_KIND_STATISTICS round`, state.ErrFormat},
 		{"found", `statistics: @statistics`, ``, `close of a ROUND_KIND_STATISTICS round`, state.ErrFormat},
 		{"found", `@statistics`, `"s"`, `statistics: digest of 1 bytes`, state.ErrFormat},

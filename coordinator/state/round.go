@@ -252,6 +252,9 @@ func (t *transition) acceptBatch(c *choirv1.AcceptBatch) error {
 	if len(twice) > 0 {
 		return &DuplicateError{Nodes: twice}
 	}
+	if node := r.shared(accepted); node != "" {
+		return fmt.Errorf("%w: node %s brings an update that counts for another node", ErrFormat, node)
+	}
 	if r.Weight+batch.Weight > fedavg.MaxTotalWeight {
 		return fmt.Errorf("batch of weight %d: %w", batch.Weight, fedavg.ErrTooMuch)
 	}
@@ -299,6 +302,22 @@ func (t *transition) batch(c *choirv1.AcceptBatch) (b Batch, accepted []audit.Ac
 		return b, nil, fmt.Errorf("%w: the batch claims weight %d and holds %d updates of %d", ErrFormat, c.Weight, len(accepted), weight)
 	}
 	return b, accepted, nil
+}
+
+// shared names a node whose update would count for two, empty if there is none: an update names its node, so no honest
+// batch holds one, and no audit would pass it.
+func (r *Round) shared(accepted []audit.Accepted) string {
+	counted := make(map[Digest]bool, len(r.Accepted)+len(accepted))
+	for _, a := range r.Accepted {
+		counted[a.Update] = true
+	}
+	for _, a := range accepted {
+		if counted[a.Update] {
+			return a.Node
+		}
+		counted[a.Update] = true
+	}
+	return ""
 }
 
 // count adds a batch to the round, which is a copy of the transition's own.
@@ -368,6 +387,9 @@ func (t *transition) closeRound(c *choirv1.CloseRound) error {
 	}
 	if r.Sum, err = digest("sum", c.Sum); err != nil {
 		return err
+	}
+	if len(r.Batches) == 1 && r.Sum != r.Batches[0].Sum {
+		return fmt.Errorf("%w: sum %v is not that of the round's only batch", ErrFormat, r.Sum)
 	}
 	if r.Evaluation, err = evaluations(r, c.Evaluations); err != nil {
 		return err
