@@ -146,6 +146,9 @@ func (j *jobHistory) purpose(r *RoundOpened) error {
 	if (r.RoundKind == roundEvaluation) != (len(r.Candidates) > 0) {
 		return fmt.Errorf("%d candidates in a round of kind %d", len(r.Candidates), r.RoundKind)
 	}
+	if len(r.Candidates) > 0 && r.Candidates[0] != j.model {
+		return fmt.Errorf("its first candidate is not the model that training made")
+	}
 	return nil
 }
 
@@ -256,8 +259,8 @@ func (h *history) close(r *RoundClosed) error {
 	if (r.Model != none) != (a.RoundKind != roundEvaluation) || (r.Statistics != none) != (a.RoundKind == roundStatistics) {
 		return fmt.Errorf("round %d of job %s closed with what a round of kind %d does not make", r.Round, r.Job, a.RoundKind)
 	}
-	if r.EvalCorrect < 0 || r.EvalCorrect > r.EvalExamples || a.RoundKind == roundStatistics && r.EvalExamples != 0 {
-		return fmt.Errorf("round %d of job %s closed with %d of %d examples correct", r.Round, r.Job, r.EvalCorrect, r.EvalExamples)
+	if r.EvalCorrect < 0 || r.EvalCorrect > r.EvalExamples || r.EvalLoss < 0 || a.RoundKind == roundStatistics && r.EvalExamples != 0 {
+		return fmt.Errorf("round %d of job %s closed with %d of %d examples correct and a loss of %d", r.Round, r.Job, r.EvalCorrect, r.EvalExamples, r.EvalLoss)
 	}
 	if a.RoundKind == roundEvaluation {
 		j.tested = a.Candidates
