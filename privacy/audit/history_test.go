@@ -141,7 +141,11 @@ func TestUnlawfulHistoryIsFound(t *testing.T) {
 		{"training first", func(s *tale) { nth[R](s, 0).RoundKind = roundTraining }, "round 0 of job j: a round of kind 2 has no place here"},
 		{"statistics again", func(s *tale) { nth[R](s, 1).RoundKind = roundStatistics }, "round 1 of job j: a round of kind 1 has no place here"},
 		{"evaluation before training", func(s *tale) { nth[R](s, 1).RoundKind = roundEvaluation }, "round 1 of job j: a round of kind 3 has no place here"},
-		{"another kind at the second attempt", func(s *tale) { nth[R](s, 2).RoundKind = roundEvaluation }, "round 1 of job j: a round of kind 3 has no place here"},
+		{"another kind at the second attempt", func(s *tale) {
+			r := nth[R](s, 3)
+			s.insertBefore(r, copyOf(r), &RoundAbandoned{"j", 2, 1, "too few"})
+			r.Attempt, r.RoundKind, r.Model, r.Candidates = 2, roundTraining, made(1), nil
+		}, "round 2 of job j: a round of kind 2 has no place here"},
 		{"training after the evaluation", func(s *tale) { s.insertBefore(nth[*Released](s, 0), f.round(3, 1, roundTraining, "m n")...) }, "round 3 of job j: a round of kind 2 has no place here"},
 		{"training from another model", func(s *tale) { nth[R](s, 2).Model = dig(9) }, "round 1 of job j: it does not start from the model that the round before it made"},
 		{"statistics of a model", func(s *tale) { nth[R](s, 0).Model = dig(9) }, "round 0 of job j: it does not start from the model"},
