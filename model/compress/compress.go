@@ -47,20 +47,48 @@ type DistilConfig struct {
 	Seed        uint64  // of the rows, the student's start and the order
 }
 
+// maxValues bounds the synthetic rows in memory: 1 GiB.
+const maxValues = 1 << 28
+
+// check names the setting that is out of range for rows of the given width.
+func (cfg DistilConfig) check(width int) error {
+	switch {
+	case cfg.Rows < 1 || int64(cfg.Rows)*int64(width) > maxValues:
+		return fmt.Errorf("%d rows of %d features, want 1 to %d rows", cfg.Rows, width, maxValues/width)
+	case cfg.Epochs < 1:
+		return fmt.Errorf("%d epochs, want at least 1", cfg.Epochs)
+	case !(cfg.Temperature > 0) || math.IsInf(cfg.Temperature, 0):
+		return fmt.Errorf("temperature %v, want a finite one above 0", cfg.Temperature)
+	}
+	return nil
+}
+
 // Distil trains a student with one hidden layer on the teacher's softened answers over synthetic rows (Hinton, Vinyals
-// and Dean 2015, §2: targets and student logits are both divided by the temperature during training).
+// and Dean 2015, §2: targets and student logits are both divided by the temperature during training). The student
+// shares the teacher's schema and statistics, which is all that it learns from beside the teacher.
 func Distil(ctx context.Context, teacher *model.Model, cfg DistilConfig) (*model.Model, error) {
-	if cfg.Rows < 1 || !(cfg.Temperature > 0) || math.IsInf(cfg.Temperature, 0) {
-		return nil, fmt.Errorf("distil model %s: %d rows at temperature %v", teacher.Name, cfg.Rows, cfg.Temperature)
+	student, err := distil(ctx, teacher, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("distil model %s: %w", teacher.Name, err)
+	}
+	return student, nil
+}
+
+func distil(ctx context.Context, teacher *model.Model, cfg DistilConfig) (*model.Model, error) {
+	if err := cfg.check(teacher.Spec.Inputs); err != nil {
+		return nil, err
 	}
 	spec := model.Spec{Inputs: teacher.Spec.Inputs, Hidden: []int{cfg.Hidden}}
 	trainer, err := model.NewTrainer(spec, cfg.Batch)
 	if err != nil {
-		return nil, fmt.Errorf("distil model %s: %w", teacher.Name, err)
+		return nil, err
 	}
 	x := teacher.Statistics.Synthetic(cfg.Rows, cfg.Seed)
 	y := make([]float32, cfg.Rows)
 	teacher.Predictor().Predict(x, y)
+	if !model.Finite(y) {
+		return nil, fmt.Errorf("the teacher's answers are not finite")
+	}
 	for i, z := range y {
 		y[i] = float32(model.Probability(z / float32(cfg.Temperature)))
 	}
@@ -71,10 +99,13 @@ func Distil(ctx context.Context, teacher *model.Model, cfg DistilConfig) (*model
 		}
 		rate := cfg.Rate * float64(cfg.Epochs-epoch) / float64(cfg.Epochs) // falls linearly to settle
 		if _, err := trainer.Train(params, x, y, model.TrainConfig{Epochs: 1, Rate: rate, Seed: cfg.Seed + uint64(epoch)}); err != nil {
-			return nil, fmt.Errorf("distil model %s: %w", teacher.Name, err)
+			return nil, err
 		}
 	}
 	sharpen(spec, params, float32(cfg.Temperature))
+	if !model.Finite(params) {
+		return nil, fmt.Errorf("the student's parameters are not finite at temperature %v", cfg.Temperature)
+	}
 	student := *teacher
 	student.Spec, student.Params, student.Quantised, student.Variant = spec, params, nil, "student"
 	return &student, nil
