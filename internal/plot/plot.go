@@ -22,13 +22,26 @@ type Chart struct {
 	Marks  []Mark
 }
 
-// Line is a series of points in order of X.
+// Line is a series of points in order of X. A point that is not finite is left out, as is an X without its Y.
 type Line struct {
 	Name string
 	X, Y []float64
 }
 
-// Mark is a vertical line with a word, at X.
+// points are those that can be drawn.
+func (l Line) points() (ps [][2]float64) {
+	for i := range min(len(l.X), len(l.Y)) {
+		if drawable(l.X[i]) && drawable(l.Y[i]) {
+			ps = append(ps, [2]float64{l.X[i], l.Y[i]})
+		}
+	}
+	return ps
+}
+
+// drawable refuses what is not a number, and what is so large that the extent of two values would be infinite.
+func drawable(v float64) bool { return math.Abs(v) < 1e300 }
+
+// Mark is a vertical line with a word, at X. One beside the lines is left out.
 type Mark struct {
 	X    float64
 	Text string
@@ -68,12 +81,12 @@ func (c Chart) SVG() string {
 	yLow, yHigh = math.Floor(yLow/step)*step, math.Ceil(yHigh/step)*step
 	x := scale{xLow, xHigh, left, width - right}
 	y := scale{yLow, yHigh, height - bottom, top}
-	for v := yLow; v <= yHigh+step/2; v += step {
+	for _, v := range ticks(yLow, yHigh, step) {
 		fmt.Fprintf(&b, `<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/>`, left, width-right, y.at(v), y.at(v))
 		fmt.Fprintf(&b, `<text x="%g" y="%.1f" text-anchor="end">%s</text>`, left-6, y.at(v)+4, label(v, step))
 	}
 	xStep := max(niceStep(xHigh-xLow), 1)
-	for v := math.Ceil(xLow/xStep) * xStep; v <= xHigh+1e-9; v += xStep {
+	for _, v := range ticks(math.Ceil(xLow/xStep)*xStep, xHigh, xStep) {
 		fmt.Fprintf(&b, `<text x="%.1f" y="%g" text-anchor="middle">%s</text>`, x.at(v), height-bottom+18, label(v, xStep))
 	}
 	fmt.Fprintf(&b, `<polyline class="axis" points="%g,%g %g,%g %g,%g"/>`, left, top, left, height-bottom, width-right, height-bottom)
@@ -86,6 +99,9 @@ func (c Chart) SVG() string {
 // draw draws marks, lines and the legend.
 func (c Chart) draw(b *strings.Builder, x, y scale) {
 	for _, m := range c.Marks {
+		if !(m.X >= x.low && m.X <= x.high) {
+			continue
+		}
 		at, beside, anchor := x.at(m.X), 4.0, "start"
 		if at > (left+width-right)/2 { // the word would leave the chart on the right
 			beside, anchor = -4, "end"
@@ -96,12 +112,13 @@ func (c Chart) draw(b *strings.Builder, x, y scale) {
 	legend := width - right
 	for i := len(c.Lines) - 1; i >= 0; i-- {
 		l := c.Lines[i]
-		points := make([]string, len(l.X))
-		for k := range l.X {
-			points[k] = fmt.Sprintf("%.1f,%.1f", x.at(l.X[k]), y.at(l.Y[k]))
+		var points []string
+		for _, p := range l.points() {
+			points = append(points, fmt.Sprintf("%.1f,%.1f", x.at(p[0]), y.at(p[1])))
 		}
 		if len(points) == 1 { // a line of one point would not show
-			fmt.Fprintf(b, `<circle class="k%d" cx="%.1f" cy="%.1f" r="3"/>`, i%3, x.at(l.X[0]), y.at(l.Y[0]))
+			p := l.points()[0]
+			fmt.Fprintf(b, `<circle class="k%d" cx="%.1f" cy="%.1f" r="3"/>`, i%3, x.at(p[0]), y.at(p[1]))
 		}
 		fmt.Fprintf(b, `<polyline class="line s%d" points="%s"/>`, i%3, strings.Join(points, " "))
 		fmt.Fprintf(b, `<text class="k%d" x="%g" y="18" text-anchor="end">%s</text>`, i%3, legend, html.EscapeString(l.Name))
@@ -125,25 +142,35 @@ func (c Chart) clear(x float64, y scale) float64 {
 	return height - bottom - 8
 }
 
-// extent is the range of all points.
+// extent is the range of all points, widened where they are too close for ticks between them.
 func (c Chart) extent() (xLow, xHigh, yLow, yHigh float64, ok bool) {
 	xLow, yLow, xHigh, yHigh = math.Inf(1), math.Inf(1), math.Inf(-1), math.Inf(-1)
 	for _, l := range c.Lines {
-		for i := range l.X {
-			xLow, xHigh = min(xLow, l.X[i]), max(xHigh, l.X[i])
-			yLow, yHigh = min(yLow, l.Y[i]), max(yHigh, l.Y[i])
+		for _, p := range l.points() {
+			xLow, xHigh = min(xLow, p[0]), max(xHigh, p[0])
+			yLow, yHigh = min(yLow, p[1]), max(yHigh, p[1])
 		}
 	}
-	if math.IsInf(xLow, 0) || math.IsNaN(yLow) || math.IsNaN(yHigh) {
+	if math.IsInf(xLow, 0) {
 		return 0, 0, 0, 0, false
 	}
-	if xHigh == xLow {
-		xHigh++
+	return xLow, widen(xLow, xHigh, 1), yLow, widen(yLow, yHigh, 1e-3), true
+}
+
+// widen is high, or more where it is within a billionth of low: less than that a float does not divide into ticks.
+func widen(low, high, least float64) float64 {
+	if size := max(math.Abs(low), math.Abs(high)); high-low <= max(size*1e-9, 1e-290) {
+		return high + max(size*.1, least)
 	}
-	if yHigh == yLow {
-		yHigh += max(math.Abs(yHigh)*.1, 1e-3)
+	return high
+}
+
+// ticks are low, low+step and so on up to high.
+func ticks(low, high, step float64) (vs []float64) {
+	for i := range int(math.Floor((high-low)/step+1e-6)) + 1 {
+		vs = append(vs, low+float64(i)*step)
 	}
-	return xLow, xHigh, yLow, yHigh, true
+	return vs
 }
 
 // niceStep is a round distance of about five ticks.

@@ -4,16 +4,36 @@ import (
 	"encoding/xml"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 )
 
+// line is a chart of one line.
+func line(name string, x, y []float64, marks ...Mark) Chart {
+	return Chart{Title: name, Lines: []Line{{"a", x, y}}, Marks: marks}
+}
+
+// Whatever the values, a chart ends, is XML and has finite numbers only.
 func TestSVG(t *testing.T) {
+	nan, inf := math.NaN(), math.Inf(1)
 	for _, c := range []Chart{
 		{Title: "empty"},
-		{Title: "one point", Lines: []Line{{"a", []float64{1}, []float64{0.5}}}},
-		{Title: "constant", Lines: []Line{{"a", []float64{1, 2}, []float64{0, 0}}}},
+		line("no points", nil, nil),
+		line("one point", []float64{1}, []float64{0.5}),
+		line("constant", []float64{1, 2}, []float64{0, 0}),
+		line("constant and negative", []float64{-1, 2}, []float64{-7, -7}),
+		line("constant and huge", []float64{1e17, 1e17}, []float64{1e200, 1e200}),
+		line("huge beside its neighbour", []float64{1e17, 1e17 + 16}, []float64{1e17, 1e17 + 16}),
+		line("as far apart as floats are", []float64{-math.MaxFloat64, math.MaxFloat64}, []float64{-math.MaxFloat64, math.MaxFloat64}),
+		line("very far apart", []float64{-1e299, 1e299}, []float64{-1e299, 1e299}),
+		line("tiny", []float64{0, 5e-324}, []float64{0, 5e-324}),
+		line("not finite", []float64{1, 2, nan, inf, 3}, []float64{nan, -inf, 1, 2, 0.5}),
+		line("only not finite", []float64{nan, 1}, []float64{1, inf}),
+		line("more X than Y", []float64{1, 2, 3}, []float64{1}),
+		line("more Y than X", []float64{1}, []float64{1, 2, 3}),
+		line("marks elsewhere", []float64{1, 2}, []float64{1, 2}, Mark{nan, "a"}, Mark{inf, "b"}, Mark{-1e300, "c"}, Mark{3, "d"}),
 		{Title: `a <b> & "c"`, XLabel: "round", Lines: []Line{
 			{"auc", []float64{1, 2, 3}, []float64{0.4, 0.9, 0.93}}, {"loss", []float64{1, 2, 3}, []float64{0.7, 0.3, 0.25}},
 		}, Marks: []Mark{{2, "killed"}}},
@@ -27,9 +47,25 @@ func TestSVG(t *testing.T) {
 				t.Fatalf("%s: %v\n%s", c.Title, err, svg)
 			}
 		}
-		if strings.Contains(svg, "NaN") || strings.Contains(svg, "Inf") {
-			t.Errorf("%s: not a number in\n%s", c.Title, svg)
+		if strings.Contains(svg, "NaN") || strings.Contains(svg, "Inf") || len(svg) > 8000 {
+			t.Errorf("%s: %d bytes, not a number or far too much\n%.8000s", c.Title, len(svg), svg)
 		}
+	}
+}
+
+// What cannot be drawn leaves the rest of its line and chart in place.
+func TestSVGLeavesOut(t *testing.T) {
+	whole := line("t", []float64{1, 2, 3}, []float64{.1, .2, .4}, Mark{2, "here"}).SVG()
+	for name, c := range map[string]Chart{
+		"points": line("t", []float64{1, 1.5, 2, 3}, []float64{.1, math.NaN(), .2, .4}, Mark{2, "here"}),
+		"marks":  line("t", []float64{1, 2, 3}, []float64{.1, .2, .4}, Mark{9, "beside"}, Mark{2, "here"}),
+	} {
+		if got := c.SVG(); got != whole {
+			t.Errorf("%s: drawn as\n%s\nwant\n%s", name, got, whole)
+		}
+	}
+	if !strings.Contains(line("t", []float64{1}, []float64{math.NaN()}).SVG(), "no data") {
+		t.Error("a chart without points does not say so")
 	}
 }
 
@@ -66,6 +102,14 @@ func TestInside(t *testing.T) {
 }
 
 func TestTicks(t *testing.T) {
+	for _, tt := range []struct {
+		low, high, step float64
+		want            []float64
+	}{{0, 1, .5, []float64{0, .5, 1}}, {1, 3.9, 1, []float64{1, 2, 3}}, {1, .7, 1, nil}, {.1, .1 + .3, .1, []float64{.1, .2, .1 + .2, .4}}} {
+		if got := ticks(tt.low, tt.high, tt.step); !slices.EqualFunc(got, tt.want, func(a, b float64) bool { return math.Abs(a-b) < 1e-12 }) {
+			t.Errorf("ticks(%v, %v, %v) = %v, want %v", tt.low, tt.high, tt.step, got, tt.want)
+		}
+	}
 	for _, tt := range []struct{ span, want float64 }{{20, 5}, {1, 0.2}, {0.042, 0.01}, {3, 1}, {19, 5}} {
 		if got := niceStep(tt.span); math.Abs(got-tt.want) > 1e-12 {
 			t.Errorf("niceStep(%v) = %v, want %v", tt.span, got, tt.want)
