@@ -121,7 +121,7 @@ func (p *party) identity(name string, addresses ...string) *identity {
 type service struct {
 	choirv1.UnimplementedNodesServer
 	choirv1.UnimplementedEnrolmentServer
-	enrol   func(*choirv1.EnrolRequest) (*choirv1.EnrolReply, error)
+	enrol   func(context.Context, *choirv1.EnrolRequest) (*choirv1.EnrolReply, error)
 	poll    func(context.Context, *choirv1.PollRequest) (*choirv1.PollReply, error)
 	upload  func(choirv1.Nodes_UploadServer) error
 	outcome func(*choirv1.OutcomeRequest) (*choirv1.Outcome, error)
@@ -133,7 +133,7 @@ func (s *service) Enrol(ctx context.Context, r *choirv1.EnrolRequest) (*choirv1.
 	if s.enrol == nil {
 		return s.UnimplementedEnrolmentServer.Enrol(ctx, r)
 	}
-	return s.enrol(r)
+	return s.enrol(ctx, r)
 }
 
 func (s *service) Poll(ctx context.Context, r *choirv1.PollRequest) (*choirv1.PollReply, error) {
