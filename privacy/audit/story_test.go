@@ -119,6 +119,9 @@ func (f *federation) round(round uint64, attempt uint32, kind uint8, batches ...
 	records := []Record{open}
 	for i, nodes := range batches {
 		b := &BatchAccepted{Job: "j", Round: round, Attempt: attempt, Batch: dig(byte(0x80 + i)), Sum: dig(3), Coordinator: f.names[0]}
+		if len(batches) > 1 {
+			b.Sum = dig(byte(0x70 + i)) // a part of the round's sum
+		}
 		for _, c := range nodes {
 			if c == ' ' {
 				continue
