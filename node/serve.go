@@ -139,8 +139,8 @@ func loopbackHost(host string) bool {
 	if err != nil {
 		name = host
 	}
-	if inner, open := strings.CutPrefix(name, "["); open {
-		name = strings.TrimSuffix(inner, "]")
+	if strings.HasPrefix(name, "[") && strings.HasSuffix(name, "]") {
+		name = name[1 : len(name)-1]
 	}
 	ip := net.ParseIP(name)
 	return strings.EqualFold(name, "localhost") || ip != nil && ip.IsLoopback()

@@ -1,0 +1,519 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"choir.example/internal/blob"
+	"choir.example/model"
+	"choir.example/model/data"
+)
+
+// toyModel is a model of the toy schema whose parameters follow from a seed.
+func toyModel(t testing.TB, name string, seed uint64) *model.Model {
+	t.Helper()
+	schema := toySchema(t)
+	rows := []data.Row{{20, 100, 0, 1, 1}, {40, 5000, 1, 0, 0}, {60, 900, 2, 1, 1}, {33, 70, 0, 0, 0}}
+	stats, err := data.NewStatistics(schema, data.Collect(schema, rows))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := model.Spec{Inputs: schema.Features(), Hidden: []int{4}}
+	return &model.Model{Name: name, Variant: "float32", Spec: spec, Schema: schema, Statistics: stats, Params: spec.Init(seed)}
+}
+
+// encoded is the model's file and id.
+func encoded(t testing.TB, m *model.Model) (body []byte, id [32]byte) {
+	t.Helper()
+	body, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body, blob.ID(body)
+}
+
+// bareServer has no port.
+func bareServer(t testing.TB) *server {
+	s := &server{deps: newParty(t, "test").deps(), over: map[string]uint64{}}
+	s.current.Store(&map[string]*served{})
+	return s
+}
+
+// toyServer serves the toy model of seed 1 as version 7.
+func toyServer(t testing.TB) (*server, *model.Model) {
+	t.Helper()
+	s, m := bareServer(t), toyModel(t, "toy", 1)
+	_, id := encoded(t, m)
+	s.swap(m, 7, id)
+	return s, m
+}
+
+// ask sends a request to a handler as a caller on this machine would.
+func ask(h http.Handler, method, path, body string, change func(*http.Request)) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, "http://localhost:8080"+path, strings.NewReader(body))
+	if method == http.MethodPost {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if change != nil {
+		change(r)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+const inferPath = "/v2/models/toy/infer"
+
+// inferBody is a request by the schema's names for rows of the toy schema.
+const byNames = `{"id":"mine","inputs":[
+	{"name":"age","datatype":"INT32","shape":[2],"data":[30,null]},
+	{"name":"income","datatype":"FP64","shape":[2,1],"data":[100.5,20]},
+	{"name":"colour","datatype":"BYTES","shape":[2],"data":["red","blue"]},
+	{"name":"member","datatype":"BOOL","shape":[2],"data":[true,false]}]}`
+
+// predicted computes what a model answers, without the server.
+func predicted(m *model.Model, rows []data.Row) []float64 {
+	x, _ := m.Statistics.Matrix(rows)
+	logits := make([]float32, len(rows))
+	m.Predictor().Predict(x, logits)
+	var out []float64
+	for _, z := range logits {
+		out = append(out, model.Probability(z))
+	}
+	return out
+}
+
+// answers reads a good reply.
+func answers(t testing.TB, w *httptest.ResponseRecorder) inferReply {
+	t.Helper()
+	var reply inferReply
+	if err := json.Unmarshal(w.Body.Bytes(), &reply); w.Code != http.StatusOK || err != nil || len(reply.Outputs) != 1 {
+		t.Fatalf("%d %s (%v)", w.Code, w.Body, err)
+	}
+	return reply
+}
+
+// A prediction is what the model says, by names as by tensor, with version, digest and an id of its own.
+func TestInferAnswersWhatTheModelSays(t *testing.T) {
+	s, m := toyServer(t)
+	rows := []data.Row{{30, 100.5, 0, 1, 0}, {math.NaN(), 20, 2, 0, 0}}
+	want := predicted(m, rows)
+	_, id := encoded(t, m)
+	reply := answers(t, ask(s.handler(), "POST", inferPath, byNames, nil))
+	out := reply.Outputs[0]
+	if !slices.Equal(out.Data, want) || out.Name != "probability" || out.Datatype != "FP64" || !slices.Equal(out.Shape, []int{2}) {
+		t.Errorf("answered %+v, want %v", out, want)
+	}
+	if reply.ModelName != "toy" || reply.ModelVersion != "7" || reply.ID != "mine" ||
+		reply.Parameters["digest"] != hex.EncodeToString(id[:]) || reply.Parameters["variant"] != "float32" {
+		t.Errorf("reply is %+v", reply)
+	}
+
+	x, _ := m.Statistics.Matrix(rows)
+	tensor, err := json.Marshal(map[string]any{"inputs": []map[string]any{{"name": "features", "datatype": "FP32", "shape": []int{2, 6}, "data": x}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := answers(t, ask(s.handler(), "POST", inferPath, string(tensor), nil))
+	if !slices.Equal(again.Outputs[0].Data, want) {
+		t.Errorf("as a tensor: %v, want %v", again.Outputs[0].Data, want)
+	}
+	first, second := reply.Parameters["prediction_id"], again.Parameters["prediction_id"]
+	if len(first) != 32 || len(second) != 32 || first == second {
+		t.Errorf("prediction ids %q and %q", first, second)
+	}
+}
+
+// one is a request with one input, beside the income, which is required.
+func one(input string) string {
+	return `{"inputs":[{"name":"income","datatype":"FP64","shape":[1],"data":[1]},` + input + `]}`
+}
+
+func TestInferRefuses(t *testing.T) {
+	s, _ := toyServer(t)
+	h := s.handler()
+	six := "[1,2,3,4,5,6]"
+	for name, c := range map[string]struct {
+		body string
+		code int
+		say  string
+	}{
+		"empty":                    {``, 400, "body: "},
+		"no JSON":                  {`{"inputs":`, 400, "body: unexpected EOF"},
+		"no object":                {`[1]`, 400, "body: "},
+		"NaN":                      {one(`{"name":"age","datatype":"FP64","shape":[1],"data":[NaN]}`), 400, "body: invalid character 'N'"},
+		"infinite":                 {one(`{"name":"age","datatype":"FP64","shape":[1],"data":[1e999]}`), 400, "body: "},
+		"text after the end":       {byNames + `{}`, 400, "text after the end"},
+		"unknown field":            {`{"inputs":[],"rows":1}`, 400, `unknown field "rows"`},
+		"unknown field inside":     {one(`{"name":"age","type":"FP64"}`), 400, `unknown field "type"`},
+		"nested deep":              {`{"inputs":` + strings.Repeat("[", 20_000), 400, "body: "},
+		"nested in data":           {one(`{"name":"age","datatype":"FP64","shape":[1],"data":[[1]]}`), 400, "input age: value 1 is neither number, string nor boolean"},
+		"object in data":           {one(`{"name":"age","datatype":"FP64","shape":[1],"data":[{"a":1}]}`), 400, "neither number, string nor boolean"},
+		"nested in parameters":     {`{"parameters":` + strings.Repeat("[", 20_000) + `}`, 400, "body: "},
+		"no inputs":                {`{}`, 400, "inputs: none given"},
+		"no rows":                  {`{"inputs":[{"name":"income","datatype":"FP64","shape":[0],"data":[]}]}`, 400, "want 1 to 4096 rows"},
+		"too many rows":            {`{"inputs":[{"name":"income","datatype":"FP64","shape":[4097],"data":[0` + strings.Repeat(",0", 4096) + `]}]}`, 400, "want 1 to 4096 rows"},
+		"unknown input":            {one(`{"name":"shoe","datatype":"FP64","shape":[1],"data":[44]}`), 400, "row 1: input shoe: the schema has no such column"},
+		"required input missing":   {`{"inputs":[{"name":"age","datatype":"FP64","shape":[1],"data":[1]}]}`, 400, "row 1: input income: the value is missing"},
+		"required value missing":   {`{"inputs":[{"name":"income","datatype":"FP64","shape":[2],"data":[1,null]}]}`, 400, "row 2: input income: the value is missing"},
+		"given twice":              {one(`{"name":"income","datatype":"FP64","shape":[1],"data":[2]}`), 400, "input income: given twice"},
+		"unknown datatype":         {one(`{"name":"age","datatype":"FLOAT","shape":[1],"data":[1]}`), 400, `input age: datatype "FLOAT", want`},
+		"no datatype":              {one(`{"name":"age","shape":[1],"data":[1]}`), 400, `input age: datatype "", want`},
+		"string as a number":       {one(`{"name":"age","datatype":"FP64","shape":[1],"data":["30"]}`), 400, "input age: value 1 is a string, datatype FP64 wants a number"},
+		"number as a string":       {one(`{"name":"colour","datatype":"BYTES","shape":[1],"data":[1]}`), 400, "value 1 is a number, datatype BYTES wants a string"},
+		"boolean as a number":      {one(`{"name":"age","datatype":"BOOL","shape":[1],"data":[true]}`), 400, "input age: a boolean for a numeric column"},
+		"category not known":       {one(`{"name":"colour","datatype":"BYTES","shape":[1],"data":["violet"]}`), 400, "input colour: "},
+		"out of range":             {one(`{"name":"age","datatype":"FP64","shape":[1],"data":[1e30]}`), 400, "input age: 1e+30 is outside [0, 120]"},
+		"no shape":                 {one(`{"name":"age","datatype":"FP64","data":[1]}`), 400, "input age: shape [], want [1, 1]"},
+		"another shape":            {one(`{"name":"age","datatype":"FP64","shape":[2],"data":[1]}`), 400, "input age: shape [2], want [1, 1]"},
+		"another number of rows":   {one(`{"name":"age","datatype":"FP64","shape":[2],"data":[1,2]}`), 400, "input age: 2 values for 1 rows"},
+		"negative shape":           {one(`{"name":"age","datatype":"FP64","shape":[-1],"data":[1]}`), 400, "input age: shape [-1]"},
+		"shape no integer":         {one(`{"name":"age","datatype":"FP64","shape":[1.5],"data":[1]}`), 400, "body: "},
+		"shape that overflows":     {one(`{"name":"age","datatype":"FP64","shape":[9223372036854775807,2],"data":[1]}`), 400, "input age: shape"},
+		"tensor of another type":   {tensorOf("INT32", "[1,6]", six), 400, `input features: datatype "INT32", want FP32`},
+		"tensor transposed":        {tensorOf("FP32", "[6,1]", six), 400, "input features: shape [6 1], want [1, 6]"},
+		"tensor flat":              {tensorOf("FP32", "[6]", six), 400, "input features: shape [6], want [1, 6]"},
+		"tensor of another width":  {tensorOf("FP32", "[1,5]", "[1,2,3,4,5]"), 400, "input features: 5 values"},
+		"tensor of a row and some": {tensorOf("FP32", "[1,6]", "[1,2,3,4,5,6,7]"), 400, "input features: 7 values for 1 rows of 6"},
+		"tensor with a hole":       {tensorOf("FP32", "[1,6]", "[1,2,3,4,5,null]"), 400, "input features: value 6 is not a number in ±1e6"},
+		"tensor with a string":     {tensorOf("FP32", "[1,6]", `[1,2,3,4,5,"6"]`), 400, "value 6 is not a number"},
+		"tensor beyond measure":    {tensorOf("FP32", "[1,6]", "[1e30,2,3,4,5,6]"), 400, "value 1 is not a number in ±1e6"},
+		"tensor beside others":     {`{"inputs":[{"name":"features"},{"name":"age"}]}`, 400, "input features: given beside other inputs"},
+		"huge":                     {`{"inputs":[` + strings.Repeat(" ", maxBody) + `]}`, 413, "body: it is larger than 8388608 bytes; send fewer rows"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := ask(h, "POST", inferPath, c.body, nil)
+			var reply map[string]string
+			if err := json.Unmarshal(w.Body.Bytes(), &reply); err != nil {
+				t.Fatalf("%s: %v", w.Body, err)
+			}
+			if w.Code != c.code || !strings.Contains(reply["error"], c.say) || len(reply) != 1 {
+				t.Errorf("%d %s, want %d and %q", w.Code, w.Body, c.code, c.say)
+			}
+		})
+	}
+	if w := ask(h, "POST", inferPath, byNames, nil); w.Code != 200 {
+		t.Errorf("after all that: %d %s", w.Code, w.Body)
+	}
+}
+
+func tensorOf(datatype, shape, data string) string {
+	return fmt.Sprintf(`{"inputs":[{"name":"features","datatype":%q,"shape":%s,"data":%s}]}`, datatype, shape, data)
+}
+
+func TestProtocolPaths(t *testing.T) {
+	s, m := toyServer(t)
+	_, id := encoded(t, m)
+	h := s.handler()
+	for _, c := range []struct {
+		method, path string
+		code         int
+		say          string
+	}{
+		{"GET", "/v2/health/live", 200, `{"live":true}`},
+		{"GET", "/v2/health/ready", 200, `{"ready":true}`},
+		{"GET", "/v2/models/toy/ready", 200, `"ready":true`},
+		{"GET", "/v2/models/toy", 200, `"versions":["7"]`},
+		{"GET", "/v2/models/toy", 200, hex.EncodeToString(id[:])},
+		{"GET", "/v2/models/toy", 200, `{"name":"colour","datatype":"BYTES","shape":[-1]}`},
+		{"GET", "/v2/models/toy", 200, `{"name":"features","datatype":"FP32","shape":[-1,6]}`},
+		{"GET", "/v2/models/tay", 404, `model \"tay\" is not here`},
+		{"GET", "/v2/models/tay/ready", 404, "is not here"},
+		{"POST", "/v2/models/tay/infer", 404, "is not here"},
+		{"POST", "/v2/models//infer", 404, ""},
+		{"GET", inferPath, 405, ""},
+		{"PUT", inferPath, 405, ""},
+		{"DELETE", "/v2/models/toy", 405, ""},
+		{"POST", "/v2/health/live", 405, ""},
+		{"GET", "/", 404, ""},
+		{"GET", "/v2/models/toy/../../../etc/passwd", 404, ""},
+	} {
+		w := ask(h, c.method, c.path, "", nil)
+		if w.Code != c.code && w.Code != http.StatusTemporaryRedirect || !strings.Contains(w.Body.String(), c.say) {
+			t.Errorf("%s %s: %d %s, want %d %s", c.method, c.path, w.Code, w.Body, c.code, c.say)
+		}
+	}
+}
+
+// Before the first release the server lives and is not ready.
+func TestNotReadyBeforeTheFirstRelease(t *testing.T) {
+	h := bareServer(t).handler()
+	for path, code := range map[string]int{"/v2/health/live": 200, "/v2/health/ready": 503, "/v2/models/toy": 404, "/v2/models/toy/ready": 404} {
+		if w := ask(h, "GET", path, "", nil); w.Code != code {
+			t.Errorf("%s: %d %s, want %d", path, w.Code, w.Body, code)
+		}
+	}
+	if w := ask(h, "POST", inferPath, byNames, nil); w.Code != 404 || !strings.Contains(w.Body.String(), "is not here") {
+		t.Errorf("infer: %d %s", w.Code, w.Body)
+	}
+}
+
+// A web page must not reach the server: not under a name of its own, not with a form, not by a preflight.
+func TestWebPagesAreKeptOut(t *testing.T) {
+	s, _ := toyServer(t)
+	h := s.handler()
+	for host, code := range map[string]int{
+		"localhost": 200, "localhost:8080": 200, "LocalHost:1": 200, "127.0.0.1": 200, "127.0.0.1:99": 200, "127.1.2.3:99": 200, "[::1]": 200, "[::1]:80": 200,
+		"": 403, "evil.example": 403, "evil.example:8080": 403, "localhost.evil.example": 403, "127.0.0.1.evil.example:8080": 403,
+		"192.168.1.7:8080": 403, "0.0.0.0:8080": 403, "[::]:8080": 403, "[::1": 403, "[127.0.0.1x": 403, "[localhostx": 403, "localhost:8080:1": 403,
+		"2130706433": 403, "0x7f000001": 403, "127.1": 403, "localhost.": 403,
+	} {
+		for _, path := range []string{"/v2/health/live", "/v2/models/toy"} {
+			w := ask(h, "GET", path, "", func(r *http.Request) { r.Host = host })
+			if w.Code != code || code == 403 && !strings.Contains(w.Body.String(), "only loopback names are answered") {
+				t.Errorf("host %q, %s: %d %s", host, path, w.Code, w.Body)
+			}
+		}
+	}
+	for kind, code := range map[string]int{
+		"application/json": 200, "application/json; charset=utf-8": 200, "Application/JSON": 200,
+		"": 415, "text/plain": 415, "application/x-www-form-urlencoded": 415, "multipart/form-data; boundary=x": 415, "application/jsonx": 415, "text/plain; a=application/json": 415, ";": 415,
+	} {
+		w := ask(h, "POST", inferPath, byNames, func(r *http.Request) { r.Header.Set("Content-Type", kind) })
+		if w.Code != code || code == 415 && !strings.Contains(w.Body.String(), "Content-Type must be application/json") {
+			t.Errorf("content type %q: %d %s", kind, w.Code, w.Body)
+		}
+	}
+	for _, method := range []string{"OPTIONS", "POST", "GET"} {
+		w := ask(h, method, inferPath, byNames, func(r *http.Request) {
+			r.Header.Set("Origin", "https://evil.example")
+			r.Header.Set("Access-Control-Request-Method", "POST")
+			r.Header.Set("Access-Control-Request-Headers", "content-type")
+			r.Header.Set("Access-Control-Request-Private-Network", "true")
+		})
+		for name := range w.Header() {
+			if strings.HasPrefix(name, "Access-Control-") {
+				t.Errorf("%s is answered with %s", method, name)
+			}
+		}
+		if method == "OPTIONS" && w.Code < 400 {
+			t.Errorf("a preflight succeeds: %d", w.Code)
+		}
+	}
+}
+
+// What a caller sends stays between the two: it reaches no log.
+func TestRequestsReachNoLog(t *testing.T) {
+	p := newParty(t, "test")
+	s := bareServer(t)
+	s.deps = p.deps()
+	m := toyModel(t, "toy", 1)
+	s.swap(m, 1, [32]byte{})
+	ask(s.handler(), "POST", inferPath, byNames, nil)
+	ask(s.handler(), "POST", inferPath, one(`{"name":"age","datatype":"FP64","shape":[1],"data":[13579.25]}`), nil)
+	if p.log.String() != "" {
+		t.Errorf("logged: %s", p.log)
+	}
+}
+
+// Eight callers ask while releases are swapped under them: none fails, and each answer is wholly of one release.
+func TestSwapUnderLoad(t *testing.T) {
+	const swaps = 100
+	p := newParty(t, "test")
+	cfg := configIn(t.TempDir())
+	cfg.HTTP = "127.0.0.1:0"
+	s, err := newServer(cfg, p.deps())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.start(t.Context())()
+	type release struct {
+		m      *model.Model
+		id     [32]byte
+		digest string
+		says   []float64
+	}
+	row := []data.Row{{30, 100.5, 0, 1, 0}, {math.NaN(), 20, 2, 0, 0}}
+	releases := make([]release, swaps+1)
+	for v := range releases {
+		m := toyModel(t, "toy", uint64(v))
+		_, id := encoded(t, m)
+		releases[v] = release{m, id, hex.EncodeToString(id[:]), predicted(m, row)}
+	}
+	s.swap(releases[0].m, 0, releases[0].id)
+	url := "http://" + s.listener.Addr().String() + inferPath
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}}
+	defer client.CloseIdleConnections()
+	asked := make(chan int, 1000)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for last := 0; ; {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				reply, err := post(client, url, byNames)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				var v int
+				if _, err := fmt.Sscan(reply.ModelVersion, &v); err != nil || v < last {
+					t.Errorf("version %q after %d", reply.ModelVersion, last)
+					return
+				}
+				if r := releases[v]; reply.Parameters["digest"] != r.digest || !slices.Equal(reply.Outputs[0].Data, r.says) {
+					t.Errorf("version %d answers with digest %s and %v", v, reply.Parameters["digest"], reply.Outputs[0].Data)
+					return
+				}
+				last = v
+				select {
+				case asked <- v:
+				default:
+				}
+			}
+		})
+	}
+	seen := map[int]bool{}
+	for v := 1; v <= swaps; v++ {
+		seen[<-asked] = true
+		s.swap(releases[v].m, uint64(v), releases[v].id)
+	}
+	close(stop)
+	wg.Wait()
+	if len(seen) < 2 {
+		t.Errorf("only %d versions were seen", len(seen))
+	}
+}
+
+func post(client *http.Client, url, body string) (*inferReply, error) {
+	resp, err := client.Post(url, "application/json", strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: %s (%v)", resp.Status, b, err)
+	}
+	var reply inferReply
+	if err := json.Unmarshal(b, &reply); err != nil || len(reply.Outputs) != 1 {
+		return nil, fmt.Errorf("%s: %v", b, err)
+	}
+	return &reply, nil
+}
+
+func TestPortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p, dir := newParty(t, "test"), t.TempDir()
+	_ = p.node(dir, nil, "c1").Close()
+	cfg := configIn(dir)
+	cfg.HTTP = l.Addr().String()
+	_, err = New(cfg, p.deps())
+	wantError(t, err, "listen for predictions on "+cfg.HTTP, "is the port in use?")
+	cfg.HTTP = ""
+	n, err := New(cfg, p.deps()) // the store was given back
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A node that ran gives its port back, and closing it afterwards is no error.
+func TestServerEndsWithTheNode(t *testing.T) {
+	p := newParty(t, "test")
+	n := p.node(t.TempDir(), func(c *Config, _ *Deps) { c.HTTP = "127.0.0.1:0" }, "c1")
+	address := n.Address()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- n.Run(ctx) }()
+	resp, err := http.Get("http://" + address + "/v2/health/live")
+	if err != nil || resp.StatusCode != 200 {
+		t.Errorf("live: %v, %v", resp, err)
+	} else {
+		resp.Body.Close()
+	}
+	http.DefaultClient.CloseIdleConnections()
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the node does not stop")
+	}
+	if err := n.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatalf("the port was not given back: %v", err)
+	}
+	_ = l.Close()
+}
+
+func FuzzInfer(f *testing.F) {
+	for _, body := range []string{byNames, tensorOf("FP32", "[1,6]", "[1,2,3,4,5,6]"), one(`{"name":"colour","datatype":"BYTES","shape":[1],"data":[null]}`), `{"inputs":[{}]}`, `{}`, ``} {
+		f.Add([]byte(body))
+	}
+	s, _ := toyServer(f)
+	h := s.handler()
+	f.Fuzz(func(t *testing.T, body []byte) {
+		w := ask(h, "POST", inferPath, string(body), nil)
+		switch w.Code {
+		case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
+			var reply map[string]string
+			if json.Unmarshal(w.Body.Bytes(), &reply) != nil || reply["error"] == "" {
+				t.Errorf("refused without a word: %s", w.Body)
+			}
+		case http.StatusOK:
+			for _, p := range answers(t, w).Outputs[0].Data {
+				if !(p >= 0 && p <= 1) {
+					t.Errorf("probability %v", p)
+				}
+			}
+		default:
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	})
+}
+
+// BenchmarkInfer is one prediction by names, in process: decode, standardise, predict, encode.
+func BenchmarkInfer(b *testing.B) {
+	s, _ := toyServer(b)
+	h := s.handler()
+	body := []byte(byNames)
+	b.ReportAllocs()
+	for b.Loop() {
+		r := httptest.NewRequest("POST", "http://localhost"+inferPath, bytes.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		if h.ServeHTTP(w, r); w.Code != 200 {
+			b.Fatal(w.Body)
+		}
+	}
+}
+
+// BenchmarkPredict is the model alone, for one row.
+func BenchmarkPredict(b *testing.B) {
+	_, m := toyServer(b)
+	x, _ := m.Statistics.Matrix([]data.Row{{30, 100.5, 0, 1, 0}})
+	p, logits := m.Predictor(), make([]float32, 1)
+	b.ReportAllocs()
+	for b.Loop() {
+		p.Predict(x, logits)
+	}
+}
