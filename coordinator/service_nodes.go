@@ -19,7 +19,10 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-const maxPoll = 30 * time.Second // longest a poll is held
+const (
+	maxPoll     = 30 * time.Second // longest a poll is held
+	newsTimeout = 2 * time.Second  // how long a replica may be behind what a caller learnt from another
+)
 
 // nodesService is what edge nodes call.
 type nodesService struct {
@@ -196,7 +199,7 @@ func (c *Coordinator) witness(stream choirv1.Nodes_UploadServer, s *state.State,
 
 // known waits, for a moment, until this replica has heard of the attempt: the node may have learnt of it from another.
 func (c *Coordinator) known(ctx context.Context, key attempt) (*state.State, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, newsTimeout)
 	defer cancel()
 	s, err := c.replica.Wait(ctx, func(s *state.State) bool {
 		j, ok := s.Jobs[key.job]

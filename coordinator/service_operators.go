@@ -33,19 +33,24 @@ type enrolmentService struct {
 
 // Enrol admits a node that proves a token's secret and the possession of its own key.
 func (c enrolmentService) Enrol(ctx context.Context, req *choirv1.EnrolRequest) (*choirv1.EnrolReply, error) {
+	if !seal.VerifyEnrolment(req.PublicKey, req.TokenId, req.Name, req.Proof) {
+		return nil, status.Error(codes.InvalidArgument, "enrol: the request is not signed by its own key")
+	}
+	secret := sha256.Sum256(req.TokenSecret)
+	cmd := &choirv1.Command{Body: &choirv1.Command_Enrol{Enrol: &choirv1.Enrol{
+		TokenId: req.TokenId, SecretHash: secret[:], Name: req.Name, PublicKey: req.PublicKey, TimeMs: c.deps.Now().UnixMilli(),
+	}}}
+	err := c.rehearse(ctx, req.TokenId, cmd)
+	if err != nil {
+		return nil, rpcError("enrol", err)
+	}
 	select {
 	case c.enrolments <- struct{}{}:
 		defer func() { <-c.enrolments }()
 	case <-ctx.Done():
 		return nil, status.Error(codes.ResourceExhausted, "enrol: too many enrolments at once; try again")
 	}
-	if !seal.VerifyEnrolment(req.PublicKey, req.TokenId, req.Name, req.Proof) {
-		return nil, status.Error(codes.InvalidArgument, "enrol: the request is not signed by its own key")
-	}
-	secret := sha256.Sum256(req.TokenSecret)
-	err := c.command(ctx, &choirv1.Command{Body: &choirv1.Command_Enrol{Enrol: &choirv1.Enrol{
-		TokenId: req.TokenId, SecretHash: secret[:], Name: req.Name, PublicKey: req.PublicKey, TimeMs: c.deps.Now().UnixMilli(),
-	}}}, nil)
+	err = c.command(ctx, cmd, nil)
 	if err != nil {
 		return nil, rpcError("enrol", err)
 	}
@@ -54,6 +59,26 @@ func (c enrolmentService) Enrol(ctx context.Context, req *choirv1.EnrolRequest) 
 		return nil, status.Errorf(codes.Internal, "enrol: %v", err)
 	}
 	return &choirv1.EnrolReply{Chain: chain, Root: c.deps.Root.Raw}, nil
+}
+
+// rehearse applies an enrolment to the own state only. Callers have no certificate yet, so what would be refused without
+// a trace takes no place in the log. A token that is not known may have been made elsewhere a moment ago.
+func (c *Coordinator) rehearse(ctx context.Context, token string, cmd *choirv1.Command) error {
+	b, err := state.Encode(cmd)
+	if err != nil {
+		return &refusedCommand{err}
+	}
+	within, cancel := context.WithTimeout(ctx, newsTimeout)
+	defer cancel()
+	s, err := c.replica.Wait(within, func(s *state.State) bool { _, ok := s.Tokens[token]; return ok })
+	if err != nil {
+		s = c.replica.State()
+	}
+	next, refused := state.Apply(s, s.Index, c.replica.Term(), b)
+	if refused != nil && next.Log.Size() == s.Log.Size() {
+		return &refusedCommand{refused}
+	}
+	return nil
 }
 
 // rpcError maps the errors of commands to codes: the one place where they meet.
