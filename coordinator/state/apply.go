@@ -24,8 +24,8 @@ const version = 1
 // Errors that callers branch on. Every refusal of Apply is an error; these are the ones with a meaning beyond their text.
 var (
 	ErrStale  = errors.New("the round has moved on")        // compare-and-set on round, attempt, phase or plan term failed
-	ErrBudget = errors.New("budget spent")                  // no candidate has budget left
-	ErrCohort = errors.New("too few nodes")                 // fewer than the minimum cohort
+	ErrBudget = errors.New("budget spent")                  // fewer than the minimum cohort will ever have budget left
+	ErrCohort = errors.New("too few nodes")                 // fewer than the minimum cohort, now
 	ErrToken  = errors.New("token refused")                 // unknown, used with another key, expired or with a wrong secret
 	ErrExists = errors.New("exists already")                // a name is taken
 	ErrFormat = errors.New("command not understood")        // not decodable, of another version, or with unknown fields

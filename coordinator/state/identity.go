@@ -71,16 +71,16 @@ func (t *transition) announceEpoch(c *choirv1.AnnounceEpoch) error {
 	if i < 0 {
 		return fmt.Errorf("coordinator %q is not a voter", k.GetCoordinator())
 	}
-	old := t.Coordinators[i].Epoch
-	if k.Epoch == old.Epoch && k.Recipient == old.Recipient {
-		return nil
-	}
 	if err := checkText("recipient", k.Recipient, maxRecipient); err != nil {
 		return err
 	}
 	if len(k.Signature) > maxText || len(k.Chain) > 0 {
 		return fmt.Errorf("%w: epoch key of %s with a signature of %d bytes and %d certificates", ErrFormat,
 			k.Coordinator, len(k.Signature), len(k.Chain))
+	}
+	old := t.Coordinators[i].Epoch
+	if k.Epoch == old.Epoch && k.Recipient == old.Recipient && bytes.Equal(k.Signature, old.Signature) {
+		return nil // announced again
 	}
 	if k.Epoch <= old.Epoch {
 		return fmt.Errorf("epoch %d of %s does not follow %d", k.Epoch, k.Coordinator, old.Epoch)

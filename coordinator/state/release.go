@@ -175,9 +175,17 @@ func gated(spec *choirv1.JobSpec, v *choirv1.Variant, float, own Evaluation) (Va
 		return Variant{}, err
 	}
 	w := Variant{Name: v.Name, Blob: blob, Bytes: v.Bytes, Published: true, Evaluation: own}
-	if !model.LossOfAUCWithin(float.model(), own.model(), gate) {
-		w.Published = false
-		w.Reason = fmt.Sprintf("AUC %d millionths against %d of float32, the gate is %d", own.AUC, float.AUC, gate)
+	if model.LossOfAUCWithin(float.model(), own.model(), gate) {
+		return w, nil
+	}
+	w.Published = false
+	w.Reason = fmt.Sprintf("AUC %d millionths against %d of float32, the gate is %d", own.AUC, float.AUC, gate)
+	if isZero(own.Positives) || isZero(own.Negatives) {
+		w.Reason = "evaluated on examples of one class: no AUC to hold against the gate"
 	}
 	return w, nil
+}
+
+func isZero(counts []int64) bool {
+	return !slices.ContainsFunc(counts, func(n int64) bool { return n != 0 })
 }

@@ -121,23 +121,25 @@ func (t *transition) cohort(spec *choirv1.JobSpec, kind choirv1.RoundKind, c *ch
 		return nil, fmt.Errorf("%w: the availability bitmap of %d bytes is not one of %d nodes", ErrFormat, n, len(names))
 	}
 	var free []string
-	spent := 0
+	held, spent := 0, 0 // nodes without budget: for as long as other rounds are open, or for good
 	for i, name := range names {
 		if c.Available[i/8]>>(i%8)&1 == 0 {
 			continue
 		}
 		n := t.Nodes[name]
-		if kind == choirv1.RoundKind_ROUND_KIND_TRAIN && spec.BudgetRounds > 0 && n.Spent+n.Reserved >= spec.BudgetRounds {
+		switch limited := kind == choirv1.RoundKind_ROUND_KIND_TRAIN && spec.BudgetRounds > 0; {
+		case limited && n.Spent >= spec.BudgetRounds:
 			spent++
-			continue
+		case limited && n.Spent+n.Reserved >= spec.BudgetRounds:
+			held++
+		default:
+			free = append(free, name)
 		}
-		free = append(free, name)
 	}
-	if len(free) < int(spec.MinimumCohort) {
-		if spent > 0 && len(free)+spent >= int(spec.MinimumCohort) {
-			return nil, fmt.Errorf("%d of %d nodes: %w", spent, len(free)+spent, ErrBudget)
-		}
-		return nil, fmt.Errorf("%w: %d available, the minimum cohort is %d", ErrCohort, len(free), spec.MinimumCohort)
+	if least := int(spec.MinimumCohort); len(free)+held < least && len(free)+held+spent >= least {
+		return nil, fmt.Errorf("%d of %d nodes: %w", spent, len(free)+held+spent, ErrBudget)
+	} else if len(free) < least {
+		return nil, fmt.Errorf("%w: %d available, %d reserved by other rounds, the minimum cohort is %d", ErrCohort, len(free), held, least)
 	}
 	goal := int(spec.Goal)
 	if goal == 0 {
