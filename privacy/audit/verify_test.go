@@ -181,6 +181,24 @@ func TestRecordsAreThoseThatWereSigned(t *testing.T) {
 	}
 }
 
+// A head that a majority signed must be that of the records in size and root.
+func TestHeadIsThatOfTheRecords(t *testing.T) {
+	f := found(t, 1, "a", "b", "c")
+	for want, change := range map[string]func(h *Head){
+		"the head covers ":                        func(h *Head) { h.Size++ },
+		"the records do not give the head's root": func(h *Head) { h.Root[0] ^= 1 },
+	} {
+		b := f.bundle(f.story())
+		change(&b.Head)
+		for i, name := range f.names {
+			b.Head.Signatures[i].Signature = seal.Sign(f.keys[name], DomainHead, b.Head.Message())
+		}
+		if names, details := failed(f.verify(b)); !slices.Equal(names, []string{"tree"}) || !strings.HasPrefix(details, want) {
+			t.Errorf("failed are %v: %s; want %q", names, details, want)
+		}
+	}
+}
+
 func mustDecode(b []byte) Record {
 	r, err := Decode(b)
 	if err != nil {
@@ -320,14 +338,14 @@ func BenchmarkVerify(b *testing.B) {
 	}
 }
 
-// failing is a file whose reading fails.
+// failing is a file whose reading fails once.
 type failing struct {
 	io.ReadSeeker
 	reads int // that succeed before
 }
 
 func (f *failing) Read(b []byte) (int, error) {
-	if f.reads--; f.reads < 0 {
+	if f.reads--; f.reads == -1 {
 		return 0, io.ErrClosedPipe
 	}
 	return f.ReadSeeker.Read(b)
