@@ -25,7 +25,11 @@ import (
 // toyModel is a model of the toy schema whose parameters follow from a seed.
 func toyModel(t testing.TB, name string, seed uint64) *model.Model {
 	t.Helper()
-	schema := toySchema(t)
+	return modelOf(t, toySchema(t), name, seed)
+}
+
+func modelOf(t testing.TB, schema *data.Schema, name string, seed uint64) *model.Model {
+	t.Helper()
 	rows := []data.Row{{20, 100, 0, 1, 1}, {40, 5000, 1, 0, 0}, {60, 900, 2, 1, 1}, {33, 70, 0, 0, 0}}
 	stats, err := data.NewStatistics(schema, data.Collect(schema, rows))
 	if err != nil {

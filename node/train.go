@@ -44,7 +44,10 @@ func (w *workshop) work(ctx context.Context, t *choirv1.Task) (*fedavg.Update, e
 	if t.Job.Clip > 0 {
 		shape.ClipSquared = codec.Grid{Range: t.Job.Range}.ClipSquared(t.Job.Clip)
 	}
-	return u, u.Check(shape)
+	if err := u.Check(shape); err != nil {
+		return nil, fmt.Errorf("round %d of job %s: %w", t.Key.GetRound(), t.Job.Name, err)
+	}
+	return u, nil
 }
 
 // checkJob refuses settings with which there is no update that keeps within its bounds.
