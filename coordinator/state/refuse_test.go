@@ -107,7 +107,7 @@ func TestBadCommandsAreRefusedWhole(t *testing.T) {
 		{"open", `$bits(1111)`, `""`, `bitmap of 0 bytes is not one of 4 nodes`, state.ErrFormat},
 		{"open", `$bits(1111)`, `$bits(111100000)`, `bitmap of 2 bytes`, state.ErrFormat},
 		{"open", `$bits(1111)`, `$bits(11111)`, `bitmap of 1 bytes`, state.ErrFormat},
-		{"open", `$bits(1111)`, `$bits(1000)`, `1 available, 0 reserved by other rounds, the minimum cohort is 2`, state.ErrCohort},
+		{"open", `$bits(1111)`, `$bits(1000)`, `1 available with budget, the minimum cohort is 2`, state.ErrCohort},
 		{"open", `model: @model-0`, ``, `a ROUND_KIND_TRAIN round with model 0000`, state.ErrFormat},
 		{"open", `@model-0`, `"m"`, `model: digest of 1 bytes`, state.ErrFormat},
 		{"open", `@model-0`, quoted(make([]byte, 32)), `model: a digest of zeros`, state.ErrFormat},

@@ -121,25 +121,24 @@ func (t *transition) cohort(spec *choirv1.JobSpec, kind choirv1.RoundKind, c *ch
 		return nil, fmt.Errorf("%w: the availability bitmap of %d bytes is not one of %d nodes", ErrFormat, n, len(names))
 	}
 	var free []string
-	held, spent := 0, 0 // nodes without budget: for as long as other rounds are open, or for good
+	left := 0 // nodes with budget left, be they away or reserved by other rounds
 	for i, name := range names {
-		if c.Available[i/8]>>(i%8)&1 == 0 {
+		n := t.Nodes[name]
+		limited := kind == choirv1.RoundKind_ROUND_KIND_TRAIN && spec.BudgetRounds > 0
+		if limited && n.Spent >= spec.BudgetRounds {
 			continue
 		}
-		n := t.Nodes[name]
-		switch limited := kind == choirv1.RoundKind_ROUND_KIND_TRAIN && spec.BudgetRounds > 0; {
-		case limited && n.Spent >= spec.BudgetRounds:
-			spent++
-		case limited && n.Spent+n.Reserved >= spec.BudgetRounds:
-			held++
-		default:
+		left++
+		reserved := limited && n.Spent+n.Reserved >= spec.BudgetRounds
+		if available := c.Available[i/8]>>(i%8)&1 == 1; available && !reserved {
 			free = append(free, name)
 		}
 	}
-	if least := int(spec.MinimumCohort); len(free)+held < least && len(free)+held+spent >= least {
-		return nil, fmt.Errorf("%d of %d nodes: %w", spent, len(free)+held+spent, ErrBudget)
-	} else if len(free) < least {
-		return nil, fmt.Errorf("%w: %d available, %d reserved by other rounds, the minimum cohort is %d", ErrCohort, len(free), held, least)
+	if least := int(spec.MinimumCohort); len(free) < least {
+		if left < least && left < len(names) {
+			return nil, fmt.Errorf("%w: %d of %d nodes have some left, the minimum cohort is %d", ErrBudget, left, len(names), least)
+		}
+		return nil, fmt.Errorf("%w: %d available with budget, the minimum cohort is %d", ErrCohort, len(free), least)
 	}
 	goal := int(spec.Goal)
 	if goal == 0 {
