@@ -89,6 +89,7 @@ func TestSignatures(t *testing.T) {
 			b.Chains[1].Certificates = b.Chains[0].Certificates
 		}, "signature of b: its certificate is not that of the genesis record"},
 		{"one with the chain of another", three, []string{"a", "b"}, func(_ *federation, b *Bundle) { b.Chains[1] = b.Chains[0] }, "signature of b: its certificate is not that of the genesis record"},
+		{"one with its chain under another name", three, []string{"a", "b"}, func(_ *federation, b *Bundle) { b.Chains[1].Name = "c" }, "signature of b: its certificate is not that of the genesis record"},
 		{"out of order", three, []string{"a", "b"}, func(_ *federation, b *Bundle) {
 			slices.Reverse(b.Head.Signatures)
 			slices.Reverse(b.Chains)
@@ -338,17 +339,24 @@ func BenchmarkVerify(b *testing.B) {
 	}
 }
 
-// failing is a file whose reading fails once.
+// failing is a file of which one operation fails.
 type failing struct {
 	io.ReadSeeker
-	reads int // that succeed before
+	before int // operations that succeed before
 }
 
 func (f *failing) Read(b []byte) (int, error) {
-	if f.reads--; f.reads == -1 {
+	if f.before--; f.before == -1 {
 		return 0, io.ErrClosedPipe
 	}
 	return f.ReadSeeker.Read(b)
+}
+
+func (f *failing) Seek(offset int64, whence int) (int64, error) {
+	if f.before--; f.before == -1 {
+		return 0, io.ErrClosedPipe
+	}
+	return f.ReadSeeker.Seek(offset, whence)
 }
 
 func TestVerifyFile(t *testing.T) {
@@ -363,11 +371,15 @@ func TestVerifyFile(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, r, err)
 		}
 	}
-	verified := false
-	for reads := 0; !verified; reads++ { // whichever read fails
-		r, err := VerifyFile(&failing{bytes.NewReader(file), reads}, f.root.Fingerprint(), noon)
-		if verified = err == nil; r.OK != verified || !verified && !errors.Is(err, io.ErrClosedPipe) {
-			t.Fatalf("after %d reads: %+v, %v", reads, r, err)
+	const many = 1 << 20
+	whole := &failing{bytes.NewReader(file), many}
+	if _, err := VerifyFile(whole, f.root.Fingerprint(), noon); err != nil {
+		t.Fatal(err)
+	}
+	for before := range many - whole.before { // whichever fails
+		r, err := VerifyFile(&failing{bytes.NewReader(file), before}, f.root.Fingerprint(), noon)
+		if r.OK || !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("after %d operations: %+v, %v", before, r, err)
 		}
 	}
 }
