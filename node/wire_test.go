@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"choir.example/internal/blob"
 	"choir.example/internal/rpc"
 	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
@@ -276,4 +277,16 @@ func acknowledge(n uint64) *choirv1.UploadReply {
 
 func answerWith(out *choirv1.Outcome) *choirv1.UploadReply {
 	return &choirv1.UploadReply{Body: &choirv1.UploadReply_Outcome{Outcome: out}}
+}
+
+// fakeListener stands where a port would: a real one would stop the clock of a bubble.
+type fakeListener struct{}
+
+func (fakeListener) Accept() (net.Conn, error) { return nil, net.ErrClosed }
+func (fakeListener) Close() error              { return nil }
+func (fakeListener) Addr() net.Addr            { return &net.TCPAddr{} }
+
+func blobID(body []byte) []byte {
+	id := blob.ID(body)
+	return id[:]
 }
