@@ -2,9 +2,11 @@ package state_test
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 
 	"choir.example/coordinator/state"
+	choirv1 "choir.example/proto/choir/v1"
 )
 
 // snap is the state's snapshot: what two states are compared by.
@@ -116,6 +118,34 @@ func TestARestoredStateGoesOnLikeTheLiveOne(t *testing.T) {
 				}
 				s = next
 			}
+		}
+	}
+}
+
+// A reader may keep a state while the log goes on, and a state may have several futures: none shares memory that
+// another writes.
+func TestTwoFuturesOfOneStateAreApart(t *testing.T) {
+	w := newWorld(t, 16)
+	w.tell(`submit_job { spec { name: "purchase" model: "buyer" rounds: 3 minimum_cohort: 1 hidden: 8 } time_ms: 1 }`)
+	if err := w.open(); err != nil {
+		t.Fatal(err)
+	}
+	key := w.job().Active().Key("purchase")
+	accept := func(i int) *choirv1.Command {
+		name := fmt.Sprintf("node-%05d", i)
+		return &choirv1.Command{Body: &choirv1.Command_AcceptBatch{AcceptBatch: &choirv1.AcceptBatch{
+			Key: key, Batch: digestOf("b" + name), Sum: digestOf("s" + name), Coordinator: "ada", Holders: []string{"ada"}, Weight: 1,
+			Accepted: []*choirv1.Accepted{{Node: name, Update: digestOf("u" + name), Weight: 1}},
+		}}}
+	}
+	for i := range 14 {
+		s := w.s
+		w.do(accept(15))
+		other, want := w.s, snap(t, w.s)
+		w.s = s
+		w.do(accept(i))
+		if snap(t, other) != want {
+			t.Fatalf("after %d batches, one future changed the other", i)
 		}
 	}
 }
