@@ -2,8 +2,8 @@
 // they are leaves of, heads signed by a majority of the coordinators, receipts, and a verifier that needs nothing but a
 // bundle file and the fingerprint of a root.
 //
-//	log = log.Append(audit.Encode(audit.RoundCut{Job: "purchase", Round: 3, …}))
-//	report, err := audit.Verify(bundle, fingerprint, now)
+//	log = log.Append(audit.Encode(&audit.RoundCut{Job: "purchase", Round: 3, …}))
+//	report := audit.Verify(bundle, fingerprint, now)
 //
 // The log proves which updates were counted and that nothing was rewritten afterwards. It does not prove that a
 // coordinator computed an average honestly: that follows from recomputing the committed sum.
@@ -183,7 +183,8 @@ type Variant struct {
 	Reason    string
 }
 
-// Incident is the first refusal of a node in a round, or a token that came back.
+// Incident is the first refusal of a node in an attempt, two different updates of it with both digests, or a used token
+// that came back (no attempt), with the key it was used with and the one it came with.
 type Incident struct {
 	Job           string
 	Round         uint64
