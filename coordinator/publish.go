@@ -34,8 +34,11 @@ func (c *Coordinator) candidates(ctx context.Context, job string) ([]*choirv1.Va
 		return nil, &errAbandon{err.Error()}
 	}
 	student, err := compress.Distil(ctx, float, distillation(spec))
-	if err != nil {
-		return nil, fmt.Errorf("distil model of job %s: %w", job, err)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err != nil { // it would fail again: the same model and seed give the same student
+		return nil, &errAbandon{err.Error()}
 	}
 	smallStudent, err := compress.Int8(student)
 	if err != nil {

@@ -16,9 +16,6 @@ type TrainConfig struct {
 	Seed   uint64  // of the order of examples
 }
 
-// maxActivations bounds what a batch holds of one layer: 256 MiB.
-const maxActivations = 1 << 26
-
 // Trainer runs minibatch SGD on a multilayer perceptron with sigmoid cross entropy. It owns its buffers and allocates
 // nothing per step. It is not for concurrent use: one Trainer a goroutine.
 type Trainer struct {
@@ -35,12 +32,8 @@ func NewTrainer(spec Spec, batch int) (*Trainer, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
-	if batch < 1 || batch > 1<<16 {
-		return nil, fmt.Errorf("trainer: batch of %d, want 1 to 2^16", batch)
-	}
-	// A job from elsewhere must not make a node allocate without end, or overflow an int of 32 bits.
-	if widest := max(spec.Inputs, slices.Max(spec.Hidden)); int64(batch)*int64(widest) > maxActivations {
-		return nil, fmt.Errorf("trainer: batch of %d rows of up to %d values, at most 2^26 values", batch, widest)
+	if err := spec.CheckBatch(batch); err != nil {
+		return nil, fmt.Errorf("trainer: %w", err)
 	}
 	t := &Trainer{spec: spec, batch: batch, labels: make([]float32, batch)}
 	t.activations = append(t.activations, make([]float32, batch*spec.Inputs))
@@ -49,6 +42,21 @@ func NewTrainer(spec Spec, batch int) (*Trainer, error) {
 		t.gradients = append(t.gradients, make([]float32, batch*l.outputs))
 	}
 	return t, nil
+}
+
+// maxActivations bounds what a batch holds of one layer: 256 MiB.
+const maxActivations = 1 << 26
+
+// CheckBatch refuses a batch for which a Trainer of the valid shape would allocate without end, or more than an int of
+// 32 bits counts.
+func (s Spec) CheckBatch(rows int) error {
+	if rows < 1 || rows > 1<<16 {
+		return fmt.Errorf("batch of %d, want 1 to 2^16", rows)
+	}
+	if widest := max(s.Inputs, slices.Max(s.Hidden)); int64(rows)*int64(widest) > maxActivations {
+		return fmt.Errorf("batch of %d rows of up to %d values, at most 2^26 values", rows, widest)
+	}
+	return nil
 }
 
 // Train changes params in place. x holds len(y) rows of Inputs features; y holds targets in [0, 1], soft ones for

@@ -9,6 +9,7 @@ import (
 
 	"choir.example/fedavg"
 	"choir.example/model"
+	"choir.example/model/codec"
 	"choir.example/model/data"
 	"choir.example/privacy/audit"
 	choirv1 "choir.example/proto/choir/v1"
@@ -68,6 +69,13 @@ func CheckSpec(s *choirv1.JobSpec) error {
 	}
 	if err := shape.Validate(); err != nil {
 		return fmt.Errorf("job %s: hidden: %w", s.Name, err)
+	}
+	if err := shape.CheckBatch(int(s.Batch)); err != nil {
+		return fmt.Errorf("job %s: batch: %w", s.Name, err)
+	}
+	// No update but zero is within a clip norm below one step, and none at all would be the opposite of what was asked.
+	if step := (codec.Grid{Range: s.Range}).Step(); s.Clip > 0 && s.Clip < step {
+		return fmt.Errorf("job %s: clip is %v, want at least one step of the grid, range / 2^23 = %v, or 0 for none", s.Name, s.Clip, step)
 	}
 	if _, err := optional("validation", s.Validation); err != nil {
 		return fmt.Errorf("job %s: %w", s.Name, err)

@@ -27,9 +27,9 @@ type Grid struct {
 // Step is the distance of two neighbours on the grid.
 func (g Grid) Step() float64 { return g.Range / MaxQ }
 
-// ClipSquared bounds the squared norm of encoded integers for a positive clip norm, so that their real norm is at most
-// clip. It is at least 1: a clip norm below one step, which no vector but zero can meet, bounds the norm to one step
-// and never to nothing, since a bound of 0 means none.
+// ClipSquared bounds the squared norm of encoded integers for a clip norm of at least one step, so that their real norm
+// is at most clip. It is at least 1, so that a clip norm below one step, which a job may not have, would not become 0:
+// no bound.
 func (g Grid) ClipSquared(clip float64) int64 {
 	n := math.Floor(clip / g.Step())
 	return int64(max(1, min(n*n, 1<<62)))

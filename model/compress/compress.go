@@ -55,8 +55,8 @@ func (cfg DistilConfig) check(width int) error {
 	switch {
 	case cfg.Rows < 1 || int64(cfg.Rows)*int64(width) > maxValues:
 		return fmt.Errorf("%d rows of %d features, want 1 to %d rows", cfg.Rows, width, maxValues/width)
-	case cfg.Epochs < 1:
-		return fmt.Errorf("%d epochs, want at least 1", cfg.Epochs)
+	case cfg.Epochs < 0:
+		return fmt.Errorf("%d epochs, want at least 0", cfg.Epochs)
 	case !(cfg.Temperature > 0) || math.IsInf(cfg.Temperature, 0):
 		return fmt.Errorf("temperature %v, want a finite one above 0", cfg.Temperature)
 	}

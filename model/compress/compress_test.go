@@ -263,7 +263,7 @@ func TestDistilRefuses(t *testing.T) {
 		{"no rows", m, func(c *DistilConfig) { c.Rows = 0 }, "0 rows of 4 features, want 1 to 67108864 rows"},
 		{"negative rows", m, func(c *DistilConfig) { c.Rows = -1 }, "-1 rows"},
 		{"more rows than memory", m, func(c *DistilConfig) { c.Rows = 1<<26 + 1 }, "67108865 rows of 4 features"},
-		{"no epoch", m, func(c *DistilConfig) { c.Epochs = 0 }, "0 epochs, want at least 1"},
+		{"negative epochs", m, func(c *DistilConfig) { c.Epochs = -1 }, "-1 epochs, want at least 0"},
 		{"temperature zero", m, func(c *DistilConfig) { c.Temperature = 0 }, "temperature 0, want"},
 		{"temperature NaN", m, func(c *DistilConfig) { c.Temperature = math.NaN() }, "temperature NaN"},
 		{"temperature infinite", m, func(c *DistilConfig) { c.Temperature = math.Inf(1) }, "temperature +Inf"},
