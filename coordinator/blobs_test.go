@@ -105,7 +105,7 @@ func holders(t *testing.T, names ...string) []*holder {
 func serveHolder(t *testing.T, h *holder) choirv1.PeersClient {
 	t.Helper()
 	l := bufconn.Listen(1 << 20)
-	server := grpc.NewServer()
+	server := grpc.NewServer(grpc.WaitForHandlers(true)) // they write to a directory that goes next
 	choirv1.RegisterPeersServer(server, h)
 	go func() { _ = server.Serve(l) }()
 	conn, err := grpc.NewClient("passthrough:///memory", grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -172,6 +172,29 @@ func TestPutQuorumReachesAMajority(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("without a majority: %v, which does not say %q", err, want)
 		}
+	}
+}
+
+// The voter that stores a blob is always among its holders, also when its peers are faster: a batch whose folder does
+// not hold it is refused.
+func TestPutQuorumHasItsCallerAmongTheHolders(t *testing.T) {
+	noLeaks(t)
+	hs := holders(t, "ada", "bob", "cyd")
+	slow := &hs[0].gate.writes
+	slow.Lock()
+	held := make(chan []string, 1)
+	go func() {
+		_, by, err := hs[0].PutQuorum(t.Context(), body(1, 100))
+		if err != nil {
+			t.Error(err)
+		}
+		held <- by
+	}()
+	<-hs[1].stored
+	<-hs[2].stored
+	slow.Unlock()
+	if by := <-held; !slices.Contains(by, "ada") || len(by) < 2 {
+		t.Errorf("held by %v, want ada and another", by)
 	}
 }
 

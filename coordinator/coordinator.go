@@ -247,7 +247,7 @@ func (c *Coordinator) server() *grpc.Server {
 	s := grpc.NewServer(append(rpc.Server(),
 		grpc.Creds(c.wire.serverCredentials()),
 		grpc.UnaryInterceptor(c.authoriseUnary), grpc.StreamInterceptor(c.authoriseStream),
-		grpc.MaxConcurrentStreams(256),
+		grpc.MaxConcurrentStreams(256), grpc.WaitForHandlers(true),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 30 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 2 * time.Minute, Timeout: 20 * time.Second}),
 	)...)
