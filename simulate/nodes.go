@@ -88,7 +88,7 @@ func (f *Federation) enrol(name string, parts data.Parts) (*edge, error) {
 		return nil, err
 	}
 	if err := fill(f.ctx, e.n.Store(), f.cfg.Schema, parts, name); err != nil {
-		return nil, errors.Join(err, e.n.Close())
+		return nil, errors.Join(fmt.Errorf("fill the store of %s: %w", name, err), e.n.Close())
 	}
 	return e, nil
 }
