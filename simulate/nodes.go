@@ -124,11 +124,11 @@ func fill(ctx context.Context, s *node.Store, schema *data.Schema, parts data.Pa
 		part node.Part
 		rows []data.Row
 	}{{node.Train, parts.Train}, {node.Validation, parts.Validation}, {node.Held, parts.Held}} {
-		var file bytes.Buffer
-		if err := data.WriteCSV(&file, schema, p.rows); err != nil {
-			return err
+		file, label := &bytes.Buffer{}, fmt.Sprintf("%s-%s.csv", name, p.part)
+		if err := data.WriteCSV(file, schema, p.rows); err != nil {
+			return fmt.Errorf("%s: %w", label, err)
 		}
-		if _, err := s.Import(ctx, p.part, &file, fmt.Sprintf("%s-%s.csv", name, p.part)); err != nil {
+		if _, err := s.Import(ctx, p.part, file, label); err != nil {
 			return err
 		}
 	}
