@@ -340,7 +340,11 @@ func TestSwapUnderLoad(t *testing.T) {
 		digest string
 		says   []float64
 	}
-	row := []data.Row{{30, 100.5, 0, 1, 0}, {math.NaN(), 20, 2, 0, 0}}
+	// Many rows, so that most swaps fall into the middle of a request.
+	const many = 200
+	row := slices.Repeat([]data.Row{{30, 100.5, math.NaN(), math.NaN(), 0}}, many)
+	body := fmt.Sprintf(`{"inputs":[{"name":"age","datatype":"FP64","shape":[%d],"data":[30%s]},{"name":"income","datatype":"FP64","shape":[%d],"data":[100.5%s]}]}`,
+		many, strings.Repeat(",30", many-1), many, strings.Repeat(",100.5", many-1))
 	releases := make([]release, swaps+1)
 	for v := range releases {
 		m := toyModel(t, "toy", uint64(v))
@@ -362,7 +366,7 @@ func TestSwapUnderLoad(t *testing.T) {
 					return
 				default:
 				}
-				reply, err := post(client, url, byNames)
+				reply, err := post(client, url, body)
 				if err != nil {
 					t.Error(err)
 					return

@@ -212,7 +212,11 @@ func TestCancelledImportLeavesNothing(t *testing.T) {
 	s := toyStore(t, t.TempDir(), 1)
 	for name, csv := range map[string]string{"in the middle": toyCSV(50_000), "of a few rows": toyCSV(3), "of no row": toyHeader} {
 		ctx, cancel := context.WithCancel(t.Context())
-		n, err := s.Import(ctx, Train, &cancelAfter{strings.NewReader(csv), len(csv) / 2, cancel}, "big.csv")
+		r := strings.NewReader(csv)
+		n, err := s.Import(ctx, Train, &cancelAfter{r, len(csv) / 2, cancel}, "big.csv")
+		if r.Len() == 0 && len(csv) > 1<<20 {
+			t.Errorf("%s: it read on to the end", name)
+		}
 		if !errors.Is(err, context.Canceled) || n != 0 {
 			t.Errorf("%s: %d rows, %v", name, n, err)
 		}
