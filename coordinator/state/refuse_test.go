@@ -274,6 +274,18 @@ func TestStepsOutOfOrderAreStale(t *testing.T) {
 	}
 }
 
+func TestAnAbandonedEvaluationPublishesNothing(t *testing.T) {
+	s, e := stateAt(t, "job", "evaluation open")
+	e.data = encoded(t, `abandon_round { key { job: "purchase" round: 3 attempt: 1 } reason: "too few" term: 2 }`)
+	s, err := e.apply(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.index++
+	e.data = encoded(t, good["publish"].command)
+	refused(t, s, e, "no evaluation round measured these variants")
+}
+
 func TestBadFoundations(t *testing.T) {
 	const g = `genesis { cluster: "shop" root: "root" time_ms: 1 coordinators { name: "ada" address: "a:1" chain: "ada's" } coordinators { name: "bob" address: "b:1" chain: "bob's" } }`
 	for _, c := range []struct{ old, spoilt, want string }{

@@ -151,8 +151,12 @@ func TestEightClosedRoundsKeepTheirDetails(t *testing.T) {
 		w.collect(2, 10)
 		w.finish(1)
 	}
+	before, want := w.s, snap(t, w.s)
 	if err := w.open(); err != nil {
 		t.Fatal(err)
+	}
+	if snap(t, before) != want {
+		t.Error("dropping details changed the state that had them")
 	}
 	for _, r := range w.job().Rounds {
 		detailed := r.Number >= 14-state.KeepRounds

@@ -78,6 +78,14 @@ func TestASnapshotOfAnImpossibleStateIsRefused(t *testing.T) {
 	}
 }
 
+func TestAJobsLastRoundHasItsDetails(t *testing.T) {
+	s, _ := stateAt(t, "job", "statistics open")
+	body := strings.Replace(bodyOf(t, s), `"Accepted":{}`, `"Accepted":null`, 1)
+	if _, err := state.Decode(framed(body)); err == nil || !strings.Contains(err.Error(), "without its details") {
+		t.Errorf("restored, or %v", err)
+	}
+}
+
 // Nothing in a snapshot claims a length: what a hostile one makes a replica allocate grows with its own.
 func TestARestoreTakesMemoryInProportion(t *testing.T) {
 	for _, element := range []string{`{"Jobs":{"a":{"Rounds":[{}%s]}}}`, `{"Coordinators":[{}%s]}`, `{"Log":{"Records":[""%s]}}`} {
