@@ -27,20 +27,29 @@ func encoded(t testing.TB, text string) []byte {
 // stateAt is the state at the end of a stage of a transcript, and an entry that would come next.
 func stateAt(t testing.TB, name, stage string) (*state.State, entry) {
 	t.Helper()
-	s, found := state.New(), (*state.State)(nil)
-	var last entry
-	load(t, name).play(t, func(now string, e entry) []string {
-		s, _ = e.apply(s)
-		if now == stage {
-			found, last = s, e
-		}
-		return nil
-	})
-	if found == nil {
+	if stages[name] == nil {
+		stages[name] = map[string]staged{}
+		s := state.New()
+		load(t, name).play(t, func(now string, e entry) []string {
+			s, _ = e.apply(s)
+			stages[name][now] = staged{s, entry{index: e.index + 1, term: e.term}}
+			return nil
+		})
+	}
+	at, ok := stages[name][stage]
+	if !ok {
 		t.Fatalf("transcript %s has no stage %q", name, stage)
 	}
-	return found, entry{index: last.index + 1, term: last.term}
+	return at.s, at.next
 }
+
+type staged struct {
+	s    *state.State
+	next entry
+}
+
+// stages keeps what stateAt has replayed, by transcript and stage: states do not change.
+var stages = map[string]map[string]staged{}
 
 // refused applies a command that must be refused, and checks that nothing but the index moved.
 func refused(t *testing.T, s *state.State, e entry, want string) error {

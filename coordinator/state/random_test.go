@@ -266,7 +266,7 @@ func (l *life) other(f protoreflect.FieldDescriptor, v protoreflect.Value) proto
 func TestRandomLives(t *testing.T) {
 	f := newFounders(t)
 	closed, released, refusals := 0, 0, 0
-	for seed := range uint64(25) {
+	for seed := range uint64(16) {
 		l := &life{Rand: mathrand.New(mathrand.NewPCG(seed, 12)), founders: f, s: state.New(), term: 1}
 		for i := uint64(1); i <= 600; i++ {
 			if l.IntN(50) == 0 {
@@ -301,7 +301,7 @@ func TestRandomLives(t *testing.T) {
 		released += len(l.s.Releases)
 	}
 	t.Logf("%d training rounds closed, %d models released, %d commands refused", closed, released, refusals)
-	if closed < 150 || released < 30 || refusals < 5000 {
+	if closed < 100 || released < 15 || refusals < 3000 {
 		t.Error("these lives see too little")
 	}
 }
@@ -324,9 +324,7 @@ func (l *life) check(next *state.State, refused error) error {
 			if r.Kind != choirv1.RoundKind_ROUND_KIND_TRAIN {
 				continue
 			}
-			// CutAt alone does not tell whether an abandoned round was charged; the books below then do not hold it
-			// against the nodes.
-			switch r.Phase {
+			switch r.Phase { // an abandoned round may have been charged or not
 			case state.PhaseOpen, state.PhaseCut:
 				for _, n := range r.Cohort {
 					reserved[n]++
