@@ -283,6 +283,7 @@ var badUpdates = []badUpdate{
 // where the node is to blame. Nothing of it is counted: each node's honest update is taken afterwards, the round closes,
 // and its sum is that of the honest ones.
 func TestBadUpdates(t *testing.T) {
+	t.Parallel()
 	f := startFederation(t, 1, nil, Observer{})
 	var names []string
 	for i := range badUpdates {
@@ -397,6 +398,7 @@ func (f *testFederation) incidentOf(node, reason string) {
 
 // A node that sends nonsense again and again costs one place in the log, no room in the spool, and no memory.
 func TestNonsenseAgainAndAgain(t *testing.T) {
+	t.Parallel()
 	f, nodes, tasks := trained(t, 1, Observer{}, "a", "b")
 	m := f.member("c1")
 	a := newAttack(nodes[0], tasks[0])
@@ -437,6 +439,7 @@ func (f *testFederation) spoolEmpty(name string) {
 // Two different updates of one node, the second while the first still waits for its batch: the second is refused, is an
 // incident with both digests, whatever came before, and leaves nothing in the spool.
 func TestEquivocationBeforeTheBatch(t *testing.T) {
+	t.Parallel()
 	f, nodes, tasks := trained(t, 1, Observer{}, "a", "b")
 	m, n := f.member("c1"), nodes[0]
 	s := m.replica.State()
@@ -489,6 +492,7 @@ func TestEquivocationBeforeTheBatch(t *testing.T) {
 
 // Who may not come in is told so by the handshake.
 func TestStrangersHearAnAlert(t *testing.T) {
+	t.Parallel()
 	f := startFederation(t, 1, nil, Observer{})
 	_, strangers := f.people()
 	for _, p := range strangers {
@@ -506,6 +510,7 @@ func TestStrangersHearAnAlert(t *testing.T) {
 
 // Every field of a job's specification is checked before the job is in the log; the answer names field and range.
 func TestBadJobs(t *testing.T) {
+	t.Parallel()
 	f := startFederation(t, 1, nil, Observer{})
 	operators := f.operators()
 	type job = *choirv1.JobSpec
@@ -577,6 +582,7 @@ func TestBadJobs(t *testing.T) {
 
 // Questions about what there is not, and answers that say so.
 func TestBadQuestions(t *testing.T) {
+	t.Parallel()
 	f := startFederation(t, 1, nil, Observer{})
 	n := f.enrol("a")[0]
 	nodes, operators, ctx := n.at("c1"), f.operators(), f.ctx()
@@ -714,6 +720,7 @@ func TestPortInUse(t *testing.T) {
 
 // A coordinator whose port is closed under it says so and ends; it does not stay and listen to nothing.
 func TestListenerClosed(t *testing.T) {
+	t.Parallel()
 	f := startFederation(t, 1, nil, Observer{})
 	m := f.member("c1")
 	if err := m.deps.Listener.Close(); err != nil {
@@ -728,6 +735,7 @@ func TestListenerClosed(t *testing.T) {
 
 // An update that fills several chunks is taken; one byte too many in any of them is not.
 func TestUpdateOfManyChunks(t *testing.T) {
+	t.Parallel()
 	f := startFederation(t, 1, nil, Observer{})
 	nodes := f.enrol("a")
 	f.submit(testJob(t, 1, 1<<14, 10))

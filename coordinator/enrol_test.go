@@ -69,6 +69,7 @@ func reused(t *testing.T, s *state.State) (out []*audit.Incident) {
 // Each way to enrol wrongly is refused with its reason, enrols nobody, spends no token, and takes no place in the log:
 // the caller has no certificate. The token admits its node afterwards.
 func TestBadEnrolments(t *testing.T) {
+	t.Parallel()
 	f := startFederation(t, 1, nil, Observer{})
 	f.enrol("taken")
 	m := f.member("c1")
@@ -144,6 +145,7 @@ func TestBadEnrolments(t *testing.T) {
 
 // The same key may fetch its certificate again, with and without the old one, under its name only.
 func TestEnrolAgain(t *testing.T) {
+	t.Parallel()
 	f := startFederation(t, 1, nil, Observer{})
 	token, key := f.token(time.Hour), newKey(t)
 	first, err := f.enrolAt("c1", enrolment(token, "a", key))
@@ -169,6 +171,7 @@ func TestEnrolAgain(t *testing.T) {
 // A used token that comes back with another key is refused and is an incident with both keys, recorded once. The node
 // that used it stays.
 func TestUsedTokenIsAnIncident(t *testing.T) {
+	t.Parallel()
 	f := startFederation(t, 1, nil, Observer{})
 	token, key := f.token(time.Hour), newKey(t)
 	reply, err := f.enrolAt("c1", enrolment(token, "a", key))

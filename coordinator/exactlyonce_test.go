@@ -168,11 +168,11 @@ func TestReceiptSurvivesTheCoordinator(t *testing.T) {
 // The leader dies with one update committed and another spooled: the round goes on under its successor, and the update
 // that had no receipt is sent again and counts once. A replica that was away catches up and agrees.
 func TestLeaderDiesMidRound(t *testing.T) {
-	spooled := make(chan string, 1)
+	spooled, hold := make(chan string), make(chan struct{})
 	var once sync.Once
 	f, nodes, tasks := trained(t, 3, Observer{Spooled: func(coordinator string, e RoundEvent, node string) {
 		if node == "b" && e.Round == 1 {
-			once.Do(func() { spooled <- coordinator; <-spooled }) // hold it before it can reach a batch
+			once.Do(func() { spooled <- coordinator; <-hold }) // hold it before it can reach a batch
 		}
 	}}, "a", "b")
 	leader := f.leader()
@@ -187,7 +187,7 @@ func TestLeaderDiesMidRound(t *testing.T) {
 		t.Fatalf("spooled at %s, want %s", at, leader)
 	}
 	dead := f.kill(leader)
-	spooled <- ""
+	close(hold)
 	if err := <-failed; err == nil {
 		t.Fatal("a dead coordinator answered")
 	}
@@ -239,6 +239,7 @@ func TestLateUpdateIsRefused(t *testing.T) {
 
 // A round with too few updates ends recorded and is tried again; after the last attempt the job has failed.
 func TestTooFewUpdatesAbandon(t *testing.T) {
+	t.Parallel()
 	f := startFederation(t, 1, nil, Observer{})
 	nodes := f.enrol("a", "b")
 	spec := testJob(t, 1)
@@ -258,6 +259,7 @@ func TestTooFewUpdatesAbandon(t *testing.T) {
 
 // A blob that an entry names and nobody has any more ends its round as abandoned, not in a hang.
 func TestLostBatchAbandonsTheRound(t *testing.T) {
+	t.Parallel()
 	f, nodes, tasks := trained(t, 1, Observer{}, "a", "b")
 	nodes[0].answer("c1", tasks[0], 1)
 	m := f.kill("c1") // what it held in memory is gone
@@ -308,6 +310,7 @@ func TestSameUpdatesSameModel(t *testing.T) {
 }
 
 func TestUnknownRound(t *testing.T) {
+	t.Parallel()
 	f, nodes, tasks := trained(t, 1, Observer{}, "a")
 	key := &choirv1.RoundKey{Job: "job", Round: 9, Attempt: 1}
 	envelope, digest := nodes[0].sealed(tasks[0], nodes[0].payload(tasks[0], 1))

@@ -78,6 +78,7 @@ func TestUploadAddressesFollowLoad(t *testing.T) {
 
 // A poll without work comes back after its wait, with what else there is to know.
 func TestPollWithoutWork(t *testing.T) {
+	t.Parallel()
 	f := startFederation(t, 1, nil, Observer{})
 	n := f.enrol("a")[0]
 	const wait = 100 * time.Millisecond
@@ -100,6 +101,7 @@ func TestPollWithoutWork(t *testing.T) {
 
 // A wait longer than any is a long wait, not none.
 func TestPollWaitsForWork(t *testing.T) {
+	t.Parallel()
 	f := startFederation(t, 1, nil, Observer{})
 	n := f.enrol("a")[0]
 	type answer struct {
@@ -127,6 +129,7 @@ func TestPollWaitsForWork(t *testing.T) {
 
 // A poll names the releases that the node does not have.
 func TestPollNamesTheRelease(t *testing.T) {
+	t.Parallel()
 	f := startFederation(t, 1, nil, Observer{})
 	n := f.enrol("a")[0]
 	f.submit(testJob(t, 1))

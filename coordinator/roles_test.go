@@ -188,6 +188,7 @@ func (f *testFederation) recertify(cred *seal.Credential, name string, from time
 
 // Every RPC has a row in the role table, and the table has no other rows but the two protocols beside gRPC.
 func TestRoleTableIsComplete(t *testing.T) {
+	t.Parallel()
 	f := startFederation(t, 1, nil, Observer{})
 	rows := []string{protoRaft, protoGossip}
 	for _, r := range served(f.member("c1").Coordinator) {
@@ -214,6 +215,7 @@ func TestRoleTableIsComplete(t *testing.T) {
 
 // Every row of the role table × every identity, over TLS, to a running coordinator.
 func TestRoles(t *testing.T) {
+	t.Parallel()
 	f := startFederation(t, 1, nil, Observer{})
 	welcome, strangers := f.people()
 	for _, p := range welcome {
@@ -269,6 +271,7 @@ func TestNoRowNoRole(t *testing.T) {
 
 // A certificate that expires while its connection is open is worth nothing from then on.
 func TestExpiryOnAnOpenConnection(t *testing.T) {
+	t.Parallel()
 	f := startFederation(t, 1, nil, Observer{})
 	const life = 2 * time.Second
 	operator := choirv1.NewOperatorsClient(f.connect("c1", f.certifyFor(seal.RoleOperator, "brief", time.Now(), life)))
