@@ -574,7 +574,7 @@ func TestFlippedBitsNeverPassSilently(t *testing.T) {
 	}
 	for page := 0; page < len(whole); page += 4096 {
 		for at := range 96 { // headers, metas, first elements, the list of free pages
-			if at < 16 || rng.IntN(4) == 0 {
+			if at < 16 || rng.IntN(8) == 0 {
 				try(page+at, 1<<rng.IntN(8))
 			}
 		}
