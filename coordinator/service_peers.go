@@ -23,8 +23,11 @@ type peersService struct {
 	*Coordinator
 }
 
-// Propose puts a peer's command into the log, if this coordinator leads.
+// Propose puts a peer's command into the log, if this coordinator leads and the peer may speak so.
 func (c peersService) Propose(ctx context.Context, req *choirv1.ProposeRequest) (*choirv1.ProposeReply, error) {
+	if err := mayPropose(caller(ctx), c.replica.State().Cluster, req.Command); err != nil {
+		return nil, status.Errorf(codes.PermissionDenied, "propose: %v", err)
+	}
 	index, err := c.replica.Propose(ctx, req.Command)
 	reply := &choirv1.ProposeReply{Index: index}
 	var refused *refusedCommand
@@ -40,6 +43,27 @@ func (c peersService) Propose(ctx context.Context, req *choirv1.ProposeRequest) 
 		return reply, nil
 	}
 	return nil, status.Errorf(codes.Unavailable, "propose: %v", err)
+}
+
+// mayPropose refuses what a coordinator says in another's name: a key that it does not vouch for, a batch that it did not
+// fold. What cannot be decoded is left for Apply to refuse.
+func mayPropose(who seal.Identity, cluster string, command []byte) error {
+	cmd, err := state.DecodeCommand(command)
+	if err != nil {
+		return nil
+	}
+	switch b := cmd.Body.(type) {
+	case *choirv1.Command_AnnounceEpoch:
+		k := b.AnnounceEpoch.GetKey()
+		if k.GetCoordinator() != who.Name || !seal.VerifyEpochKey(who.Key, cluster, who.Name, k.GetEpoch(), k.GetRecipient(), k.GetSignature()) {
+			return fmt.Errorf("coordinator %s announces an epoch key of %q that it has not signed", who.Name, k.GetCoordinator())
+		}
+	case *choirv1.Command_AcceptBatch:
+		if b.AcceptBatch.Coordinator != who.Name {
+			return fmt.Errorf("coordinator %s proposes a batch of %q", who.Name, b.AcceptBatch.Coordinator)
+		}
+	}
+	return nil
 }
 
 // Presence lists the nodes heard lately.

@@ -60,9 +60,9 @@ func canonical(c *choirv1.Command) ([]byte, error) {
 	return proto.MarshalOptions{Deterministic: true}.Marshal(c)
 }
 
-// decode is strict: another version, an unknown field, a missing body and a second way to write the same command are
+// DecodeCommand reads what Encode wrote. It is strict: another version, an unknown field, a missing body and a second way to write the same command are
 // errors. Their texts are the same on every replica: those of the protobuf package may differ from build to build.
-func decode(b []byte) (*choirv1.Command, error) {
+func DecodeCommand(b []byte) (*choirv1.Command, error) {
 	c := &choirv1.Command{}
 	switch {
 	case len(b) > MaxCommand:
@@ -108,7 +108,7 @@ func hasUnknown(m protoreflect.Message) bool {
 func Apply(s *State, index, term uint64, command []byte) (*State, error) {
 	next := *s
 	next.Index = index
-	c, err := decode(command)
+	c, err := DecodeCommand(command)
 	if err != nil {
 		return &next, err
 	}
