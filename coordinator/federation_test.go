@@ -129,7 +129,7 @@ func (f *testFederation) prepare(name string) *testMember {
 	}
 	cfg := DefaultConfig()
 	cfg.Name, cfg.Cluster, cfg.Dir, cfg.Address = name, "test", filepath.Join(f.dir, name), l.Addr().String()
-	cfg.Heartbeat = 200 * time.Millisecond
+	cfg.Heartbeat = steady
 	if f.tune != nil {
 		f.tune(&cfg)
 	}

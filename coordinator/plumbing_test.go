@@ -20,6 +20,9 @@ import (
 	"go.uber.org/goleak"
 )
 
+// steady is a heartbeat that a busy machine keeps up with, so that leaders change only where a test changes them.
+const steady = 400 * time.Millisecond
+
 // site is a federation's certificates and the addresses of its coordinators, for tests of what lies below the services.
 type site struct {
 	root    *seal.Root

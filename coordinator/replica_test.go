@@ -164,7 +164,7 @@ func agreeAt(t *testing.T, index uint64, all ...*seat) {
 func TestReplicasApplyTheSame(t *testing.T) {
 	noLeaks(t)
 	s := newSite(t, "ada", "bob", "cyd")
-	all := s.seats(t, 100*time.Millisecond)
+	all := s.seats(t, steady)
 	first, others := leader(t, all)
 	propose(t, first, s.genesis(t))
 	agreeAt(t, epochs(t, first, 1, 20), all...)
@@ -189,7 +189,7 @@ func TestReplicasApplyTheSame(t *testing.T) {
 func TestLargeCommandIsRefused(t *testing.T) {
 	noLeaks(t)
 	s := newSite(t, "ada")
-	first, _ := leader(t, s.seats(t, 100*time.Millisecond))
+	first, _ := leader(t, s.seats(t, steady))
 	propose(t, first, s.genesis(t))
 	before := first.raft.LastIndex()
 	if _, err := first.Propose(t.Context(), make([]byte, state.MaxCommand+1)); !isRefusal(err) {
@@ -239,7 +239,7 @@ func TestReplicaCatchesUp(t *testing.T) {
 		t.Run(way, func(t *testing.T) {
 			noLeaks(t)
 			s := newSite(t, "ada", "bob", "cyd")
-			all := s.seats(t, 100*time.Millisecond)
+			all := s.seats(t, steady)
 			first, others := leader(t, all)
 			propose(t, first, s.genesis(t))
 			agreeAt(t, epochs(t, first, 1, 3), all...)
@@ -251,14 +251,14 @@ func TestReplicaCatchesUp(t *testing.T) {
 				forget(t, first)
 			}
 			index := epochs(t, first, 41, 42)
-			s.open(t, away, 100*time.Millisecond)
+			s.open(t, away, steady)
 			agreeAt(t, index, first, others[1], away)
 			snaps, err := away.snaps.List()
 			if err != nil || (len(snaps) > 0) != (way == "snapshot") {
 				t.Errorf("caught up by %d snapshots, %v", len(snaps), err)
 			}
 			away.stop(false) // and it is durable there
-			s.open(t, away, 100*time.Millisecond)
+			s.open(t, away, steady)
 			agreeAt(t, index, first, away)
 		})
 	}
@@ -280,7 +280,7 @@ func forget(t *testing.T, x *seat) {
 func TestReplicasStartAgainFromDisk(t *testing.T) {
 	noLeaks(t)
 	s := newSite(t, "ada", "bob", "cyd")
-	all := s.seats(t, 100*time.Millisecond)
+	all := s.seats(t, steady)
 	first, _ := leader(t, all)
 	propose(t, first, s.genesis(t))
 	agreeAt(t, epochs(t, first, 1, 10), all...)
@@ -293,7 +293,7 @@ func TestReplicasStartAgainFromDisk(t *testing.T) {
 		x.stop(true)
 	}
 	for _, x := range all {
-		s.open(t, x, 100*time.Millisecond)
+		s.open(t, x, steady)
 	}
 	agreeAt(t, index, all...)
 	first, _ = leader(t, all)
@@ -317,7 +317,7 @@ func TestLeadershipIsHandedOn(t *testing.T) {
 func TestLeadRunsOneReignAtATime(t *testing.T) {
 	noLeaks(t)
 	s := newSite(t, "ada", "bob", "cyd")
-	all := s.seats(t, 100*time.Millisecond)
+	all := s.seats(t, steady)
 	type reign struct {
 		name string
 		term uint64
@@ -364,7 +364,7 @@ func TestDamagedSnapshotIsRefused(t *testing.T) {
 	for _, file := range []string{"state.bin", "meta.json"} {
 		t.Run(file, func(t *testing.T) {
 			s := newSite(t, "ada")
-			all := s.seats(t, 100*time.Millisecond)
+			all := s.seats(t, steady)
 			first, _ := leader(t, all)
 			propose(t, first, s.genesis(t))
 			epochs(t, first, 1, 5)
@@ -391,7 +391,7 @@ func TestDamagedSnapshotIsRefused(t *testing.T) {
 			}
 			r := newReplica()
 			w := s.wire(t, "ada")
-			err = r.open(replicaConfig{name: "ada", dir: first.dir, voters: s.voters, heartbeat: 100 * time.Millisecond,
+			err = r.open(replicaConfig{name: "ada", dir: first.dir, voters: s.voters, heartbeat: steady,
 				box: first.box, stream: w.raftStream(), log: quiet(), gate: &gate{}})
 			if err == nil || !strings.Contains(err.Error(), "snapshot") || !strings.Contains(err.Error(), "join again") {
 				t.Fatalf("opened: %v", err)
@@ -403,7 +403,7 @@ func TestDamagedSnapshotIsRefused(t *testing.T) {
 func TestKilledSnapshotsWriteNothing(t *testing.T) {
 	noLeaks(t)
 	s := newSite(t, "ada")
-	first, _ := leader(t, s.seats(t, 100*time.Millisecond))
+	first, _ := leader(t, s.seats(t, steady))
 	propose(t, first, s.genesis(t))
 	forget(t, first)
 	voters := raft.Configuration{Servers: []raft.Server{{ID: "ada", Address: "x"}}}
