@@ -205,6 +205,242 @@ func (x *EnrolReply) GetRoot() []byte {
 	return nil
 }
 
+type RenewRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	TimeMs        int64                  `protobuf:"varint,2,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"` // the node's clock; refused when it is more than an hour off
+	Signature     []byte                 `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"`          // by the enrolled key over ("choir/renew/v1", cluster, name, time)
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewRequest) Reset() {
+	*x = RenewRequest{}
+	mi := &file_choir_v1_choir_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewRequest) ProtoMessage() {}
+
+func (x *RenewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
+func (*RenewRequest) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RenewRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RenewRequest) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+func (x *RenewRequest) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+type JoinRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TokenId       string                 `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	TokenSecret   []byte                 `protobuf:"bytes,2,opt,name=token_secret,json=tokenSecret,proto3" json:"token_secret,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Address       string                 `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`                      // host:port under which nodes and peers reach it
+	PublicKey     []byte                 `protobuf:"bytes,5,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"` // Ed25519, of its identity
+	IssuerKey     []byte                 `protobuf:"bytes,6,opt,name=issuer_key,json=issuerKey,proto3" json:"issuer_key,omitempty"` // Ed25519, with which it will certify nodes
+	Proof         []byte                 `protobuf:"bytes,7,opt,name=proof,proto3" json:"proof,omitempty"`                          // signature by the identity's key over ("choir/join/v1", token id, name, address, both keys)
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinRequest) Reset() {
+	*x = JoinRequest{}
+	mi := &file_choir_v1_choir_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinRequest) ProtoMessage() {}
+
+func (x *JoinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
+func (*JoinRequest) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *JoinRequest) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetTokenSecret() []byte {
+	if x != nil {
+		return x.TokenSecret
+	}
+	return nil
+}
+
+func (x *JoinRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetPublicKey() []byte {
+	if x != nil {
+		return x.PublicKey
+	}
+	return nil
+}
+
+func (x *JoinRequest) GetIssuerKey() []byte {
+	if x != nil {
+		return x.IssuerKey
+	}
+	return nil
+}
+
+func (x *JoinRequest) GetProof() []byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+type JoinReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Approved      bool                   `protobuf:"varint,1,opt,name=approved,proto3" json:"approved,omitempty"` // the fields below are set only then
+	Chain         [][]byte               `protobuf:"bytes,2,rep,name=chain,proto3" json:"chain,omitempty"`        // identity certificate, leaf first
+	Issuer        []byte                 `protobuf:"bytes,3,opt,name=issuer,proto3" json:"issuer,omitempty"`      // issuing certificate
+	Root          []byte                 `protobuf:"bytes,4,opt,name=root,proto3" json:"root,omitempty"`
+	Cluster       string                 `protobuf:"bytes,5,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Coordinators  []*CoordinatorEntry    `protobuf:"bytes,6,rep,name=coordinators,proto3" json:"coordinators,omitempty"` // all voters, the new one among them
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinReply) Reset() {
+	*x = JoinReply{}
+	mi := &file_choir_v1_choir_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinReply) ProtoMessage() {}
+
+func (x *JoinReply) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinReply.ProtoReflect.Descriptor instead.
+func (*JoinReply) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *JoinReply) GetApproved() bool {
+	if x != nil {
+		return x.Approved
+	}
+	return false
+}
+
+func (x *JoinReply) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *JoinReply) GetIssuer() []byte {
+	if x != nil {
+		return x.Issuer
+	}
+	return nil
+}
+
+func (x *JoinReply) GetRoot() []byte {
+	if x != nil {
+		return x.Root
+	}
+	return nil
+}
+
+func (x *JoinReply) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *JoinReply) GetCoordinators() []*CoordinatorEntry {
+	if x != nil {
+		return x.Coordinators
+	}
+	return nil
+}
+
 // Signature is one signer's part of a set that grows to a majority of the voters.
 type Signature struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -216,7 +452,7 @@ type Signature struct {
 
 func (x *Signature) Reset() {
 	*x = Signature{}
-	mi := &file_choir_v1_choir_proto_msgTypes[2]
+	mi := &file_choir_v1_choir_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -228,7 +464,7 @@ func (x *Signature) String() string {
 func (*Signature) ProtoMessage() {}
 
 func (x *Signature) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[2]
+	mi := &file_choir_v1_choir_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -241,7 +477,7 @@ func (x *Signature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Signature.ProtoReflect.Descriptor instead.
 func (*Signature) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{2}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Signature) GetSigner() string {
@@ -272,7 +508,7 @@ type EpochKey struct {
 
 func (x *EpochKey) Reset() {
 	*x = EpochKey{}
-	mi := &file_choir_v1_choir_proto_msgTypes[3]
+	mi := &file_choir_v1_choir_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -284,7 +520,7 @@ func (x *EpochKey) String() string {
 func (*EpochKey) ProtoMessage() {}
 
 func (x *EpochKey) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[3]
+	mi := &file_choir_v1_choir_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -297,7 +533,7 @@ func (x *EpochKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochKey.ProtoReflect.Descriptor instead.
 func (*EpochKey) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{3}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *EpochKey) GetCoordinator() string {
@@ -347,7 +583,7 @@ type RoundKey struct {
 
 func (x *RoundKey) Reset() {
 	*x = RoundKey{}
-	mi := &file_choir_v1_choir_proto_msgTypes[4]
+	mi := &file_choir_v1_choir_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -359,7 +595,7 @@ func (x *RoundKey) String() string {
 func (*RoundKey) ProtoMessage() {}
 
 func (x *RoundKey) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[4]
+	mi := &file_choir_v1_choir_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -372,7 +608,7 @@ func (x *RoundKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundKey.ProtoReflect.Descriptor instead.
 func (*RoundKey) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{4}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RoundKey) GetJob() string {
@@ -401,13 +637,14 @@ type PollRequest struct {
 	Done          *RoundKey              `protobuf:"bytes,1,opt,name=done,proto3" json:"done,omitempty"`                                                                                    // the last attempt this node has finished with; no task at or before it is offered
 	WaitMs        uint64                 `protobuf:"varint,2,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`                                                                 // how long the coordinator may hold the call; at most 30,000
 	Versions      map[string]uint64      `protobuf:"bytes,3,rep,name=versions,proto3" json:"versions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // release version held, by model name
+	Roster        uint64                 `protobuf:"varint,4,opt,name=roster,proto3" json:"roster,omitempty"`                                                                               // version of the voter list held
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PollRequest) Reset() {
 	*x = PollRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[5]
+	mi := &file_choir_v1_choir_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -419,7 +656,7 @@ func (x *PollRequest) String() string {
 func (*PollRequest) ProtoMessage() {}
 
 func (x *PollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[5]
+	mi := &file_choir_v1_choir_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -432,7 +669,7 @@ func (x *PollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PollRequest.ProtoReflect.Descriptor instead.
 func (*PollRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{5}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PollRequest) GetDone() *RoundKey {
@@ -456,6 +693,13 @@ func (x *PollRequest) GetVersions() map[string]uint64 {
 	return nil
 }
 
+func (x *PollRequest) GetRoster() uint64 {
+	if x != nil {
+		return x.Roster
+	}
+	return 0
+}
+
 type PollReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Task          *Task                  `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`                                  // absent: nothing to do
@@ -463,13 +707,14 @@ type PollReply struct {
 	ComeBackMs    uint64                 `protobuf:"varint,3,opt,name=come_back_ms,json=comeBackMs,proto3" json:"come_back_ms,omitempty"` // pace steering: when to poll again
 	Releases      []*ReleaseRef          `protobuf:"bytes,4,rep,name=releases,proto3" json:"releases,omitempty"`                          // releases newer than the node's
 	Head          []byte                 `protobuf:"bytes,5,opt,name=head,proto3" json:"head,omitempty"`                                  // latest signed head this coordinator holds (canonical, privacy/audit)
+	Roster        []byte                 `protobuf:"bytes,6,opt,name=roster,proto3" json:"roster,omitempty"`                              // voters, signed by a majority of them (canonical, privacy/audit); when it is newer
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PollReply) Reset() {
 	*x = PollReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[6]
+	mi := &file_choir_v1_choir_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -481,7 +726,7 @@ func (x *PollReply) String() string {
 func (*PollReply) ProtoMessage() {}
 
 func (x *PollReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[6]
+	mi := &file_choir_v1_choir_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -494,7 +739,7 @@ func (x *PollReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PollReply.ProtoReflect.Descriptor instead.
 func (*PollReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{6}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PollReply) GetTask() *Task {
@@ -532,6 +777,13 @@ func (x *PollReply) GetHead() []byte {
 	return nil
 }
 
+func (x *PollReply) GetRoster() []byte {
+	if x != nil {
+		return x.Roster
+	}
+	return nil
+}
+
 type UploadAddress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -542,7 +794,7 @@ type UploadAddress struct {
 
 func (x *UploadAddress) Reset() {
 	*x = UploadAddress{}
-	mi := &file_choir_v1_choir_proto_msgTypes[7]
+	mi := &file_choir_v1_choir_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -554,7 +806,7 @@ func (x *UploadAddress) String() string {
 func (*UploadAddress) ProtoMessage() {}
 
 func (x *UploadAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[7]
+	mi := &file_choir_v1_choir_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -567,7 +819,7 @@ func (x *UploadAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadAddress.ProtoReflect.Descriptor instead.
 func (*UploadAddress) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{7}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UploadAddress) GetName() string {
@@ -594,7 +846,7 @@ type ReleaseRef struct {
 
 func (x *ReleaseRef) Reset() {
 	*x = ReleaseRef{}
-	mi := &file_choir_v1_choir_proto_msgTypes[8]
+	mi := &file_choir_v1_choir_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +858,7 @@ func (x *ReleaseRef) String() string {
 func (*ReleaseRef) ProtoMessage() {}
 
 func (x *ReleaseRef) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[8]
+	mi := &file_choir_v1_choir_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +871,7 @@ func (x *ReleaseRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRef.ProtoReflect.Descriptor instead.
 func (*ReleaseRef) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{8}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReleaseRef) GetModel() string {
@@ -657,7 +909,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_choir_v1_choir_proto_msgTypes[9]
+	mi := &file_choir_v1_choir_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -669,7 +921,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[9]
+	mi := &file_choir_v1_choir_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -682,7 +934,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{9}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Task) GetKey() *RoundKey {
@@ -771,41 +1023,44 @@ func (x *Task) GetStatistics() []byte {
 
 // JobSpec says what is trained and how. Zero values are refused unless the comment says what they mean.
 type JobSpec struct {
-	state              protoimpl.MessageState `protogen:"open.v1"`
-	Name               string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Model              string                 `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`           // name under which releases appear
-	Schema             []byte                 `protobuf:"bytes,3,opt,name=schema,proto3" json:"schema,omitempty"`         // JSON, model/data
-	Hidden             []uint32               `protobuf:"varint,4,rep,packed,name=hidden,proto3" json:"hidden,omitempty"` // widths of the hidden layers
-	Rounds             uint64                 `protobuf:"varint,5,opt,name=rounds,proto3" json:"rounds,omitempty"`
-	LocalEpochs        uint32                 `protobuf:"varint,6,opt,name=local_epochs,json=localEpochs,proto3" json:"local_epochs,omitempty"`
-	Batch              uint32                 `protobuf:"varint,7,opt,name=batch,proto3" json:"batch,omitempty"`
-	LearningRate       float64                `protobuf:"fixed64,8,opt,name=learning_rate,json=learningRate,proto3" json:"learning_rate,omitempty"`
-	Range              float64                `protobuf:"fixed64,9,opt,name=range,proto3" json:"range,omitempty"`                          // a coordinate of a delta lies in [-range, range]; the grid's step is range/2^23
-	Clip               float64                `protobuf:"fixed64,10,opt,name=clip,proto3" json:"clip,omitempty"`                           // L2 norm of a delta; 0: no clipping
-	WeightCap          int64                  `protobuf:"varint,11,opt,name=weight_cap,json=weightCap,proto3" json:"weight_cap,omitempty"` // largest weight a node may claim, at most 2^20
-	MinimumCohort      uint32                 `protobuf:"varint,12,opt,name=minimum_cohort,json=minimumCohort,proto3" json:"minimum_cohort,omitempty"`
-	Goal               uint32                 `protobuf:"varint,13,opt,name=goal,proto3" json:"goal,omitempty"`                                  // updates wanted a round; 0: every enrolled node
-	DurationMs         uint64                 `protobuf:"varint,14,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`    // of one attempt
-	MaxAttempts        uint32                 `protobuf:"varint,15,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"` // of one round
-	Seed               uint64                 `protobuf:"varint,16,opt,name=seed,proto3" json:"seed,omitempty"`
-	BudgetRounds       uint32                 `protobuf:"varint,17,opt,name=budget_rounds,json=budgetRounds,proto3" json:"budget_rounds,omitempty"`         // training rounds a node may take part in; 0: no limit
-	GateInt8Ppm        int64                  `protobuf:"varint,18,opt,name=gate_int8_ppm,json=gateInt8Ppm,proto3" json:"gate_int8_ppm,omitempty"`          // AUC that int8 may lose against float32, in millionths
-	GateStudentPpm     int64                  `protobuf:"varint,19,opt,name=gate_student_ppm,json=gateStudentPpm,proto3" json:"gate_student_ppm,omitempty"` // the same for the student and its int8
-	StudentHidden      uint32                 `protobuf:"varint,20,opt,name=student_hidden,json=studentHidden,proto3" json:"student_hidden,omitempty"`      // 0: half of the model's
-	StudentRows        uint32                 `protobuf:"varint,21,opt,name=student_rows,json=studentRows,proto3" json:"student_rows,omitempty"`            // synthetic rows for distillation
-	StudentTemperature float64                `protobuf:"fixed64,22,opt,name=student_temperature,json=studentTemperature,proto3" json:"student_temperature,omitempty"`
-	StudentEpochs      uint32                 `protobuf:"varint,23,opt,name=student_epochs,json=studentEpochs,proto3" json:"student_epochs,omitempty"`
-	WaitMs             uint64                 `protobuf:"varint,24,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`                 // how long to wait for the goal's nodes to be available before a round opens
-	Validation         []byte                 `protobuf:"bytes,25,opt,name=validation,proto3" json:"validation,omitempty"`                        // blob id of a public validation set (CSV by the schema); empty: nodes evaluate
-	ServerRate         float64                `protobuf:"fixed64,26,opt,name=server_rate,json=serverRate,proto3" json:"server_rate,omitempty"`    // server learning rate; 0 means 1
-	StudentRate        float64                `protobuf:"fixed64,27,opt,name=student_rate,json=studentRate,proto3" json:"student_rate,omitempty"` // learning rate of distillation; 0: learning_rate
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	Name                 string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Model                string                 `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`           // name under which releases appear
+	Schema               []byte                 `protobuf:"bytes,3,opt,name=schema,proto3" json:"schema,omitempty"`         // JSON, model/data
+	Hidden               []uint32               `protobuf:"varint,4,rep,packed,name=hidden,proto3" json:"hidden,omitempty"` // widths of the hidden layers
+	Rounds               uint64                 `protobuf:"varint,5,opt,name=rounds,proto3" json:"rounds,omitempty"`
+	LocalEpochs          uint32                 `protobuf:"varint,6,opt,name=local_epochs,json=localEpochs,proto3" json:"local_epochs,omitempty"`
+	Batch                uint32                 `protobuf:"varint,7,opt,name=batch,proto3" json:"batch,omitempty"`
+	LearningRate         float64                `protobuf:"fixed64,8,opt,name=learning_rate,json=learningRate,proto3" json:"learning_rate,omitempty"`
+	Range                float64                `protobuf:"fixed64,9,opt,name=range,proto3" json:"range,omitempty"`                          // a coordinate of a delta lies in [-range, range]; the grid's step is range/2^23
+	Clip                 float64                `protobuf:"fixed64,10,opt,name=clip,proto3" json:"clip,omitempty"`                           // L2 norm of a delta; 0: no clipping
+	WeightCap            int64                  `protobuf:"varint,11,opt,name=weight_cap,json=weightCap,proto3" json:"weight_cap,omitempty"` // largest weight a node may claim, at most 2^20
+	MinimumCohort        uint32                 `protobuf:"varint,12,opt,name=minimum_cohort,json=minimumCohort,proto3" json:"minimum_cohort,omitempty"`
+	Goal                 uint32                 `protobuf:"varint,13,opt,name=goal,proto3" json:"goal,omitempty"`                                  // updates wanted a round; 0: every enrolled node
+	DurationMs           uint64                 `protobuf:"varint,14,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`    // of one attempt
+	MaxAttempts          uint32                 `protobuf:"varint,15,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"` // of one round
+	Seed                 uint64                 `protobuf:"varint,16,opt,name=seed,proto3" json:"seed,omitempty"`
+	BudgetRounds         uint32                 `protobuf:"varint,17,opt,name=budget_rounds,json=budgetRounds,proto3" json:"budget_rounds,omitempty"`         // training rounds a node may take part in; 0: no limit
+	GateInt8Ppm          int64                  `protobuf:"varint,18,opt,name=gate_int8_ppm,json=gateInt8Ppm,proto3" json:"gate_int8_ppm,omitempty"`          // AUC that int8 may lose against float32, in millionths
+	GateStudentPpm       int64                  `protobuf:"varint,19,opt,name=gate_student_ppm,json=gateStudentPpm,proto3" json:"gate_student_ppm,omitempty"` // the same for the student and its int8
+	StudentHidden        uint32                 `protobuf:"varint,20,opt,name=student_hidden,json=studentHidden,proto3" json:"student_hidden,omitempty"`      // 0: half of the model's
+	StudentRows          uint32                 `protobuf:"varint,21,opt,name=student_rows,json=studentRows,proto3" json:"student_rows,omitempty"`            // synthetic rows for distillation
+	StudentTemperature   float64                `protobuf:"fixed64,22,opt,name=student_temperature,json=studentTemperature,proto3" json:"student_temperature,omitempty"`
+	StudentEpochs        uint32                 `protobuf:"varint,23,opt,name=student_epochs,json=studentEpochs,proto3" json:"student_epochs,omitempty"`
+	WaitMs               uint64                 `protobuf:"varint,24,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`                                             // how long to wait for the goal's nodes to be available before a round opens
+	Validation           []byte                 `protobuf:"bytes,25,opt,name=validation,proto3" json:"validation,omitempty"`                                                    // blob id of a public validation set (CSV by the schema); empty: nodes evaluate
+	ServerRate           float64                `protobuf:"fixed64,26,opt,name=server_rate,json=serverRate,proto3" json:"server_rate,omitempty"`                                // server learning rate; 0 means 1
+	StudentRate          float64                `protobuf:"fixed64,27,opt,name=student_rate,json=studentRate,proto3" json:"student_rate,omitempty"`                             // learning rate of distillation; 0: learning_rate
+	Where                []*LabelMatch          `protobuf:"bytes,28,rep,name=where,proto3" json:"where,omitempty"`                                                              // nodes that may take part: each label has one of the values
+	MinimumExamples      int64                  `protobuf:"varint,29,opt,name=minimum_examples,json=minimumExamples,proto3" json:"minimum_examples,omitempty"`                  // a node with fewer training examples declines
+	OverSelectionPercent uint32                 `protobuf:"varint,30,opt,name=over_selection_percent,json=overSelectionPercent,proto3" json:"over_selection_percent,omitempty"` // how many more nodes than the goal are invited, in [0, 400]
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *JobSpec) Reset() {
 	*x = JobSpec{}
-	mi := &file_choir_v1_choir_proto_msgTypes[10]
+	mi := &file_choir_v1_choir_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -817,7 +1072,7 @@ func (x *JobSpec) String() string {
 func (*JobSpec) ProtoMessage() {}
 
 func (x *JobSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[10]
+	mi := &file_choir_v1_choir_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -830,7 +1085,7 @@ func (x *JobSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSpec.ProtoReflect.Descriptor instead.
 func (*JobSpec) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{10}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *JobSpec) GetName() string {
@@ -1022,6 +1277,80 @@ func (x *JobSpec) GetStudentRate() float64 {
 	return 0
 }
 
+func (x *JobSpec) GetWhere() []*LabelMatch {
+	if x != nil {
+		return x.Where
+	}
+	return nil
+}
+
+func (x *JobSpec) GetMinimumExamples() int64 {
+	if x != nil {
+		return x.MinimumExamples
+	}
+	return 0
+}
+
+func (x *JobSpec) GetOverSelectionPercent() uint32 {
+	if x != nil {
+		return x.OverSelectionPercent
+	}
+	return 0
+}
+
+// LabelMatch: the node's label has one of the values.
+type LabelMatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Label         string                 `protobuf:"bytes,1,opt,name=label,proto3" json:"label,omitempty"`
+	Values        []string               `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LabelMatch) Reset() {
+	*x = LabelMatch{}
+	mi := &file_choir_v1_choir_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LabelMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LabelMatch) ProtoMessage() {}
+
+func (x *LabelMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LabelMatch.ProtoReflect.Descriptor instead.
+func (*LabelMatch) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *LabelMatch) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *LabelMatch) GetValues() []string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
 type UploadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
@@ -1035,7 +1364,7 @@ type UploadRequest struct {
 
 func (x *UploadRequest) Reset() {
 	*x = UploadRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[11]
+	mi := &file_choir_v1_choir_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1047,7 +1376,7 @@ func (x *UploadRequest) String() string {
 func (*UploadRequest) ProtoMessage() {}
 
 func (x *UploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[11]
+	mi := &file_choir_v1_choir_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1060,7 +1389,7 @@ func (x *UploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadRequest.ProtoReflect.Descriptor instead.
 func (*UploadRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{11}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *UploadRequest) GetBody() isUploadRequest_Body {
@@ -1116,7 +1445,7 @@ type UploadHeader struct {
 
 func (x *UploadHeader) Reset() {
 	*x = UploadHeader{}
-	mi := &file_choir_v1_choir_proto_msgTypes[12]
+	mi := &file_choir_v1_choir_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1128,7 +1457,7 @@ func (x *UploadHeader) String() string {
 func (*UploadHeader) ProtoMessage() {}
 
 func (x *UploadHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[12]
+	mi := &file_choir_v1_choir_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1141,7 +1470,7 @@ func (x *UploadHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadHeader.ProtoReflect.Descriptor instead.
 func (*UploadHeader) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{12}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *UploadHeader) GetKey() *RoundKey {
@@ -1185,7 +1514,7 @@ type UploadReply struct {
 
 func (x *UploadReply) Reset() {
 	*x = UploadReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[13]
+	mi := &file_choir_v1_choir_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1197,7 +1526,7 @@ func (x *UploadReply) String() string {
 func (*UploadReply) ProtoMessage() {}
 
 func (x *UploadReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[13]
+	mi := &file_choir_v1_choir_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1210,7 +1539,7 @@ func (x *UploadReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadReply.ProtoReflect.Descriptor instead.
 func (*UploadReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{13}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UploadReply) GetBody() isUploadReply_Body {
@@ -1264,7 +1593,7 @@ type OutcomeRequest struct {
 
 func (x *OutcomeRequest) Reset() {
 	*x = OutcomeRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[14]
+	mi := &file_choir_v1_choir_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1276,7 +1605,7 @@ func (x *OutcomeRequest) String() string {
 func (*OutcomeRequest) ProtoMessage() {}
 
 func (x *OutcomeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[14]
+	mi := &file_choir_v1_choir_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1289,7 +1618,7 @@ func (x *OutcomeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomeRequest.ProtoReflect.Descriptor instead.
 func (*OutcomeRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{14}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *OutcomeRequest) GetKey() *RoundKey {
@@ -1321,7 +1650,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_choir_v1_choir_proto_msgTypes[15]
+	mi := &file_choir_v1_choir_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1333,7 +1662,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[15]
+	mi := &file_choir_v1_choir_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1346,7 +1675,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{15}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Outcome) GetBody() isOutcome_Body {
@@ -1417,7 +1746,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_choir_v1_choir_proto_msgTypes[16]
+	mi := &file_choir_v1_choir_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1429,7 +1758,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[16]
+	mi := &file_choir_v1_choir_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1442,7 +1771,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{16}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Receipt) GetBody() []byte {
@@ -1478,7 +1807,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_choir_v1_choir_proto_msgTypes[17]
+	mi := &file_choir_v1_choir_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1490,7 +1819,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[17]
+	mi := &file_choir_v1_choir_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1503,7 +1832,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{17}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Refusal) GetBody() []byte {
@@ -1536,7 +1865,7 @@ type BlobRequest struct {
 
 func (x *BlobRequest) Reset() {
 	*x = BlobRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[18]
+	mi := &file_choir_v1_choir_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1548,7 +1877,7 @@ func (x *BlobRequest) String() string {
 func (*BlobRequest) ProtoMessage() {}
 
 func (x *BlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[18]
+	mi := &file_choir_v1_choir_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1561,7 +1890,7 @@ func (x *BlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobRequest.ProtoReflect.Descriptor instead.
 func (*BlobRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{18}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BlobRequest) GetId() []byte {
@@ -1582,7 +1911,7 @@ type BlobChunk struct {
 
 func (x *BlobChunk) Reset() {
 	*x = BlobChunk{}
-	mi := &file_choir_v1_choir_proto_msgTypes[19]
+	mi := &file_choir_v1_choir_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1923,7 @@ func (x *BlobChunk) String() string {
 func (*BlobChunk) ProtoMessage() {}
 
 func (x *BlobChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[19]
+	mi := &file_choir_v1_choir_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +1936,7 @@ func (x *BlobChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobChunk.ProtoReflect.Descriptor instead.
 func (*BlobChunk) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{19}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *BlobChunk) GetData() []byte {
@@ -1639,7 +1968,7 @@ type PutBlobReply struct {
 
 func (x *PutBlobReply) Reset() {
 	*x = PutBlobReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[20]
+	mi := &file_choir_v1_choir_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +1980,7 @@ func (x *PutBlobReply) String() string {
 func (*PutBlobReply) ProtoMessage() {}
 
 func (x *PutBlobReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[20]
+	mi := &file_choir_v1_choir_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +1993,7 @@ func (x *PutBlobReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutBlobReply.ProtoReflect.Descriptor instead.
 func (*PutBlobReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{20}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{24}
 }
 
 type ReleaseRequest struct {
@@ -1677,7 +2006,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[21]
+	mi := &file_choir_v1_choir_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +2018,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[21]
+	mi := &file_choir_v1_choir_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,7 +2031,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{21}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ReleaseRequest) GetModel() string {
@@ -1733,7 +2062,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_choir_v1_choir_proto_msgTypes[22]
+	mi := &file_choir_v1_choir_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1745,7 +2074,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[22]
+	mi := &file_choir_v1_choir_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1758,7 +2087,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{22}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Release) GetModel() string {
@@ -1817,7 +2146,7 @@ type Variant struct {
 
 func (x *Variant) Reset() {
 	*x = Variant{}
-	mi := &file_choir_v1_choir_proto_msgTypes[23]
+	mi := &file_choir_v1_choir_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1829,7 +2158,7 @@ func (x *Variant) String() string {
 func (*Variant) ProtoMessage() {}
 
 func (x *Variant) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[23]
+	mi := &file_choir_v1_choir_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1842,7 +2171,7 @@ func (x *Variant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Variant.ProtoReflect.Descriptor instead.
 func (*Variant) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{23}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Variant) GetName() string {
@@ -1903,7 +2232,7 @@ type EvaluationSum struct {
 
 func (x *EvaluationSum) Reset() {
 	*x = EvaluationSum{}
-	mi := &file_choir_v1_choir_proto_msgTypes[24]
+	mi := &file_choir_v1_choir_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1915,7 +2244,7 @@ func (x *EvaluationSum) String() string {
 func (*EvaluationSum) ProtoMessage() {}
 
 func (x *EvaluationSum) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[24]
+	mi := &file_choir_v1_choir_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1928,7 +2257,7 @@ func (x *EvaluationSum) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluationSum.ProtoReflect.Descriptor instead.
 func (*EvaluationSum) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{24}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *EvaluationSum) GetNodes() uint64 {
@@ -1984,13 +2313,15 @@ type CreateTokenRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	LifetimeMs    uint64                 `protobuf:"varint,1,opt,name=lifetime_ms,json=lifetimeMs,proto3" json:"lifetime_ms,omitempty"`
 	Labels        map[string]string      `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Role          string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`    // node or coordinator; empty: node
+	Count         uint32                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"` // how many; 0: one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[25]
+	mi := &file_choir_v1_choir_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2002,7 +2333,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[25]
+	mi := &file_choir_v1_choir_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2015,7 +2346,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{25}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CreateTokenRequest) GetLifetimeMs() uint64 {
@@ -2032,16 +2363,31 @@ func (x *CreateTokenRequest) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *CreateTokenRequest) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *CreateTokenRequest) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 type CreateTokenReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`   // the first
+	Tokens        []string               `protobuf:"bytes,2,rep,name=tokens,proto3" json:"tokens,omitempty"` // all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateTokenReply) Reset() {
 	*x = CreateTokenReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[26]
+	mi := &file_choir_v1_choir_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2053,7 +2399,7 @@ func (x *CreateTokenReply) String() string {
 func (*CreateTokenReply) ProtoMessage() {}
 
 func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[26]
+	mi := &file_choir_v1_choir_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2066,7 +2412,7 @@ func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenReply.ProtoReflect.Descriptor instead.
 func (*CreateTokenReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{26}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CreateTokenReply) GetToken() string {
@@ -2074,6 +2420,1177 @@ func (x *CreateTokenReply) GetToken() string {
 		return x.Token
 	}
 	return ""
+}
+
+func (x *CreateTokenReply) GetTokens() []string {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+type ListTokensRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTokensRequest) Reset() {
+	*x = ListTokensRequest{}
+	mi := &file_choir_v1_choir_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTokensRequest) ProtoMessage() {}
+
+func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
+func (*ListTokensRequest) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{31}
+}
+
+type ListTokensReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tokens        []*TokenStatus         `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTokensReply) Reset() {
+	*x = ListTokensReply{}
+	mi := &file_choir_v1_choir_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTokensReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTokensReply) ProtoMessage() {}
+
+func (x *ListTokensReply) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTokensReply.ProtoReflect.Descriptor instead.
+func (*ListTokensReply) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ListTokensReply) GetTokens() []*TokenStatus {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+type TokenStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
+	Labels        map[string]string      `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	ExpiresMs     int64                  `protobuf:"varint,4,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	UsedBy        string                 `protobuf:"bytes,5,opt,name=used_by,json=usedBy,proto3" json:"used_by,omitempty"` // empty: not used
+	Incident      bool                   `protobuf:"varint,6,opt,name=incident,proto3" json:"incident,omitempty"`          // it came back with another key
+	Revoked       bool                   `protobuf:"varint,7,opt,name=revoked,proto3" json:"revoked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenStatus) Reset() {
+	*x = TokenStatus{}
+	mi := &file_choir_v1_choir_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenStatus) ProtoMessage() {}
+
+func (x *TokenStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenStatus.ProtoReflect.Descriptor instead.
+func (*TokenStatus) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *TokenStatus) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TokenStatus) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *TokenStatus) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *TokenStatus) GetExpiresMs() int64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
+}
+
+func (x *TokenStatus) GetUsedBy() string {
+	if x != nil {
+		return x.UsedBy
+	}
+	return ""
+}
+
+func (x *TokenStatus) GetIncident() bool {
+	if x != nil {
+		return x.Incident
+	}
+	return false
+}
+
+func (x *TokenStatus) GetRevoked() bool {
+	if x != nil {
+		return x.Revoked
+	}
+	return false
+}
+
+type RevokeTokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeTokenRequest) Reset() {
+	*x = RevokeTokenRequest{}
+	mi := &file_choir_v1_choir_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeTokenRequest) ProtoMessage() {}
+
+func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
+func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *RevokeTokenRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type RevokeTokenReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeTokenReply) Reset() {
+	*x = RevokeTokenReply{}
+	mi := &file_choir_v1_choir_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeTokenReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeTokenReply) ProtoMessage() {}
+
+func (x *RevokeTokenReply) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeTokenReply.ProtoReflect.Descriptor instead.
+func (*RevokeTokenReply) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{35}
+}
+
+type ListNodesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListNodesRequest) Reset() {
+	*x = ListNodesRequest{}
+	mi := &file_choir_v1_choir_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListNodesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListNodesRequest) ProtoMessage() {}
+
+func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
+func (*ListNodesRequest) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{36}
+}
+
+type ListNodesReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []*NodeStatus          `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListNodesReply) Reset() {
+	*x = ListNodesReply{}
+	mi := &file_choir_v1_choir_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListNodesReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListNodesReply) ProtoMessage() {}
+
+func (x *ListNodesReply) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListNodesReply.ProtoReflect.Descriptor instead.
+func (*ListNodesReply) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ListNodesReply) GetNodes() []*NodeStatus {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+type NodeStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Labels        map[string]string      `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	Revoked       bool                   `protobuf:"varint,4,opt,name=revoked,proto3" json:"revoked,omitempty"`
+	Present       bool                   `protobuf:"varint,5,opt,name=present,proto3" json:"present,omitempty"` // a coordinator heard it lately
+	Spent         uint32                 `protobuf:"varint,6,opt,name=spent,proto3" json:"spent,omitempty"`     // training rounds charged
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeStatus) Reset() {
+	*x = NodeStatus{}
+	mi := &file_choir_v1_choir_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeStatus) ProtoMessage() {}
+
+func (x *NodeStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
+func (*NodeStatus) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *NodeStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NodeStatus) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *NodeStatus) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *NodeStatus) GetRevoked() bool {
+	if x != nil {
+		return x.Revoked
+	}
+	return false
+}
+
+func (x *NodeStatus) GetPresent() bool {
+	if x != nil {
+		return x.Present
+	}
+	return false
+}
+
+func (x *NodeStatus) GetSpent() uint32 {
+	if x != nil {
+		return x.Spent
+	}
+	return 0
+}
+
+type RevokeNodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeNodeRequest) Reset() {
+	*x = RevokeNodeRequest{}
+	mi := &file_choir_v1_choir_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeNodeRequest) ProtoMessage() {}
+
+func (x *RevokeNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeNodeRequest.ProtoReflect.Descriptor instead.
+func (*RevokeNodeRequest) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *RevokeNodeRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RevokeNodeReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeNodeReply) Reset() {
+	*x = RevokeNodeReply{}
+	mi := &file_choir_v1_choir_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeNodeReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeNodeReply) ProtoMessage() {}
+
+func (x *RevokeNodeReply) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeNodeReply.ProtoReflect.Descriptor instead.
+func (*RevokeNodeReply) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{40}
+}
+
+type RevokePersonRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fingerprint   string                 `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokePersonRequest) Reset() {
+	*x = RevokePersonRequest{}
+	mi := &file_choir_v1_choir_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokePersonRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokePersonRequest) ProtoMessage() {}
+
+func (x *RevokePersonRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokePersonRequest.ProtoReflect.Descriptor instead.
+func (*RevokePersonRequest) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *RevokePersonRequest) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+type RevokePersonReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokePersonReply) Reset() {
+	*x = RevokePersonReply{}
+	mi := &file_choir_v1_choir_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokePersonReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokePersonReply) ProtoMessage() {}
+
+func (x *RevokePersonReply) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokePersonReply.ProtoReflect.Descriptor instead.
+func (*RevokePersonReply) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{42}
+}
+
+type ListJoinsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListJoinsRequest) Reset() {
+	*x = ListJoinsRequest{}
+	mi := &file_choir_v1_choir_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListJoinsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListJoinsRequest) ProtoMessage() {}
+
+func (x *ListJoinsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListJoinsRequest.ProtoReflect.Descriptor instead.
+func (*ListJoinsRequest) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{43}
+}
+
+type ListJoinsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Joins         []*JoinStatus          `protobuf:"bytes,1,rep,name=joins,proto3" json:"joins,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListJoinsReply) Reset() {
+	*x = ListJoinsReply{}
+	mi := &file_choir_v1_choir_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListJoinsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListJoinsReply) ProtoMessage() {}
+
+func (x *ListJoinsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListJoinsReply.ProtoReflect.Descriptor instead.
+func (*ListJoinsReply) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ListJoinsReply) GetJoins() []*JoinStatus {
+	if x != nil {
+		return x.Joins
+	}
+	return nil
+}
+
+type JoinStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	PublicKey     []byte                 `protobuf:"bytes,3,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
+	IssuerKey     []byte                 `protobuf:"bytes,4,opt,name=issuer_key,json=issuerKey,proto3" json:"issuer_key,omitempty"`
+	TimeMs        int64                  `protobuf:"varint,5,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinStatus) Reset() {
+	*x = JoinStatus{}
+	mi := &file_choir_v1_choir_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinStatus) ProtoMessage() {}
+
+func (x *JoinStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinStatus.ProtoReflect.Descriptor instead.
+func (*JoinStatus) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *JoinStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *JoinStatus) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *JoinStatus) GetPublicKey() []byte {
+	if x != nil {
+		return x.PublicKey
+	}
+	return nil
+}
+
+func (x *JoinStatus) GetIssuerKey() []byte {
+	if x != nil {
+		return x.IssuerKey
+	}
+	return nil
+}
+
+func (x *JoinStatus) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+type ApproveCoordinatorRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Chain         [][]byte               `protobuf:"bytes,2,rep,name=chain,proto3" json:"chain,omitempty"`
+	Issuer        []byte                 `protobuf:"bytes,3,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApproveCoordinatorRequest) Reset() {
+	*x = ApproveCoordinatorRequest{}
+	mi := &file_choir_v1_choir_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApproveCoordinatorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApproveCoordinatorRequest) ProtoMessage() {}
+
+func (x *ApproveCoordinatorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApproveCoordinatorRequest.ProtoReflect.Descriptor instead.
+func (*ApproveCoordinatorRequest) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ApproveCoordinatorRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ApproveCoordinatorRequest) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *ApproveCoordinatorRequest) GetIssuer() []byte {
+	if x != nil {
+		return x.Issuer
+	}
+	return nil
+}
+
+type ApproveCoordinatorReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApproveCoordinatorReply) Reset() {
+	*x = ApproveCoordinatorReply{}
+	mi := &file_choir_v1_choir_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApproveCoordinatorReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApproveCoordinatorReply) ProtoMessage() {}
+
+func (x *ApproveCoordinatorReply) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApproveCoordinatorReply.ProtoReflect.Descriptor instead.
+func (*ApproveCoordinatorReply) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{47}
+}
+
+type RemoveCoordinatorRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveCoordinatorRequest) Reset() {
+	*x = RemoveCoordinatorRequest{}
+	mi := &file_choir_v1_choir_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveCoordinatorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveCoordinatorRequest) ProtoMessage() {}
+
+func (x *RemoveCoordinatorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveCoordinatorRequest.ProtoReflect.Descriptor instead.
+func (*RemoveCoordinatorRequest) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *RemoveCoordinatorRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RemoveCoordinatorReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveCoordinatorReply) Reset() {
+	*x = RemoveCoordinatorReply{}
+	mi := &file_choir_v1_choir_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveCoordinatorReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveCoordinatorReply) ProtoMessage() {}
+
+func (x *RemoveCoordinatorReply) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveCoordinatorReply.ProtoReflect.Descriptor instead.
+func (*RemoveCoordinatorReply) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{49}
+}
+
+type ListJobsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListJobsRequest) Reset() {
+	*x = ListJobsRequest{}
+	mi := &file_choir_v1_choir_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListJobsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListJobsRequest) ProtoMessage() {}
+
+func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
+func (*ListJobsRequest) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{50}
+}
+
+type ListJobsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Jobs          []*JobStatus           `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListJobsReply) Reset() {
+	*x = ListJobsReply{}
+	mi := &file_choir_v1_choir_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListJobsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListJobsReply) ProtoMessage() {}
+
+func (x *ListJobsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListJobsReply.ProtoReflect.Descriptor instead.
+func (*ListJobsReply) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *ListJobsReply) GetJobs() []*JobStatus {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+type ControlJobRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`  // pause, resume, stop, continue
+	Rounds        uint64                 `protobuf:"varint,3,opt,name=rounds,proto3" json:"rounds,omitempty"` // continue: how many more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ControlJobRequest) Reset() {
+	*x = ControlJobRequest{}
+	mi := &file_choir_v1_choir_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControlJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControlJobRequest) ProtoMessage() {}
+
+func (x *ControlJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControlJobRequest.ProtoReflect.Descriptor instead.
+func (*ControlJobRequest) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *ControlJobRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ControlJobRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *ControlJobRequest) GetRounds() uint64 {
+	if x != nil {
+		return x.Rounds
+	}
+	return 0
+}
+
+type ControlJobReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ControlJobReply) Reset() {
+	*x = ControlJobReply{}
+	mi := &file_choir_v1_choir_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControlJobReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControlJobReply) ProtoMessage() {}
+
+func (x *ControlJobReply) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControlJobReply.ProtoReflect.Descriptor instead.
+func (*ControlJobReply) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{53}
+}
+
+type ListReleasesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReleasesRequest) Reset() {
+	*x = ListReleasesRequest{}
+	mi := &file_choir_v1_choir_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReleasesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReleasesRequest) ProtoMessage() {}
+
+func (x *ListReleasesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReleasesRequest.ProtoReflect.Descriptor instead.
+func (*ListReleasesRequest) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{54}
+}
+
+type ListReleasesReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Releases      []*Release             `protobuf:"bytes,1,rep,name=releases,proto3" json:"releases,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReleasesReply) Reset() {
+	*x = ListReleasesReply{}
+	mi := &file_choir_v1_choir_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReleasesReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReleasesReply) ProtoMessage() {}
+
+func (x *ListReleasesReply) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReleasesReply.ProtoReflect.Descriptor instead.
+func (*ListReleasesReply) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ListReleasesReply) GetReleases() []*Release {
+	if x != nil {
+		return x.Releases
+	}
+	return nil
 }
 
 type SubmitJobRequest struct {
@@ -2086,7 +3603,7 @@ type SubmitJobRequest struct {
 
 func (x *SubmitJobRequest) Reset() {
 	*x = SubmitJobRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[27]
+	mi := &file_choir_v1_choir_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +3615,7 @@ func (x *SubmitJobRequest) String() string {
 func (*SubmitJobRequest) ProtoMessage() {}
 
 func (x *SubmitJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[27]
+	mi := &file_choir_v1_choir_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +3628,7 @@ func (x *SubmitJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobRequest.ProtoReflect.Descriptor instead.
 func (*SubmitJobRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{27}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *SubmitJobRequest) GetSpec() *JobSpec {
@@ -2137,7 +3654,7 @@ type SubmitJobReply struct {
 
 func (x *SubmitJobReply) Reset() {
 	*x = SubmitJobReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[28]
+	mi := &file_choir_v1_choir_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +3666,7 @@ func (x *SubmitJobReply) String() string {
 func (*SubmitJobReply) ProtoMessage() {}
 
 func (x *SubmitJobReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[28]
+	mi := &file_choir_v1_choir_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +3679,7 @@ func (x *SubmitJobReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobReply.ProtoReflect.Descriptor instead.
 func (*SubmitJobReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{28}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *SubmitJobReply) GetName() string {
@@ -2181,7 +3698,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[29]
+	mi := &file_choir_v1_choir_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2193,7 +3710,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[29]
+	mi := &file_choir_v1_choir_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2206,7 +3723,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{29}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *GetJobRequest) GetName() string {
@@ -2219,7 +3736,7 @@ func (x *GetJobRequest) GetName() string {
 type JobStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"` // queued, running, finished, failed
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"` // queued, running, paused, stopped, finished, failed
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	Round         uint64                 `protobuf:"varint,4,opt,name=round,proto3" json:"round,omitempty"` // last closed training round
 	Rounds        []*RoundStatus         `protobuf:"bytes,5,rep,name=rounds,proto3" json:"rounds,omitempty"`
@@ -2230,7 +3747,7 @@ type JobStatus struct {
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[30]
+	mi := &file_choir_v1_choir_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2242,7 +3759,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[30]
+	mi := &file_choir_v1_choir_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2255,7 +3772,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{30}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *JobStatus) GetName() string {
@@ -2320,7 +3837,7 @@ type RoundStatus struct {
 
 func (x *RoundStatus) Reset() {
 	*x = RoundStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[31]
+	mi := &file_choir_v1_choir_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2332,7 +3849,7 @@ func (x *RoundStatus) String() string {
 func (*RoundStatus) ProtoMessage() {}
 
 func (x *RoundStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[31]
+	mi := &file_choir_v1_choir_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2345,7 +3862,7 @@ func (x *RoundStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundStatus.ProtoReflect.Descriptor instead.
 func (*RoundStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{31}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *RoundStatus) GetRound() uint64 {
@@ -2440,7 +3957,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[32]
+	mi := &file_choir_v1_choir_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2452,7 +3969,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[32]
+	mi := &file_choir_v1_choir_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2465,7 +3982,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{32}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{61}
 }
 
 type StatusReply struct {
@@ -2483,7 +4000,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[33]
+	mi := &file_choir_v1_choir_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2495,7 +4012,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[33]
+	mi := &file_choir_v1_choir_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2508,7 +4025,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{33}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *StatusReply) GetCluster() string {
@@ -2566,13 +4083,14 @@ type ReplicaStatus struct {
 	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
 	State         string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
 	Load          float64                `protobuf:"fixed64,4,opt,name=load,proto3" json:"load,omitempty"`
+	Applied       uint64                 `protobuf:"varint,5,opt,name=applied,proto3" json:"applied,omitempty"` // index it has applied, as far as it answered
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReplicaStatus) Reset() {
 	*x = ReplicaStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[34]
+	mi := &file_choir_v1_choir_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2584,7 +4102,7 @@ func (x *ReplicaStatus) String() string {
 func (*ReplicaStatus) ProtoMessage() {}
 
 func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[34]
+	mi := &file_choir_v1_choir_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2597,7 +4115,7 @@ func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaStatus.ProtoReflect.Descriptor instead.
 func (*ReplicaStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{34}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ReplicaStatus) GetName() string {
@@ -2628,6 +4146,13 @@ func (x *ReplicaStatus) GetLoad() float64 {
 	return 0
 }
 
+func (x *ReplicaStatus) GetApplied() uint64 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
 type BundleRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2636,7 +4161,7 @@ type BundleRequest struct {
 
 func (x *BundleRequest) Reset() {
 	*x = BundleRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[35]
+	mi := &file_choir_v1_choir_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2648,7 +4173,7 @@ func (x *BundleRequest) String() string {
 func (*BundleRequest) ProtoMessage() {}
 
 func (x *BundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[35]
+	mi := &file_choir_v1_choir_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2661,7 +4186,7 @@ func (x *BundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BundleRequest.ProtoReflect.Descriptor instead.
 func (*BundleRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{35}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{64}
 }
 
 type ProposeRequest struct {
@@ -2673,7 +4198,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[36]
+	mi := &file_choir_v1_choir_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2685,7 +4210,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[36]
+	mi := &file_choir_v1_choir_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2698,7 +4223,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{36}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ProposeRequest) GetCommand() []byte {
@@ -2720,7 +4245,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[37]
+	mi := &file_choir_v1_choir_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2732,7 +4257,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[37]
+	mi := &file_choir_v1_choir_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2745,7 +4270,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{37}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ProposeReply) GetIndex() uint64 {
@@ -2784,7 +4309,7 @@ type PresenceRequest struct {
 
 func (x *PresenceRequest) Reset() {
 	*x = PresenceRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[38]
+	mi := &file_choir_v1_choir_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2796,7 +4321,7 @@ func (x *PresenceRequest) String() string {
 func (*PresenceRequest) ProtoMessage() {}
 
 func (x *PresenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[38]
+	mi := &file_choir_v1_choir_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2809,7 +4334,7 @@ func (x *PresenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceRequest.ProtoReflect.Descriptor instead.
 func (*PresenceRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{38}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{67}
 }
 
 type PresenceReply struct {
@@ -2821,7 +4346,7 @@ type PresenceReply struct {
 
 func (x *PresenceReply) Reset() {
 	*x = PresenceReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[39]
+	mi := &file_choir_v1_choir_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2833,7 +4358,7 @@ func (x *PresenceReply) String() string {
 func (*PresenceReply) ProtoMessage() {}
 
 func (x *PresenceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[39]
+	mi := &file_choir_v1_choir_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2846,7 +4371,7 @@ func (x *PresenceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceReply.ProtoReflect.Descriptor instead.
 func (*PresenceReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{39}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *PresenceReply) GetNodes() []string {
@@ -2866,7 +4391,7 @@ type SignHeadRequest struct {
 
 func (x *SignHeadRequest) Reset() {
 	*x = SignHeadRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[40]
+	mi := &file_choir_v1_choir_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2878,7 +4403,7 @@ func (x *SignHeadRequest) String() string {
 func (*SignHeadRequest) ProtoMessage() {}
 
 func (x *SignHeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[40]
+	mi := &file_choir_v1_choir_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2891,7 +4416,7 @@ func (x *SignHeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignHeadRequest.ProtoReflect.Descriptor instead.
 func (*SignHeadRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{40}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *SignHeadRequest) GetSize() uint64 {
@@ -2918,7 +4443,7 @@ type SignHeadReply struct {
 
 func (x *SignHeadReply) Reset() {
 	*x = SignHeadReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[41]
+	mi := &file_choir_v1_choir_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2930,7 +4455,7 @@ func (x *SignHeadReply) String() string {
 func (*SignHeadReply) ProtoMessage() {}
 
 func (x *SignHeadReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[41]
+	mi := &file_choir_v1_choir_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2943,7 +4468,7 @@ func (x *SignHeadReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignHeadReply.ProtoReflect.Descriptor instead.
 func (*SignHeadReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{41}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *SignHeadReply) GetSignature() *Signature {
@@ -2979,6 +4504,13 @@ type Command struct {
 	//	*Command_PublishRelease
 	//	*Command_RecordIncident
 	//	*Command_EndJob
+	//	*Command_RevokeToken
+	//	*Command_RevokeNode
+	//	*Command_RevokePerson
+	//	*Command_RequestJoin
+	//	*Command_ApproveCoordinator
+	//	*Command_RemoveCoordinator
+	//	*Command_ControlJob
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2986,7 +4518,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_choir_v1_choir_proto_msgTypes[42]
+	mi := &file_choir_v1_choir_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2998,7 +4530,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[42]
+	mi := &file_choir_v1_choir_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3011,7 +4543,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{42}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Command) GetVersion() uint32 {
@@ -3154,6 +4686,69 @@ func (x *Command) GetEndJob() *EndJob {
 	return nil
 }
 
+func (x *Command) GetRevokeToken() *RevokeToken {
+	if x != nil {
+		if x, ok := x.Body.(*Command_RevokeToken); ok {
+			return x.RevokeToken
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRevokeNode() *RevokeNode {
+	if x != nil {
+		if x, ok := x.Body.(*Command_RevokeNode); ok {
+			return x.RevokeNode
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRevokePerson() *RevokePerson {
+	if x != nil {
+		if x, ok := x.Body.(*Command_RevokePerson); ok {
+			return x.RevokePerson
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRequestJoin() *RequestJoin {
+	if x != nil {
+		if x, ok := x.Body.(*Command_RequestJoin); ok {
+			return x.RequestJoin
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetApproveCoordinator() *ApproveCoordinator {
+	if x != nil {
+		if x, ok := x.Body.(*Command_ApproveCoordinator); ok {
+			return x.ApproveCoordinator
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRemoveCoordinator() *RemoveCoordinator {
+	if x != nil {
+		if x, ok := x.Body.(*Command_RemoveCoordinator); ok {
+			return x.RemoveCoordinator
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetControlJob() *ControlJob {
+	if x != nil {
+		if x, ok := x.Body.(*Command_ControlJob); ok {
+			return x.ControlJob
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -3214,6 +4809,34 @@ type Command_EndJob struct {
 	EndJob *EndJob `protobuf:"bytes,15,opt,name=end_job,json=endJob,proto3,oneof"`
 }
 
+type Command_RevokeToken struct {
+	RevokeToken *RevokeToken `protobuf:"bytes,16,opt,name=revoke_token,json=revokeToken,proto3,oneof"`
+}
+
+type Command_RevokeNode struct {
+	RevokeNode *RevokeNode `protobuf:"bytes,17,opt,name=revoke_node,json=revokeNode,proto3,oneof"`
+}
+
+type Command_RevokePerson struct {
+	RevokePerson *RevokePerson `protobuf:"bytes,18,opt,name=revoke_person,json=revokePerson,proto3,oneof"`
+}
+
+type Command_RequestJoin struct {
+	RequestJoin *RequestJoin `protobuf:"bytes,19,opt,name=request_join,json=requestJoin,proto3,oneof"`
+}
+
+type Command_ApproveCoordinator struct {
+	ApproveCoordinator *ApproveCoordinator `protobuf:"bytes,20,opt,name=approve_coordinator,json=approveCoordinator,proto3,oneof"`
+}
+
+type Command_RemoveCoordinator struct {
+	RemoveCoordinator *RemoveCoordinator `protobuf:"bytes,21,opt,name=remove_coordinator,json=removeCoordinator,proto3,oneof"`
+}
+
+type Command_ControlJob struct {
+	ControlJob *ControlJob `protobuf:"bytes,22,opt,name=control_job,json=controlJob,proto3,oneof"`
+}
+
 func (*Command_Genesis) isCommand_Body() {}
 
 func (*Command_AnnounceEpoch) isCommand_Body() {}
@@ -3242,6 +4865,20 @@ func (*Command_RecordIncident) isCommand_Body() {}
 
 func (*Command_EndJob) isCommand_Body() {}
 
+func (*Command_RevokeToken) isCommand_Body() {}
+
+func (*Command_RevokeNode) isCommand_Body() {}
+
+func (*Command_RevokePerson) isCommand_Body() {}
+
+func (*Command_RequestJoin) isCommand_Body() {}
+
+func (*Command_ApproveCoordinator) isCommand_Body() {}
+
+func (*Command_RemoveCoordinator) isCommand_Body() {}
+
+func (*Command_ControlJob) isCommand_Body() {}
+
 type Genesis struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
@@ -3254,7 +4891,7 @@ type Genesis struct {
 
 func (x *Genesis) Reset() {
 	*x = Genesis{}
-	mi := &file_choir_v1_choir_proto_msgTypes[43]
+	mi := &file_choir_v1_choir_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3266,7 +4903,7 @@ func (x *Genesis) String() string {
 func (*Genesis) ProtoMessage() {}
 
 func (x *Genesis) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[43]
+	mi := &file_choir_v1_choir_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3279,7 +4916,7 @@ func (x *Genesis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Genesis.ProtoReflect.Descriptor instead.
 func (*Genesis) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{43}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Genesis) GetCluster() string {
@@ -3321,7 +4958,7 @@ type CoordinatorEntry struct {
 
 func (x *CoordinatorEntry) Reset() {
 	*x = CoordinatorEntry{}
-	mi := &file_choir_v1_choir_proto_msgTypes[44]
+	mi := &file_choir_v1_choir_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3333,7 +4970,7 @@ func (x *CoordinatorEntry) String() string {
 func (*CoordinatorEntry) ProtoMessage() {}
 
 func (x *CoordinatorEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[44]
+	mi := &file_choir_v1_choir_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3346,7 +4983,7 @@ func (x *CoordinatorEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorEntry.ProtoReflect.Descriptor instead.
 func (*CoordinatorEntry) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{44}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *CoordinatorEntry) GetName() string {
@@ -3379,7 +5016,7 @@ type AnnounceEpoch struct {
 
 func (x *AnnounceEpoch) Reset() {
 	*x = AnnounceEpoch{}
-	mi := &file_choir_v1_choir_proto_msgTypes[45]
+	mi := &file_choir_v1_choir_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3391,7 +5028,7 @@ func (x *AnnounceEpoch) String() string {
 func (*AnnounceEpoch) ProtoMessage() {}
 
 func (x *AnnounceEpoch) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[45]
+	mi := &file_choir_v1_choir_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3404,7 +5041,7 @@ func (x *AnnounceEpoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceEpoch.ProtoReflect.Descriptor instead.
 func (*AnnounceEpoch) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{45}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *AnnounceEpoch) GetKey() *EpochKey {
@@ -3427,7 +5064,7 @@ type CreateToken struct {
 
 func (x *CreateToken) Reset() {
 	*x = CreateToken{}
-	mi := &file_choir_v1_choir_proto_msgTypes[46]
+	mi := &file_choir_v1_choir_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3439,7 +5076,7 @@ func (x *CreateToken) String() string {
 func (*CreateToken) ProtoMessage() {}
 
 func (x *CreateToken) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[46]
+	mi := &file_choir_v1_choir_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3452,7 +5089,7 @@ func (x *CreateToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateToken.ProtoReflect.Descriptor instead.
 func (*CreateToken) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{46}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *CreateToken) GetId() string {
@@ -3503,7 +5140,7 @@ type Enrol struct {
 
 func (x *Enrol) Reset() {
 	*x = Enrol{}
-	mi := &file_choir_v1_choir_proto_msgTypes[47]
+	mi := &file_choir_v1_choir_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3515,7 +5152,7 @@ func (x *Enrol) String() string {
 func (*Enrol) ProtoMessage() {}
 
 func (x *Enrol) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[47]
+	mi := &file_choir_v1_choir_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3528,7 +5165,7 @@ func (x *Enrol) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enrol.ProtoReflect.Descriptor instead.
 func (*Enrol) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{47}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *Enrol) GetTokenId() string {
@@ -3576,7 +5213,7 @@ type SubmitJob struct {
 
 func (x *SubmitJob) Reset() {
 	*x = SubmitJob{}
-	mi := &file_choir_v1_choir_proto_msgTypes[48]
+	mi := &file_choir_v1_choir_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3588,7 +5225,7 @@ func (x *SubmitJob) String() string {
 func (*SubmitJob) ProtoMessage() {}
 
 func (x *SubmitJob) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[48]
+	mi := &file_choir_v1_choir_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3601,7 +5238,7 @@ func (x *SubmitJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJob.ProtoReflect.Descriptor instead.
 func (*SubmitJob) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{48}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *SubmitJob) GetSpec() *JobSpec {
@@ -3635,7 +5272,7 @@ type OpenRound struct {
 
 func (x *OpenRound) Reset() {
 	*x = OpenRound{}
-	mi := &file_choir_v1_choir_proto_msgTypes[49]
+	mi := &file_choir_v1_choir_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3647,7 +5284,7 @@ func (x *OpenRound) String() string {
 func (*OpenRound) ProtoMessage() {}
 
 func (x *OpenRound) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[49]
+	mi := &file_choir_v1_choir_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3660,7 +5297,7 @@ func (x *OpenRound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenRound.ProtoReflect.Descriptor instead.
 func (*OpenRound) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{49}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *OpenRound) GetKey() *RoundKey {
@@ -3741,7 +5378,7 @@ type AcceptBatch struct {
 
 func (x *AcceptBatch) Reset() {
 	*x = AcceptBatch{}
-	mi := &file_choir_v1_choir_proto_msgTypes[50]
+	mi := &file_choir_v1_choir_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3753,7 +5390,7 @@ func (x *AcceptBatch) String() string {
 func (*AcceptBatch) ProtoMessage() {}
 
 func (x *AcceptBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[50]
+	mi := &file_choir_v1_choir_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3766,7 +5403,7 @@ func (x *AcceptBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptBatch.ProtoReflect.Descriptor instead.
 func (*AcceptBatch) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{50}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *AcceptBatch) GetKey() *RoundKey {
@@ -3829,7 +5466,7 @@ type Accepted struct {
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_choir_v1_choir_proto_msgTypes[51]
+	mi := &file_choir_v1_choir_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3841,7 +5478,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[51]
+	mi := &file_choir_v1_choir_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3854,7 +5491,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{51}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *Accepted) GetNode() string {
@@ -3888,7 +5525,7 @@ type CutRound struct {
 
 func (x *CutRound) Reset() {
 	*x = CutRound{}
-	mi := &file_choir_v1_choir_proto_msgTypes[52]
+	mi := &file_choir_v1_choir_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3900,7 +5537,7 @@ func (x *CutRound) String() string {
 func (*CutRound) ProtoMessage() {}
 
 func (x *CutRound) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[52]
+	mi := &file_choir_v1_choir_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3913,7 +5550,7 @@ func (x *CutRound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CutRound.ProtoReflect.Descriptor instead.
 func (*CutRound) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{52}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *CutRound) GetKey() *RoundKey {
@@ -3941,7 +5578,7 @@ type Charge struct {
 
 func (x *Charge) Reset() {
 	*x = Charge{}
-	mi := &file_choir_v1_choir_proto_msgTypes[53]
+	mi := &file_choir_v1_choir_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3953,7 +5590,7 @@ func (x *Charge) String() string {
 func (*Charge) ProtoMessage() {}
 
 func (x *Charge) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[53]
+	mi := &file_choir_v1_choir_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3966,7 +5603,7 @@ func (x *Charge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Charge.ProtoReflect.Descriptor instead.
 func (*Charge) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{53}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Charge) GetKey() *RoundKey {
@@ -4005,7 +5642,7 @@ type CloseRound struct {
 
 func (x *CloseRound) Reset() {
 	*x = CloseRound{}
-	mi := &file_choir_v1_choir_proto_msgTypes[54]
+	mi := &file_choir_v1_choir_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4017,7 +5654,7 @@ func (x *CloseRound) String() string {
 func (*CloseRound) ProtoMessage() {}
 
 func (x *CloseRound) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[54]
+	mi := &file_choir_v1_choir_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4030,7 +5667,7 @@ func (x *CloseRound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseRound.ProtoReflect.Descriptor instead.
 func (*CloseRound) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{54}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *CloseRound) GetKey() *RoundKey {
@@ -4093,7 +5730,7 @@ type AbandonRound struct {
 
 func (x *AbandonRound) Reset() {
 	*x = AbandonRound{}
-	mi := &file_choir_v1_choir_proto_msgTypes[55]
+	mi := &file_choir_v1_choir_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4105,7 +5742,7 @@ func (x *AbandonRound) String() string {
 func (*AbandonRound) ProtoMessage() {}
 
 func (x *AbandonRound) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[55]
+	mi := &file_choir_v1_choir_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4118,7 +5755,7 @@ func (x *AbandonRound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbandonRound.ProtoReflect.Descriptor instead.
 func (*AbandonRound) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{55}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *AbandonRound) GetKey() *RoundKey {
@@ -4156,7 +5793,7 @@ type PublishRelease struct {
 
 func (x *PublishRelease) Reset() {
 	*x = PublishRelease{}
-	mi := &file_choir_v1_choir_proto_msgTypes[56]
+	mi := &file_choir_v1_choir_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4168,7 +5805,7 @@ func (x *PublishRelease) String() string {
 func (*PublishRelease) ProtoMessage() {}
 
 func (x *PublishRelease) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[56]
+	mi := &file_choir_v1_choir_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4181,7 +5818,7 @@ func (x *PublishRelease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishRelease.ProtoReflect.Descriptor instead.
 func (*PublishRelease) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{56}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *PublishRelease) GetJob() string {
@@ -4239,7 +5876,7 @@ type RecordIncident struct {
 
 func (x *RecordIncident) Reset() {
 	*x = RecordIncident{}
-	mi := &file_choir_v1_choir_proto_msgTypes[57]
+	mi := &file_choir_v1_choir_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4251,7 +5888,7 @@ func (x *RecordIncident) String() string {
 func (*RecordIncident) ProtoMessage() {}
 
 func (x *RecordIncident) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[57]
+	mi := &file_choir_v1_choir_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4264,7 +5901,7 @@ func (x *RecordIncident) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordIncident.ProtoReflect.Descriptor instead.
 func (*RecordIncident) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{57}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *RecordIncident) GetKey() *RoundKey {
@@ -4302,6 +5939,402 @@ func (x *RecordIncident) GetSecond() []byte {
 	return nil
 }
 
+type RevokeToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeToken) Reset() {
+	*x = RevokeToken{}
+	mi := &file_choir_v1_choir_proto_msgTypes[87]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeToken) ProtoMessage() {}
+
+func (x *RevokeToken) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[87]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeToken.ProtoReflect.Descriptor instead.
+func (*RevokeToken) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{87}
+}
+
+func (x *RevokeToken) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type RevokeNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeNode) Reset() {
+	*x = RevokeNode{}
+	mi := &file_choir_v1_choir_proto_msgTypes[88]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeNode) ProtoMessage() {}
+
+func (x *RevokeNode) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[88]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeNode.ProtoReflect.Descriptor instead.
+func (*RevokeNode) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{88}
+}
+
+func (x *RevokeNode) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RevokePerson struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fingerprint   []byte                 `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokePerson) Reset() {
+	*x = RevokePerson{}
+	mi := &file_choir_v1_choir_proto_msgTypes[89]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokePerson) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokePerson) ProtoMessage() {}
+
+func (x *RevokePerson) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[89]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokePerson.ProtoReflect.Descriptor instead.
+func (*RevokePerson) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{89}
+}
+
+func (x *RevokePerson) GetFingerprint() []byte {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return nil
+}
+
+type RequestJoin struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TokenId       string                 `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	SecretHash    []byte                 `protobuf:"bytes,2,opt,name=secret_hash,json=secretHash,proto3" json:"secret_hash,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Address       string                 `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	PublicKey     []byte                 `protobuf:"bytes,5,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
+	IssuerKey     []byte                 `protobuf:"bytes,6,opt,name=issuer_key,json=issuerKey,proto3" json:"issuer_key,omitempty"`
+	TimeMs        int64                  `protobuf:"varint,7,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestJoin) Reset() {
+	*x = RequestJoin{}
+	mi := &file_choir_v1_choir_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestJoin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestJoin) ProtoMessage() {}
+
+func (x *RequestJoin) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestJoin.ProtoReflect.Descriptor instead.
+func (*RequestJoin) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *RequestJoin) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *RequestJoin) GetSecretHash() []byte {
+	if x != nil {
+		return x.SecretHash
+	}
+	return nil
+}
+
+func (x *RequestJoin) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RequestJoin) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *RequestJoin) GetPublicKey() []byte {
+	if x != nil {
+		return x.PublicKey
+	}
+	return nil
+}
+
+func (x *RequestJoin) GetIssuerKey() []byte {
+	if x != nil {
+		return x.IssuerKey
+	}
+	return nil
+}
+
+func (x *RequestJoin) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+type ApproveCoordinator struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Chain         [][]byte               `protobuf:"bytes,2,rep,name=chain,proto3" json:"chain,omitempty"`
+	Issuer        []byte                 `protobuf:"bytes,3,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	TimeMs        int64                  `protobuf:"varint,4,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApproveCoordinator) Reset() {
+	*x = ApproveCoordinator{}
+	mi := &file_choir_v1_choir_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApproveCoordinator) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApproveCoordinator) ProtoMessage() {}
+
+func (x *ApproveCoordinator) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApproveCoordinator.ProtoReflect.Descriptor instead.
+func (*ApproveCoordinator) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{91}
+}
+
+func (x *ApproveCoordinator) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ApproveCoordinator) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *ApproveCoordinator) GetIssuer() []byte {
+	if x != nil {
+		return x.Issuer
+	}
+	return nil
+}
+
+func (x *ApproveCoordinator) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+type RemoveCoordinator struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveCoordinator) Reset() {
+	*x = RemoveCoordinator{}
+	mi := &file_choir_v1_choir_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveCoordinator) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveCoordinator) ProtoMessage() {}
+
+func (x *RemoveCoordinator) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveCoordinator.ProtoReflect.Descriptor instead.
+func (*RemoveCoordinator) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{92}
+}
+
+func (x *RemoveCoordinator) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type ControlJob struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	Rounds        uint64                 `protobuf:"varint,3,opt,name=rounds,proto3" json:"rounds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ControlJob) Reset() {
+	*x = ControlJob{}
+	mi := &file_choir_v1_choir_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControlJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControlJob) ProtoMessage() {}
+
+func (x *ControlJob) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControlJob.ProtoReflect.Descriptor instead.
+func (*ControlJob) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{93}
+}
+
+func (x *ControlJob) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *ControlJob) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *ControlJob) GetRounds() uint64 {
+	if x != nil {
+		return x.Rounds
+	}
+	return 0
+}
+
 type EndJob struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -4314,7 +6347,7 @@ type EndJob struct {
 
 func (x *EndJob) Reset() {
 	*x = EndJob{}
-	mi := &file_choir_v1_choir_proto_msgTypes[58]
+	mi := &file_choir_v1_choir_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4326,7 +6359,7 @@ func (x *EndJob) String() string {
 func (*EndJob) ProtoMessage() {}
 
 func (x *EndJob) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[58]
+	mi := &file_choir_v1_choir_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4339,7 +6372,7 @@ func (x *EndJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndJob.ProtoReflect.Descriptor instead.
 func (*EndJob) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{58}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *EndJob) GetJob() string {
@@ -4385,7 +6418,28 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\n" +
 	"EnrolReply\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x12\n" +
-	"\x04root\x18\x02 \x01(\fR\x04root\"A\n" +
+	"\x04root\x18\x02 \x01(\fR\x04root\"Y\n" +
+	"\fRenewRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
+	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x12\x1c\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xcd\x01\n" +
+	"\vJoinRequest\x12\x19\n" +
+	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12!\n" +
+	"\ftoken_secret\x18\x02 \x01(\fR\vtokenSecret\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x1d\n" +
+	"\n" +
+	"public_key\x18\x05 \x01(\fR\tpublicKey\x12\x1d\n" +
+	"\n" +
+	"issuer_key\x18\x06 \x01(\fR\tissuerKey\x12\x14\n" +
+	"\x05proof\x18\a \x01(\fR\x05proof\"\xc3\x01\n" +
+	"\tJoinReply\x12\x1a\n" +
+	"\bapproved\x18\x01 \x01(\bR\bapproved\x12\x14\n" +
+	"\x05chain\x18\x02 \x03(\fR\x05chain\x12\x16\n" +
+	"\x06issuer\x18\x03 \x01(\fR\x06issuer\x12\x12\n" +
+	"\x04root\x18\x04 \x01(\fR\x04root\x12\x18\n" +
+	"\acluster\x18\x05 \x01(\tR\acluster\x12>\n" +
+	"\fcoordinators\x18\x06 \x03(\v2\x1a.choir.v1.CoordinatorEntryR\fcoordinators\"A\n" +
 	"\tSignature\x12\x16\n" +
 	"\x06signer\x18\x01 \x01(\tR\x06signer\x12\x1c\n" +
 	"\tsignature\x18\x02 \x01(\fR\tsignature\"\x94\x01\n" +
@@ -4398,21 +6452,23 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\bRoundKey\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\x04R\x05round\x12\x18\n" +
-	"\aattempt\x18\x03 \x01(\rR\aattempt\"\xcc\x01\n" +
+	"\aattempt\x18\x03 \x01(\rR\aattempt\"\xe4\x01\n" +
 	"\vPollRequest\x12&\n" +
 	"\x04done\x18\x01 \x01(\v2\x12.choir.v1.RoundKeyR\x04done\x12\x17\n" +
 	"\await_ms\x18\x02 \x01(\x04R\x06waitMs\x12?\n" +
-	"\bversions\x18\x03 \x03(\v2#.choir.v1.PollRequest.VersionsEntryR\bversions\x1a;\n" +
+	"\bversions\x18\x03 \x03(\v2#.choir.v1.PollRequest.VersionsEntryR\bversions\x12\x16\n" +
+	"\x06roster\x18\x04 \x01(\x04R\x06roster\x1a;\n" +
 	"\rVersionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xce\x01\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xe6\x01\n" +
 	"\tPollReply\x12\"\n" +
 	"\x04task\x18\x01 \x01(\v2\x0e.choir.v1.TaskR\x04task\x125\n" +
 	"\taddresses\x18\x02 \x03(\v2\x17.choir.v1.UploadAddressR\taddresses\x12 \n" +
 	"\fcome_back_ms\x18\x03 \x01(\x04R\n" +
 	"comeBackMs\x120\n" +
 	"\breleases\x18\x04 \x03(\v2\x14.choir.v1.ReleaseRefR\breleases\x12\x12\n" +
-	"\x04head\x18\x05 \x01(\fR\x04head\"=\n" +
+	"\x04head\x18\x05 \x01(\fR\x04head\x12\x16\n" +
+	"\x06roster\x18\x06 \x01(\fR\x06roster\"=\n" +
 	"\rUploadAddress\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\"<\n" +
@@ -4439,7 +6495,7 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\acluster\x18\v \x01(\tR\acluster\x12\x1e\n" +
 	"\n" +
 	"statistics\x18\f \x01(\fR\n" +
-	"statistics\"\xc7\x06\n" +
+	"statistics\"\xd4\a\n" +
 	"\aJobSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12\x16\n" +
@@ -4473,7 +6529,14 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"validation\x12\x1f\n" +
 	"\vserver_rate\x18\x1a \x01(\x01R\n" +
 	"serverRate\x12!\n" +
-	"\fstudent_rate\x18\x1b \x01(\x01R\vstudentRate\"a\n" +
+	"\fstudent_rate\x18\x1b \x01(\x01R\vstudentRate\x12*\n" +
+	"\x05where\x18\x1c \x03(\v2\x14.choir.v1.LabelMatchR\x05where\x12)\n" +
+	"\x10minimum_examples\x18\x1d \x01(\x03R\x0fminimumExamples\x124\n" +
+	"\x16over_selection_percent\x18\x1e \x01(\rR\x14overSelectionPercent\":\n" +
+	"\n" +
+	"LabelMatch\x12\x14\n" +
+	"\x05label\x18\x01 \x01(\tR\x05label\x12\x16\n" +
+	"\x06values\x18\x02 \x03(\tR\x06values\"a\n" +
 	"\rUploadRequest\x120\n" +
 	"\x06header\x18\x01 \x01(\v2\x16.choir.v1.UploadHeaderH\x00R\x06header\x12\x16\n" +
 	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\x06\n" +
@@ -4542,16 +6605,88 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x04loss\x18\x04 \x01(\x03R\x04loss\x12\x1c\n" +
 	"\tpositives\x18\x05 \x03(\x03R\tpositives\x12\x1c\n" +
 	"\tnegatives\x18\x06 \x03(\x03R\tnegatives\x12%\n" +
-	"\x0eauc_millionths\x18\a \x01(\x03R\raucMillionths\"\xb2\x01\n" +
+	"\x0eauc_millionths\x18\a \x01(\x03R\raucMillionths\"\xdc\x01\n" +
 	"\x12CreateTokenRequest\x12\x1f\n" +
 	"\vlifetime_ms\x18\x01 \x01(\x04R\n" +
 	"lifetimeMs\x12@\n" +
-	"\x06labels\x18\x02 \x03(\v2(.choir.v1.CreateTokenRequest.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\x02 \x03(\v2(.choir.v1.CreateTokenRequest.LabelsEntryR\x06labels\x12\x12\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\rR\x05count\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"(\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"@\n" +
 	"\x10CreateTokenReply\x12\x14\n" +
-	"\x05token\x18\x01 \x01(\tR\x05token\"Y\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x16\n" +
+	"\x06tokens\x18\x02 \x03(\tR\x06tokens\"\x13\n" +
+	"\x11ListTokensRequest\"@\n" +
+	"\x0fListTokensReply\x12-\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x15.choir.v1.TokenStatusR\x06tokens\"\x95\x02\n" +
+	"\vTokenStatus\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x129\n" +
+	"\x06labels\x18\x03 \x03(\v2!.choir.v1.TokenStatus.LabelsEntryR\x06labels\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\x04 \x01(\x03R\texpiresMs\x12\x17\n" +
+	"\aused_by\x18\x05 \x01(\tR\x06usedBy\x12\x1a\n" +
+	"\bincident\x18\x06 \x01(\bR\bincident\x12\x18\n" +
+	"\arevoked\x18\a \x01(\bR\arevoked\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"$\n" +
+	"\x12RevokeTokenRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x12\n" +
+	"\x10RevokeTokenReply\"\x12\n" +
+	"\x10ListNodesRequest\"<\n" +
+	"\x0eListNodesReply\x12*\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x14.choir.v1.NodeStatusR\x05nodes\"\xf1\x01\n" +
+	"\n" +
+	"NodeStatus\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x128\n" +
+	"\x06labels\x18\x02 \x03(\v2 .choir.v1.NodeStatus.LabelsEntryR\x06labels\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\fR\x03key\x12\x18\n" +
+	"\arevoked\x18\x04 \x01(\bR\arevoked\x12\x18\n" +
+	"\apresent\x18\x05 \x01(\bR\apresent\x12\x14\n" +
+	"\x05spent\x18\x06 \x01(\rR\x05spent\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"'\n" +
+	"\x11RevokeNodeRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x11\n" +
+	"\x0fRevokeNodeReply\"7\n" +
+	"\x13RevokePersonRequest\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\"\x13\n" +
+	"\x11RevokePersonReply\"\x12\n" +
+	"\x10ListJoinsRequest\"<\n" +
+	"\x0eListJoinsReply\x12*\n" +
+	"\x05joins\x18\x01 \x03(\v2\x14.choir.v1.JoinStatusR\x05joins\"\x91\x01\n" +
+	"\n" +
+	"JoinStatus\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1d\n" +
+	"\n" +
+	"public_key\x18\x03 \x01(\fR\tpublicKey\x12\x1d\n" +
+	"\n" +
+	"issuer_key\x18\x04 \x01(\fR\tissuerKey\x12\x17\n" +
+	"\atime_ms\x18\x05 \x01(\x03R\x06timeMs\"]\n" +
+	"\x19ApproveCoordinatorRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05chain\x18\x02 \x03(\fR\x05chain\x12\x16\n" +
+	"\x06issuer\x18\x03 \x01(\fR\x06issuer\"\x19\n" +
+	"\x17ApproveCoordinatorReply\".\n" +
+	"\x18RemoveCoordinatorRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x18\n" +
+	"\x16RemoveCoordinatorReply\"\x11\n" +
+	"\x0fListJobsRequest\"8\n" +
+	"\rListJobsReply\x12'\n" +
+	"\x04jobs\x18\x01 \x03(\v2\x13.choir.v1.JobStatusR\x04jobs\"W\n" +
+	"\x11ControlJobRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06action\x18\x02 \x01(\tR\x06action\x12\x16\n" +
+	"\x06rounds\x18\x03 \x01(\x04R\x06rounds\"\x11\n" +
+	"\x0fControlJobReply\"\x15\n" +
+	"\x13ListReleasesRequest\"B\n" +
+	"\x11ListReleasesReply\x12-\n" +
+	"\breleases\x18\x01 \x03(\v2\x11.choir.v1.ReleaseR\breleases\"Y\n" +
 	"\x10SubmitJobRequest\x12%\n" +
 	"\x04spec\x18\x01 \x01(\v2\x11.choir.v1.JobSpecR\x04spec\x12\x1e\n" +
 	"\n" +
@@ -4592,12 +6727,13 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\aapplied\x18\x04 \x01(\x04R\aapplied\x123\n" +
 	"\breplicas\x18\x05 \x03(\v2\x17.choir.v1.ReplicaStatusR\breplicas\x12\x14\n" +
 	"\x05nodes\x18\x06 \x01(\rR\x05nodes\x12\x18\n" +
-	"\arecords\x18\a \x01(\x04R\arecords\"g\n" +
+	"\arecords\x18\a \x01(\x04R\arecords\"\x81\x01\n" +
 	"\rReplicaStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\tR\x05state\x12\x12\n" +
-	"\x04load\x18\x04 \x01(\x01R\x04load\"\x0f\n" +
+	"\x04load\x18\x04 \x01(\x01R\x04load\x12\x18\n" +
+	"\aapplied\x18\x05 \x01(\x04R\aapplied\"\x0f\n" +
 	"\rBundleRequest\"*\n" +
 	"\x0eProposeRequest\x12\x18\n" +
 	"\acommand\x18\x01 \x01(\fR\acommand\"t\n" +
@@ -4616,7 +6752,7 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x04root\x18\x02 \x01(\fR\x04root\"X\n" +
 	"\rSignHeadReply\x121\n" +
 	"\tsignature\x18\x01 \x01(\v2\x13.choir.v1.SignatureR\tsignature\x12\x14\n" +
-	"\x05chain\x18\x02 \x03(\fR\x05chain\"\xb7\x06\n" +
+	"\x05chain\x18\x02 \x03(\fR\x05chain\"\xff\t\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12-\n" +
 	"\agenesis\x18\x02 \x01(\v2\x11.choir.v1.GenesisH\x00R\agenesis\x12@\n" +
@@ -4636,7 +6772,16 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\rabandon_round\x18\f \x01(\v2\x16.choir.v1.AbandonRoundH\x00R\fabandonRound\x12C\n" +
 	"\x0fpublish_release\x18\r \x01(\v2\x18.choir.v1.PublishReleaseH\x00R\x0epublishRelease\x12C\n" +
 	"\x0frecord_incident\x18\x0e \x01(\v2\x18.choir.v1.RecordIncidentH\x00R\x0erecordIncident\x12+\n" +
-	"\aend_job\x18\x0f \x01(\v2\x10.choir.v1.EndJobH\x00R\x06endJobB\x06\n" +
+	"\aend_job\x18\x0f \x01(\v2\x10.choir.v1.EndJobH\x00R\x06endJob\x12:\n" +
+	"\frevoke_token\x18\x10 \x01(\v2\x15.choir.v1.RevokeTokenH\x00R\vrevokeToken\x127\n" +
+	"\vrevoke_node\x18\x11 \x01(\v2\x14.choir.v1.RevokeNodeH\x00R\n" +
+	"revokeNode\x12=\n" +
+	"\rrevoke_person\x18\x12 \x01(\v2\x16.choir.v1.RevokePersonH\x00R\frevokePerson\x12:\n" +
+	"\frequest_join\x18\x13 \x01(\v2\x15.choir.v1.RequestJoinH\x00R\vrequestJoin\x12O\n" +
+	"\x13approve_coordinator\x18\x14 \x01(\v2\x1c.choir.v1.ApproveCoordinatorH\x00R\x12approveCoordinator\x12L\n" +
+	"\x12remove_coordinator\x18\x15 \x01(\v2\x1b.choir.v1.RemoveCoordinatorH\x00R\x11removeCoordinator\x127\n" +
+	"\vcontrol_job\x18\x16 \x01(\v2\x14.choir.v1.ControlJobH\x00R\n" +
+	"controlJobB\x06\n" +
 	"\x04body\"\x90\x01\n" +
 	"\aGenesis\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
@@ -4734,7 +6879,37 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05first\x18\x04 \x01(\fR\x05first\x12\x16\n" +
-	"\x06second\x18\x05 \x01(\fR\x06second\"\\\n" +
+	"\x06second\x18\x05 \x01(\fR\x06second\"\x1d\n" +
+	"\vRevokeToken\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\" \n" +
+	"\n" +
+	"RevokeNode\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"0\n" +
+	"\fRevokePerson\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\fR\vfingerprint\"\xce\x01\n" +
+	"\vRequestJoin\x12\x19\n" +
+	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x1f\n" +
+	"\vsecret_hash\x18\x02 \x01(\fR\n" +
+	"secretHash\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x1d\n" +
+	"\n" +
+	"public_key\x18\x05 \x01(\fR\tpublicKey\x12\x1d\n" +
+	"\n" +
+	"issuer_key\x18\x06 \x01(\fR\tissuerKey\x12\x17\n" +
+	"\atime_ms\x18\a \x01(\x03R\x06timeMs\"o\n" +
+	"\x12ApproveCoordinator\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05chain\x18\x02 \x03(\fR\x05chain\x12\x16\n" +
+	"\x06issuer\x18\x03 \x01(\fR\x06issuer\x12\x17\n" +
+	"\atime_ms\x18\x04 \x01(\x03R\x06timeMs\"'\n" +
+	"\x11RemoveCoordinator\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"N\n" +
+	"\n" +
+	"ControlJob\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x16\n" +
+	"\x06action\x18\x02 \x01(\tR\x06action\x12\x16\n" +
+	"\x06rounds\x18\x03 \x01(\x04R\x06rounds\"\\\n" +
 	"\x06EndJob\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
@@ -4744,9 +6919,11 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x16ROUND_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ROUND_KIND_STATISTICS\x10\x01\x12\x14\n" +
 	"\x10ROUND_KIND_TRAIN\x10\x02\x12\x17\n" +
-	"\x13ROUND_KIND_EVALUATE\x10\x032B\n" +
+	"\x13ROUND_KIND_EVALUATE\x10\x032\xad\x01\n" +
 	"\tEnrolment\x125\n" +
-	"\x05Enrol\x12\x16.choir.v1.EnrolRequest\x1a\x14.choir.v1.EnrolReply2\xa8\x02\n" +
+	"\x05Enrol\x12\x16.choir.v1.EnrolRequest\x1a\x14.choir.v1.EnrolReply\x125\n" +
+	"\x05Renew\x12\x16.choir.v1.RenewRequest\x1a\x14.choir.v1.EnrolReply\x122\n" +
+	"\x04Join\x12\x15.choir.v1.JoinRequest\x1a\x13.choir.v1.JoinReply2\xa8\x02\n" +
 	"\x05Nodes\x122\n" +
 	"\x04Poll\x12\x15.choir.v1.PollRequest\x1a\x13.choir.v1.PollReply\x12<\n" +
 	"\x06Upload\x12\x17.choir.v1.UploadRequest\x1a\x15.choir.v1.UploadReply(\x010\x01\x129\n" +
@@ -4754,9 +6931,24 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"GetOutcome\x12\x18.choir.v1.OutcomeRequest\x1a\x11.choir.v1.Outcome\x127\n" +
 	"\aGetBlob\x12\x15.choir.v1.BlobRequest\x1a\x13.choir.v1.BlobChunk0\x01\x129\n" +
 	"\n" +
-	"GetRelease\x12\x18.choir.v1.ReleaseRequest\x1a\x11.choir.v1.Release2\xf9\x03\n" +
+	"GetRelease\x12\x18.choir.v1.ReleaseRequest\x1a\x11.choir.v1.Release2\xab\n" +
+	"\n" +
 	"\tOperators\x12G\n" +
-	"\vCreateToken\x12\x1c.choir.v1.CreateTokenRequest\x1a\x1a.choir.v1.CreateTokenReply\x12A\n" +
+	"\vCreateToken\x12\x1c.choir.v1.CreateTokenRequest\x1a\x1a.choir.v1.CreateTokenReply\x12D\n" +
+	"\n" +
+	"ListTokens\x12\x1b.choir.v1.ListTokensRequest\x1a\x19.choir.v1.ListTokensReply\x12G\n" +
+	"\vRevokeToken\x12\x1c.choir.v1.RevokeTokenRequest\x1a\x1a.choir.v1.RevokeTokenReply\x12A\n" +
+	"\tListNodes\x12\x1a.choir.v1.ListNodesRequest\x1a\x18.choir.v1.ListNodesReply\x12D\n" +
+	"\n" +
+	"RevokeNode\x12\x1b.choir.v1.RevokeNodeRequest\x1a\x19.choir.v1.RevokeNodeReply\x12J\n" +
+	"\fRevokePerson\x12\x1d.choir.v1.RevokePersonRequest\x1a\x1b.choir.v1.RevokePersonReply\x12A\n" +
+	"\tListJoins\x12\x1a.choir.v1.ListJoinsRequest\x1a\x18.choir.v1.ListJoinsReply\x12\\\n" +
+	"\x12ApproveCoordinator\x12#.choir.v1.ApproveCoordinatorRequest\x1a!.choir.v1.ApproveCoordinatorReply\x12Y\n" +
+	"\x11RemoveCoordinator\x12\".choir.v1.RemoveCoordinatorRequest\x1a .choir.v1.RemoveCoordinatorReply\x12>\n" +
+	"\bListJobs\x12\x19.choir.v1.ListJobsRequest\x1a\x17.choir.v1.ListJobsReply\x12D\n" +
+	"\n" +
+	"ControlJob\x12\x1b.choir.v1.ControlJobRequest\x1a\x19.choir.v1.ControlJobReply\x12J\n" +
+	"\fListReleases\x12\x1d.choir.v1.ListReleasesRequest\x1a\x1b.choir.v1.ListReleasesReply\x12A\n" +
 	"\tSubmitJob\x12\x1a.choir.v1.SubmitJobRequest\x1a\x18.choir.v1.SubmitJobReply\x126\n" +
 	"\x06GetJob\x12\x17.choir.v1.GetJobRequest\x1a\x13.choir.v1.JobStatus\x12:\n" +
 	"\bWatchJob\x12\x17.choir.v1.GetJobRequest\x1a\x13.choir.v1.JobStatus0\x01\x129\n" +
@@ -4785,174 +6977,254 @@ func file_choir_v1_choir_proto_rawDescGZIP() []byte {
 }
 
 var file_choir_v1_choir_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_choir_v1_choir_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_choir_v1_choir_proto_msgTypes = make([]protoimpl.MessageInfo, 100)
 var file_choir_v1_choir_proto_goTypes = []any{
-	(RoundKind)(0),             // 0: choir.v1.RoundKind
-	(*EnrolRequest)(nil),       // 1: choir.v1.EnrolRequest
-	(*EnrolReply)(nil),         // 2: choir.v1.EnrolReply
-	(*Signature)(nil),          // 3: choir.v1.Signature
-	(*EpochKey)(nil),           // 4: choir.v1.EpochKey
-	(*RoundKey)(nil),           // 5: choir.v1.RoundKey
-	(*PollRequest)(nil),        // 6: choir.v1.PollRequest
-	(*PollReply)(nil),          // 7: choir.v1.PollReply
-	(*UploadAddress)(nil),      // 8: choir.v1.UploadAddress
-	(*ReleaseRef)(nil),         // 9: choir.v1.ReleaseRef
-	(*Task)(nil),               // 10: choir.v1.Task
-	(*JobSpec)(nil),            // 11: choir.v1.JobSpec
-	(*UploadRequest)(nil),      // 12: choir.v1.UploadRequest
-	(*UploadHeader)(nil),       // 13: choir.v1.UploadHeader
-	(*UploadReply)(nil),        // 14: choir.v1.UploadReply
-	(*OutcomeRequest)(nil),     // 15: choir.v1.OutcomeRequest
-	(*Outcome)(nil),            // 16: choir.v1.Outcome
-	(*Receipt)(nil),            // 17: choir.v1.Receipt
-	(*Refusal)(nil),            // 18: choir.v1.Refusal
-	(*BlobRequest)(nil),        // 19: choir.v1.BlobRequest
-	(*BlobChunk)(nil),          // 20: choir.v1.BlobChunk
-	(*PutBlobReply)(nil),       // 21: choir.v1.PutBlobReply
-	(*ReleaseRequest)(nil),     // 22: choir.v1.ReleaseRequest
-	(*Release)(nil),            // 23: choir.v1.Release
-	(*Variant)(nil),            // 24: choir.v1.Variant
-	(*EvaluationSum)(nil),      // 25: choir.v1.EvaluationSum
-	(*CreateTokenRequest)(nil), // 26: choir.v1.CreateTokenRequest
-	(*CreateTokenReply)(nil),   // 27: choir.v1.CreateTokenReply
-	(*SubmitJobRequest)(nil),   // 28: choir.v1.SubmitJobRequest
-	(*SubmitJobReply)(nil),     // 29: choir.v1.SubmitJobReply
-	(*GetJobRequest)(nil),      // 30: choir.v1.GetJobRequest
-	(*JobStatus)(nil),          // 31: choir.v1.JobStatus
-	(*RoundStatus)(nil),        // 32: choir.v1.RoundStatus
-	(*StatusRequest)(nil),      // 33: choir.v1.StatusRequest
-	(*StatusReply)(nil),        // 34: choir.v1.StatusReply
-	(*ReplicaStatus)(nil),      // 35: choir.v1.ReplicaStatus
-	(*BundleRequest)(nil),      // 36: choir.v1.BundleRequest
-	(*ProposeRequest)(nil),     // 37: choir.v1.ProposeRequest
-	(*ProposeReply)(nil),       // 38: choir.v1.ProposeReply
-	(*PresenceRequest)(nil),    // 39: choir.v1.PresenceRequest
-	(*PresenceReply)(nil),      // 40: choir.v1.PresenceReply
-	(*SignHeadRequest)(nil),    // 41: choir.v1.SignHeadRequest
-	(*SignHeadReply)(nil),      // 42: choir.v1.SignHeadReply
-	(*Command)(nil),            // 43: choir.v1.Command
-	(*Genesis)(nil),            // 44: choir.v1.Genesis
-	(*CoordinatorEntry)(nil),   // 45: choir.v1.CoordinatorEntry
-	(*AnnounceEpoch)(nil),      // 46: choir.v1.AnnounceEpoch
-	(*CreateToken)(nil),        // 47: choir.v1.CreateToken
-	(*Enrol)(nil),              // 48: choir.v1.Enrol
-	(*SubmitJob)(nil),          // 49: choir.v1.SubmitJob
-	(*OpenRound)(nil),          // 50: choir.v1.OpenRound
-	(*AcceptBatch)(nil),        // 51: choir.v1.AcceptBatch
-	(*Accepted)(nil),           // 52: choir.v1.Accepted
-	(*CutRound)(nil),           // 53: choir.v1.CutRound
-	(*Charge)(nil),             // 54: choir.v1.Charge
-	(*CloseRound)(nil),         // 55: choir.v1.CloseRound
-	(*AbandonRound)(nil),       // 56: choir.v1.AbandonRound
-	(*PublishRelease)(nil),     // 57: choir.v1.PublishRelease
-	(*RecordIncident)(nil),     // 58: choir.v1.RecordIncident
-	(*EndJob)(nil),             // 59: choir.v1.EndJob
-	nil,                        // 60: choir.v1.PollRequest.VersionsEntry
-	nil,                        // 61: choir.v1.CreateTokenRequest.LabelsEntry
-	nil,                        // 62: choir.v1.CreateToken.LabelsEntry
+	(RoundKind)(0),                    // 0: choir.v1.RoundKind
+	(*EnrolRequest)(nil),              // 1: choir.v1.EnrolRequest
+	(*EnrolReply)(nil),                // 2: choir.v1.EnrolReply
+	(*RenewRequest)(nil),              // 3: choir.v1.RenewRequest
+	(*JoinRequest)(nil),               // 4: choir.v1.JoinRequest
+	(*JoinReply)(nil),                 // 5: choir.v1.JoinReply
+	(*Signature)(nil),                 // 6: choir.v1.Signature
+	(*EpochKey)(nil),                  // 7: choir.v1.EpochKey
+	(*RoundKey)(nil),                  // 8: choir.v1.RoundKey
+	(*PollRequest)(nil),               // 9: choir.v1.PollRequest
+	(*PollReply)(nil),                 // 10: choir.v1.PollReply
+	(*UploadAddress)(nil),             // 11: choir.v1.UploadAddress
+	(*ReleaseRef)(nil),                // 12: choir.v1.ReleaseRef
+	(*Task)(nil),                      // 13: choir.v1.Task
+	(*JobSpec)(nil),                   // 14: choir.v1.JobSpec
+	(*LabelMatch)(nil),                // 15: choir.v1.LabelMatch
+	(*UploadRequest)(nil),             // 16: choir.v1.UploadRequest
+	(*UploadHeader)(nil),              // 17: choir.v1.UploadHeader
+	(*UploadReply)(nil),               // 18: choir.v1.UploadReply
+	(*OutcomeRequest)(nil),            // 19: choir.v1.OutcomeRequest
+	(*Outcome)(nil),                   // 20: choir.v1.Outcome
+	(*Receipt)(nil),                   // 21: choir.v1.Receipt
+	(*Refusal)(nil),                   // 22: choir.v1.Refusal
+	(*BlobRequest)(nil),               // 23: choir.v1.BlobRequest
+	(*BlobChunk)(nil),                 // 24: choir.v1.BlobChunk
+	(*PutBlobReply)(nil),              // 25: choir.v1.PutBlobReply
+	(*ReleaseRequest)(nil),            // 26: choir.v1.ReleaseRequest
+	(*Release)(nil),                   // 27: choir.v1.Release
+	(*Variant)(nil),                   // 28: choir.v1.Variant
+	(*EvaluationSum)(nil),             // 29: choir.v1.EvaluationSum
+	(*CreateTokenRequest)(nil),        // 30: choir.v1.CreateTokenRequest
+	(*CreateTokenReply)(nil),          // 31: choir.v1.CreateTokenReply
+	(*ListTokensRequest)(nil),         // 32: choir.v1.ListTokensRequest
+	(*ListTokensReply)(nil),           // 33: choir.v1.ListTokensReply
+	(*TokenStatus)(nil),               // 34: choir.v1.TokenStatus
+	(*RevokeTokenRequest)(nil),        // 35: choir.v1.RevokeTokenRequest
+	(*RevokeTokenReply)(nil),          // 36: choir.v1.RevokeTokenReply
+	(*ListNodesRequest)(nil),          // 37: choir.v1.ListNodesRequest
+	(*ListNodesReply)(nil),            // 38: choir.v1.ListNodesReply
+	(*NodeStatus)(nil),                // 39: choir.v1.NodeStatus
+	(*RevokeNodeRequest)(nil),         // 40: choir.v1.RevokeNodeRequest
+	(*RevokeNodeReply)(nil),           // 41: choir.v1.RevokeNodeReply
+	(*RevokePersonRequest)(nil),       // 42: choir.v1.RevokePersonRequest
+	(*RevokePersonReply)(nil),         // 43: choir.v1.RevokePersonReply
+	(*ListJoinsRequest)(nil),          // 44: choir.v1.ListJoinsRequest
+	(*ListJoinsReply)(nil),            // 45: choir.v1.ListJoinsReply
+	(*JoinStatus)(nil),                // 46: choir.v1.JoinStatus
+	(*ApproveCoordinatorRequest)(nil), // 47: choir.v1.ApproveCoordinatorRequest
+	(*ApproveCoordinatorReply)(nil),   // 48: choir.v1.ApproveCoordinatorReply
+	(*RemoveCoordinatorRequest)(nil),  // 49: choir.v1.RemoveCoordinatorRequest
+	(*RemoveCoordinatorReply)(nil),    // 50: choir.v1.RemoveCoordinatorReply
+	(*ListJobsRequest)(nil),           // 51: choir.v1.ListJobsRequest
+	(*ListJobsReply)(nil),             // 52: choir.v1.ListJobsReply
+	(*ControlJobRequest)(nil),         // 53: choir.v1.ControlJobRequest
+	(*ControlJobReply)(nil),           // 54: choir.v1.ControlJobReply
+	(*ListReleasesRequest)(nil),       // 55: choir.v1.ListReleasesRequest
+	(*ListReleasesReply)(nil),         // 56: choir.v1.ListReleasesReply
+	(*SubmitJobRequest)(nil),          // 57: choir.v1.SubmitJobRequest
+	(*SubmitJobReply)(nil),            // 58: choir.v1.SubmitJobReply
+	(*GetJobRequest)(nil),             // 59: choir.v1.GetJobRequest
+	(*JobStatus)(nil),                 // 60: choir.v1.JobStatus
+	(*RoundStatus)(nil),               // 61: choir.v1.RoundStatus
+	(*StatusRequest)(nil),             // 62: choir.v1.StatusRequest
+	(*StatusReply)(nil),               // 63: choir.v1.StatusReply
+	(*ReplicaStatus)(nil),             // 64: choir.v1.ReplicaStatus
+	(*BundleRequest)(nil),             // 65: choir.v1.BundleRequest
+	(*ProposeRequest)(nil),            // 66: choir.v1.ProposeRequest
+	(*ProposeReply)(nil),              // 67: choir.v1.ProposeReply
+	(*PresenceRequest)(nil),           // 68: choir.v1.PresenceRequest
+	(*PresenceReply)(nil),             // 69: choir.v1.PresenceReply
+	(*SignHeadRequest)(nil),           // 70: choir.v1.SignHeadRequest
+	(*SignHeadReply)(nil),             // 71: choir.v1.SignHeadReply
+	(*Command)(nil),                   // 72: choir.v1.Command
+	(*Genesis)(nil),                   // 73: choir.v1.Genesis
+	(*CoordinatorEntry)(nil),          // 74: choir.v1.CoordinatorEntry
+	(*AnnounceEpoch)(nil),             // 75: choir.v1.AnnounceEpoch
+	(*CreateToken)(nil),               // 76: choir.v1.CreateToken
+	(*Enrol)(nil),                     // 77: choir.v1.Enrol
+	(*SubmitJob)(nil),                 // 78: choir.v1.SubmitJob
+	(*OpenRound)(nil),                 // 79: choir.v1.OpenRound
+	(*AcceptBatch)(nil),               // 80: choir.v1.AcceptBatch
+	(*Accepted)(nil),                  // 81: choir.v1.Accepted
+	(*CutRound)(nil),                  // 82: choir.v1.CutRound
+	(*Charge)(nil),                    // 83: choir.v1.Charge
+	(*CloseRound)(nil),                // 84: choir.v1.CloseRound
+	(*AbandonRound)(nil),              // 85: choir.v1.AbandonRound
+	(*PublishRelease)(nil),            // 86: choir.v1.PublishRelease
+	(*RecordIncident)(nil),            // 87: choir.v1.RecordIncident
+	(*RevokeToken)(nil),               // 88: choir.v1.RevokeToken
+	(*RevokeNode)(nil),                // 89: choir.v1.RevokeNode
+	(*RevokePerson)(nil),              // 90: choir.v1.RevokePerson
+	(*RequestJoin)(nil),               // 91: choir.v1.RequestJoin
+	(*ApproveCoordinator)(nil),        // 92: choir.v1.ApproveCoordinator
+	(*RemoveCoordinator)(nil),         // 93: choir.v1.RemoveCoordinator
+	(*ControlJob)(nil),                // 94: choir.v1.ControlJob
+	(*EndJob)(nil),                    // 95: choir.v1.EndJob
+	nil,                               // 96: choir.v1.PollRequest.VersionsEntry
+	nil,                               // 97: choir.v1.CreateTokenRequest.LabelsEntry
+	nil,                               // 98: choir.v1.TokenStatus.LabelsEntry
+	nil,                               // 99: choir.v1.NodeStatus.LabelsEntry
+	nil,                               // 100: choir.v1.CreateToken.LabelsEntry
 }
 var file_choir_v1_choir_proto_depIdxs = []int32{
-	5,  // 0: choir.v1.PollRequest.done:type_name -> choir.v1.RoundKey
-	60, // 1: choir.v1.PollRequest.versions:type_name -> choir.v1.PollRequest.VersionsEntry
-	10, // 2: choir.v1.PollReply.task:type_name -> choir.v1.Task
-	8,  // 3: choir.v1.PollReply.addresses:type_name -> choir.v1.UploadAddress
-	9,  // 4: choir.v1.PollReply.releases:type_name -> choir.v1.ReleaseRef
-	5,  // 5: choir.v1.Task.key:type_name -> choir.v1.RoundKey
-	0,  // 6: choir.v1.Task.kind:type_name -> choir.v1.RoundKind
-	11, // 7: choir.v1.Task.job:type_name -> choir.v1.JobSpec
-	4,  // 8: choir.v1.Task.keys:type_name -> choir.v1.EpochKey
-	3,  // 9: choir.v1.Task.signatures:type_name -> choir.v1.Signature
-	13, // 10: choir.v1.UploadRequest.header:type_name -> choir.v1.UploadHeader
-	5,  // 11: choir.v1.UploadHeader.key:type_name -> choir.v1.RoundKey
-	16, // 12: choir.v1.UploadReply.outcome:type_name -> choir.v1.Outcome
-	5,  // 13: choir.v1.OutcomeRequest.key:type_name -> choir.v1.RoundKey
-	17, // 14: choir.v1.Outcome.receipt:type_name -> choir.v1.Receipt
-	18, // 15: choir.v1.Outcome.refusal:type_name -> choir.v1.Refusal
-	3,  // 16: choir.v1.Receipt.signatures:type_name -> choir.v1.Signature
-	3,  // 17: choir.v1.Refusal.signatures:type_name -> choir.v1.Signature
-	24, // 18: choir.v1.Release.variants:type_name -> choir.v1.Variant
-	3,  // 19: choir.v1.Release.signatures:type_name -> choir.v1.Signature
-	25, // 20: choir.v1.Variant.evaluation:type_name -> choir.v1.EvaluationSum
-	61, // 21: choir.v1.CreateTokenRequest.labels:type_name -> choir.v1.CreateTokenRequest.LabelsEntry
-	11, // 22: choir.v1.SubmitJobRequest.spec:type_name -> choir.v1.JobSpec
-	32, // 23: choir.v1.JobStatus.rounds:type_name -> choir.v1.RoundStatus
-	0,  // 24: choir.v1.RoundStatus.kind:type_name -> choir.v1.RoundKind
-	25, // 25: choir.v1.RoundStatus.evaluation:type_name -> choir.v1.EvaluationSum
-	35, // 26: choir.v1.StatusReply.replicas:type_name -> choir.v1.ReplicaStatus
-	3,  // 27: choir.v1.SignHeadReply.signature:type_name -> choir.v1.Signature
-	44, // 28: choir.v1.Command.genesis:type_name -> choir.v1.Genesis
-	46, // 29: choir.v1.Command.announce_epoch:type_name -> choir.v1.AnnounceEpoch
-	47, // 30: choir.v1.Command.create_token:type_name -> choir.v1.CreateToken
-	48, // 31: choir.v1.Command.enrol:type_name -> choir.v1.Enrol
-	49, // 32: choir.v1.Command.submit_job:type_name -> choir.v1.SubmitJob
-	50, // 33: choir.v1.Command.open_round:type_name -> choir.v1.OpenRound
-	51, // 34: choir.v1.Command.accept_batch:type_name -> choir.v1.AcceptBatch
-	53, // 35: choir.v1.Command.cut_round:type_name -> choir.v1.CutRound
-	54, // 36: choir.v1.Command.charge:type_name -> choir.v1.Charge
-	55, // 37: choir.v1.Command.close_round:type_name -> choir.v1.CloseRound
-	56, // 38: choir.v1.Command.abandon_round:type_name -> choir.v1.AbandonRound
-	57, // 39: choir.v1.Command.publish_release:type_name -> choir.v1.PublishRelease
-	58, // 40: choir.v1.Command.record_incident:type_name -> choir.v1.RecordIncident
-	59, // 41: choir.v1.Command.end_job:type_name -> choir.v1.EndJob
-	45, // 42: choir.v1.Genesis.coordinators:type_name -> choir.v1.CoordinatorEntry
-	4,  // 43: choir.v1.AnnounceEpoch.key:type_name -> choir.v1.EpochKey
-	62, // 44: choir.v1.CreateToken.labels:type_name -> choir.v1.CreateToken.LabelsEntry
-	11, // 45: choir.v1.SubmitJob.spec:type_name -> choir.v1.JobSpec
-	5,  // 46: choir.v1.OpenRound.key:type_name -> choir.v1.RoundKey
-	0,  // 47: choir.v1.OpenRound.kind:type_name -> choir.v1.RoundKind
-	5,  // 48: choir.v1.AcceptBatch.key:type_name -> choir.v1.RoundKey
-	52, // 49: choir.v1.AcceptBatch.accepted:type_name -> choir.v1.Accepted
-	5,  // 50: choir.v1.CutRound.key:type_name -> choir.v1.RoundKey
-	5,  // 51: choir.v1.Charge.key:type_name -> choir.v1.RoundKey
-	5,  // 52: choir.v1.CloseRound.key:type_name -> choir.v1.RoundKey
-	25, // 53: choir.v1.CloseRound.evaluations:type_name -> choir.v1.EvaluationSum
-	5,  // 54: choir.v1.AbandonRound.key:type_name -> choir.v1.RoundKey
-	5,  // 55: choir.v1.PublishRelease.evaluation:type_name -> choir.v1.RoundKey
-	24, // 56: choir.v1.PublishRelease.variants:type_name -> choir.v1.Variant
-	5,  // 57: choir.v1.RecordIncident.key:type_name -> choir.v1.RoundKey
-	1,  // 58: choir.v1.Enrolment.Enrol:input_type -> choir.v1.EnrolRequest
-	6,  // 59: choir.v1.Nodes.Poll:input_type -> choir.v1.PollRequest
-	12, // 60: choir.v1.Nodes.Upload:input_type -> choir.v1.UploadRequest
-	15, // 61: choir.v1.Nodes.GetOutcome:input_type -> choir.v1.OutcomeRequest
-	19, // 62: choir.v1.Nodes.GetBlob:input_type -> choir.v1.BlobRequest
-	22, // 63: choir.v1.Nodes.GetRelease:input_type -> choir.v1.ReleaseRequest
-	26, // 64: choir.v1.Operators.CreateToken:input_type -> choir.v1.CreateTokenRequest
-	28, // 65: choir.v1.Operators.SubmitJob:input_type -> choir.v1.SubmitJobRequest
-	30, // 66: choir.v1.Operators.GetJob:input_type -> choir.v1.GetJobRequest
-	30, // 67: choir.v1.Operators.WatchJob:input_type -> choir.v1.GetJobRequest
-	22, // 68: choir.v1.Operators.GetRelease:input_type -> choir.v1.ReleaseRequest
-	19, // 69: choir.v1.Operators.GetBlob:input_type -> choir.v1.BlobRequest
-	33, // 70: choir.v1.Operators.GetStatus:input_type -> choir.v1.StatusRequest
-	36, // 71: choir.v1.Operators.GetBundle:input_type -> choir.v1.BundleRequest
-	37, // 72: choir.v1.Peers.Propose:input_type -> choir.v1.ProposeRequest
-	20, // 73: choir.v1.Peers.PutBlob:input_type -> choir.v1.BlobChunk
-	19, // 74: choir.v1.Peers.FetchBlob:input_type -> choir.v1.BlobRequest
-	39, // 75: choir.v1.Peers.Presence:input_type -> choir.v1.PresenceRequest
-	41, // 76: choir.v1.Peers.SignHead:input_type -> choir.v1.SignHeadRequest
-	2,  // 77: choir.v1.Enrolment.Enrol:output_type -> choir.v1.EnrolReply
-	7,  // 78: choir.v1.Nodes.Poll:output_type -> choir.v1.PollReply
-	14, // 79: choir.v1.Nodes.Upload:output_type -> choir.v1.UploadReply
-	16, // 80: choir.v1.Nodes.GetOutcome:output_type -> choir.v1.Outcome
-	20, // 81: choir.v1.Nodes.GetBlob:output_type -> choir.v1.BlobChunk
-	23, // 82: choir.v1.Nodes.GetRelease:output_type -> choir.v1.Release
-	27, // 83: choir.v1.Operators.CreateToken:output_type -> choir.v1.CreateTokenReply
-	29, // 84: choir.v1.Operators.SubmitJob:output_type -> choir.v1.SubmitJobReply
-	31, // 85: choir.v1.Operators.GetJob:output_type -> choir.v1.JobStatus
-	31, // 86: choir.v1.Operators.WatchJob:output_type -> choir.v1.JobStatus
-	23, // 87: choir.v1.Operators.GetRelease:output_type -> choir.v1.Release
-	20, // 88: choir.v1.Operators.GetBlob:output_type -> choir.v1.BlobChunk
-	34, // 89: choir.v1.Operators.GetStatus:output_type -> choir.v1.StatusReply
-	20, // 90: choir.v1.Operators.GetBundle:output_type -> choir.v1.BlobChunk
-	38, // 91: choir.v1.Peers.Propose:output_type -> choir.v1.ProposeReply
-	21, // 92: choir.v1.Peers.PutBlob:output_type -> choir.v1.PutBlobReply
-	20, // 93: choir.v1.Peers.FetchBlob:output_type -> choir.v1.BlobChunk
-	40, // 94: choir.v1.Peers.Presence:output_type -> choir.v1.PresenceReply
-	42, // 95: choir.v1.Peers.SignHead:output_type -> choir.v1.SignHeadReply
-	77, // [77:96] is the sub-list for method output_type
-	58, // [58:77] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	74,  // 0: choir.v1.JoinReply.coordinators:type_name -> choir.v1.CoordinatorEntry
+	8,   // 1: choir.v1.PollRequest.done:type_name -> choir.v1.RoundKey
+	96,  // 2: choir.v1.PollRequest.versions:type_name -> choir.v1.PollRequest.VersionsEntry
+	13,  // 3: choir.v1.PollReply.task:type_name -> choir.v1.Task
+	11,  // 4: choir.v1.PollReply.addresses:type_name -> choir.v1.UploadAddress
+	12,  // 5: choir.v1.PollReply.releases:type_name -> choir.v1.ReleaseRef
+	8,   // 6: choir.v1.Task.key:type_name -> choir.v1.RoundKey
+	0,   // 7: choir.v1.Task.kind:type_name -> choir.v1.RoundKind
+	14,  // 8: choir.v1.Task.job:type_name -> choir.v1.JobSpec
+	7,   // 9: choir.v1.Task.keys:type_name -> choir.v1.EpochKey
+	6,   // 10: choir.v1.Task.signatures:type_name -> choir.v1.Signature
+	15,  // 11: choir.v1.JobSpec.where:type_name -> choir.v1.LabelMatch
+	17,  // 12: choir.v1.UploadRequest.header:type_name -> choir.v1.UploadHeader
+	8,   // 13: choir.v1.UploadHeader.key:type_name -> choir.v1.RoundKey
+	20,  // 14: choir.v1.UploadReply.outcome:type_name -> choir.v1.Outcome
+	8,   // 15: choir.v1.OutcomeRequest.key:type_name -> choir.v1.RoundKey
+	21,  // 16: choir.v1.Outcome.receipt:type_name -> choir.v1.Receipt
+	22,  // 17: choir.v1.Outcome.refusal:type_name -> choir.v1.Refusal
+	6,   // 18: choir.v1.Receipt.signatures:type_name -> choir.v1.Signature
+	6,   // 19: choir.v1.Refusal.signatures:type_name -> choir.v1.Signature
+	28,  // 20: choir.v1.Release.variants:type_name -> choir.v1.Variant
+	6,   // 21: choir.v1.Release.signatures:type_name -> choir.v1.Signature
+	29,  // 22: choir.v1.Variant.evaluation:type_name -> choir.v1.EvaluationSum
+	97,  // 23: choir.v1.CreateTokenRequest.labels:type_name -> choir.v1.CreateTokenRequest.LabelsEntry
+	34,  // 24: choir.v1.ListTokensReply.tokens:type_name -> choir.v1.TokenStatus
+	98,  // 25: choir.v1.TokenStatus.labels:type_name -> choir.v1.TokenStatus.LabelsEntry
+	39,  // 26: choir.v1.ListNodesReply.nodes:type_name -> choir.v1.NodeStatus
+	99,  // 27: choir.v1.NodeStatus.labels:type_name -> choir.v1.NodeStatus.LabelsEntry
+	46,  // 28: choir.v1.ListJoinsReply.joins:type_name -> choir.v1.JoinStatus
+	60,  // 29: choir.v1.ListJobsReply.jobs:type_name -> choir.v1.JobStatus
+	27,  // 30: choir.v1.ListReleasesReply.releases:type_name -> choir.v1.Release
+	14,  // 31: choir.v1.SubmitJobRequest.spec:type_name -> choir.v1.JobSpec
+	61,  // 32: choir.v1.JobStatus.rounds:type_name -> choir.v1.RoundStatus
+	0,   // 33: choir.v1.RoundStatus.kind:type_name -> choir.v1.RoundKind
+	29,  // 34: choir.v1.RoundStatus.evaluation:type_name -> choir.v1.EvaluationSum
+	64,  // 35: choir.v1.StatusReply.replicas:type_name -> choir.v1.ReplicaStatus
+	6,   // 36: choir.v1.SignHeadReply.signature:type_name -> choir.v1.Signature
+	73,  // 37: choir.v1.Command.genesis:type_name -> choir.v1.Genesis
+	75,  // 38: choir.v1.Command.announce_epoch:type_name -> choir.v1.AnnounceEpoch
+	76,  // 39: choir.v1.Command.create_token:type_name -> choir.v1.CreateToken
+	77,  // 40: choir.v1.Command.enrol:type_name -> choir.v1.Enrol
+	78,  // 41: choir.v1.Command.submit_job:type_name -> choir.v1.SubmitJob
+	79,  // 42: choir.v1.Command.open_round:type_name -> choir.v1.OpenRound
+	80,  // 43: choir.v1.Command.accept_batch:type_name -> choir.v1.AcceptBatch
+	82,  // 44: choir.v1.Command.cut_round:type_name -> choir.v1.CutRound
+	83,  // 45: choir.v1.Command.charge:type_name -> choir.v1.Charge
+	84,  // 46: choir.v1.Command.close_round:type_name -> choir.v1.CloseRound
+	85,  // 47: choir.v1.Command.abandon_round:type_name -> choir.v1.AbandonRound
+	86,  // 48: choir.v1.Command.publish_release:type_name -> choir.v1.PublishRelease
+	87,  // 49: choir.v1.Command.record_incident:type_name -> choir.v1.RecordIncident
+	95,  // 50: choir.v1.Command.end_job:type_name -> choir.v1.EndJob
+	88,  // 51: choir.v1.Command.revoke_token:type_name -> choir.v1.RevokeToken
+	89,  // 52: choir.v1.Command.revoke_node:type_name -> choir.v1.RevokeNode
+	90,  // 53: choir.v1.Command.revoke_person:type_name -> choir.v1.RevokePerson
+	91,  // 54: choir.v1.Command.request_join:type_name -> choir.v1.RequestJoin
+	92,  // 55: choir.v1.Command.approve_coordinator:type_name -> choir.v1.ApproveCoordinator
+	93,  // 56: choir.v1.Command.remove_coordinator:type_name -> choir.v1.RemoveCoordinator
+	94,  // 57: choir.v1.Command.control_job:type_name -> choir.v1.ControlJob
+	74,  // 58: choir.v1.Genesis.coordinators:type_name -> choir.v1.CoordinatorEntry
+	7,   // 59: choir.v1.AnnounceEpoch.key:type_name -> choir.v1.EpochKey
+	100, // 60: choir.v1.CreateToken.labels:type_name -> choir.v1.CreateToken.LabelsEntry
+	14,  // 61: choir.v1.SubmitJob.spec:type_name -> choir.v1.JobSpec
+	8,   // 62: choir.v1.OpenRound.key:type_name -> choir.v1.RoundKey
+	0,   // 63: choir.v1.OpenRound.kind:type_name -> choir.v1.RoundKind
+	8,   // 64: choir.v1.AcceptBatch.key:type_name -> choir.v1.RoundKey
+	81,  // 65: choir.v1.AcceptBatch.accepted:type_name -> choir.v1.Accepted
+	8,   // 66: choir.v1.CutRound.key:type_name -> choir.v1.RoundKey
+	8,   // 67: choir.v1.Charge.key:type_name -> choir.v1.RoundKey
+	8,   // 68: choir.v1.CloseRound.key:type_name -> choir.v1.RoundKey
+	29,  // 69: choir.v1.CloseRound.evaluations:type_name -> choir.v1.EvaluationSum
+	8,   // 70: choir.v1.AbandonRound.key:type_name -> choir.v1.RoundKey
+	8,   // 71: choir.v1.PublishRelease.evaluation:type_name -> choir.v1.RoundKey
+	28,  // 72: choir.v1.PublishRelease.variants:type_name -> choir.v1.Variant
+	8,   // 73: choir.v1.RecordIncident.key:type_name -> choir.v1.RoundKey
+	1,   // 74: choir.v1.Enrolment.Enrol:input_type -> choir.v1.EnrolRequest
+	3,   // 75: choir.v1.Enrolment.Renew:input_type -> choir.v1.RenewRequest
+	4,   // 76: choir.v1.Enrolment.Join:input_type -> choir.v1.JoinRequest
+	9,   // 77: choir.v1.Nodes.Poll:input_type -> choir.v1.PollRequest
+	16,  // 78: choir.v1.Nodes.Upload:input_type -> choir.v1.UploadRequest
+	19,  // 79: choir.v1.Nodes.GetOutcome:input_type -> choir.v1.OutcomeRequest
+	23,  // 80: choir.v1.Nodes.GetBlob:input_type -> choir.v1.BlobRequest
+	26,  // 81: choir.v1.Nodes.GetRelease:input_type -> choir.v1.ReleaseRequest
+	30,  // 82: choir.v1.Operators.CreateToken:input_type -> choir.v1.CreateTokenRequest
+	32,  // 83: choir.v1.Operators.ListTokens:input_type -> choir.v1.ListTokensRequest
+	35,  // 84: choir.v1.Operators.RevokeToken:input_type -> choir.v1.RevokeTokenRequest
+	37,  // 85: choir.v1.Operators.ListNodes:input_type -> choir.v1.ListNodesRequest
+	40,  // 86: choir.v1.Operators.RevokeNode:input_type -> choir.v1.RevokeNodeRequest
+	42,  // 87: choir.v1.Operators.RevokePerson:input_type -> choir.v1.RevokePersonRequest
+	44,  // 88: choir.v1.Operators.ListJoins:input_type -> choir.v1.ListJoinsRequest
+	47,  // 89: choir.v1.Operators.ApproveCoordinator:input_type -> choir.v1.ApproveCoordinatorRequest
+	49,  // 90: choir.v1.Operators.RemoveCoordinator:input_type -> choir.v1.RemoveCoordinatorRequest
+	51,  // 91: choir.v1.Operators.ListJobs:input_type -> choir.v1.ListJobsRequest
+	53,  // 92: choir.v1.Operators.ControlJob:input_type -> choir.v1.ControlJobRequest
+	55,  // 93: choir.v1.Operators.ListReleases:input_type -> choir.v1.ListReleasesRequest
+	57,  // 94: choir.v1.Operators.SubmitJob:input_type -> choir.v1.SubmitJobRequest
+	59,  // 95: choir.v1.Operators.GetJob:input_type -> choir.v1.GetJobRequest
+	59,  // 96: choir.v1.Operators.WatchJob:input_type -> choir.v1.GetJobRequest
+	26,  // 97: choir.v1.Operators.GetRelease:input_type -> choir.v1.ReleaseRequest
+	23,  // 98: choir.v1.Operators.GetBlob:input_type -> choir.v1.BlobRequest
+	62,  // 99: choir.v1.Operators.GetStatus:input_type -> choir.v1.StatusRequest
+	65,  // 100: choir.v1.Operators.GetBundle:input_type -> choir.v1.BundleRequest
+	66,  // 101: choir.v1.Peers.Propose:input_type -> choir.v1.ProposeRequest
+	24,  // 102: choir.v1.Peers.PutBlob:input_type -> choir.v1.BlobChunk
+	23,  // 103: choir.v1.Peers.FetchBlob:input_type -> choir.v1.BlobRequest
+	68,  // 104: choir.v1.Peers.Presence:input_type -> choir.v1.PresenceRequest
+	70,  // 105: choir.v1.Peers.SignHead:input_type -> choir.v1.SignHeadRequest
+	2,   // 106: choir.v1.Enrolment.Enrol:output_type -> choir.v1.EnrolReply
+	2,   // 107: choir.v1.Enrolment.Renew:output_type -> choir.v1.EnrolReply
+	5,   // 108: choir.v1.Enrolment.Join:output_type -> choir.v1.JoinReply
+	10,  // 109: choir.v1.Nodes.Poll:output_type -> choir.v1.PollReply
+	18,  // 110: choir.v1.Nodes.Upload:output_type -> choir.v1.UploadReply
+	20,  // 111: choir.v1.Nodes.GetOutcome:output_type -> choir.v1.Outcome
+	24,  // 112: choir.v1.Nodes.GetBlob:output_type -> choir.v1.BlobChunk
+	27,  // 113: choir.v1.Nodes.GetRelease:output_type -> choir.v1.Release
+	31,  // 114: choir.v1.Operators.CreateToken:output_type -> choir.v1.CreateTokenReply
+	33,  // 115: choir.v1.Operators.ListTokens:output_type -> choir.v1.ListTokensReply
+	36,  // 116: choir.v1.Operators.RevokeToken:output_type -> choir.v1.RevokeTokenReply
+	38,  // 117: choir.v1.Operators.ListNodes:output_type -> choir.v1.ListNodesReply
+	41,  // 118: choir.v1.Operators.RevokeNode:output_type -> choir.v1.RevokeNodeReply
+	43,  // 119: choir.v1.Operators.RevokePerson:output_type -> choir.v1.RevokePersonReply
+	45,  // 120: choir.v1.Operators.ListJoins:output_type -> choir.v1.ListJoinsReply
+	48,  // 121: choir.v1.Operators.ApproveCoordinator:output_type -> choir.v1.ApproveCoordinatorReply
+	50,  // 122: choir.v1.Operators.RemoveCoordinator:output_type -> choir.v1.RemoveCoordinatorReply
+	52,  // 123: choir.v1.Operators.ListJobs:output_type -> choir.v1.ListJobsReply
+	54,  // 124: choir.v1.Operators.ControlJob:output_type -> choir.v1.ControlJobReply
+	56,  // 125: choir.v1.Operators.ListReleases:output_type -> choir.v1.ListReleasesReply
+	58,  // 126: choir.v1.Operators.SubmitJob:output_type -> choir.v1.SubmitJobReply
+	60,  // 127: choir.v1.Operators.GetJob:output_type -> choir.v1.JobStatus
+	60,  // 128: choir.v1.Operators.WatchJob:output_type -> choir.v1.JobStatus
+	27,  // 129: choir.v1.Operators.GetRelease:output_type -> choir.v1.Release
+	24,  // 130: choir.v1.Operators.GetBlob:output_type -> choir.v1.BlobChunk
+	63,  // 131: choir.v1.Operators.GetStatus:output_type -> choir.v1.StatusReply
+	24,  // 132: choir.v1.Operators.GetBundle:output_type -> choir.v1.BlobChunk
+	67,  // 133: choir.v1.Peers.Propose:output_type -> choir.v1.ProposeReply
+	25,  // 134: choir.v1.Peers.PutBlob:output_type -> choir.v1.PutBlobReply
+	24,  // 135: choir.v1.Peers.FetchBlob:output_type -> choir.v1.BlobChunk
+	69,  // 136: choir.v1.Peers.Presence:output_type -> choir.v1.PresenceReply
+	71,  // 137: choir.v1.Peers.SignHead:output_type -> choir.v1.SignHeadReply
+	106, // [106:138] is the sub-list for method output_type
+	74,  // [74:106] is the sub-list for method input_type
+	74,  // [74:74] is the sub-list for extension type_name
+	74,  // [74:74] is the sub-list for extension extendee
+	0,   // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_choir_v1_choir_proto_init() }
@@ -4960,20 +7232,20 @@ func file_choir_v1_choir_proto_init() {
 	if File_choir_v1_choir_proto != nil {
 		return
 	}
-	file_choir_v1_choir_proto_msgTypes[11].OneofWrappers = []any{
+	file_choir_v1_choir_proto_msgTypes[15].OneofWrappers = []any{
 		(*UploadRequest_Header)(nil),
 		(*UploadRequest_Chunk)(nil),
 	}
-	file_choir_v1_choir_proto_msgTypes[13].OneofWrappers = []any{
+	file_choir_v1_choir_proto_msgTypes[17].OneofWrappers = []any{
 		(*UploadReply_Acknowledged)(nil),
 		(*UploadReply_Outcome)(nil),
 	}
-	file_choir_v1_choir_proto_msgTypes[15].OneofWrappers = []any{
+	file_choir_v1_choir_proto_msgTypes[19].OneofWrappers = []any{
 		(*Outcome_Receipt)(nil),
 		(*Outcome_Refusal)(nil),
 		(*Outcome_Pending)(nil),
 	}
-	file_choir_v1_choir_proto_msgTypes[42].OneofWrappers = []any{
+	file_choir_v1_choir_proto_msgTypes[71].OneofWrappers = []any{
 		(*Command_Genesis)(nil),
 		(*Command_AnnounceEpoch)(nil),
 		(*Command_CreateToken)(nil),
@@ -4988,6 +7260,13 @@ func file_choir_v1_choir_proto_init() {
 		(*Command_PublishRelease)(nil),
 		(*Command_RecordIncident)(nil),
 		(*Command_EndJob)(nil),
+		(*Command_RevokeToken)(nil),
+		(*Command_RevokeNode)(nil),
+		(*Command_RevokePerson)(nil),
+		(*Command_RequestJoin)(nil),
+		(*Command_ApproveCoordinator)(nil),
+		(*Command_RemoveCoordinator)(nil),
+		(*Command_ControlJob)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4995,7 +7274,7 @@ func file_choir_v1_choir_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_choir_v1_choir_proto_rawDesc), len(file_choir_v1_choir_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   62,
+			NumMessages:   100,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -24,16 +24,22 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Enrolment_Enrol_FullMethodName = "/choir.v1.Enrolment/Enrol"
+	Enrolment_Renew_FullMethodName = "/choir.v1.Enrolment/Renew"
+	Enrolment_Join_FullMethodName  = "/choir.v1.Enrolment/Join"
 )
 
 // EnrolmentClient is the client API for Enrolment service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Enrolment is the only service open without a client certificate.
+// Enrolment is the only service open without a client certificate: what it is asked proves itself in its body.
 type EnrolmentClient interface {
 	// Enrol turns a token into a certificate. The same key may ask again until the token expires.
 	Enrol(ctx context.Context, in *EnrolRequest, opts ...grpc.CallOption) (*EnrolReply, error)
+	// Renew gives an enrolled node a new certificate for the same key, also when its old one has expired.
+	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*EnrolReply, error)
+	// Join posts a future coordinator's request. The same request may be sent again, to learn whether it was approved.
+	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinReply, error)
 }
 
 type enrolmentClient struct {
@@ -54,14 +60,38 @@ func (c *enrolmentClient) Enrol(ctx context.Context, in *EnrolRequest, opts ...g
 	return out, nil
 }
 
+func (c *enrolmentClient) Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*EnrolReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EnrolReply)
+	err := c.cc.Invoke(ctx, Enrolment_Renew_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *enrolmentClient) Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(JoinReply)
+	err := c.cc.Invoke(ctx, Enrolment_Join_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // EnrolmentServer is the server API for Enrolment service.
 // All implementations must embed UnimplementedEnrolmentServer
 // for forward compatibility.
 //
-// Enrolment is the only service open without a client certificate.
+// Enrolment is the only service open without a client certificate: what it is asked proves itself in its body.
 type EnrolmentServer interface {
 	// Enrol turns a token into a certificate. The same key may ask again until the token expires.
 	Enrol(context.Context, *EnrolRequest) (*EnrolReply, error)
+	// Renew gives an enrolled node a new certificate for the same key, also when its old one has expired.
+	Renew(context.Context, *RenewRequest) (*EnrolReply, error)
+	// Join posts a future coordinator's request. The same request may be sent again, to learn whether it was approved.
+	Join(context.Context, *JoinRequest) (*JoinReply, error)
 	mustEmbedUnimplementedEnrolmentServer()
 }
 
@@ -74,6 +104,12 @@ type UnimplementedEnrolmentServer struct{}
 
 func (UnimplementedEnrolmentServer) Enrol(context.Context, *EnrolRequest) (*EnrolReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Enrol not implemented")
+}
+func (UnimplementedEnrolmentServer) Renew(context.Context, *RenewRequest) (*EnrolReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
+}
+func (UnimplementedEnrolmentServer) Join(context.Context, *JoinRequest) (*JoinReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Join not implemented")
 }
 func (UnimplementedEnrolmentServer) mustEmbedUnimplementedEnrolmentServer() {}
 func (UnimplementedEnrolmentServer) testEmbeddedByValue()                   {}
@@ -114,6 +150,42 @@ func _Enrolment_Enrol_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Enrolment_Renew_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EnrolmentServer).Renew(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Enrolment_Renew_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EnrolmentServer).Renew(ctx, req.(*RenewRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Enrolment_Join_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JoinRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EnrolmentServer).Join(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Enrolment_Join_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EnrolmentServer).Join(ctx, req.(*JoinRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Enrolment_ServiceDesc is the grpc.ServiceDesc for Enrolment service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -124,6 +196,14 @@ var Enrolment_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Enrol",
 			Handler:    _Enrolment_Enrol_Handler,
+		},
+		{
+			MethodName: "Renew",
+			Handler:    _Enrolment_Renew_Handler,
+		},
+		{
+			MethodName: "Join",
+			Handler:    _Enrolment_Join_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
@@ -397,14 +477,25 @@ var Nodes_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	Operators_CreateToken_FullMethodName = "/choir.v1.Operators/CreateToken"
-	Operators_SubmitJob_FullMethodName   = "/choir.v1.Operators/SubmitJob"
-	Operators_GetJob_FullMethodName      = "/choir.v1.Operators/GetJob"
-	Operators_WatchJob_FullMethodName    = "/choir.v1.Operators/WatchJob"
-	Operators_GetRelease_FullMethodName  = "/choir.v1.Operators/GetRelease"
-	Operators_GetBlob_FullMethodName     = "/choir.v1.Operators/GetBlob"
-	Operators_GetStatus_FullMethodName   = "/choir.v1.Operators/GetStatus"
-	Operators_GetBundle_FullMethodName   = "/choir.v1.Operators/GetBundle"
+	Operators_CreateToken_FullMethodName        = "/choir.v1.Operators/CreateToken"
+	Operators_ListTokens_FullMethodName         = "/choir.v1.Operators/ListTokens"
+	Operators_RevokeToken_FullMethodName        = "/choir.v1.Operators/RevokeToken"
+	Operators_ListNodes_FullMethodName          = "/choir.v1.Operators/ListNodes"
+	Operators_RevokeNode_FullMethodName         = "/choir.v1.Operators/RevokeNode"
+	Operators_RevokePerson_FullMethodName       = "/choir.v1.Operators/RevokePerson"
+	Operators_ListJoins_FullMethodName          = "/choir.v1.Operators/ListJoins"
+	Operators_ApproveCoordinator_FullMethodName = "/choir.v1.Operators/ApproveCoordinator"
+	Operators_RemoveCoordinator_FullMethodName  = "/choir.v1.Operators/RemoveCoordinator"
+	Operators_ListJobs_FullMethodName           = "/choir.v1.Operators/ListJobs"
+	Operators_ControlJob_FullMethodName         = "/choir.v1.Operators/ControlJob"
+	Operators_ListReleases_FullMethodName       = "/choir.v1.Operators/ListReleases"
+	Operators_SubmitJob_FullMethodName          = "/choir.v1.Operators/SubmitJob"
+	Operators_GetJob_FullMethodName             = "/choir.v1.Operators/GetJob"
+	Operators_WatchJob_FullMethodName           = "/choir.v1.Operators/WatchJob"
+	Operators_GetRelease_FullMethodName         = "/choir.v1.Operators/GetRelease"
+	Operators_GetBlob_FullMethodName            = "/choir.v1.Operators/GetBlob"
+	Operators_GetStatus_FullMethodName          = "/choir.v1.Operators/GetStatus"
+	Operators_GetBundle_FullMethodName          = "/choir.v1.Operators/GetBundle"
 )
 
 // OperatorsClient is the client API for Operators service.
@@ -414,6 +505,24 @@ const (
 // Operators is what people and their tools call.
 type OperatorsClient interface {
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenReply, error)
+	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensReply, error)
+	// RevokeToken makes a token useless that was not used.
+	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenReply, error)
+	ListNodes(ctx context.Context, in *ListNodesRequest, opts ...grpc.CallOption) (*ListNodesReply, error)
+	// RevokeNode ends a node's membership: its connections are closed, its certificate is refused, its name stays taken.
+	RevokeNode(ctx context.Context, in *RevokeNodeRequest, opts ...grpc.CallOption) (*RevokeNodeReply, error)
+	// RevokePerson makes a person's certificate useless, by its fingerprint.
+	RevokePerson(ctx context.Context, in *RevokePersonRequest, opts ...grpc.CallOption) (*RevokePersonReply, error)
+	// ListJoins lists the coordinators that ask to join.
+	ListJoins(ctx context.Context, in *ListJoinsRequest, opts ...grpc.CallOption) (*ListJoinsReply, error)
+	// ApproveCoordinator makes a voter of one that asked, with certificates that the root has signed.
+	ApproveCoordinator(ctx context.Context, in *ApproveCoordinatorRequest, opts ...grpc.CallOption) (*ApproveCoordinatorReply, error)
+	// RemoveCoordinator ends a voter's membership. It is refused while a live blob would lose its majority.
+	RemoveCoordinator(ctx context.Context, in *RemoveCoordinatorRequest, opts ...grpc.CallOption) (*RemoveCoordinatorReply, error)
+	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsReply, error)
+	// ControlJob pauses, resumes, stops or continues a job, at a clean point: between rounds.
+	ControlJob(ctx context.Context, in *ControlJobRequest, opts ...grpc.CallOption) (*ControlJobReply, error)
+	ListReleases(ctx context.Context, in *ListReleasesRequest, opts ...grpc.CallOption) (*ListReleasesReply, error)
 	SubmitJob(ctx context.Context, in *SubmitJobRequest, opts ...grpc.CallOption) (*SubmitJobReply, error)
 	GetJob(ctx context.Context, in *GetJobRequest, opts ...grpc.CallOption) (*JobStatus, error)
 	// WatchJob streams the job's status whenever it changes, until the job has ended.
@@ -437,6 +546,116 @@ func (c *operatorsClient) CreateToken(ctx context.Context, in *CreateTokenReques
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateTokenReply)
 	err := c.cc.Invoke(ctx, Operators_CreateToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorsClient) ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTokensReply)
+	err := c.cc.Invoke(ctx, Operators_ListTokens_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorsClient) RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeTokenReply)
+	err := c.cc.Invoke(ctx, Operators_RevokeToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorsClient) ListNodes(ctx context.Context, in *ListNodesRequest, opts ...grpc.CallOption) (*ListNodesReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListNodesReply)
+	err := c.cc.Invoke(ctx, Operators_ListNodes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorsClient) RevokeNode(ctx context.Context, in *RevokeNodeRequest, opts ...grpc.CallOption) (*RevokeNodeReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeNodeReply)
+	err := c.cc.Invoke(ctx, Operators_RevokeNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorsClient) RevokePerson(ctx context.Context, in *RevokePersonRequest, opts ...grpc.CallOption) (*RevokePersonReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokePersonReply)
+	err := c.cc.Invoke(ctx, Operators_RevokePerson_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorsClient) ListJoins(ctx context.Context, in *ListJoinsRequest, opts ...grpc.CallOption) (*ListJoinsReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListJoinsReply)
+	err := c.cc.Invoke(ctx, Operators_ListJoins_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorsClient) ApproveCoordinator(ctx context.Context, in *ApproveCoordinatorRequest, opts ...grpc.CallOption) (*ApproveCoordinatorReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ApproveCoordinatorReply)
+	err := c.cc.Invoke(ctx, Operators_ApproveCoordinator_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorsClient) RemoveCoordinator(ctx context.Context, in *RemoveCoordinatorRequest, opts ...grpc.CallOption) (*RemoveCoordinatorReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveCoordinatorReply)
+	err := c.cc.Invoke(ctx, Operators_RemoveCoordinator_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorsClient) ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListJobsReply)
+	err := c.cc.Invoke(ctx, Operators_ListJobs_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorsClient) ControlJob(ctx context.Context, in *ControlJobRequest, opts ...grpc.CallOption) (*ControlJobReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ControlJobReply)
+	err := c.cc.Invoke(ctx, Operators_ControlJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorsClient) ListReleases(ctx context.Context, in *ListReleasesRequest, opts ...grpc.CallOption) (*ListReleasesReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListReleasesReply)
+	err := c.cc.Invoke(ctx, Operators_ListReleases_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -547,6 +766,24 @@ type Operators_GetBundleClient = grpc.ServerStreamingClient[BlobChunk]
 // Operators is what people and their tools call.
 type OperatorsServer interface {
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenReply, error)
+	ListTokens(context.Context, *ListTokensRequest) (*ListTokensReply, error)
+	// RevokeToken makes a token useless that was not used.
+	RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenReply, error)
+	ListNodes(context.Context, *ListNodesRequest) (*ListNodesReply, error)
+	// RevokeNode ends a node's membership: its connections are closed, its certificate is refused, its name stays taken.
+	RevokeNode(context.Context, *RevokeNodeRequest) (*RevokeNodeReply, error)
+	// RevokePerson makes a person's certificate useless, by its fingerprint.
+	RevokePerson(context.Context, *RevokePersonRequest) (*RevokePersonReply, error)
+	// ListJoins lists the coordinators that ask to join.
+	ListJoins(context.Context, *ListJoinsRequest) (*ListJoinsReply, error)
+	// ApproveCoordinator makes a voter of one that asked, with certificates that the root has signed.
+	ApproveCoordinator(context.Context, *ApproveCoordinatorRequest) (*ApproveCoordinatorReply, error)
+	// RemoveCoordinator ends a voter's membership. It is refused while a live blob would lose its majority.
+	RemoveCoordinator(context.Context, *RemoveCoordinatorRequest) (*RemoveCoordinatorReply, error)
+	ListJobs(context.Context, *ListJobsRequest) (*ListJobsReply, error)
+	// ControlJob pauses, resumes, stops or continues a job, at a clean point: between rounds.
+	ControlJob(context.Context, *ControlJobRequest) (*ControlJobReply, error)
+	ListReleases(context.Context, *ListReleasesRequest) (*ListReleasesReply, error)
 	SubmitJob(context.Context, *SubmitJobRequest) (*SubmitJobReply, error)
 	GetJob(context.Context, *GetJobRequest) (*JobStatus, error)
 	// WatchJob streams the job's status whenever it changes, until the job has ended.
@@ -568,6 +805,39 @@ type UnimplementedOperatorsServer struct{}
 
 func (UnimplementedOperatorsServer) CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateToken not implemented")
+}
+func (UnimplementedOperatorsServer) ListTokens(context.Context, *ListTokensRequest) (*ListTokensReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTokens not implemented")
+}
+func (UnimplementedOperatorsServer) RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeToken not implemented")
+}
+func (UnimplementedOperatorsServer) ListNodes(context.Context, *ListNodesRequest) (*ListNodesReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListNodes not implemented")
+}
+func (UnimplementedOperatorsServer) RevokeNode(context.Context, *RevokeNodeRequest) (*RevokeNodeReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeNode not implemented")
+}
+func (UnimplementedOperatorsServer) RevokePerson(context.Context, *RevokePersonRequest) (*RevokePersonReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokePerson not implemented")
+}
+func (UnimplementedOperatorsServer) ListJoins(context.Context, *ListJoinsRequest) (*ListJoinsReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListJoins not implemented")
+}
+func (UnimplementedOperatorsServer) ApproveCoordinator(context.Context, *ApproveCoordinatorRequest) (*ApproveCoordinatorReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ApproveCoordinator not implemented")
+}
+func (UnimplementedOperatorsServer) RemoveCoordinator(context.Context, *RemoveCoordinatorRequest) (*RemoveCoordinatorReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveCoordinator not implemented")
+}
+func (UnimplementedOperatorsServer) ListJobs(context.Context, *ListJobsRequest) (*ListJobsReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListJobs not implemented")
+}
+func (UnimplementedOperatorsServer) ControlJob(context.Context, *ControlJobRequest) (*ControlJobReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ControlJob not implemented")
+}
+func (UnimplementedOperatorsServer) ListReleases(context.Context, *ListReleasesRequest) (*ListReleasesReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListReleases not implemented")
 }
 func (UnimplementedOperatorsServer) SubmitJob(context.Context, *SubmitJobRequest) (*SubmitJobReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method SubmitJob not implemented")
@@ -625,6 +895,204 @@ func _Operators_CreateToken_Handler(srv interface{}, ctx context.Context, dec fu
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(OperatorsServer).CreateToken(ctx, req.(*CreateTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operators_ListTokens_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTokensRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorsServer).ListTokens(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operators_ListTokens_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorsServer).ListTokens(ctx, req.(*ListTokensRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operators_RevokeToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorsServer).RevokeToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operators_RevokeToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorsServer).RevokeToken(ctx, req.(*RevokeTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operators_ListNodes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListNodesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorsServer).ListNodes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operators_ListNodes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorsServer).ListNodes(ctx, req.(*ListNodesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operators_RevokeNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorsServer).RevokeNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operators_RevokeNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorsServer).RevokeNode(ctx, req.(*RevokeNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operators_RevokePerson_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokePersonRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorsServer).RevokePerson(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operators_RevokePerson_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorsServer).RevokePerson(ctx, req.(*RevokePersonRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operators_ListJoins_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListJoinsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorsServer).ListJoins(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operators_ListJoins_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorsServer).ListJoins(ctx, req.(*ListJoinsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operators_ApproveCoordinator_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ApproveCoordinatorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorsServer).ApproveCoordinator(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operators_ApproveCoordinator_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorsServer).ApproveCoordinator(ctx, req.(*ApproveCoordinatorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operators_RemoveCoordinator_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveCoordinatorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorsServer).RemoveCoordinator(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operators_RemoveCoordinator_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorsServer).RemoveCoordinator(ctx, req.(*RemoveCoordinatorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operators_ListJobs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListJobsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorsServer).ListJobs(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operators_ListJobs_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorsServer).ListJobs(ctx, req.(*ListJobsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operators_ControlJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ControlJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorsServer).ControlJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operators_ControlJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorsServer).ControlJob(ctx, req.(*ControlJobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operators_ListReleases_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListReleasesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorsServer).ListReleases(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operators_ListReleases_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorsServer).ListReleases(ctx, req.(*ListReleasesRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -744,6 +1212,50 @@ var Operators_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateToken",
 			Handler:    _Operators_CreateToken_Handler,
+		},
+		{
+			MethodName: "ListTokens",
+			Handler:    _Operators_ListTokens_Handler,
+		},
+		{
+			MethodName: "RevokeToken",
+			Handler:    _Operators_RevokeToken_Handler,
+		},
+		{
+			MethodName: "ListNodes",
+			Handler:    _Operators_ListNodes_Handler,
+		},
+		{
+			MethodName: "RevokeNode",
+			Handler:    _Operators_RevokeNode_Handler,
+		},
+		{
+			MethodName: "RevokePerson",
+			Handler:    _Operators_RevokePerson_Handler,
+		},
+		{
+			MethodName: "ListJoins",
+			Handler:    _Operators_ListJoins_Handler,
+		},
+		{
+			MethodName: "ApproveCoordinator",
+			Handler:    _Operators_ApproveCoordinator_Handler,
+		},
+		{
+			MethodName: "RemoveCoordinator",
+			Handler:    _Operators_RemoveCoordinator_Handler,
+		},
+		{
+			MethodName: "ListJobs",
+			Handler:    _Operators_ListJobs_Handler,
+		},
+		{
+			MethodName: "ControlJob",
+			Handler:    _Operators_ControlJob_Handler,
+		},
+		{
+			MethodName: "ListReleases",
+			Handler:    _Operators_ListReleases_Handler,
 		},
 		{
 			MethodName: "SubmitJob",
