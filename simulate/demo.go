@@ -40,11 +40,15 @@ type DemoProgress struct {
 
 // Demo runs the whole system on built-in data: founds a federation, trains, kills the leader, publishes, predicts,
 // recounts, audits. The error is about the demo itself; what it found wrong stands in the result's Problems.
-func Demo(ctx context.Context, cfg DemoConfig) (_ *DemoResult, err error) {
+func Demo(ctx context.Context, cfg DemoConfig) (*DemoResult, error) {
 	d, err := newDemo(cfg)
 	if err != nil {
 		return nil, err
 	}
+	return d.run(ctx)
+}
+
+func (d *demo) run(ctx context.Context) (_ *DemoResult, err error) {
 	start := time.Now()
 	d.progress("founding the federation: certificates, tokens, encrypted stores")
 	if d.f, err = Start(ctx, d.federation()); err != nil {

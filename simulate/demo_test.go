@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"bytes"
 	"flag"
 	"log/slog"
 	"os"
@@ -10,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"choir.example/model/data"
 	"choir.example/privacy/audit"
+	choirv1 "choir.example/proto/choir/v1"
 )
 
 // failovers is how many seeds TestFailover goes through: go test ./simulate -run TestFailover -v -failovers 20
@@ -78,6 +81,77 @@ func TestSeedDecidesTheModel(t *testing.T) {
 	}
 	if killed.Model.Digest == other.Model.Digest {
 		t.Error("two seeds gave one model")
+	}
+}
+
+// A variant that misses its gate is recorded, not published, and the demo has failed.
+func TestMissedGateFailsTheDemo(t *testing.T) {
+	dir := t.TempDir()
+	d, err := newDemo(DemoConfig{
+		Dir: filepath.Join(dir, "files"), Report: filepath.Join(dir, "report.html"), Coordinators: 1, Nodes: 2, Rounds: 2,
+		Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.spec.StudentEpochs = 0 // a student that was taught nothing
+	r, err := d.run(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := strings.Join(r.Problems, "; ")
+	for _, variant := range []string{"student", "student-int8"} {
+		if !strings.Contains(said, "variant "+variant+" was withheld: ") {
+			t.Errorf("the demo's problems are %q, want one about %s", said, variant)
+		}
+	}
+	if strings.Contains(said, "variant float32") || !r.Audit.Verified {
+		t.Errorf("problems %q, audit verified %v", said, r.Audit.Verified)
+	}
+	for _, v := range r.Released {
+		if v.Name == "student" || v.Name == "student-int8" {
+			t.Errorf("%s was published", v.Name)
+		}
+	}
+}
+
+// A job may name a public validation set: its variants are measured there, and no node evaluates them.
+func TestPublicValidationSet(t *testing.T) {
+	schema, parts := testParts(t, 2, 0)
+	f, err := Start(t.Context(), FederationConfig{
+		Dir: t.TempDir(), Cluster: "test", Coordinators: 1, Schema: schema, Parts: parts, Network: NewNetwork(), Log: testLog(t),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var public bytes.Buffer
+	if err := data.WriteCSV(&public, schema, parts[0].Held); err != nil {
+		t.Fatal(err)
+	}
+	spec := PurchaseJob(schema, len(parts), 2, 0)
+	spec.StudentRows, spec.StudentEpochs, spec.GateStudentPpm = 500, 2, 1_000_000
+	ctx := testContext(t)
+	if _, err := f.Operator().SubmitJob(ctx, &choirv1.SubmitJobRequest{Spec: spec, Validation: public.Bytes()}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := f.WaitJob(ctx, spec.Name, nil)
+	if err != nil || s.State != "finished" {
+		t.Fatalf("%v, %v", s, err)
+	}
+	for _, r := range s.Rounds {
+		if r.Kind == choirv1.RoundKind_ROUND_KIND_EVALUATE {
+			t.Errorf("nodes were asked to evaluate: round %d", r.Round)
+		}
+	}
+	rel, err := f.Operator().GetRelease(ctx, &choirv1.ReleaseRequest{Model: spec.Model})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range rel.Variants {
+		if e := v.Evaluation; !v.Published || e.Nodes != 0 || e.Examples != int64(len(parts[0].Held)) {
+			t.Errorf("variant %s: published %v, %d nodes, %d examples, want the %d public ones", v.Name, v.Published, e.Nodes, e.Examples, len(parts[0].Held))
+		}
 	}
 }
 
