@@ -76,6 +76,7 @@ type demo struct {
 	f      *Federation
 	result *DemoResult
 	bundle []byte
+	warned *lastWarning
 
 	mu      sync.Mutex // guards the fields below
 	held    []recount.Held
@@ -92,8 +93,10 @@ func newDemo(cfg DemoConfig) (*demo, error) {
 	d := &demo{
 		cfg: cfg, schema: schema, net: NewNetwork(), sent: map[uint64]int64{}, adopted: make(chan string, cfg.Nodes),
 		spec:   PurchaseJob(schema, cfg.Nodes, cfg.Rounds, cfg.Seed),
+		warned: &lastWarning{},
 		result: &DemoResult{Seed: cfg.Seed, Coordinators: cfg.Coordinators, Nodes: cfg.Nodes, Metrics: map[string]Score{}, Report: cfg.Report},
 	}
+	d.cfg.Log = slog.New(&warningHandler{next: cfg.Log.Handler(), last: d.warned})
 	for _, p := range Partition(rows, regions, cfg.Nodes, cfg.Seed) {
 		d.parts = append(d.parts, data.Split(schema, p, cfg.Seed))
 	}
@@ -167,7 +170,12 @@ func (d *demo) train(ctx context.Context) error {
 	if _, err := d.f.Operator().SubmitJob(ctx, &choirv1.SubmitJobRequest{Spec: d.spec}); err != nil {
 		return fmt.Errorf("submit job: %w", err)
 	}
-	s, err := d.f.WaitJob(ctx, d.spec.Name, d.follow)
+	stuck := time.AfterFunc(patience, d.stuck)
+	defer stuck.Stop()
+	s, err := d.f.WaitJob(ctx, d.spec.Name, func(s *choirv1.JobStatus) {
+		stuck.Reset(patience)
+		d.follow(s)
+	})
 	if err != nil {
 		return err
 	}
@@ -190,6 +198,18 @@ func (d *demo) train(ctx context.Context) error {
 	d.result.Rounds = s.Round
 	d.result.Model.Name, d.result.Model.Version = d.spec.Model, s.Release
 	return nil
+}
+
+// patience is how long nothing may happen before the demo says what it last heard.
+const patience = 10 * time.Second
+
+// stuck says what may be in the way.
+func (d *demo) stuck() {
+	stage := fmt.Sprintf("nothing has happened for %v", patience)
+	if w := d.warned.get(); w != "" {
+		stage += ", last warning: " + w
+	}
+	d.progress(stage)
 }
 
 // follow reports each closed round.
