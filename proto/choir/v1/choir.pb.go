@@ -638,6 +638,8 @@ type PollRequest struct {
 	WaitMs        uint64                 `protobuf:"varint,2,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`                                                                 // how long the coordinator may hold the call; at most 30,000
 	Versions      map[string]uint64      `protobuf:"bytes,3,rep,name=versions,proto3" json:"versions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // release version held, by model name
 	Roster        uint64                 `protobuf:"varint,4,opt,name=roster,proto3" json:"roster,omitempty"`                                                                               // version of the voter list held
+	Finished      []*RoundKey            `protobuf:"bytes,5,rep,name=finished,proto3" json:"finished,omitempty"`                                                                            // the last attempt of each job that this node has finished with, like done
+	Resting       bool                   `protobuf:"varint,6,opt,name=resting,proto3" json:"resting,omitempty"`                                                                             // the node takes no task now: it is outside its hours, or on battery
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -698,6 +700,20 @@ func (x *PollRequest) GetRoster() uint64 {
 		return x.Roster
 	}
 	return 0
+}
+
+func (x *PollRequest) GetFinished() []*RoundKey {
+	if x != nil {
+		return x.Finished
+	}
+	return nil
+}
+
+func (x *PollRequest) GetResting() bool {
+	if x != nil {
+		return x.Resting
+	}
+	return false
 }
 
 type PollReply struct {
@@ -6452,12 +6468,14 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\bRoundKey\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\x04R\x05round\x12\x18\n" +
-	"\aattempt\x18\x03 \x01(\rR\aattempt\"\xe4\x01\n" +
+	"\aattempt\x18\x03 \x01(\rR\aattempt\"\xae\x02\n" +
 	"\vPollRequest\x12&\n" +
 	"\x04done\x18\x01 \x01(\v2\x12.choir.v1.RoundKeyR\x04done\x12\x17\n" +
 	"\await_ms\x18\x02 \x01(\x04R\x06waitMs\x12?\n" +
 	"\bversions\x18\x03 \x03(\v2#.choir.v1.PollRequest.VersionsEntryR\bversions\x12\x16\n" +
-	"\x06roster\x18\x04 \x01(\x04R\x06roster\x1a;\n" +
+	"\x06roster\x18\x04 \x01(\x04R\x06roster\x12.\n" +
+	"\bfinished\x18\x05 \x03(\v2\x12.choir.v1.RoundKeyR\bfinished\x12\x18\n" +
+	"\aresting\x18\x06 \x01(\bR\aresting\x1a;\n" +
 	"\rVersionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xe6\x01\n" +
@@ -7085,146 +7103,147 @@ var file_choir_v1_choir_proto_depIdxs = []int32{
 	74,  // 0: choir.v1.JoinReply.coordinators:type_name -> choir.v1.CoordinatorEntry
 	8,   // 1: choir.v1.PollRequest.done:type_name -> choir.v1.RoundKey
 	96,  // 2: choir.v1.PollRequest.versions:type_name -> choir.v1.PollRequest.VersionsEntry
-	13,  // 3: choir.v1.PollReply.task:type_name -> choir.v1.Task
-	11,  // 4: choir.v1.PollReply.addresses:type_name -> choir.v1.UploadAddress
-	12,  // 5: choir.v1.PollReply.releases:type_name -> choir.v1.ReleaseRef
-	8,   // 6: choir.v1.Task.key:type_name -> choir.v1.RoundKey
-	0,   // 7: choir.v1.Task.kind:type_name -> choir.v1.RoundKind
-	14,  // 8: choir.v1.Task.job:type_name -> choir.v1.JobSpec
-	7,   // 9: choir.v1.Task.keys:type_name -> choir.v1.EpochKey
-	6,   // 10: choir.v1.Task.signatures:type_name -> choir.v1.Signature
-	15,  // 11: choir.v1.JobSpec.where:type_name -> choir.v1.LabelMatch
-	17,  // 12: choir.v1.UploadRequest.header:type_name -> choir.v1.UploadHeader
-	8,   // 13: choir.v1.UploadHeader.key:type_name -> choir.v1.RoundKey
-	20,  // 14: choir.v1.UploadReply.outcome:type_name -> choir.v1.Outcome
-	8,   // 15: choir.v1.OutcomeRequest.key:type_name -> choir.v1.RoundKey
-	21,  // 16: choir.v1.Outcome.receipt:type_name -> choir.v1.Receipt
-	22,  // 17: choir.v1.Outcome.refusal:type_name -> choir.v1.Refusal
-	6,   // 18: choir.v1.Receipt.signatures:type_name -> choir.v1.Signature
-	6,   // 19: choir.v1.Refusal.signatures:type_name -> choir.v1.Signature
-	28,  // 20: choir.v1.Release.variants:type_name -> choir.v1.Variant
-	6,   // 21: choir.v1.Release.signatures:type_name -> choir.v1.Signature
-	29,  // 22: choir.v1.Variant.evaluation:type_name -> choir.v1.EvaluationSum
-	97,  // 23: choir.v1.CreateTokenRequest.labels:type_name -> choir.v1.CreateTokenRequest.LabelsEntry
-	34,  // 24: choir.v1.ListTokensReply.tokens:type_name -> choir.v1.TokenStatus
-	98,  // 25: choir.v1.TokenStatus.labels:type_name -> choir.v1.TokenStatus.LabelsEntry
-	39,  // 26: choir.v1.ListNodesReply.nodes:type_name -> choir.v1.NodeStatus
-	99,  // 27: choir.v1.NodeStatus.labels:type_name -> choir.v1.NodeStatus.LabelsEntry
-	46,  // 28: choir.v1.ListJoinsReply.joins:type_name -> choir.v1.JoinStatus
-	60,  // 29: choir.v1.ListJobsReply.jobs:type_name -> choir.v1.JobStatus
-	27,  // 30: choir.v1.ListReleasesReply.releases:type_name -> choir.v1.Release
-	14,  // 31: choir.v1.SubmitJobRequest.spec:type_name -> choir.v1.JobSpec
-	61,  // 32: choir.v1.JobStatus.rounds:type_name -> choir.v1.RoundStatus
-	0,   // 33: choir.v1.RoundStatus.kind:type_name -> choir.v1.RoundKind
-	29,  // 34: choir.v1.RoundStatus.evaluation:type_name -> choir.v1.EvaluationSum
-	64,  // 35: choir.v1.StatusReply.replicas:type_name -> choir.v1.ReplicaStatus
-	6,   // 36: choir.v1.SignHeadReply.signature:type_name -> choir.v1.Signature
-	73,  // 37: choir.v1.Command.genesis:type_name -> choir.v1.Genesis
-	75,  // 38: choir.v1.Command.announce_epoch:type_name -> choir.v1.AnnounceEpoch
-	76,  // 39: choir.v1.Command.create_token:type_name -> choir.v1.CreateToken
-	77,  // 40: choir.v1.Command.enrol:type_name -> choir.v1.Enrol
-	78,  // 41: choir.v1.Command.submit_job:type_name -> choir.v1.SubmitJob
-	79,  // 42: choir.v1.Command.open_round:type_name -> choir.v1.OpenRound
-	80,  // 43: choir.v1.Command.accept_batch:type_name -> choir.v1.AcceptBatch
-	82,  // 44: choir.v1.Command.cut_round:type_name -> choir.v1.CutRound
-	83,  // 45: choir.v1.Command.charge:type_name -> choir.v1.Charge
-	84,  // 46: choir.v1.Command.close_round:type_name -> choir.v1.CloseRound
-	85,  // 47: choir.v1.Command.abandon_round:type_name -> choir.v1.AbandonRound
-	86,  // 48: choir.v1.Command.publish_release:type_name -> choir.v1.PublishRelease
-	87,  // 49: choir.v1.Command.record_incident:type_name -> choir.v1.RecordIncident
-	95,  // 50: choir.v1.Command.end_job:type_name -> choir.v1.EndJob
-	88,  // 51: choir.v1.Command.revoke_token:type_name -> choir.v1.RevokeToken
-	89,  // 52: choir.v1.Command.revoke_node:type_name -> choir.v1.RevokeNode
-	90,  // 53: choir.v1.Command.revoke_person:type_name -> choir.v1.RevokePerson
-	91,  // 54: choir.v1.Command.request_join:type_name -> choir.v1.RequestJoin
-	92,  // 55: choir.v1.Command.approve_coordinator:type_name -> choir.v1.ApproveCoordinator
-	93,  // 56: choir.v1.Command.remove_coordinator:type_name -> choir.v1.RemoveCoordinator
-	94,  // 57: choir.v1.Command.control_job:type_name -> choir.v1.ControlJob
-	74,  // 58: choir.v1.Genesis.coordinators:type_name -> choir.v1.CoordinatorEntry
-	7,   // 59: choir.v1.AnnounceEpoch.key:type_name -> choir.v1.EpochKey
-	100, // 60: choir.v1.CreateToken.labels:type_name -> choir.v1.CreateToken.LabelsEntry
-	14,  // 61: choir.v1.SubmitJob.spec:type_name -> choir.v1.JobSpec
-	8,   // 62: choir.v1.OpenRound.key:type_name -> choir.v1.RoundKey
-	0,   // 63: choir.v1.OpenRound.kind:type_name -> choir.v1.RoundKind
-	8,   // 64: choir.v1.AcceptBatch.key:type_name -> choir.v1.RoundKey
-	81,  // 65: choir.v1.AcceptBatch.accepted:type_name -> choir.v1.Accepted
-	8,   // 66: choir.v1.CutRound.key:type_name -> choir.v1.RoundKey
-	8,   // 67: choir.v1.Charge.key:type_name -> choir.v1.RoundKey
-	8,   // 68: choir.v1.CloseRound.key:type_name -> choir.v1.RoundKey
-	29,  // 69: choir.v1.CloseRound.evaluations:type_name -> choir.v1.EvaluationSum
-	8,   // 70: choir.v1.AbandonRound.key:type_name -> choir.v1.RoundKey
-	8,   // 71: choir.v1.PublishRelease.evaluation:type_name -> choir.v1.RoundKey
-	28,  // 72: choir.v1.PublishRelease.variants:type_name -> choir.v1.Variant
-	8,   // 73: choir.v1.RecordIncident.key:type_name -> choir.v1.RoundKey
-	1,   // 74: choir.v1.Enrolment.Enrol:input_type -> choir.v1.EnrolRequest
-	3,   // 75: choir.v1.Enrolment.Renew:input_type -> choir.v1.RenewRequest
-	4,   // 76: choir.v1.Enrolment.Join:input_type -> choir.v1.JoinRequest
-	9,   // 77: choir.v1.Nodes.Poll:input_type -> choir.v1.PollRequest
-	16,  // 78: choir.v1.Nodes.Upload:input_type -> choir.v1.UploadRequest
-	19,  // 79: choir.v1.Nodes.GetOutcome:input_type -> choir.v1.OutcomeRequest
-	23,  // 80: choir.v1.Nodes.GetBlob:input_type -> choir.v1.BlobRequest
-	26,  // 81: choir.v1.Nodes.GetRelease:input_type -> choir.v1.ReleaseRequest
-	30,  // 82: choir.v1.Operators.CreateToken:input_type -> choir.v1.CreateTokenRequest
-	32,  // 83: choir.v1.Operators.ListTokens:input_type -> choir.v1.ListTokensRequest
-	35,  // 84: choir.v1.Operators.RevokeToken:input_type -> choir.v1.RevokeTokenRequest
-	37,  // 85: choir.v1.Operators.ListNodes:input_type -> choir.v1.ListNodesRequest
-	40,  // 86: choir.v1.Operators.RevokeNode:input_type -> choir.v1.RevokeNodeRequest
-	42,  // 87: choir.v1.Operators.RevokePerson:input_type -> choir.v1.RevokePersonRequest
-	44,  // 88: choir.v1.Operators.ListJoins:input_type -> choir.v1.ListJoinsRequest
-	47,  // 89: choir.v1.Operators.ApproveCoordinator:input_type -> choir.v1.ApproveCoordinatorRequest
-	49,  // 90: choir.v1.Operators.RemoveCoordinator:input_type -> choir.v1.RemoveCoordinatorRequest
-	51,  // 91: choir.v1.Operators.ListJobs:input_type -> choir.v1.ListJobsRequest
-	53,  // 92: choir.v1.Operators.ControlJob:input_type -> choir.v1.ControlJobRequest
-	55,  // 93: choir.v1.Operators.ListReleases:input_type -> choir.v1.ListReleasesRequest
-	57,  // 94: choir.v1.Operators.SubmitJob:input_type -> choir.v1.SubmitJobRequest
-	59,  // 95: choir.v1.Operators.GetJob:input_type -> choir.v1.GetJobRequest
-	59,  // 96: choir.v1.Operators.WatchJob:input_type -> choir.v1.GetJobRequest
-	26,  // 97: choir.v1.Operators.GetRelease:input_type -> choir.v1.ReleaseRequest
-	23,  // 98: choir.v1.Operators.GetBlob:input_type -> choir.v1.BlobRequest
-	62,  // 99: choir.v1.Operators.GetStatus:input_type -> choir.v1.StatusRequest
-	65,  // 100: choir.v1.Operators.GetBundle:input_type -> choir.v1.BundleRequest
-	66,  // 101: choir.v1.Peers.Propose:input_type -> choir.v1.ProposeRequest
-	24,  // 102: choir.v1.Peers.PutBlob:input_type -> choir.v1.BlobChunk
-	23,  // 103: choir.v1.Peers.FetchBlob:input_type -> choir.v1.BlobRequest
-	68,  // 104: choir.v1.Peers.Presence:input_type -> choir.v1.PresenceRequest
-	70,  // 105: choir.v1.Peers.SignHead:input_type -> choir.v1.SignHeadRequest
-	2,   // 106: choir.v1.Enrolment.Enrol:output_type -> choir.v1.EnrolReply
-	2,   // 107: choir.v1.Enrolment.Renew:output_type -> choir.v1.EnrolReply
-	5,   // 108: choir.v1.Enrolment.Join:output_type -> choir.v1.JoinReply
-	10,  // 109: choir.v1.Nodes.Poll:output_type -> choir.v1.PollReply
-	18,  // 110: choir.v1.Nodes.Upload:output_type -> choir.v1.UploadReply
-	20,  // 111: choir.v1.Nodes.GetOutcome:output_type -> choir.v1.Outcome
-	24,  // 112: choir.v1.Nodes.GetBlob:output_type -> choir.v1.BlobChunk
-	27,  // 113: choir.v1.Nodes.GetRelease:output_type -> choir.v1.Release
-	31,  // 114: choir.v1.Operators.CreateToken:output_type -> choir.v1.CreateTokenReply
-	33,  // 115: choir.v1.Operators.ListTokens:output_type -> choir.v1.ListTokensReply
-	36,  // 116: choir.v1.Operators.RevokeToken:output_type -> choir.v1.RevokeTokenReply
-	38,  // 117: choir.v1.Operators.ListNodes:output_type -> choir.v1.ListNodesReply
-	41,  // 118: choir.v1.Operators.RevokeNode:output_type -> choir.v1.RevokeNodeReply
-	43,  // 119: choir.v1.Operators.RevokePerson:output_type -> choir.v1.RevokePersonReply
-	45,  // 120: choir.v1.Operators.ListJoins:output_type -> choir.v1.ListJoinsReply
-	48,  // 121: choir.v1.Operators.ApproveCoordinator:output_type -> choir.v1.ApproveCoordinatorReply
-	50,  // 122: choir.v1.Operators.RemoveCoordinator:output_type -> choir.v1.RemoveCoordinatorReply
-	52,  // 123: choir.v1.Operators.ListJobs:output_type -> choir.v1.ListJobsReply
-	54,  // 124: choir.v1.Operators.ControlJob:output_type -> choir.v1.ControlJobReply
-	56,  // 125: choir.v1.Operators.ListReleases:output_type -> choir.v1.ListReleasesReply
-	58,  // 126: choir.v1.Operators.SubmitJob:output_type -> choir.v1.SubmitJobReply
-	60,  // 127: choir.v1.Operators.GetJob:output_type -> choir.v1.JobStatus
-	60,  // 128: choir.v1.Operators.WatchJob:output_type -> choir.v1.JobStatus
-	27,  // 129: choir.v1.Operators.GetRelease:output_type -> choir.v1.Release
-	24,  // 130: choir.v1.Operators.GetBlob:output_type -> choir.v1.BlobChunk
-	63,  // 131: choir.v1.Operators.GetStatus:output_type -> choir.v1.StatusReply
-	24,  // 132: choir.v1.Operators.GetBundle:output_type -> choir.v1.BlobChunk
-	67,  // 133: choir.v1.Peers.Propose:output_type -> choir.v1.ProposeReply
-	25,  // 134: choir.v1.Peers.PutBlob:output_type -> choir.v1.PutBlobReply
-	24,  // 135: choir.v1.Peers.FetchBlob:output_type -> choir.v1.BlobChunk
-	69,  // 136: choir.v1.Peers.Presence:output_type -> choir.v1.PresenceReply
-	71,  // 137: choir.v1.Peers.SignHead:output_type -> choir.v1.SignHeadReply
-	106, // [106:138] is the sub-list for method output_type
-	74,  // [74:106] is the sub-list for method input_type
-	74,  // [74:74] is the sub-list for extension type_name
-	74,  // [74:74] is the sub-list for extension extendee
-	0,   // [0:74] is the sub-list for field type_name
+	8,   // 3: choir.v1.PollRequest.finished:type_name -> choir.v1.RoundKey
+	13,  // 4: choir.v1.PollReply.task:type_name -> choir.v1.Task
+	11,  // 5: choir.v1.PollReply.addresses:type_name -> choir.v1.UploadAddress
+	12,  // 6: choir.v1.PollReply.releases:type_name -> choir.v1.ReleaseRef
+	8,   // 7: choir.v1.Task.key:type_name -> choir.v1.RoundKey
+	0,   // 8: choir.v1.Task.kind:type_name -> choir.v1.RoundKind
+	14,  // 9: choir.v1.Task.job:type_name -> choir.v1.JobSpec
+	7,   // 10: choir.v1.Task.keys:type_name -> choir.v1.EpochKey
+	6,   // 11: choir.v1.Task.signatures:type_name -> choir.v1.Signature
+	15,  // 12: choir.v1.JobSpec.where:type_name -> choir.v1.LabelMatch
+	17,  // 13: choir.v1.UploadRequest.header:type_name -> choir.v1.UploadHeader
+	8,   // 14: choir.v1.UploadHeader.key:type_name -> choir.v1.RoundKey
+	20,  // 15: choir.v1.UploadReply.outcome:type_name -> choir.v1.Outcome
+	8,   // 16: choir.v1.OutcomeRequest.key:type_name -> choir.v1.RoundKey
+	21,  // 17: choir.v1.Outcome.receipt:type_name -> choir.v1.Receipt
+	22,  // 18: choir.v1.Outcome.refusal:type_name -> choir.v1.Refusal
+	6,   // 19: choir.v1.Receipt.signatures:type_name -> choir.v1.Signature
+	6,   // 20: choir.v1.Refusal.signatures:type_name -> choir.v1.Signature
+	28,  // 21: choir.v1.Release.variants:type_name -> choir.v1.Variant
+	6,   // 22: choir.v1.Release.signatures:type_name -> choir.v1.Signature
+	29,  // 23: choir.v1.Variant.evaluation:type_name -> choir.v1.EvaluationSum
+	97,  // 24: choir.v1.CreateTokenRequest.labels:type_name -> choir.v1.CreateTokenRequest.LabelsEntry
+	34,  // 25: choir.v1.ListTokensReply.tokens:type_name -> choir.v1.TokenStatus
+	98,  // 26: choir.v1.TokenStatus.labels:type_name -> choir.v1.TokenStatus.LabelsEntry
+	39,  // 27: choir.v1.ListNodesReply.nodes:type_name -> choir.v1.NodeStatus
+	99,  // 28: choir.v1.NodeStatus.labels:type_name -> choir.v1.NodeStatus.LabelsEntry
+	46,  // 29: choir.v1.ListJoinsReply.joins:type_name -> choir.v1.JoinStatus
+	60,  // 30: choir.v1.ListJobsReply.jobs:type_name -> choir.v1.JobStatus
+	27,  // 31: choir.v1.ListReleasesReply.releases:type_name -> choir.v1.Release
+	14,  // 32: choir.v1.SubmitJobRequest.spec:type_name -> choir.v1.JobSpec
+	61,  // 33: choir.v1.JobStatus.rounds:type_name -> choir.v1.RoundStatus
+	0,   // 34: choir.v1.RoundStatus.kind:type_name -> choir.v1.RoundKind
+	29,  // 35: choir.v1.RoundStatus.evaluation:type_name -> choir.v1.EvaluationSum
+	64,  // 36: choir.v1.StatusReply.replicas:type_name -> choir.v1.ReplicaStatus
+	6,   // 37: choir.v1.SignHeadReply.signature:type_name -> choir.v1.Signature
+	73,  // 38: choir.v1.Command.genesis:type_name -> choir.v1.Genesis
+	75,  // 39: choir.v1.Command.announce_epoch:type_name -> choir.v1.AnnounceEpoch
+	76,  // 40: choir.v1.Command.create_token:type_name -> choir.v1.CreateToken
+	77,  // 41: choir.v1.Command.enrol:type_name -> choir.v1.Enrol
+	78,  // 42: choir.v1.Command.submit_job:type_name -> choir.v1.SubmitJob
+	79,  // 43: choir.v1.Command.open_round:type_name -> choir.v1.OpenRound
+	80,  // 44: choir.v1.Command.accept_batch:type_name -> choir.v1.AcceptBatch
+	82,  // 45: choir.v1.Command.cut_round:type_name -> choir.v1.CutRound
+	83,  // 46: choir.v1.Command.charge:type_name -> choir.v1.Charge
+	84,  // 47: choir.v1.Command.close_round:type_name -> choir.v1.CloseRound
+	85,  // 48: choir.v1.Command.abandon_round:type_name -> choir.v1.AbandonRound
+	86,  // 49: choir.v1.Command.publish_release:type_name -> choir.v1.PublishRelease
+	87,  // 50: choir.v1.Command.record_incident:type_name -> choir.v1.RecordIncident
+	95,  // 51: choir.v1.Command.end_job:type_name -> choir.v1.EndJob
+	88,  // 52: choir.v1.Command.revoke_token:type_name -> choir.v1.RevokeToken
+	89,  // 53: choir.v1.Command.revoke_node:type_name -> choir.v1.RevokeNode
+	90,  // 54: choir.v1.Command.revoke_person:type_name -> choir.v1.RevokePerson
+	91,  // 55: choir.v1.Command.request_join:type_name -> choir.v1.RequestJoin
+	92,  // 56: choir.v1.Command.approve_coordinator:type_name -> choir.v1.ApproveCoordinator
+	93,  // 57: choir.v1.Command.remove_coordinator:type_name -> choir.v1.RemoveCoordinator
+	94,  // 58: choir.v1.Command.control_job:type_name -> choir.v1.ControlJob
+	74,  // 59: choir.v1.Genesis.coordinators:type_name -> choir.v1.CoordinatorEntry
+	7,   // 60: choir.v1.AnnounceEpoch.key:type_name -> choir.v1.EpochKey
+	100, // 61: choir.v1.CreateToken.labels:type_name -> choir.v1.CreateToken.LabelsEntry
+	14,  // 62: choir.v1.SubmitJob.spec:type_name -> choir.v1.JobSpec
+	8,   // 63: choir.v1.OpenRound.key:type_name -> choir.v1.RoundKey
+	0,   // 64: choir.v1.OpenRound.kind:type_name -> choir.v1.RoundKind
+	8,   // 65: choir.v1.AcceptBatch.key:type_name -> choir.v1.RoundKey
+	81,  // 66: choir.v1.AcceptBatch.accepted:type_name -> choir.v1.Accepted
+	8,   // 67: choir.v1.CutRound.key:type_name -> choir.v1.RoundKey
+	8,   // 68: choir.v1.Charge.key:type_name -> choir.v1.RoundKey
+	8,   // 69: choir.v1.CloseRound.key:type_name -> choir.v1.RoundKey
+	29,  // 70: choir.v1.CloseRound.evaluations:type_name -> choir.v1.EvaluationSum
+	8,   // 71: choir.v1.AbandonRound.key:type_name -> choir.v1.RoundKey
+	8,   // 72: choir.v1.PublishRelease.evaluation:type_name -> choir.v1.RoundKey
+	28,  // 73: choir.v1.PublishRelease.variants:type_name -> choir.v1.Variant
+	8,   // 74: choir.v1.RecordIncident.key:type_name -> choir.v1.RoundKey
+	1,   // 75: choir.v1.Enrolment.Enrol:input_type -> choir.v1.EnrolRequest
+	3,   // 76: choir.v1.Enrolment.Renew:input_type -> choir.v1.RenewRequest
+	4,   // 77: choir.v1.Enrolment.Join:input_type -> choir.v1.JoinRequest
+	9,   // 78: choir.v1.Nodes.Poll:input_type -> choir.v1.PollRequest
+	16,  // 79: choir.v1.Nodes.Upload:input_type -> choir.v1.UploadRequest
+	19,  // 80: choir.v1.Nodes.GetOutcome:input_type -> choir.v1.OutcomeRequest
+	23,  // 81: choir.v1.Nodes.GetBlob:input_type -> choir.v1.BlobRequest
+	26,  // 82: choir.v1.Nodes.GetRelease:input_type -> choir.v1.ReleaseRequest
+	30,  // 83: choir.v1.Operators.CreateToken:input_type -> choir.v1.CreateTokenRequest
+	32,  // 84: choir.v1.Operators.ListTokens:input_type -> choir.v1.ListTokensRequest
+	35,  // 85: choir.v1.Operators.RevokeToken:input_type -> choir.v1.RevokeTokenRequest
+	37,  // 86: choir.v1.Operators.ListNodes:input_type -> choir.v1.ListNodesRequest
+	40,  // 87: choir.v1.Operators.RevokeNode:input_type -> choir.v1.RevokeNodeRequest
+	42,  // 88: choir.v1.Operators.RevokePerson:input_type -> choir.v1.RevokePersonRequest
+	44,  // 89: choir.v1.Operators.ListJoins:input_type -> choir.v1.ListJoinsRequest
+	47,  // 90: choir.v1.Operators.ApproveCoordinator:input_type -> choir.v1.ApproveCoordinatorRequest
+	49,  // 91: choir.v1.Operators.RemoveCoordinator:input_type -> choir.v1.RemoveCoordinatorRequest
+	51,  // 92: choir.v1.Operators.ListJobs:input_type -> choir.v1.ListJobsRequest
+	53,  // 93: choir.v1.Operators.ControlJob:input_type -> choir.v1.ControlJobRequest
+	55,  // 94: choir.v1.Operators.ListReleases:input_type -> choir.v1.ListReleasesRequest
+	57,  // 95: choir.v1.Operators.SubmitJob:input_type -> choir.v1.SubmitJobRequest
+	59,  // 96: choir.v1.Operators.GetJob:input_type -> choir.v1.GetJobRequest
+	59,  // 97: choir.v1.Operators.WatchJob:input_type -> choir.v1.GetJobRequest
+	26,  // 98: choir.v1.Operators.GetRelease:input_type -> choir.v1.ReleaseRequest
+	23,  // 99: choir.v1.Operators.GetBlob:input_type -> choir.v1.BlobRequest
+	62,  // 100: choir.v1.Operators.GetStatus:input_type -> choir.v1.StatusRequest
+	65,  // 101: choir.v1.Operators.GetBundle:input_type -> choir.v1.BundleRequest
+	66,  // 102: choir.v1.Peers.Propose:input_type -> choir.v1.ProposeRequest
+	24,  // 103: choir.v1.Peers.PutBlob:input_type -> choir.v1.BlobChunk
+	23,  // 104: choir.v1.Peers.FetchBlob:input_type -> choir.v1.BlobRequest
+	68,  // 105: choir.v1.Peers.Presence:input_type -> choir.v1.PresenceRequest
+	70,  // 106: choir.v1.Peers.SignHead:input_type -> choir.v1.SignHeadRequest
+	2,   // 107: choir.v1.Enrolment.Enrol:output_type -> choir.v1.EnrolReply
+	2,   // 108: choir.v1.Enrolment.Renew:output_type -> choir.v1.EnrolReply
+	5,   // 109: choir.v1.Enrolment.Join:output_type -> choir.v1.JoinReply
+	10,  // 110: choir.v1.Nodes.Poll:output_type -> choir.v1.PollReply
+	18,  // 111: choir.v1.Nodes.Upload:output_type -> choir.v1.UploadReply
+	20,  // 112: choir.v1.Nodes.GetOutcome:output_type -> choir.v1.Outcome
+	24,  // 113: choir.v1.Nodes.GetBlob:output_type -> choir.v1.BlobChunk
+	27,  // 114: choir.v1.Nodes.GetRelease:output_type -> choir.v1.Release
+	31,  // 115: choir.v1.Operators.CreateToken:output_type -> choir.v1.CreateTokenReply
+	33,  // 116: choir.v1.Operators.ListTokens:output_type -> choir.v1.ListTokensReply
+	36,  // 117: choir.v1.Operators.RevokeToken:output_type -> choir.v1.RevokeTokenReply
+	38,  // 118: choir.v1.Operators.ListNodes:output_type -> choir.v1.ListNodesReply
+	41,  // 119: choir.v1.Operators.RevokeNode:output_type -> choir.v1.RevokeNodeReply
+	43,  // 120: choir.v1.Operators.RevokePerson:output_type -> choir.v1.RevokePersonReply
+	45,  // 121: choir.v1.Operators.ListJoins:output_type -> choir.v1.ListJoinsReply
+	48,  // 122: choir.v1.Operators.ApproveCoordinator:output_type -> choir.v1.ApproveCoordinatorReply
+	50,  // 123: choir.v1.Operators.RemoveCoordinator:output_type -> choir.v1.RemoveCoordinatorReply
+	52,  // 124: choir.v1.Operators.ListJobs:output_type -> choir.v1.ListJobsReply
+	54,  // 125: choir.v1.Operators.ControlJob:output_type -> choir.v1.ControlJobReply
+	56,  // 126: choir.v1.Operators.ListReleases:output_type -> choir.v1.ListReleasesReply
+	58,  // 127: choir.v1.Operators.SubmitJob:output_type -> choir.v1.SubmitJobReply
+	60,  // 128: choir.v1.Operators.GetJob:output_type -> choir.v1.JobStatus
+	60,  // 129: choir.v1.Operators.WatchJob:output_type -> choir.v1.JobStatus
+	27,  // 130: choir.v1.Operators.GetRelease:output_type -> choir.v1.Release
+	24,  // 131: choir.v1.Operators.GetBlob:output_type -> choir.v1.BlobChunk
+	63,  // 132: choir.v1.Operators.GetStatus:output_type -> choir.v1.StatusReply
+	24,  // 133: choir.v1.Operators.GetBundle:output_type -> choir.v1.BlobChunk
+	67,  // 134: choir.v1.Peers.Propose:output_type -> choir.v1.ProposeReply
+	25,  // 135: choir.v1.Peers.PutBlob:output_type -> choir.v1.PutBlobReply
+	24,  // 136: choir.v1.Peers.FetchBlob:output_type -> choir.v1.BlobChunk
+	69,  // 137: choir.v1.Peers.Presence:output_type -> choir.v1.PresenceReply
+	71,  // 138: choir.v1.Peers.SignHead:output_type -> choir.v1.SignHeadReply
+	107, // [107:139] is the sub-list for method output_type
+	75,  // [75:107] is the sub-list for method input_type
+	75,  // [75:75] is the sub-list for extension type_name
+	75,  // [75:75] is the sub-list for extension extendee
+	0,   // [0:75] is the sub-list for field type_name
 }
 
 func init() { file_choir_v1_choir_proto_init() }
