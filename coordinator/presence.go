@@ -38,6 +38,13 @@ func (p *presence) seen(node string, now func() time.Time) (done func()) {
 	}
 }
 
+// rests forgets a node that takes no task now.
+func (p *presence) rests(node string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.last, node)
+}
+
 // recent is the set of nodes that are calling or called within the window.
 func (p *presence) recent(now time.Time) map[string]bool {
 	p.mu.Lock()

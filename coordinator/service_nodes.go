@@ -33,7 +33,11 @@ type nodesService struct {
 // Poll holds the call until the node has something to do or to fetch.
 func (c nodesService) Poll(ctx context.Context, req *choirv1.PollRequest) (*choirv1.PollReply, error) {
 	node := caller(ctx).Name
-	defer c.presence.seen(node, c.deps.Now)()
+	if req.Resting {
+		c.presence.rests(node)
+	} else {
+		defer c.presence.seen(node, c.deps.Now)()
+	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(min(req.WaitMs, uint64(maxPoll/time.Millisecond)))*time.Millisecond)
 	defer cancel()
 	for {
@@ -41,7 +45,7 @@ func (c nodesService) Poll(ctx context.Context, req *choirv1.PollRequest) (*choi
 		s := c.replica.State()
 		reply := &choirv1.PollReply{Releases: newer(s, req.Versions)}
 		var err error
-		if reply.Task, err = c.task(s, node, req.Done); err != nil {
+		if reply.Task, err = c.taskFor(s, node, req); err != nil {
 			return nil, status.Errorf(codes.Internal, "poll: %v", err)
 		}
 		if reply.Task != nil || len(reply.Releases) > 0 || ctx.Err() != nil {
@@ -68,16 +72,25 @@ func newer(s *state.State, held map[string]uint64) []*choirv1.ReleaseRef {
 	return out
 }
 
+// taskFor is the task that answers a poll, nil if there is none or the node rests.
+func (c *Coordinator) taskFor(s *state.State, node string, req *choirv1.PollRequest) (*choirv1.Task, error) {
+	if req.Resting {
+		return nil, nil
+	}
+	return c.task(s, node, append(req.Finished, req.Done))
+}
+
 // task is the node's invitation, nil if there is none: an open round that drew it, that has not counted it, and that
 // comes after what it has finished with.
-func (c *Coordinator) task(s *state.State, node string, done *choirv1.RoundKey) (*choirv1.Task, error) {
+func (c *Coordinator) task(s *state.State, node string, finished []*choirv1.RoundKey) (*choirv1.Task, error) {
 	for _, name := range slices.Sorted(maps.Keys(s.Jobs)) {
 		j := s.Jobs[name]
 		r := j.Active()
 		if j.State != state.JobRunning || r == nil || r.Phase != state.PhaseOpen || !r.Invites(node) {
 			continue
 		}
-		if _, counted := r.Accepted[node]; counted || done.GetJob() == name && !after(r, done) {
+		done := func(k *choirv1.RoundKey) bool { return k.GetJob() == name && !after(r, k) }
+		if _, counted := r.Accepted[node]; counted || slices.ContainsFunc(finished, done) {
 			continue
 		}
 		spec, err := j.JobSpec()
