@@ -33,6 +33,7 @@ var arrows = map[string][]string{
 	"node":              {"internal", "model", "fedavg", "privacy", "proto"},
 	"simulate/recount":  {"internal", "model", "fedavg", "privacy"},
 	"simulate":          {"internal", "model", "fedavg", "privacy", "proto", "coordinator", "node", "simulate/recount"},
+	"live":              {},
 	"cmd/choir":         {"internal", "model", "fedavg", "privacy", "proto", "coordinator", "node", "simulate"},
 }
 
@@ -46,6 +47,7 @@ var contained = map[string][]string{
 	"gonum.org/v1/gonum":              {"model/kernel"},
 	"github.com/alecthomas/kong":      {"cmd/choir"},
 	"github.com/schollz/progressbar":  {"cmd/choir"},
+	"go.yaml.in/yaml":                {"cmd/choir"},
 	"google.golang.org/grpc":          {"coordinator", "node", "simulate", "cmd/choir", "proto", "internal/rpc"},
 	"golang.org/x/crypto":             {"privacy/seal"},
 	"github.com/hashicorp/go-hclog":   {"coordinator"},
