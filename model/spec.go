@@ -5,7 +5,7 @@
 //	spec := model.Spec{Inputs: schema.Features(), Hidden: []int{32}}
 //	params := spec.Init(seed)
 //	t, err := model.NewTrainer(spec, 32)
-//	steps, err := t.Train(params, x, y, model.TrainConfig{Epochs: 2, Rate: 0.1, Seed: seed})
+//	steps, err := t.Train(ctx, params, x, y, model.TrainConfig{Epochs: 2, Rate: 0.1, Seed: seed})
 //	e := model.Evaluate(model.NewFloat(spec, params), x, y)
 //
 // Parameters are one flat []float32, so that averaging, clipping, encoding and hashing see a vector; layers see views

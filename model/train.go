@@ -1,6 +1,7 @@
 package model
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -14,6 +15,7 @@ type TrainConfig struct {
 	Epochs int     // passes over the examples; 0 leaves the parameters alone
 	Rate   float64 // learning rate of plain SGD
 	Seed   uint64  // of the order of examples
+	Pause  func()  // called before each step, in the goroutine that trains: it may block to leave the processor to others
 }
 
 // Trainer runs minibatch SGD on a multilayer perceptron with sigmoid cross entropy. It owns its buffers and allocates
@@ -61,8 +63,9 @@ func (s Spec) CheckBatch(rows int) error {
 
 // Train changes params in place. x holds len(y) rows of Inputs features; y holds targets in [0, 1], soft ones for
 // distillation. The last, smaller batch of an epoch is used too. It returns the number of steps. What it refuses leaves
-// params as they were; if they are no longer finite after training, that is an error too.
-func (t *Trainer) Train(params, x, y []float32, cfg TrainConfig) (steps int, err error) {
+// params as they were; if they are no longer finite after training, that is an error too. When ctx ends it stops before
+// the next step, with ctx's error.
+func (t *Trainer) Train(ctx context.Context, params, x, y []float32, cfg TrainConfig) (steps int, err error) {
 	if err := t.check(params, x, y, cfg); err != nil {
 		return 0, fmt.Errorf("train: %w", err)
 	}
@@ -78,6 +81,12 @@ func (t *Trainer) Train(params, x, y []float32, cfg TrainConfig) (steps int, err
 	for range cfg.Epochs {
 		rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 		for at := 0; at < len(order); at += t.batch {
+			if err := ctx.Err(); err != nil {
+				return steps, fmt.Errorf("train: stopped after %d steps: %w", steps, err)
+			}
+			if cfg.Pause != nil {
+				cfg.Pause()
+			}
 			n := t.load(x, y, order[at:min(at+t.batch, len(order))])
 			t.step(layers, n, float32(cfg.Rate))
 			steps++

@@ -1,6 +1,8 @@
 package model
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -22,7 +24,7 @@ func newTrainer(t *testing.T, spec Spec, batch int) *Trainer {
 func train(t *testing.T, trainer *Trainer, params, x, y []float32, cfg TrainConfig) []float32 {
 	t.Helper()
 	params = slices.Clone(params)
-	if _, err := trainer.Train(params, x, y, cfg); err != nil {
+	if _, err := trainer.Train(t.Context(), params, x, y, cfg); err != nil {
 		t.Fatal(err)
 	}
 	return params
@@ -105,12 +107,28 @@ func TestEpoch(t *testing.T) {
 	}
 }
 
+// Training ends before the next step once its context has, however many are left, and each step can be held up.
+func TestTrainingStopsBetweenSteps(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	paused := 0
+	cfg := TrainConfig{Epochs: 1 << 40, Rate: .1, Pause: func() {
+		if paused++; paused == 3 {
+			cancel()
+		}
+	}}
+	spec := Spec{1, []int{2}}
+	steps, err := newTrainer(t, spec, 1).Train(ctx, spec.Init(1), make([]float32, 2), make([]float32, 2), cfg)
+	if steps != 3 || paused != 3 || !errors.Is(err, context.Canceled) {
+		t.Errorf("%d steps after %d pauses, %v; want 3, 3 and the context's error", steps, paused, err)
+	}
+}
+
 func TestSteps(t *testing.T) {
 	spec := Spec{1, []int{2}}
 	trainer := newTrainer(t, spec, 4)
 	for _, c := range []struct{ rows, epochs, want int }{{0, 3, 0}, {1, 1, 1}, {4, 2, 2}, {5, 2, 4}, {9, 0, 0}} {
 		params := spec.Init(1)
-		steps, err := trainer.Train(params, make([]float32, c.rows), make([]float32, c.rows), TrainConfig{Epochs: c.epochs, Rate: .1})
+		steps, err := trainer.Train(t.Context(), params, make([]float32, c.rows), make([]float32, c.rows), TrainConfig{Epochs: c.epochs, Rate: .1})
 		if err != nil || steps != c.want {
 			t.Errorf("%d epochs over %d rows: %d steps, %v; want %d", c.epochs, c.rows, steps, err, c.want)
 		}
@@ -182,7 +200,7 @@ func TestStepsDoNotAllocate(t *testing.T) {
 	}
 	allocs := func(epochs int) float64 {
 		return testing.AllocsPerRun(3, func() {
-			if _, err := trainer.Train(params, x, y, TrainConfig{Epochs: epochs}); err != nil {
+			if _, err := trainer.Train(t.Context(), params, x, y, TrainConfig{Epochs: epochs}); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -216,14 +234,14 @@ func TestTrainRefuses(t *testing.T) {
 		{"target NaN", good, x, with(y, 1, nan), TrainConfig{Epochs: 1}, "example 1: target NaN, want 0 to 1"},
 		{"target above 1", good, x, with(y, 0, 1.5), TrainConfig{Epochs: 1}, "example 0: target 1.5"},
 		{"target below 0", good, x, with(y, 0, -1), TrainConfig{Epochs: 1}, "example 0: target -1"},
-		{"rate NaN", good, x, y, TrainConfig{1, math.NaN(), 0}, "learning rate NaN"},
-		{"rate infinite", good, x, y, TrainConfig{1, math.Inf(1), 0}, "learning rate +Inf"},
-		{"rate negative", good, x, y, TrainConfig{1, -1, 0}, "learning rate -1"},
-		{"epochs negative", good, x, y, TrainConfig{-1, 1, 0}, "-1 epochs"},
+		{"rate NaN", good, x, y, TrainConfig{Epochs: 1, Rate: math.NaN()}, "learning rate NaN"},
+		{"rate infinite", good, x, y, TrainConfig{Epochs: 1, Rate: math.Inf(1)}, "learning rate +Inf"},
+		{"rate negative", good, x, y, TrainConfig{Epochs: 1, Rate: -1}, "learning rate -1"},
+		{"epochs negative", good, x, y, TrainConfig{Epochs: -1, Rate: 1}, "-1 epochs"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			params := slices.Clone(c.params)
-			steps, err := newTrainer(t, spec, 2).Train(params, c.x, c.y, c.cfg)
+			steps, err := newTrainer(t, spec, 2).Train(t.Context(), params, c.x, c.y, c.cfg)
 			if err == nil || !strings.Contains(err.Error(), c.want) || steps != 0 {
 				t.Errorf("error %v after %d steps, want %q", err, steps, c.want)
 			}
@@ -240,7 +258,7 @@ func TestTrainRefuses(t *testing.T) {
 func TestDivergedTrainingIsAnError(t *testing.T) {
 	spec := Spec{2, []int{16}}
 	x, y := rings(50)
-	steps, err := newTrainer(t, spec, 5).Train(spec.Init(1), x, y, TrainConfig{Epochs: 50, Rate: 1e30})
+	steps, err := newTrainer(t, spec, 5).Train(t.Context(), spec.Init(1), x, y, TrainConfig{Epochs: 50, Rate: 1e30})
 	if err == nil || !strings.Contains(err.Error(), "lower the learning rate") || steps != 500 {
 		t.Errorf("after %d steps: %v", steps, err)
 	}
@@ -275,7 +293,7 @@ func BenchmarkTrain(b *testing.B) {
 	params, x, y := spec.Init(1), random(rng, 320*784, 1), make([]float32, 320)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := trainer.Train(params, x, y, TrainConfig{Epochs: 1, Rate: 1e-3}); err != nil {
+		if _, err := trainer.Train(b.Context(), params, x, y, TrainConfig{Epochs: 1, Rate: 1e-3}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -16,24 +16,32 @@ import (
 type Config struct {
 	Name    string        // of this node in the federation; letters, digits, '.', '_' and '-', at most 63
 	Dir     string        // directory for keys, data and unfinished work; made with mode 0700
-	HTTP    string        // loopback address of the prediction server; empty: none
+	HTTP    string        // address of the prediction server; empty: none. Beyond loopback it wants the two files below
 	Variant string        // which form of a release to serve; default int8
 	Poll    time.Duration // how long a poll may wait, in [100 ms, 30 s]; default 20 s
+
+	// Certificate and Key are PEM files with which the prediction server speaks TLS. Both or neither. Beyond loopback it
+	// answers only callers that send the token in Dir/http.token as bearer token.
+	Certificate, Key string
+
+	Hours       string // of the day, on the local clock, in which it trains, such as "22-6"; empty: all
+	OnlyOnPower bool   // trains only while the machine is not on battery
+	Health      string // loopback address of /healthz, /readyz and /metrics; empty: none
 }
 
 // DefaultConfig is a node without a prediction server.
 func DefaultConfig() Config { return Config{Variant: "int8", Poll: 20 * time.Second} }
 
-// namePattern is what may stand in a certificate.
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+// namePattern is what may stand in a certificate and in the federation's books.
+var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
 
 // Validate names the first field that is missing or outside its range.
 func (c Config) Validate() error {
 	if c.Name == "" || c.Dir == "" {
 		return fmt.Errorf("node config: Name and Dir are required")
 	}
-	if len(c.Name) > 63 || !namePattern.MatchString(c.Name) {
-		return fmt.Errorf("node config: Name is %q, want at most 63 letters, digits, ., _ and -, the first a letter or digit", c.Name)
+	if !namePattern.MatchString(c.Name) {
+		return fmt.Errorf("node config: Name is %q, want at most 63 of a-z, 0-9, ., _ and -, the first a letter or digit", c.Name)
 	}
 	if c.Poll < 100*time.Millisecond || c.Poll > 30*time.Second {
 		return fmt.Errorf("node config: Poll is %v, want 100ms to 30s", c.Poll)
@@ -43,17 +51,43 @@ func (c Config) Validate() error {
 	default:
 		return fmt.Errorf("node config: Variant is %q, want float32, int8, student or student-int8", c.Variant)
 	}
+	if _, err := parseHours(c.Hours); err != nil {
+		return fmt.Errorf("node config: Hours is %q, %w", c.Hours, err)
+	}
+	if c.Health != "" {
+		if loopback, err := onLoopback(c.Health); err != nil || !loopback {
+			return fmt.Errorf("node config: Health is %s, want a loopback address such as 127.0.0.1:9102", c.Health)
+		}
+	}
+	return c.validateHTTP()
+}
+
+// validateHTTP refuses a prediction server that others could listen in on.
+func (c Config) validateHTTP() error {
+	if (c.Certificate == "") != (c.Key == "") {
+		return fmt.Errorf("node config: Certificate and Key go together: give both or neither")
+	}
 	if c.HTTP == "" {
 		return nil
 	}
-	host, _, err := net.SplitHostPort(c.HTTP)
+	loopback, err := onLoopback(c.HTTP)
 	if err != nil {
 		return fmt.Errorf("node config: HTTP: %w", err)
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("node config: HTTP is %s, want a loopback address such as 127.0.0.1:8080", c.HTTP)
+	if !loopback && c.Certificate == "" {
+		return fmt.Errorf("node config: HTTP is %s, want a loopback address such as 127.0.0.1:8080, or Certificate and Key for TLS", c.HTTP)
 	}
 	return nil
+}
+
+// onLoopback reports whether an address can be reached from this machine only.
+func onLoopback(address string) (bool, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false, err
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback(), nil
 }
 
 // Deps are what a node works with and does not own.

@@ -132,7 +132,7 @@ func (w *workshop) train(ctx context.Context, t *choirv1.Task) (*fedavg.Update, 
 	if err != nil {
 		return nil, err
 	}
-	_, err = trainer.Train(params, set.x, set.y, model.TrainConfig{
+	_, err = trainer.Train(ctx, params, set.x, set.y, model.TrainConfig{
 		Epochs: int(t.Job.LocalEpochs), Rate: t.Job.LearningRate,
 		Seed: seeds.Derive("choir/node/v1", t.Seed, w.name, t.Key.Round),
 	})

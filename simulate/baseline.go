@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"context"
 	"fmt"
 
 	"choir.example/internal/seeds"
@@ -31,7 +32,7 @@ func Measure(m *model.Model, rows []data.Row) Score {
 
 // Baseline trains the job's model on rows in one place: as many epochs as the job's rounds times its local epochs, so
 // that every row is visited as often as in the federation, with statistics of these rows alone.
-func Baseline(spec *choirv1.JobSpec, schema *data.Schema, rows []data.Row, name string) (*model.Model, error) {
+func Baseline(ctx context.Context, spec *choirv1.JobSpec, schema *data.Schema, rows []data.Row, name string) (*model.Model, error) {
 	t, err := data.NewStatistics(schema, data.Collect(schema, rows))
 	if err != nil {
 		return nil, fmt.Errorf("train %s: %w", name, err)
@@ -46,7 +47,7 @@ func Baseline(spec *choirv1.JobSpec, schema *data.Schema, rows []data.Row, name 
 	}
 	params := shape.Init(spec.Seed)
 	x, y := t.Matrix(rows)
-	_, err = trainer.Train(params, x, y, model.TrainConfig{
+	_, err = trainer.Train(ctx, params, x, y, model.TrainConfig{
 		Epochs: int(spec.Rounds) * int(spec.LocalEpochs), Rate: spec.LearningRate,
 		Seed: seeds.Derive("choir/baseline/v1", spec.Seed, name, 0),
 	})
@@ -58,10 +59,10 @@ func Baseline(spec *choirv1.JobSpec, schema *data.Schema, rows []data.Row, name 
 
 // Baselines trains each part alone and all of them together, and measures all on the pooled held-out rows: the mean
 // over the parts, and the central model's score.
-func Baselines(spec *choirv1.JobSpec, schema *data.Schema, parts []data.Parts) (local, central Score, err error) {
+func Baselines(ctx context.Context, spec *choirv1.JobSpec, schema *data.Schema, parts []data.Parts) (local, central Score, err error) {
 	held, all := pool(parts)
 	for i, p := range parts {
-		m, err := Baseline(spec, schema, p.Train, NodeName(i))
+		m, err := Baseline(ctx, spec, schema, p.Train, NodeName(i))
 		if err != nil {
 			return local, central, err
 		}
@@ -69,7 +70,7 @@ func Baselines(spec *choirv1.JobSpec, schema *data.Schema, parts []data.Parts) (
 		local.AUC += s.AUC / float64(len(parts))
 		local.Accuracy += s.Accuracy / float64(len(parts))
 	}
-	m, err := Baseline(spec, schema, all, "central")
+	m, err := Baseline(ctx, spec, schema, all, "central")
 	if err != nil {
 		return local, central, err
 	}

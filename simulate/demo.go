@@ -245,9 +245,9 @@ func (d *demo) follow(s *choirv1.JobStatus) {
 }
 
 // baselines trains each region alone and all data in one place.
-func (d *demo) baselines(context.Context) error {
+func (d *demo) baselines(ctx context.Context) error {
 	d.progress("training the baselines")
-	local, central, err := Baselines(d.spec, d.schema, d.parts)
+	local, central, err := Baselines(ctx, d.spec, d.schema, d.parts)
 	if err != nil {
 		return err
 	}

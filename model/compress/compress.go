@@ -94,11 +94,8 @@ func distil(ctx context.Context, teacher *model.Model, cfg DistilConfig) (*model
 	}
 	params := spec.Init(cfg.Seed)
 	for epoch := range cfg.Epochs {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
 		rate := cfg.Rate * float64(cfg.Epochs-epoch) / float64(cfg.Epochs) // falls linearly to settle
-		if _, err := trainer.Train(params, x, y, model.TrainConfig{Epochs: 1, Rate: rate, Seed: cfg.Seed + uint64(epoch)}); err != nil {
+		if _, err := trainer.Train(ctx, params, x, y, model.TrainConfig{Epochs: 1, Rate: rate, Seed: cfg.Seed + uint64(epoch)}); err != nil {
 			return nil, err
 		}
 	}

@@ -303,7 +303,7 @@ func TestVariantsOnRealData(t *testing.T) {
 		t.Fatal(err)
 	}
 	x, y := st.Matrix(parts.Train)
-	if _, err := trainer.Train(float.Params, x, y, model.TrainConfig{Epochs: 8, Rate: .1}); err != nil {
+	if _, err := trainer.Train(t.Context(), float.Params, x, y, model.TrainConfig{Epochs: 8, Rate: .1}); err != nil {
 		t.Fatal(err)
 	}
 	auc := func(m *model.Model) float64 {
