@@ -1,0 +1,50 @@
+//go:build linux
+
+package live_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+var (
+	kills = flag.Int("kills", 2, "how often the leader is killed")
+	keep  = flag.String("binary", "", "a choir binary to test instead of one built from this tree")
+)
+
+// choir is the binary under test.
+var choir string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(withBinary(m))
+}
+
+// withBinary builds the binary as a release is built, and runs the tests with it.
+func withBinary(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "choir-live-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	choir = filepath.Join(dir, "choir")
+	if *keep != "" {
+		if choir, err = filepath.Abs(*keep); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return m.Run()
+	}
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", choir, "choir.example/cmd/choir")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build choir: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
