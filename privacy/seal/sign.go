@@ -43,3 +43,24 @@ func ProveEnrolment(key ed25519.PrivateKey, token, name string) []byte {
 func VerifyEnrolment(key ed25519.PublicKey, token, name string, proof []byte) bool {
 	return Verify(key, domainEnrol, enrolment(token, name, key), proof)
 }
+
+const domainRenew = "choir/renew/v1"
+
+func renewal(cluster, name string, timeMS int64) []byte {
+	var w canon.Writer
+	w.String(cluster)
+	w.String(name)
+	w.Int(timeMS)
+	return w.Buf
+}
+
+// ProveRenewal signs a node's request for a new certificate with its enrolled key. The time is Unix milliseconds on the
+// node's clock.
+func ProveRenewal(key ed25519.PrivateKey, cluster, name string, timeMS int64) []byte {
+	return Sign(key, domainRenew, renewal(cluster, name, timeMS))
+}
+
+// VerifyRenewal checks what ProveRenewal made.
+func VerifyRenewal(key ed25519.PublicKey, cluster, name string, timeMS int64, proof []byte) bool {
+	return Verify(key, domainRenew, renewal(cluster, name, timeMS), proof)
+}

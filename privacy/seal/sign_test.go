@@ -46,3 +46,15 @@ func TestEnrolmentProof(t *testing.T) {
 		t.Error("a proof verifies for another request")
 	}
 }
+
+func TestRenewalProof(t *testing.T) {
+	key, other := newKey(t), newKey(t)
+	proof := ProveRenewal(key, "shop", "node-1", 7)
+	if !VerifyRenewal(public(key), "shop", "node-1", 7, proof) {
+		t.Fatal("a proof does not verify")
+	}
+	if VerifyRenewal(public(other), "shop", "node-1", 7, proof) || VerifyRenewal(public(key), "shopn", "ode-1", 7, proof) ||
+		VerifyRenewal(public(key), "shop", "node-1", 8, proof) || VerifyRenewal(public(key), "shop", "node-2", 7, proof) {
+		t.Error("a proof verifies for another request")
+	}
+}
