@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -44,14 +46,67 @@ type client struct {
 	log  *slog.Logger
 	dial func(ctx context.Context, address string) (net.Conn, error)
 	now  func() time.Time
+	want func(seal.Identity) error // whom to speak with, among coordinators of the federation
 
 	mu        sync.Mutex // guards the fields below
+	chain     [][]byte   // the node's certificate
 	addresses []string   // in the order in which to try them, never empty
 	conns     map[string]*grpc.ClientConn
 }
 
-func newClient(id *identity, deps Deps) *client {
-	return &client{id: id, log: deps.Log, dial: deps.Dial, now: deps.Now, addresses: slices.Clone(id.addresses), conns: map[string]*grpc.ClientConn{}}
+func newClient(id *identity, deps Deps, want func(seal.Identity) error) *client {
+	return &client{
+		id: id, log: deps.Log, dial: deps.Dial, now: deps.Now, want: want, chain: id.chain,
+		addresses: slices.Clone(id.addresses), conns: map[string]*grpc.ClientConn{},
+	}
+}
+
+// leaf is the node's certificate.
+func (c *client) leaf() *x509.Certificate {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	leaf, err := x509.ParseCertificate(c.chain[0])
+	if err != nil {
+		panic(err) // it was parsed before it was kept
+	}
+	return leaf
+}
+
+// certify takes a new certificate for the next connection, and leaves those made with the old one.
+func (c *client) certify(chain [][]byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.chain = chain
+	c.hangUp(func(string) bool { return true })
+}
+
+// all are the addresses in the order in which to try them.
+func (c *client) all() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.addresses)
+}
+
+// hangUp closes connections; c.mu is held.
+func (c *client) hangUp(which func(address string) bool) {
+	for address, conn := range c.conns {
+		if which(address) {
+			_ = conn.Close() // its calls end with it
+			delete(c.conns, address)
+		}
+	}
+}
+
+// tls is the configuration for a coordinator that want accepts.
+func (c *client) tls(cred *seal.Credential) *tls.Config {
+	return sayClock(seal.ClientTLS(cred, c.id.root, c.now, "h2", c.want), c.now)
+}
+
+// sayClock has a configuration name the clock where a time does not fit.
+func sayClock(config *tls.Config, now func() time.Time) *tls.Config {
+	verify := config.VerifyConnection
+	config.VerifyConnection = func(cs tls.ConnectionState) error { return clockError(verify(cs), now()) }
+	return config
 }
 
 // prefer changes the order of addresses to what a coordinator advised. Those that the token named stay the last resort.
@@ -72,12 +127,7 @@ func (c *client) prefer(advised []*choirv1.UploadAddress) {
 			c.addresses = append(c.addresses, a)
 		}
 	}
-	for address, conn := range c.conns {
-		if !slices.Contains(c.addresses, address) {
-			_ = conn.Close() // nothing is sent there any more
-			delete(c.conns, address)
-		}
-	}
+	c.hangUp(func(address string) bool { return !slices.Contains(c.addresses, address) }) // nothing is sent there any more
 }
 
 // demote moves an address that failed to the end, and returns how many there are.
@@ -97,10 +147,10 @@ func (c *client) at() (choirv1.NodesClient, string, error) {
 	address := c.addresses[0]
 	conn, ok := c.conns[address]
 	if !ok {
-		cred := &seal.Credential{Chain: c.id.chain, Key: c.id.key}
+		cred := &seal.Credential{Chain: c.chain, Key: c.id.key}
 		var err error
 		conn, err = grpc.NewClient("passthrough:///"+address, append(rpc.Client(), grpc.WithContextDialer(c.dial),
-			grpc.WithTransportCredentials(credentials.NewTLS(seal.ClientTLS(cred, c.id.root, c.now, "h2", nil))),
+			grpc.WithTransportCredentials(credentials.NewTLS(c.tls(cred))),
 			grpc.WithConnectParams(grpc.ConnectParams{
 				Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5, MaxDelay: 10 * time.Second},
 				MinConnectTimeout: 5 * time.Second,
@@ -116,9 +166,7 @@ func (c *client) at() (choirv1.NodesClient, string, error) {
 func (c *client) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, conn := range c.conns {
-		_ = conn.Close() // its calls end with it
-	}
+	c.hangUp(func(string) bool { return true })
 }
 
 // try calls f on coordinators, one after the other, until it succeeds, fails for good, or ctx ends. The pause between

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"choir.example/internal/canon"
 	"choir.example/privacy/seal"
@@ -96,9 +97,19 @@ func (id *identity) of(cfg Config) error {
 	return nil
 }
 
+// renewable is how long after its end a certificate can be renewed: after that a token is wanted.
+const renewable = 30 * 24 * time.Hour
+
+// lost reports whether a node that was enrolled has to enrol again.
+func (id *identity) lost(now time.Time) bool {
+	leaf, err := x509.ParseCertificate(id.chain[0])
+	return err == nil && now.Sub(leaf.NotAfter) > renewable
+}
+
 // Enrol makes the node a member of the federation that the token is of: it makes a key, proves it, and keeps the
-// certificate it gets. A node that is enrolled already is left as it is. Enrol may be repeated, with the same token or,
-// as long as it has not succeeded, with another one or another name: the key stays the same.
+// certificate it gets. A node that is enrolled already is left as it is, unless its certificate has expired and cannot be
+// renewed. Enrol may be repeated, with the same token or, as long as it has not succeeded, with another one or another
+// name: the key stays the same.
 func Enrol(ctx context.Context, cfg Config, deps Deps, token *seal.Token) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -113,10 +124,19 @@ func Enrol(ctx context.Context, cfg Config, deps Deps, token *seal.Token) error 
 		return err
 	}
 	if id != nil && len(id.chain) > 0 {
-		return id.of(cfg)
+		if err := id.of(cfg); err != nil {
+			return err
+		}
+		if own := seal.Fingerprint(id.root.Raw); own != token.Root {
+			return fmt.Errorf("directory %s belongs to a node of federation %s (root %.16s), and the token is of another (root %.16s); take another directory: %w",
+				cfg.Dir, id.root.Subject.CommonName, own, token.Root, seal.ErrForeign)
+		}
+		if !id.lost(deps.Now()) {
+			return nil
+		}
 	}
 	if err := token.Check(deps.Now()); err != nil {
-		return fmt.Errorf("enrol %s: %w", cfg.Name, err)
+		return fmt.Errorf("enrol %s: %w", cfg.Name, clockError(err, deps.Now()))
 	}
 	if token.Role != seal.RoleNode {
 		return fmt.Errorf("enrol %s: the token admits an %s, not a node: %w", cfg.Name, token.Role, seal.ErrRole)
@@ -156,7 +176,7 @@ func (id *identity) enrol(ctx context.Context, deps Deps, token *seal.Token) err
 
 func (id *identity) enrolAt(ctx context.Context, deps Deps, token *seal.Token, address string, req *choirv1.EnrolRequest) error {
 	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithContextDialer(deps.Dial),
-		grpc.WithTransportCredentials(credentials.NewTLS(seal.PinnedTLS(token.Root, deps.Now, "h2"))))
+		grpc.WithTransportCredentials(credentials.NewTLS(sayClock(seal.PinnedTLS(token.Root, deps.Now, "h2"), deps.Now))))
 	if err != nil {
 		return err
 	}
@@ -174,13 +194,10 @@ func (id *identity) enrolAt(ctx context.Context, deps Deps, token *seal.Token, a
 	if err != nil {
 		return fmt.Errorf("root: %w", err)
 	}
-	who, err := seal.VerifyChain(reply.Chain, root, deps.Now())
-	if err != nil {
+	id.root = root
+	if err := id.accepts(reply.Chain, deps.Now()); err != nil {
 		return err
 	}
-	if who.Role != seal.RoleNode || who.Name != id.name || !who.Key.Equal(id.key.Public()) {
-		return fmt.Errorf("the certificate is for %s %s", who.Role, who.Name)
-	}
-	id.chain, id.root = reply.Chain, root
+	id.chain = reply.Chain
 	return nil
 }

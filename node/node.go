@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"choir.example/fedavg"
@@ -26,8 +27,10 @@ import (
 // Node is one edge agent. Make it with New, start it with Run.
 type Node struct {
 	cfg    Config
-	deps   Deps
+	deps   Deps // Now is clock's
+	clock  *clock
 	id     *identity
+	box    *seal.Box // that id is sealed in
 	store  *Store
 	spool  *spool
 	client *client
@@ -48,8 +51,8 @@ func New(cfg Config, deps Deps) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, deps: deps}
-	if n.id, err = loadIdentity(cfg.Dir, box.Sub("identity")); err != nil {
+	n := &Node{cfg: cfg, deps: deps, box: box.Sub("identity")}
+	if n.id, err = loadIdentity(cfg.Dir, n.box); err != nil {
 		return nil, err
 	}
 	if n.id == nil || len(n.id.chain) == 0 {
@@ -65,10 +68,15 @@ func New(cfg Config, deps Deps) (_ *Node, err error) {
 	if n.spool, err = openSpool(filepath.Join(cfg.Dir, "spool"), box.Sub("spool")); err != nil {
 		return nil, errors.Join(err, n.store.Close())
 	}
-	n.client = newClient(n.id, deps)
+	n.clock = newClock(deps.Now, issued(n.id.chain))
+	n.deps.Now = n.clock.Now
+	if now := deps.Now(); n.clock.Now().After(now) {
+		deps.Log.Warn("this machine's clock must be wrong, a later time is taken", "clock", now, "taken", n.clock.Now())
+	}
+	n.client = newClient(n.id, n.deps, nil)
 	n.shop = &workshop{store: n.store, fetch: n.client.fetch, name: n.id.name}
 	if cfg.HTTP != "" {
-		if n.serve, err = newServer(cfg, deps); err != nil {
+		if n.serve, err = newServer(cfg, n.deps); err != nil {
 			return nil, errors.Join(err, n.store.Close())
 		}
 	}
@@ -104,28 +112,52 @@ func (n *Node) Run(ctx context.Context) error {
 		defer stop()
 	}
 	n.loadReleases()
+	renew := n.renew(ctx)
 	if err := n.resume(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("run node %s: %w", n.id.name, err)
 	}
-	done := &choirv1.RoundKey{}
+	var finished []*choirv1.RoundKey
 	for ctx.Err() == nil {
-		reply, err := n.client.poll(ctx, &choirv1.PollRequest{
-			Done: done, WaitMs: uint64(n.cfg.Poll / time.Millisecond), Versions: n.held(),
-		})
+		if !n.deps.Now().Before(renew) {
+			renew = n.renew(ctx)
+		}
+		reply, err := n.poll(ctx, finished, renew)
 		if err != nil {
-			continue // ctx has ended: poll tries for as long as it has not
+			continue // ctx has ended, or the certificate is due: poll tries for as long as neither
 		}
 		n.client.prefer(reply.Addresses)
 		busy := n.follow(ctx, reply.Releases)
 		if reply.Task != nil {
 			busy = n.invited(ctx, reply.Task)
-			done = reply.Task.Key
+			finished = finish(finished, reply.Task.Key)
 		}
 		if !busy {
 			_ = pause(ctx, idle(reply)) // ctx ends the loop
 		}
 	}
 	return nil
+}
+
+// maxFinished is how many jobs a poll speaks of.
+const maxFinished = 64
+
+// finish notes the last attempt of a job that the node has finished with; the latest stands last.
+func finish(finished []*choirv1.RoundKey, key *choirv1.RoundKey) []*choirv1.RoundKey {
+	finished = slices.DeleteFunc(finished, func(k *choirv1.RoundKey) bool { return k.GetJob() == key.GetJob() })
+	return append(finished[max(0, len(finished)-maxFinished+1):], key)
+}
+
+// poll asks for work until there is an answer, the time has come at which the certificate is to be renewed, or ctx ends.
+func (n *Node) poll(ctx context.Context, finished []*choirv1.RoundKey, renew time.Time) (*choirv1.PollReply, error) {
+	req := &choirv1.PollRequest{
+		Finished: finished, WaitMs: uint64(n.cfg.Poll / time.Millisecond), Versions: n.held(), Resting: n.rests() != "",
+	}
+	if len(finished) > 0 {
+		req.Done = finished[len(finished)-1]
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(renew.Sub(n.deps.Now()), time.Second))
+	defer cancel()
+	return n.client.poll(ctx, req)
 }
 
 // idle is the pause after a poll that brought nothing that was done: what the coordinator wishes, and enough that one which
