@@ -3,6 +3,7 @@ package data
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -12,57 +13,169 @@ import (
 	"strings"
 )
 
-// ReadCSV calls each for every row of a CSV file, with the line on which it starts. The first line names the columns,
-// in any order; each column of the schema must be there, and a column that is in neither the schema nor its Ignore is
-// an error. CRLF, a byte-order mark and quotes are understood; an empty field is a missing value. Errors begin with
-// "name:line:"; the row that each receives is its own to keep.
+// CSV says how a CSV file is written, and what to do about rows that do not fit. The zero value finds the separator out
+// and takes no bad row.
+type CSV struct {
+	Separator    rune // ',', ';', '|' or '\t'; 0: the one that makes most columns of the schema out of the header
+	DecimalComma bool // numbers are written 1,5; a point is refused then
+	SkipBad      int  // so many bad rows are counted and left out; with one more the file is refused
+}
+
+// Skipped tells of the bad rows that were left out.
+type Skipped struct {
+	Rows  int      `json:"rows"`
+	First []string `json:"first,omitempty"` // the first five: file, line, column and what is wrong
+}
+
+// firstBad is how many bad rows are named.
+const firstBad = 5
+
+// separators that a header may show, the likeliest first.
+var separators = []rune{',', ';', '\t', '|'}
+
+// ReadCSV reads a file in the way that the zero CSV says.
 func ReadCSV(r io.Reader, name string, s *Schema, each func(line int, row Row) error) error {
-	br := bufio.NewReaderSize(r, 1<<16)
-	if bom, err := br.Peek(3); err == nil && bytes.Equal(bom, []byte{0xEF, 0xBB, 0xBF}) {
-		_, _ = br.Discard(3)
-	}
-	cr := csv.NewReader(br)
-	cr.ReuseRecord = true
-	header, err := cr.Read()
-	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s:1: the file is empty", name)
-	}
+	_, err := CSV{}.Read(r, name, s, each)
+	return err
+}
+
+// Read calls each for every row of a CSV file, with the line on which it starts. The first line names the columns, in
+// any order; each column of the schema must be there, and a column that is in neither the schema nor its Ignore is an
+// error. Gzip, CRLF, a byte-order mark and quotes are understood; an empty field is a missing value. Errors begin with
+// "name:line:"; the row that each receives is its own to keep. Memory does not grow with the file.
+func (c CSV) Read(r io.Reader, name string, s *Schema, each func(line int, row Row) error) (Skipped, error) {
+	f, err := c.open(r, name, s)
 	if err != nil {
-		return csvError(name, err)
+		return Skipped{}, err
 	}
-	columns, err := s.match(header)
-	if err != nil {
-		return fmt.Errorf("%s:1: %w", name, err)
-	}
-	label := s.label()
 	for {
-		fields, err := cr.Read()
+		line, row, err := f.next()
 		if errors.Is(err, io.EOF) {
-			return nil
+			return f.skipped, nil
 		}
-		if err != nil {
-			return csvError(name, err)
-		}
-		line, _ := cr.FieldPos(0)
-		row := make(Row, len(s.Columns))
-		for i, text := range fields {
-			k := columns[i]
-			if k < 0 {
+		if bad := (*badRow)(nil); errors.As(err, &bad) {
+			if err = f.skip(err); err == nil {
 				continue
 			}
-			c := &s.Columns[k]
-			row[k], err = c.parse(strings.TrimSpace(text))
-			if err == nil && k == label && row[k] != row[k] {
-				err = errors.New("the label is missing")
-			}
-			if err != nil {
-				return fmt.Errorf("%s:%d: column %s: %w", name, line, c.Name, err)
-			}
+		}
+		if err != nil {
+			return f.skipped, err
 		}
 		if err := each(line, row); err != nil {
-			return fmt.Errorf("%s:%d: %w", name, line, err)
+			return f.skipped, fmt.Errorf("%s:%d: %w", name, line, err)
 		}
 	}
+}
+
+// csvFile is a CSV file whose header was read.
+type csvFile struct {
+	CSV
+	name    string
+	schema  *Schema
+	label   int
+	columns []int // of the schema, by field; -1 for those ignored
+	limit   *limitedReader
+	csv     *csv.Reader
+	last    int // line of the last row
+	skipped Skipped
+}
+
+func (c CSV) open(r io.Reader, name string, s *Schema) (*csvFile, error) {
+	if c.Separator != 0 && !slices.Contains(separators, c.Separator) {
+		return nil, fmt.Errorf("read %s: separator %q, want one of %q", name, c.Separator, separators)
+	}
+	plain, err := Decompress(r)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	f := &csvFile{CSV: c, name: name, schema: s, label: s.label(), limit: newLimit(plain)}
+	text := bufio.NewReaderSize(f.limit, readAhead)
+	if err := skipMark(text); err != nil {
+		return nil, fmt.Errorf("%s:1: %w", name, err)
+	}
+	if f.Separator == 0 {
+		f.Separator = findSeparator(text, s)
+	}
+	f.csv = csv.NewReader(text)
+	f.csv.Comma, f.csv.ReuseRecord = f.Separator, true
+	header, err := f.csv.Read()
+	if errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s:1: the file is empty", name)
+	}
+	if err != nil {
+		return nil, f.csvError(nil, err)
+	}
+	if f.columns, err = s.match(header); err != nil {
+		return nil, fmt.Errorf("%s:1: %w", name, err)
+	}
+	return f, nil
+}
+
+// next reads one row. A badRow can be left out, any other error ends the file.
+func (f *csvFile) next() (line int, row Row, err error) {
+	f.limit.reset()
+	fields, err := f.csv.Read()
+	if errors.Is(err, io.EOF) {
+		return 0, nil, io.EOF
+	}
+	if err != nil {
+		return 0, nil, f.csvError(fields, err)
+	}
+	line, _ = f.csv.FieldPos(0)
+	f.last = line
+	row = make(Row, len(f.schema.Columns))
+	for i, text := range fields {
+		k := f.columns[i]
+		if k < 0 {
+			continue
+		}
+		c := &f.schema.Columns[k]
+		row[k], err = f.parse(c, strings.TrimSpace(text))
+		if err == nil && k == f.label && row[k] != row[k] {
+			err = errors.New("the label is missing")
+		}
+		if err != nil {
+			return line, nil, &badRow{fmt.Errorf("%s:%d: column %s: %w", f.name, line, c.Name, err)}
+		}
+	}
+	return line, row, nil
+}
+
+// parse reads one value; what has a comma or a point in it may be a number of another country.
+func (f *csvFile) parse(c *Column, text string) (float64, error) {
+	if c.Kind != Numeric || !strings.ContainsAny(text, ".,") {
+		return c.parse(text)
+	}
+	if f.DecimalComma {
+		if strings.Contains(text, ".") {
+			return 0, fmt.Errorf("%q has a point, but numbers are said to have a decimal comma", text)
+		}
+		return c.parse(strings.Replace(text, ",", ".", 1))
+	}
+	x, err := c.parse(text)
+	if strings.Count(text, ",") == 1 && err != nil {
+		return 0, fmt.Errorf("%w; a decimal comma is read only when asked for", err)
+	}
+	return x, err
+}
+
+// badRow is the class of errors of a row that can be left out.
+type badRow struct{ error }
+
+func (b *badRow) Unwrap() error { return b.error }
+
+// skip counts a bad row. It returns an error when there are too many.
+func (f *csvFile) skip(err error) error {
+	switch {
+	case f.SkipBad <= 0:
+		return err
+	case f.skipped.Rows >= f.SkipBad:
+		return fmt.Errorf("%w; more than %d rows are bad", err, f.SkipBad)
+	}
+	if f.skipped.Rows++; len(f.skipped.First) < firstBad {
+		f.skipped.First = append(f.skipped.First, err.Error())
+	}
+	return nil
 }
 
 // match maps the fields of a header to columns; -1 for those ignored.
@@ -91,13 +204,89 @@ func (s *Schema) match(header []string) ([]int, error) {
 	return columns, nil
 }
 
-// csvError puts file and line in front.
-func csvError(name string, err error) error {
+// csvError puts file, line and place in front.
+func (f *csvFile) csvError(fields []string, err error) error {
 	var p *csv.ParseError
-	if errors.As(err, &p) {
-		return fmt.Errorf("%s:%d: %w", name, p.Line, p.Err)
+	switch {
+	case errors.Is(err, errLongRow):
+		return fmt.Errorf("%s:%d: %w", f.name, f.last+1, err)
+	case !errors.As(err, &p):
+		return fmt.Errorf("read %s: %w", f.name, err)
+	case errors.Is(err, csv.ErrFieldCount):
+		return &badRow{fmt.Errorf("%s:%d: %w: %d, want %d", f.name, p.Line, p.Err, len(fields), len(f.columns))}
+	case p.StartLine != p.Line: // leaving it out would leave out rows that nobody counted
+		return fmt.Errorf("%s:%d: %w, in a field that goes on to line %d", f.name, p.StartLine, p.Err, p.Line)
 	}
-	return fmt.Errorf("read %s: %w", name, err)
+	return &badRow{fmt.Errorf("%s:%d: %w, at byte %d", f.name, p.Line, p.Err, p.Column)}
+}
+
+// skipMark passes over a byte-order mark, and refuses those of UTF-16.
+func skipMark(r *bufio.Reader) error {
+	mark, _ := r.Peek(3)
+	switch {
+	case bytes.Equal(mark, []byte{0xEF, 0xBB, 0xBF}):
+		_, _ = r.Discard(3) // they were just seen
+	case bytes.HasPrefix(mark, []byte{0xFF, 0xFE}), bytes.HasPrefix(mark, []byte{0xFE, 0xFF}):
+		return errors.New("the file is UTF-16; save it as UTF-8")
+	}
+	return nil
+}
+
+// findSeparator tries each separator on the header and takes the one that finds most columns.
+func findSeparator(r *bufio.Reader, s *Schema) rune {
+	head, _ := r.Peek(readAhead) // an error comes again when the header is read
+	best, most := separators[0], 0
+	for _, comma := range separators {
+		cr := csv.NewReader(bytes.NewReader(head))
+		cr.Comma = comma
+		header, _ := cr.Read()
+		known := 0
+		for _, name := range header {
+			if s.column(strings.TrimSpace(name)) >= 0 {
+				known++
+			}
+		}
+		if known > most {
+			best, most = comma, known
+		}
+	}
+	return best
+}
+
+// Decompress returns what r holds, and if that is gzip what is in it. It tells by the first two bytes.
+func Decompress(r io.Reader) (io.Reader, error) {
+	br := bufio.NewReaderSize(r, readAhead)
+	if magic, _ := br.Peek(2); !bytes.Equal(magic, []byte{0x1F, 0x8B}) {
+		return br, nil
+	}
+	return gzip.NewReader(br)
+}
+
+const (
+	readAhead = 1 << 16
+	maxRow    = 1 << 20 // bytes of a row
+)
+
+var errLongRow = fmt.Errorf("a row of more than %d bytes; is there a quote that nothing closes?", maxRow)
+
+// limitedReader fails when one row takes more than maxRow bytes, so that a quote which is never closed does not bring
+// the whole file into memory.
+type limitedReader struct {
+	r    io.Reader
+	left int
+}
+
+func newLimit(r io.Reader) *limitedReader { return &limitedReader{r, maxRow + readAhead} }
+
+func (l *limitedReader) reset() { l.left = maxRow + readAhead }
+
+func (l *limitedReader) Read(b []byte) (int, error) {
+	if l.left <= 0 {
+		return 0, errLongRow
+	}
+	n, err := l.r.Read(b[:min(len(b), l.left)])
+	l.left -= n
+	return n, err
 }
 
 // WriteCSV writes rows as ReadCSV reads them: a header and a line a row; a missing value is an empty field. A row that
