@@ -642,7 +642,7 @@ func TestBadConfig(t *testing.T) {
 		cfg.Name, cfg.Cluster, cfg.Dir, cfg.Address = "c1", "test", filepath.Join(t.TempDir(), "c1"), "127.0.0.1:1"
 		cfg.Voters = []Voter{{Name: "c1", Address: cfg.Address}}
 		c.change(&cfg)
-		_, err := New(cfg, Deps{})
+		_, err := New(cfg, Deps{Credential: &seal.Credential{}})
 		if err == nil || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%v, want %q", err, c.text)
 		}

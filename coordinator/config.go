@@ -19,8 +19,9 @@ type Config struct {
 	Cluster string // name of the federation
 	Dir     string // directory for keys, log, blobs and spool; made with mode 0700
 	Address string // host:port under which nodes and peers reach it; default: the listener's
+	Listen  string // host:port to listen on, where that differs; default: Address
 
-	Voters []Voter // the founding coordinators, this one among them; the same list on each
+	Voters []Voter // the founding coordinators, this one among them; the same list on each. Read from Dir if Deps has no credential
 
 	Heartbeat    time.Duration // raft heartbeat and election timeout, in [50 ms, 10 s]; default 500 ms
 	BatchUpdates int           // a batch is cut at this many updates, in [1, 64]; default 8
@@ -82,11 +83,11 @@ func (c Config) Validate() error {
 type Deps struct {
 	Log        *slog.Logger
 	Listener   net.Listener                                                // nil: Run listens on the configuration's Address
-	Dial       func(ctx context.Context, address string) (net.Conn, error) // TCP; TLS is added on top
+	Dial       func(ctx context.Context, address string) (net.Conn, error) // TCP; TLS is added on top. nil: net.Dialer
 	Now        func() time.Time
 	Rand       io.Reader // crypto/rand.Reader, but in tests
 	Root       *x509.Certificate
-	Credential *seal.Credential // identity of role coordinator
+	Credential *seal.Credential // identity of role coordinator; nil: this, Root and Issuer are read from Dir
 	Issuer     *seal.Issuer     // certifies nodes
 	Observe    Observer
 }

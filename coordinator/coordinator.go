@@ -15,6 +15,7 @@ package coordinator
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -47,6 +48,8 @@ type Coordinator struct {
 	deps Deps
 
 	box      *seal.Box      // data key of this directory
+	unlock   func()         // of this directory
+	founder  bool           // raft's empty log begins with the founding voters; otherwise they send it
 	epoch    *seal.EpochKey // opens what nodes seal to this voter
 	spool    *spool
 	presence *presence
@@ -69,19 +72,55 @@ type Coordinator struct {
 	made       partials
 }
 
-// New opens the directory and everything in it. It starts nothing that talks to the outside.
+// New opens the directory and everything in it, and keeps others out of it until Run has returned. It starts nothing
+// that talks to the outside. With no credential in deps, the directory says who this is: Found or Join has furnished it.
 func New(cfg Config, deps Deps) (*Coordinator, error) {
 	if cfg.Address == "" && deps.Listener != nil {
 		cfg.Address = deps.Listener.Addr().String()
 	}
-	if err := cfg.Validate(); err != nil {
+	if deps.Dial == nil {
+		deps.Dial = dialDirect
+	}
+	check := cfg.Validate
+	if deps.Credential == nil {
+		check = cfg.checkSelf // the rest is on disk
+	}
+	if err := check(); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open coordinator %s: %w", cfg.Name, err)
 	}
+	unlock, err := lockDir(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("open coordinator %s: %w", cfg.Name, err)
+	}
+	c, err := open(cfg, deps)
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	c.unlock = unlock
+	return c, nil
+}
+
+// open opens a locked directory. An identity that the caller has not given lies in it.
+func open(cfg Config, deps Deps) (*Coordinator, error) {
+	box, err := seal.OpenKeys(filepath.Join(cfg.Dir, "keys"), deps.Rand)
+	if err != nil {
+		return nil, fmt.Errorf("open coordinator %s: %w", cfg.Name, err)
+	}
+	founder := true
+	if deps.Credential == nil {
+		if founder, err = openIdentity(&cfg, &deps, box); err != nil {
+			return nil, fmt.Errorf("open coordinator %s: %w", cfg.Name, err)
+		}
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
 	c := &Coordinator{
-		cfg: cfg, deps: deps, presence: newPresence(), replica: newReplica(), collectors: map[attempt]*collector{}, offences: map[offence]bool{},
+		cfg: cfg, deps: deps, box: box, founder: founder, presence: newPresence(), replica: newReplica(), collectors: map[attempt]*collector{}, offences: map[offence]bool{},
 		made: partials{byJob: map[string]*partial{}},
 		gate: &gate{}, uploads: make(chan struct{}, cfg.Uploads), enrolments: make(chan struct{}, 4), stopping: make(chan struct{}),
 	}
@@ -93,9 +132,6 @@ func New(cfg Config, deps Deps) (*Coordinator, error) {
 
 // openDir opens what lies on disk.
 func (c *Coordinator) openDir() (err error) {
-	if c.box, err = seal.OpenKeys(filepath.Join(c.cfg.Dir, "keys"), c.deps.Rand); err != nil {
-		return err
-	}
 	if c.epoch, err = openEpochKey(filepath.Join(c.cfg.Dir, "keys", "epoch.key"), c.box); err != nil {
 		return err
 	}
@@ -107,6 +143,14 @@ func (c *Coordinator) openDir() (err error) {
 		peers: c.blobPeers, spawn: c.tasks.spawn,
 	}
 	return nil
+}
+
+// foundingVoters begin raft's log, if it is empty; a joiner gets it from the others.
+func (c *Coordinator) foundingVoters() []Voter {
+	if !c.founder {
+		return nil
+	}
+	return c.cfg.Voters
 }
 
 // blobPeers are the other voters.
@@ -124,7 +168,7 @@ func (c *Coordinator) blobPeers() []blobPeer {
 func (c *Coordinator) start() (err error) {
 	listener := c.deps.Listener
 	if listener == nil {
-		if listener, err = net.Listen("tcp", c.cfg.Address); err != nil {
+		if listener, err = net.Listen("tcp", cmp.Or(c.cfg.Listen, c.cfg.Address)); err != nil {
 			return err
 		}
 	}
@@ -148,7 +192,7 @@ func (c *Coordinator) start() (err error) {
 	c.wire.prepare()
 	c.peers = newPeerClients(c.wire.dialPeer)
 	err = c.replica.open(replicaConfig{
-		name: c.cfg.Name, dir: c.cfg.Dir, voters: c.cfg.Voters, heartbeat: c.cfg.Heartbeat, box: c.box,
+		name: c.cfg.Name, dir: c.cfg.Dir, voters: c.foundingVoters(), heartbeat: c.cfg.Heartbeat, box: c.box,
 		stream: c.wire.raftStream(), log: c.deps.Log, gate: c.gate,
 	})
 	if err != nil {
@@ -166,6 +210,7 @@ func (c *Coordinator) start() (err error) {
 // Run takes part in the federation until ctx ends, then stops what it started: leadership is handed on, uploads under
 // way are left for the nodes to send again, nothing committed is lost. It returns nil when it stopped because ctx ended.
 func (c *Coordinator) Run(ctx context.Context) error {
+	defer c.unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if err := c.start(); err != nil {

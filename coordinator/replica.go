@@ -44,7 +44,7 @@ type replica struct {
 type replicaConfig struct {
 	name      string
 	dir       string
-	voters    []Voter // bootstraps an empty log with these
+	voters    []Voter // bootstraps an empty log with these; none: the log comes from those who have it
 	heartbeat time.Duration
 	box       *seal.Box
 	stream    raft.StreamLayer
@@ -105,7 +105,7 @@ func (r *replica) open(cfg replicaConfig) (err error) {
 // bootstrap writes the founding voters into an empty log.
 func (r *replica) bootstrap(conf *raft.Config, voters []Voter) error {
 	exists, err := raft.HasExistingState(r.store, r.store, r.snaps)
-	if err != nil || exists {
+	if err != nil || exists || len(voters) == 0 {
 		return err
 	}
 	var servers raft.Configuration

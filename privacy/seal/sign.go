@@ -64,3 +64,26 @@ func ProveRenewal(key ed25519.PrivateKey, cluster, name string, timeMS int64) []
 func VerifyRenewal(key ed25519.PublicKey, cluster, name string, timeMS int64, proof []byte) bool {
 	return Verify(key, domainRenew, renewal(cluster, name, timeMS), proof)
 }
+
+const domainJoin = "choir/join/v1"
+
+func joining(token, name, address string, key, issuer []byte) []byte {
+	var w canon.Writer
+	w.String(token)
+	w.String(name)
+	w.String(address)
+	w.Bytes(key)
+	w.Bytes(issuer)
+	return w.Buf
+}
+
+// ProveJoin signs a future coordinator's request with the key of its identity; issuer is the key it will certify nodes
+// with.
+func ProveJoin(key ed25519.PrivateKey, token, name, address string, issuer ed25519.PublicKey) []byte {
+	return Sign(key, domainJoin, joining(token, name, address, key.Public().(ed25519.PublicKey), issuer))
+}
+
+// VerifyJoin checks what ProveJoin made.
+func VerifyJoin(key ed25519.PublicKey, token, name, address string, issuer, proof []byte) bool {
+	return Verify(key, domainJoin, joining(token, name, address, key, issuer), proof)
+}
