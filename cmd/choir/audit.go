@@ -13,6 +13,9 @@ import (
 
 // auditCommand is `choir audit`.
 type auditCommand struct {
+	Rounds auditRounds   `cmd:"" help:"List the rounds in the audit log."`
+	Show   auditShow     `cmd:"" help:"Show the records of a round."`
+	Export auditExport   `cmd:"" help:"Write the audit log to a bundle."`
 	Verify verifyCommand `cmd:"" help:"Check a bundle offline, trusting nothing but the root's fingerprint."`
 }
 

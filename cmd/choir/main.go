@@ -15,9 +15,14 @@ import (
 
 // cli is the command line; each command lies in a file of its own.
 type cli struct {
-	Demo    demoCommand    `cmd:"" help:"Run the whole system on this machine, end to end."`
-	Audit   auditCommand   `cmd:"" help:"Check what a federation did."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Demo       demoCommand       `cmd:"" help:"Run the whole system on this machine, end to end."`
+	Token      tokenCommand      `cmd:"" help:"Tokens that admit nodes and coordinators."`
+	Credential credentialCommand `cmd:"" help:"Credentials of operators, officers and auditors."`
+	Cluster    clusterCommand    `cmd:"" help:"Coordinators and nodes: who lives, who may join, who must leave."`
+	Job        jobCommand        `cmd:"" help:"Train: submit jobs and follow them."`
+	Model      modelCommand      `cmd:"" help:"Released models."`
+	Audit      auditCommand      `cmd:"" help:"Check what a federation did."`
+	Version    versionCommand    `cmd:"" help:"Print the version."`
 }
 
 // Exit codes.

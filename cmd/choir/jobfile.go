@@ -1,0 +1,202 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"choir.example/coordinator/state"
+	"choir.example/model/data"
+	choirv1 "choir.example/proto/choir/v1"
+)
+
+// jobFile is a job as people write it. deploy/local/job.yaml explains each key.
+type jobFile struct {
+	Name               string        `yaml:"name"`
+	Model              string        `yaml:"model"`
+	Schema             string        `yaml:"schema"`
+	Hidden             []uint32      `yaml:"hidden"`
+	Rounds             uint64        `yaml:"rounds"`
+	LocalEpochs        uint32        `yaml:"local_epochs"`
+	Batch              uint32        `yaml:"batch"`
+	LearningRate       float64       `yaml:"learning_rate"`
+	ServerRate         float64       `yaml:"server_rate"`
+	Range              float64       `yaml:"range"`
+	Clip               float64       `yaml:"clip"`
+	WeightCap          int64         `yaml:"weight_cap"`
+	MinimumCohort      uint32        `yaml:"minimum_cohort"`
+	MinimumExamples    int64         `yaml:"minimum_examples"`
+	Goal               uint32        `yaml:"goal"`
+	OverSelection      uint32        `yaml:"over_selection_percent"`
+	Where              string        `yaml:"where"`
+	Duration           time.Duration `yaml:"duration"`
+	Wait               time.Duration `yaml:"wait"`
+	MaxAttempts        uint32        `yaml:"max_attempts"`
+	Seed               uint64        `yaml:"seed"`
+	BudgetRounds       uint32        `yaml:"budget_rounds"`
+	Validation         string        `yaml:"validation"`
+	GateInt8           float64       `yaml:"gate_int8"`
+	GateStudent        float64       `yaml:"gate_student"`
+	StudentHidden      uint32        `yaml:"student_hidden"`
+	StudentRows        uint32        `yaml:"student_rows"`
+	StudentTemperature float64       `yaml:"student_temperature"`
+	StudentEpochs      uint32        `yaml:"student_epochs"`
+	StudentRate        float64       `yaml:"student_rate"`
+}
+
+// defaultJob trains a perceptron with one hidden layer by federated averaging.
+func defaultJob() jobFile {
+	return jobFile{
+		Hidden: []uint32{32}, Rounds: 20, LocalEpochs: 2, Batch: 32, LearningRate: 0.1, Range: 4, WeightCap: 1 << 20,
+		MinimumCohort: 2, Duration: 30 * time.Second, Wait: 20 * time.Second, MaxAttempts: 5,
+		GateInt8: 0.002, GateStudent: 0.01, StudentRows: 20_000, StudentTemperature: 2, StudentEpochs: 15, StudentRate: 0.3,
+	}
+}
+
+// maxValidation bounds a public validation set: it travels in one message.
+const maxValidation = 3 << 20
+
+// readJob reads a job's file, and the files that it names, relative to it.
+func readJob(path string) (*choirv1.JobSpec, []byte, error) {
+	j := defaultJob()
+	if err := readYAML(path, &j); err != nil {
+		return nil, nil, missing("job file", err)
+	}
+	if j.Name == "" {
+		return nil, nil, &hinted{fmt.Errorf("%s: name is missing", path), "give the job a name: letters, digits, ., _ and -"}
+	}
+	if j.Schema == "" {
+		return nil, nil, &hinted{fmt.Errorf("%s: schema is missing", path), "name the file that says what the columns mean, such as schema: shop.yaml"}
+	}
+	if j.Model == "" {
+		j.Model = j.Name
+	}
+	spec, err := j.spec()
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	schema, err := readSchema(beside(path, j.Schema))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: schema: %w", path, err)
+	}
+	spec.Schema = schema.Encode()
+	if err := state.CheckSpec(spec); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if j.Validation == "" {
+		return spec, nil, nil
+	}
+	set, err := readSmall(beside(path, j.Validation), maxValidation)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: validation: %w", path, err)
+	}
+	return spec, set, nil
+}
+
+func (j *jobFile) spec() (*choirv1.JobSpec, error) {
+	where, err := parseWhere(j.Where)
+	if err != nil {
+		return nil, fmt.Errorf("where: %w", err)
+	}
+	for _, g := range []struct {
+		key   string
+		value float64
+	}{{"gate_int8", j.GateInt8}, {"gate_student", j.GateStudent}} {
+		if g.value < 0 || g.value > 1 {
+			return nil, fmt.Errorf("%s is %v, want the AUC that may be lost, 0 to 1", g.key, g.value)
+		}
+	}
+	return &choirv1.JobSpec{
+		Name: j.Name, Model: j.Model, Hidden: j.Hidden, Rounds: j.Rounds, LocalEpochs: j.LocalEpochs, Batch: j.Batch,
+		LearningRate: j.LearningRate, ServerRate: j.ServerRate, Range: j.Range, Clip: j.Clip, WeightCap: j.WeightCap,
+		MinimumCohort: j.MinimumCohort, MinimumExamples: j.MinimumExamples, Goal: j.Goal, OverSelectionPercent: j.OverSelection,
+		Where: where, DurationMs: uint64(j.Duration / time.Millisecond), WaitMs: uint64(j.Wait / time.Millisecond),
+		MaxAttempts: j.MaxAttempts, Seed: j.Seed, BudgetRounds: j.BudgetRounds,
+		GateInt8Ppm: millionths(j.GateInt8), GateStudentPpm: millionths(j.GateStudent), StudentHidden: j.StudentHidden,
+		StudentRows: j.StudentRows, StudentTemperature: j.StudentTemperature, StudentEpochs: j.StudentEpochs, StudentRate: j.StudentRate,
+	}, nil
+}
+
+func millionths(x float64) int64 { return int64(x*1e6 + 0.5) }
+
+// beside is a path that a file names: relative to the file.
+func beside(file, name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(filepath.Dir(file), name)
+}
+
+// missing adds a hint to a file that does not exist.
+func missing(what string, err error) error {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+		return &hinted{fmt.Errorf("read %s: %w", what, err), "is the path right, and may you read it?"}
+	}
+	return err
+}
+
+var whereClause = regexp.MustCompile(`^([A-Za-z0-9._-]+)\s*(?:in\s*\[([^\[\]]*)\]|=\s*([^\s\[\],]+))$`)
+
+// parseWhere reads which nodes may take part: "region in [1, 2] and tier = gold".
+func parseWhere(text string) ([]*choirv1.LabelMatch, error) {
+	if strings.TrimSpace(text) == "" {
+		return nil, nil
+	}
+	var out []*choirv1.LabelMatch
+	for _, clause := range strings.Split(text, " and ") {
+		m := whereClause.FindStringSubmatch(strings.TrimSpace(clause))
+		if m == nil {
+			return nil, fmt.Errorf("%q, want LABEL in [VALUE, VALUE] or LABEL = VALUE, joined by and", strings.TrimSpace(clause))
+		}
+		match := &choirv1.LabelMatch{Label: m[1]}
+		for _, v := range strings.Split(m[2]+m[3], ",") {
+			if v = strings.TrimSpace(v); v == "" {
+				return nil, fmt.Errorf("%q has an empty value", strings.TrimSpace(clause))
+			}
+			match.Values = append(match.Values, v)
+		}
+		out = append(out, match)
+	}
+	return out, nil
+}
+
+// schemaFile is a schema as people write it; the same keys as in JSON, which is YAML, too.
+type schemaFile struct {
+	Name    string         `yaml:"name"`
+	Unit    string         `yaml:"unit"`
+	Label   string         `yaml:"label"`
+	Ignore  []string       `yaml:"ignore"`
+	Columns []schemaColumn `yaml:"columns"`
+}
+
+type schemaColumn struct {
+	Name       string   `yaml:"name"`
+	Kind       string   `yaml:"kind"`
+	Min        float64  `yaml:"min"`
+	Max        float64  `yaml:"max"`
+	Categories []string `yaml:"categories"`
+	LongTail   bool     `yaml:"longTail"`
+	Required   bool     `yaml:"required"`
+}
+
+// readSchema reads a schema file.
+func readSchema(path string) (*data.Schema, error) {
+	var f schemaFile
+	if err := readYAML(path, &f); err != nil {
+		return nil, missing("schema", err)
+	}
+	s := &data.Schema{Name: f.Name, Unit: f.Unit, Label: f.Label, Ignore: f.Ignore}
+	for _, c := range f.Columns {
+		s.Columns = append(s.Columns, data.Column{
+			Name: c.Name, Kind: data.Kind(c.Kind), Min: c.Min, Max: c.Max, Categories: c.Categories, LongTail: c.LongTail, Required: c.Required,
+		})
+	}
+	if err := s.Validate(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
+}

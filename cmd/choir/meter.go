@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+)
+
+// meter shows how far something is that takes more than two seconds: a bar on a terminal, a plain line every two
+// seconds elsewhere. What is done sooner shows nothing.
+type meter struct {
+	w     io.Writer
+	what  string
+	begun time.Time
+	said  time.Time
+	bar   *progressbar.ProgressBar
+}
+
+const meterAfter = 2 * time.Second
+
+func newMeter(w io.Writer, what string) *meter {
+	now := time.Now()
+	return &meter{w: w, what: what, begun: now, said: now}
+}
+
+// due reports whether it is time to say something.
+func (m *meter) due() bool {
+	now := time.Now()
+	if onTerminal(m.w) {
+		return now.Sub(m.begun) > meterAfter
+	}
+	if now.Sub(m.said) < meterAfter {
+		return false
+	}
+	m.said = now
+	return true
+}
+
+// bytes shows done of total bytes; total 0 is not known.
+func (m *meter) bytes(done, total uint64) {
+	switch {
+	case !m.due():
+	case onTerminal(m.w):
+		m.draw(done, total, progressbar.OptionShowBytes(true))
+	case total > 0:
+		fmt.Fprintf(m.w, "%s: %s of %s\n", m.what, bytesOf(done), bytesOf(total))
+	default:
+		fmt.Fprintf(m.w, "%s: %s\n", m.what, bytesOf(done))
+	}
+}
+
+// waiting shows that something is waited for, as a line.
+func (m *meter) waiting(text string) {
+	switch {
+	case !m.due():
+	case onTerminal(m.w):
+		m.draw(0, 0, progressbar.OptionSetElapsedTime(true))
+		m.bar.Describe(m.what + ": " + text)
+	default:
+		fmt.Fprintf(m.w, "%s: %s\n", m.what, text)
+	}
+}
+
+func (m *meter) draw(done, total uint64, option progressbar.Option) {
+	if m.bar == nil {
+		most := int64(total)
+		if most == 0 {
+			most = -1
+		}
+		m.bar = progressbar.NewOptions64(most, progressbar.OptionSetWriter(m.w), progressbar.OptionClearOnFinish(),
+			progressbar.OptionSetWidth(24), progressbar.OptionSetDescription(m.what), option)
+	}
+	_ = m.bar.Set64(int64(done)) // a bar that cannot be drawn is no reason to stop
+}
+
+func (m *meter) finish() {
+	if m.bar != nil {
+		_ = m.bar.Finish()
+	}
+}

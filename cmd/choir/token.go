@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"choir.example/privacy/seal"
+	choirv1 "choir.example/proto/choir/v1"
+)
+
+// tokenCommand is `choir token`.
+type tokenCommand struct {
+	Create tokenCreate `cmd:"" help:"Make tokens, each of which admits one node or coordinator once."`
+	List   tokenList   `cmd:"" help:"List tokens and who used them."`
+	Revoke tokenRevoke `cmd:"" help:"Make a token useless that was not used."`
+}
+
+// tokenCreate is `choir token create`.
+type tokenCreate struct {
+	contextFlag
+	outputFlag
+	Role   string            `help:"Whom it admits: ${enum}." enum:"node,coordinator" default:"node"`
+	Label  map[string]string `help:"A label of the node, KEY=VALUE; may be given several times. Jobs choose nodes by labels." placeholder:"KEY=VALUE"`
+	Expiry time.Duration     `help:"How long it may be used, at most 720h." default:"24h"`
+	Count  uint32            `help:"How many tokens to make." default:"1"`
+	Out    string            `help:"Write the token to FILE with mode 0600 instead of printing it; with --count to FILE-1, FILE-2 and so on." placeholder:"FILE" type:"path"`
+}
+
+// Help is what --help explains.
+func (tokenCreate) Help() string {
+	return `A token is one line of text: the root's fingerprint, the coordinators' addresses, a secret. Whoever has it can join
+once, so keep it in a file that others cannot read and hand it over by a way you trust.
+
+Example: choir token create --label region=north --expiry 2h --out n1.token`
+}
+
+// Run makes tokens.
+func (c *tokenCreate) Run(ctx context.Context, t *terminal) error {
+	if c.Count < 1 || c.Count > 1000 {
+		return &usageError{fmt.Sprintf("--count is %d, want 1 to 1000", c.Count), ""}
+	}
+	if c.Expiry < time.Millisecond || c.Expiry > 30*24*time.Hour {
+		return &usageError{fmt.Sprintf("--expiry is %v, want more than nothing and at most 720h", c.Expiry), ""}
+	}
+	f, err := c.open()
+	if err != nil {
+		return err
+	}
+	reply, err := f.operators().CreateToken(ctx, &choirv1.CreateTokenRequest{
+		LifetimeMs: uint64(c.Expiry / time.Millisecond), Labels: c.Label, Role: c.Role, Count: c.Count,
+	})
+	if err != nil {
+		return said(err)
+	}
+	tokens := reply.Tokens
+	if len(tokens) == 0 {
+		tokens = []string{reply.Token}
+	}
+	if c.Out != "" {
+		return c.write(t, tokens)
+	}
+	if onTerminal(t.out) {
+		defer fmt.Fprintln(t.err, "hint: whoever has this line can join once; --out FILE writes it to a file of mode 0600")
+	}
+	return c.print(t, tokens, nil)
+}
+
+// write puts each token into a file of its own.
+func (c *tokenCreate) write(t *terminal, tokens []string) error {
+	var files []string
+	for i, token := range tokens {
+		path := c.Out
+		if c.Count > 1 {
+			ext := filepath.Ext(c.Out)
+			path = fmt.Sprintf("%s-%d%s", strings.TrimSuffix(c.Out, ext), i+1, ext)
+		}
+		if _, err := os.Lstat(path); err == nil {
+			return &hinted{fmt.Errorf("%s exists already", path), "name another file with --out; the tokens that were made expire unused"}
+		}
+		if err := seal.WriteFile(path, []byte(token+"\n")); err != nil {
+			return err
+		}
+		files = append(files, path)
+	}
+	return c.print(t, tokens, files)
+}
+
+func (c *tokenCreate) print(t *terminal, tokens, files []string) error {
+	type made struct {
+		ID      string `json:"id"`
+		Token   string `json:"token,omitempty"`
+		File    string `json:"file,omitempty"`
+		Expires string `json:"expires"`
+	}
+	all := []made{}
+	for i, text := range tokens {
+		token, err := seal.ParseToken(text)
+		if err != nil {
+			return fmt.Errorf("the coordinator's answer: %w", err)
+		}
+		m := made{ID: token.ID, Token: text, Expires: token.Expires.UTC().Format(time.RFC3339)}
+		if files != nil {
+			m.Token, m.File = "", files[i]
+		}
+		all = append(all, m)
+	}
+	if c.json() {
+		return printJSON(t.out, map[string]any{"tokens": all})
+	}
+	for _, m := range all {
+		line := m.Token
+		if m.File != "" {
+			line = m.File
+		}
+		if _, err := fmt.Fprintln(t.out, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tokenList is `choir token list`.
+type tokenList struct {
+	contextFlag
+	outputFlag
+}
+
+// Help is what --help explains.
+func (tokenList) Help() string { return "Example: choir token list" }
+
+// Run lists tokens.
+func (c *tokenList) Run(ctx context.Context, t *terminal) error {
+	f, err := c.open()
+	if err != nil {
+		return err
+	}
+	reply, err := f.operators().ListTokens(ctx, &choirv1.ListTokensRequest{})
+	if err != nil {
+		return said(err)
+	}
+	type row struct {
+		ID       string            `json:"id"`
+		Role     string            `json:"role"`
+		Labels   map[string]string `json:"labels"`
+		Expires  string            `json:"expires"`
+		State    string            `json:"state"`
+		UsedBy   string            `json:"used_by"`
+		Incident bool              `json:"incident"`
+	}
+	rows := []row{}
+	tab := newTable("TOKEN", "ROLE", "STATE", "USED BY", "EXPIRES", "LABELS")
+	for _, k := range reply.Tokens {
+		r := row{ID: k.Id, Role: k.Role, Labels: k.Labels, Expires: day(k.ExpiresMs), State: tokenState(k, time.Now()), UsedBy: k.UsedBy, Incident: k.Incident}
+		if r.Labels == nil {
+			r.Labels = map[string]string{}
+		}
+		rows = append(rows, r)
+		tab.add(r.ID, r.Role, r.State, r.UsedBy, r.Expires, pairs(k.Labels))
+	}
+	if c.json() {
+		return printJSON(t.out, map[string]any{"tokens": rows})
+	}
+	return tab.print(t.out, "no tokens")
+}
+
+func tokenState(k *choirv1.TokenStatus, now time.Time) string {
+	switch {
+	case k.Incident:
+		return "incident"
+	case k.Revoked:
+		return "revoked"
+	case k.UsedBy != "":
+		return "used"
+	case now.UnixMilli() >= k.ExpiresMs:
+		return "expired"
+	}
+	return "open"
+}
+
+// tokenRevoke is `choir token revoke`.
+type tokenRevoke struct {
+	contextFlag
+	ID string `arg:"" help:"The token's id, as token list shows it."`
+}
+
+// Help is what --help explains.
+func (tokenRevoke) Help() string { return "Example: choir token revoke 4f1c09ab77d2e310" }
+
+// Run revokes a token.
+func (c *tokenRevoke) Run(ctx context.Context, t *terminal) error {
+	f, err := c.open()
+	if err != nil {
+		return err
+	}
+	if _, err := f.operators().RevokeToken(ctx, &choirv1.RevokeTokenRequest{Id: c.ID}); err != nil {
+		return said(err)
+	}
+	_, err = fmt.Fprintf(t.err, "token %s is revoked\n", c.ID)
+	return err
+}
