@@ -184,12 +184,13 @@ func openFresh(cfg Config, deps Deps) (box *seal.Box, unlock func(), err error) 
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, nil, err
 	}
-	if unlock, err = lockDir(cfg.Dir); err != nil {
+	release, err := lockDir(cfg.Dir)
+	if err != nil {
 		return nil, nil, err
 	}
 	defer func() {
 		if err != nil {
-			unlock()
+			release()
 		}
 	}()
 	for _, name := range []string{identityFile, "raft.db"} {
@@ -198,7 +199,7 @@ func openFresh(cfg Config, deps Deps) (box *seal.Box, unlock func(), err error) 
 		}
 	}
 	box, err = seal.OpenKeys(filepath.Join(cfg.Dir, "keys"), deps.Rand)
-	return box, unlock, err
+	return box, release, err
 }
 
 // joinKeys are the seeds of a coordinator's two keys.
