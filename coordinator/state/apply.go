@@ -30,12 +30,20 @@ var (
 	ErrExists = errors.New("exists already")                // a name is taken
 	ErrFormat = errors.New("command not understood")        // not decodable, of another version, or with unknown fields
 	ErrTaken  = errors.New("node's update already counted") // matched by *DuplicateError
+	ErrState  = errors.New("not in its present state")      // a job cannot do that now
 )
 
-// DuplicateError refuses a batch that names nodes already counted. The proposer subtracts them and proposes again.
-type DuplicateError struct{ Nodes []string }
+// DuplicateError refuses a batch that names nodes already counted, or revoked since they sent. The proposer subtracts
+// them and proposes again.
+type DuplicateError struct {
+	Nodes   []string // all of them
+	Revoked []string // those among them that were revoked
+}
 
 func (e *DuplicateError) Error() string {
+	if len(e.Revoked) > 0 {
+		return fmt.Sprintf("%v, or revoked: %s", ErrTaken, strings.Join(e.Nodes, ", "))
+	}
 	return fmt.Sprintf("%v: %s", ErrTaken, strings.Join(e.Nodes, ", "))
 }
 
@@ -162,12 +170,44 @@ func (t *transition) apply(c *choirv1.Command) error {
 		return t.recordIncident(b.RecordIncident)
 	case *choirv1.Command_EndJob:
 		return t.endJob(b.EndJob)
+	case *choirv1.Command_RevokeToken:
+		return t.revokeToken(b.RevokeToken)
+	case *choirv1.Command_RevokeNode:
+		return t.revokeNode(b.RevokeNode)
+	case *choirv1.Command_RevokePerson:
+		return t.revokePerson(b.RevokePerson)
+	case *choirv1.Command_RequestJoin:
+		return t.requestJoin(b.RequestJoin)
+	case *choirv1.Command_ApproveCoordinator:
+		return t.approveCoordinator(b.ApproveCoordinator)
+	case *choirv1.Command_RemoveCoordinator:
+		return t.removeCoordinator(b.RemoveCoordinator)
+	case *choirv1.Command_ControlJob:
+		return t.controlJob(b.ControlJob)
 	}
 	return fmt.Errorf("%w: unknown command", ErrFormat)
 }
 
 // record appends a leaf to the audit log: in the same transition as the decision it records.
 func (t *transition) record(r audit.Record) { t.Log = t.Log.Append(audit.Encode(r)) }
+
+// put returns a copy of a table, which may be nil, with one entry changed.
+func put[V any](table map[string]V, key string, v V) map[string]V {
+	out := make(map[string]V, len(table)+1)
+	maps.Copy(out, table)
+	out[key] = v
+	return out
+}
+
+// without returns a copy of a table without one entry, nil if it was the last: an empty table is not in a snapshot.
+func without[V any](table map[string]V, key string) map[string]V {
+	out := maps.Clone(table)
+	delete(out, key)
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}
 
 // job returns a copy of a job, already in its place, that may be changed.
 func (t *transition) job(name string) (*Job, error) {

@@ -10,7 +10,14 @@ import (
 	"slices"
 
 	"choir.example/privacy/audit"
+	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
+)
+
+// Roles of tokens, as certificates name them.
+const (
+	roleNode        = string(seal.RoleNode)
+	roleCoordinator = string(seal.RoleCoordinator)
 )
 
 // namePattern is what names of nodes, coordinators, jobs and models look like: fit for file names and URLs.
@@ -86,7 +93,12 @@ func (t *transition) announceEpoch(c *choirv1.AnnounceEpoch) error {
 		return fmt.Errorf("epoch %d of %s does not follow %d", k.Epoch, k.Coordinator, old.Epoch)
 	}
 	t.Coordinators = slices.Clone(t.Coordinators)
-	t.Coordinators[i].Epoch = EpochKey{Epoch: k.Epoch, Recipient: k.Recipient, Signature: k.Signature}
+	e := &t.Coordinators[i]
+	if old.Epoch > 0 {
+		e.Epochs = append(slices.Clone(e.Epochs), old)
+	}
+	e.Epoch = EpochKey{Epoch: k.Epoch, Recipient: k.Recipient, Signature: k.Signature}
+	t.forgetEpochs()
 	t.record(&audit.EpochAnnounced{Coordinator: k.Coordinator, Epoch: k.Epoch, Recipient: k.Recipient, Signature: k.Signature})
 	return nil
 }
@@ -102,8 +114,8 @@ func (t *transition) createToken(c *choirv1.CreateToken) error {
 	if _, ok := t.Tokens[c.Id]; ok {
 		return fmt.Errorf("token %s %w", c.Id, ErrExists)
 	}
-	if c.Role != "node" {
-		return fmt.Errorf("token for role %q: only nodes enrol by token", c.Role)
+	if c.Role != roleNode && c.Role != roleCoordinator {
+		return fmt.Errorf("token for role %q: only nodes and coordinators come by token", c.Role)
 	}
 	for _, k := range slices.Sorted(maps.Keys(c.Labels)) {
 		if err := cmp.Or(checkText("label", k, maxText), checkText("label "+k, c.Labels[k], maxText)); err != nil {
@@ -121,30 +133,28 @@ func (t *transition) enrol(c *choirv1.Enrol) error {
 	if err := cmp.Or(CheckName("node", c.Name), checkTime(c.TimeMs)); err != nil {
 		return err
 	}
-	if len(c.PublicKey) != ed25519.PublicKeySize {
-		return fmt.Errorf("%w: public key of %d bytes, want %d", ErrFormat, len(c.PublicKey), ed25519.PublicKeySize)
+	if err := checkKey("public key", c.PublicKey); err != nil {
+		return err
 	}
-	token, ok := t.Tokens[c.TokenId]
-	switch {
-	case !ok:
-		return fmt.Errorf("%w: it is not known", ErrToken)
-	case !bytes.Equal(token.SecretHash[:], c.SecretHash):
-		return fmt.Errorf("%w: its secret is wrong", ErrToken)
-	case c.TimeMs > token.Expires:
-		return fmt.Errorf("%w: it has expired", ErrToken)
-	case token.Node != "" && !bytes.Equal(token.Key, c.PublicKey):
-		return t.tokenReused(c, token)
-	case token.Node != "" && token.Node != c.Name:
-		return fmt.Errorf("%w: it was used by node %s", ErrToken, token.Node)
-	case token.Node == c.Name:
+	fresh, err := t.useToken(tokenUse{c.TokenId, c.SecretHash, roleNode, c.Name, c.PublicKey, c.TimeMs})
+	if err != nil {
+		return err
+	}
+	if !fresh {
+		if t.Nodes[c.Name].Revoked {
+			return fmt.Errorf("%w: node %s was revoked", ErrToken, c.Name)
+		}
 		return nil // asked again
 	}
 	if _, ok := t.Nodes[c.Name]; ok {
 		return fmt.Errorf("node %s %w, enrolled with another token", c.Name, ErrExists)
 	}
-	token.Node, token.Key = c.Name, c.PublicKey
-	t.Tokens = maps.Clone(t.Tokens)
-	t.Tokens[c.TokenId] = token
+	for _, n := range t.Nodes {
+		if n.Revoked && bytes.Equal(n.Key, c.PublicKey) {
+			return fmt.Errorf("%w: its key was revoked", ErrToken)
+		}
+	}
+	token := t.Tokens[c.TokenId]
 	t.Nodes = maps.Clone(t.Nodes)
 	t.Nodes[c.Name] = Node{Key: c.PublicKey, Token: c.TokenId, Labels: token.Labels}
 	t.Roster++
@@ -152,14 +162,106 @@ func (t *transition) enrol(c *choirv1.Enrol) error {
 	return nil
 }
 
+// tokenUse is who comes with a token.
+type tokenUse struct {
+	id     string
+	secret []byte // hash
+	role   string
+	name   string
+	key    []byte
+	time   int64 // Unix milliseconds
+}
+
+// useToken binds a token to the name and key of whoever comes with it first. It is not fresh when the same come again.
+func (t *transition) useToken(u tokenUse) (fresh bool, err error) {
+	token, ok := t.Tokens[u.id]
+	switch {
+	case !ok:
+		return false, fmt.Errorf("%w: it is not known", ErrToken)
+	case !bytes.Equal(token.SecretHash[:], u.secret):
+		return false, fmt.Errorf("%w: its secret is wrong", ErrToken)
+	case token.Role != u.role:
+		return false, fmt.Errorf("%w: it is for a %s, not for a %s", ErrToken, token.Role, u.role)
+	case token.Revoked:
+		return false, fmt.Errorf("%w: it was revoked", ErrToken)
+	case u.time > token.Expires:
+		return false, fmt.Errorf("%w: it has expired", ErrToken)
+	case token.Node != "" && !bytes.Equal(token.Key, u.key):
+		return false, t.tokenReused(u, token)
+	case token.Node != "" && token.Node != u.name:
+		return false, fmt.Errorf("%w: it was used by %s %s", ErrToken, u.role, token.Node)
+	case token.Node == u.name:
+		return false, nil
+	}
+	token.Node, token.Key = u.name, u.key
+	t.Tokens = put(t.Tokens, u.id, token)
+	return true, nil
+}
+
 // tokenReused records, once, that a used token came back with another key.
-func (t *transition) tokenReused(c *choirv1.Enrol, token Token) error {
+func (t *transition) tokenReused(u tokenUse, token Token) error {
 	if !token.Incident {
 		token.Incident = true
-		t.Tokens = maps.Clone(t.Tokens)
-		t.Tokens[c.TokenId] = token
-		t.record(&audit.Incident{Node: c.Name, Reason: audit.ReasonTokenReuse, First: token.Key, Second: c.PublicKey})
+		t.Tokens = put(t.Tokens, u.id, token)
+		t.record(&audit.Incident{Node: u.name, Reason: audit.ReasonTokenReuse, First: token.Key, Second: u.key})
 		t.incident = true
 	}
-	return fmt.Errorf("%w: it was used by node %s with another key", ErrToken, token.Node)
+	return fmt.Errorf("%w: it was used by %s %s with another key", ErrToken, u.role, token.Node)
+}
+
+// checkKey refuses what is no Ed25519 public key.
+func checkKey(field string, key []byte) error {
+	if len(key) != ed25519.PublicKeySize {
+		return fmt.Errorf("%w: %s of %d bytes, want %d", ErrFormat, field, len(key), ed25519.PublicKeySize)
+	}
+	return nil
+}
+
+// revokeToken makes a token worth nothing; a request to join that it carried goes with it. A node that enrolled with
+// it stays: it is revoked by its name.
+func (t *transition) revokeToken(c *choirv1.RevokeToken) error {
+	token, ok := t.Tokens[c.Id]
+	switch {
+	case !ok:
+		return fmt.Errorf("token %q does not exist", c.Id)
+	case token.Revoked:
+		return nil
+	}
+	token.Revoked = true
+	t.Tokens = put(t.Tokens, c.Id, token)
+	if j, ok := t.Joins[token.Node]; ok && j.Token == c.Id {
+		t.Joins = without(t.Joins, token.Node)
+	}
+	t.record(&audit.TokenRevoked{ID: c.Id})
+	return nil
+}
+
+// revokeNode ends a node's part. It stays on the roster, where its name is taken for ever, and is drawn no more.
+func (t *transition) revokeNode(c *choirv1.RevokeNode) error {
+	n, ok := t.Nodes[c.Name]
+	switch {
+	case !ok:
+		return fmt.Errorf("node %q does not exist", c.Name)
+	case n.Revoked:
+		return nil
+	}
+	n.Revoked = true
+	t.Nodes = put(t.Nodes, c.Name, n)
+	t.Roster++
+	t.record(&audit.NodeRevoked{Node: c.Name})
+	return nil
+}
+
+// revokePerson makes a certificate worth nothing. It need not be known: only its holder showed it.
+func (t *transition) revokePerson(c *choirv1.RevokePerson) error {
+	fingerprint, err := digest("fingerprint", c.Fingerprint)
+	if err != nil {
+		return err
+	}
+	if t.Revoked[fingerprint.String()] {
+		return nil
+	}
+	t.Revoked = put(t.Revoked, fingerprint.String(), true)
+	t.record(&audit.PersonRevoked{Fingerprint: fingerprint})
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 
 	"choir.example/fedavg"
 	"choir.example/model"
@@ -17,8 +18,20 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// CheckSpec refuses a job that cannot run. Its errors name the field and the allowed range.
+// CheckSpec refuses a job that cannot run to its end. Its errors name the field and the allowed range.
 func CheckSpec(s *choirv1.JobSpec) error {
+	if err := checkRunnable(s); err != nil {
+		return err
+	}
+	// Apply does not refuse this: logs hold such jobs, which fail when they come to publish.
+	if s.StudentRows < 1 {
+		return fmt.Errorf("job %s: student_rows is 0, want 1 to %d: a release has a student, which learns from them", s.Name, 1<<22)
+	}
+	return nil
+}
+
+// checkRunnable is what Apply holds a job to.
+func checkRunnable(s *choirv1.JobSpec) error {
 	if s == nil {
 		return fmt.Errorf("job: no specification")
 	}
@@ -58,6 +71,9 @@ func CheckSpec(s *choirv1.JobSpec) error {
 		{"wait_ms", float64(s.WaitMs), 0, 24 * 3600e3},
 		{"server_rate", s.ServerRate, 0, 1e3},
 		{"student_rate", s.StudentRate, 0, 1e3},
+		{"where", float64(len(s.Where)), 0, 64},
+		{"minimum_examples", float64(s.MinimumExamples), 0, fedavg.MaxExamples},
+		{"over_selection_percent", float64(s.OverSelectionPercent), 0, 400},
 	} {
 		if math.IsNaN(f.value) || f.value < f.low || f.value > f.top {
 			return fmt.Errorf("job %s: %s is %v, want %v to %v", s.Name, f.field, f.value, f.low, f.top)
@@ -83,11 +99,39 @@ func CheckSpec(s *choirv1.JobSpec) error {
 	if s.Goal > 0 && s.Goal < s.MinimumCohort {
 		return fmt.Errorf("job %s: goal %d is below minimum_cohort %d", s.Name, s.Goal, s.MinimumCohort)
 	}
+	if s.Goal == 0 && s.OverSelectionPercent > 0 {
+		return fmt.Errorf("job %s: over_selection_percent is %d, but goal 0 invites every node already", s.Name, s.OverSelectionPercent)
+	}
+	if err := checkWhere(s.Where); err != nil {
+		return fmt.Errorf("job %s: %w", s.Name, err)
+	}
+	return nil
+}
+
+// checkWhere refuses a condition that says nothing, or says two things of one label.
+func checkWhere(where []*choirv1.LabelMatch) error {
+	for i, m := range where {
+		field := "where: label " + m.Label
+		if err := checkText("where: label", m.Label, maxText); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(where[:i], func(o *choirv1.LabelMatch) bool { return o.Label == m.Label }) {
+			return fmt.Errorf("%w: %s is named twice", ErrFormat, field)
+		}
+		if n := len(m.Values); n < 1 || n > 1024 {
+			return fmt.Errorf("%w: %s has %d values, want 1 to 1024", ErrFormat, field, n)
+		}
+		for _, v := range m.Values {
+			if err := checkText(field+": value", v, maxText); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
 func (t *transition) submitJob(c *choirv1.SubmitJob) error {
-	if err := cmp.Or(CheckSpec(c.Spec), checkTime(c.TimeMs)); err != nil {
+	if err := cmp.Or(checkRunnable(c.Spec), checkTime(c.TimeMs)); err != nil {
 		return err
 	}
 	if _, ok := t.Jobs[c.Spec.Name]; ok {
@@ -126,6 +170,6 @@ func (t *transition) endJob(c *choirv1.EndJob) error {
 }
 
 func (t *transition) end(j *Job, state, reason string) {
-	j.State, j.Reason = state, reason
+	j.State, j.Reason, j.Stopping = state, reason, false
 	t.record(&audit.JobEnded{Job: j.Name, State: state, Reason: reason})
 }

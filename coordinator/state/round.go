@@ -27,7 +27,8 @@ func (j *Job) Next(spec *choirv1.JobSpec) (key *choirv1.RoundKey, kind choirv1.R
 	number, attempt := uint64(0), uint32(1)
 	if last := j.Current(); last != nil {
 		number, attempt = last.Number+1, 1
-		if last.Phase == PhaseAbandoned {
+		again := last.Kind != choirv1.RoundKind_ROUND_KIND_EVALUATE || last.Number > spec.Rounds // it was, before the job got more rounds
+		if last.Phase == PhaseAbandoned && again {
 			number, attempt = last.Number, last.Attempt+1
 		}
 	}
@@ -78,6 +79,10 @@ func (t *transition) openRound(c *choirv1.OpenRound) error {
 		return fmt.Errorf("open round %d of job %s: %w", r.Number, j.Name, err)
 	}
 	r.Invited, r.Goal = uint32(len(r.Cohort)), uint32(len(r.Cohort))
+	if spec.Goal > 0 {
+		r.Goal = min(r.Goal, spec.Goal)
+	}
+	r.Epochs = t.epochs()
 	r.Plan = plan(t.Cluster, j, r)
 	if kind == choirv1.RoundKind_ROUND_KIND_TRAIN {
 		t.budget(r.Cohort, func(n *Node) { n.Reserved++ })
@@ -114,16 +119,32 @@ func models(c *choirv1.OpenRound) (Digest, []Digest, error) {
 	return m, ds, nil
 }
 
-// cohort draws the goal's number of nodes, all of them where the job names none.
+// Eligible lists the nodes that a job may invite, whether they are available or not: those that are not revoked and have
+// the labels it wants. They are in order of names.
+func (s *State) Eligible(spec *choirv1.JobSpec) []string {
+	return slices.DeleteFunc(s.NodeNames(), func(name string) bool { return !s.Nodes[name].eligible(spec) })
+}
+
+func (n Node) eligible(spec *choirv1.JobSpec) bool {
+	return !n.Revoked && !slices.ContainsFunc(spec.Where, func(m *choirv1.LabelMatch) bool {
+		return !slices.Contains(m.Values, n.Labels[m.Label])
+	})
+}
+
+// cohort draws as many nodes as the job wants to invite, all of them where it names no goal.
 func (t *transition) cohort(spec *choirv1.JobSpec, kind choirv1.RoundKind, c *choirv1.OpenRound) ([]string, error) {
 	names := t.NodeNames()
 	if n := len(c.Available); n != (len(names)+7)/8 || n > 0 && len(names)%8 > 0 && c.Available[n-1]>>(len(names)%8) != 0 {
 		return nil, fmt.Errorf("%w: the availability bitmap of %d bytes is not one of %d nodes", ErrFormat, n, len(names))
 	}
 	var free []string
-	left := 0 // nodes with budget left, be they away or reserved by other rounds
+	eligible, left := 0, 0 // left have some budget, be they away or reserved by other rounds
 	for i, name := range names {
 		n := t.Nodes[name]
+		if !n.eligible(spec) {
+			continue
+		}
+		eligible++
 		limited := kind == choirv1.RoundKind_ROUND_KIND_TRAIN && spec.BudgetRounds > 0
 		if limited && n.Spent >= spec.BudgetRounds {
 			continue
@@ -135,16 +156,22 @@ func (t *transition) cohort(spec *choirv1.JobSpec, kind choirv1.RoundKind, c *ch
 		}
 	}
 	if least := int(spec.MinimumCohort); len(free) < least {
-		if left < least && left < len(names) {
-			return nil, fmt.Errorf("%w: %d of %d nodes have some left, the minimum cohort is %d", ErrBudget, left, len(names), least)
+		if left < least && left < eligible {
+			return nil, fmt.Errorf("%w: %d of %d nodes have some left, the minimum cohort is %d", ErrBudget, left, eligible, least)
 		}
 		return nil, fmt.Errorf("%w: %d available with budget, the minimum cohort is %d", ErrCohort, len(free), least)
 	}
-	goal := int(spec.Goal)
-	if goal == 0 {
-		goal = fedavg.MaxUpdates // what one sum can hold
+	return fedavg.Cohort(c.Seed, free, Invite(spec)), nil
+}
+
+// Invite is how many nodes a round invites, if there are as many: the goal, and so many percent more that may stay away
+// without the round waiting for them. No sum holds more than fedavg.MaxUpdates.
+func Invite(spec *choirv1.JobSpec) int {
+	if spec.Goal == 0 {
+		return fedavg.MaxUpdates
 	}
-	return fedavg.Cohort(c.Seed, free, goal), nil
+	more := (uint64(spec.Goal)*uint64(spec.OverSelectionPercent) + 99) / 100
+	return int(min(uint64(spec.Goal)+more, fedavg.MaxUpdates))
 }
 
 // plan is the digest of everything that a node is asked to trust about a round.
@@ -238,7 +265,7 @@ func (t *transition) acceptBatch(c *choirv1.AcceptBatch) error {
 	if r.Phase != PhaseOpen {
 		return fmt.Errorf("batch for round %d attempt %d of job %s, which is %s: %w", r.Number, r.Attempt, j.Name, r.Phase, ErrStale)
 	}
-	var twice []string
+	var twice, revoked []string
 	for _, a := range accepted {
 		if !r.Invites(a.Node) {
 			return fmt.Errorf("node %s is not in the cohort of round %d", a.Node, r.Number)
@@ -246,12 +273,19 @@ func (t *transition) acceptBatch(c *choirv1.AcceptBatch) error {
 		if a.Weight < 1 || a.Weight > spec.WeightCap {
 			return fmt.Errorf("node %s: weight %d is outside [1, %d]", a.Node, a.Weight, spec.WeightCap)
 		}
-		if _, ok := r.Accepted[a.Node]; ok {
+		_, counted := r.Accepted[a.Node]
+		if t.Nodes[a.Node].Revoked && !counted {
+			revoked = append(revoked, a.Node)
+		}
+		if counted || t.Nodes[a.Node].Revoked {
 			twice = append(twice, a.Node)
 		}
 	}
 	if len(twice) > 0 {
-		return &DuplicateError{Nodes: twice}
+		return &DuplicateError{Nodes: twice, Revoked: revoked}
+	}
+	if r.Full() {
+		return fmt.Errorf("batch for round %d attempt %d of job %s, which has its %d updates: %w", r.Number, r.Attempt, j.Name, r.Goal, ErrStale)
 	}
 	if node := r.shared(accepted); node != "" {
 		return fmt.Errorf("%w: node %s brings an update that counts for another node", ErrFormat, node)
@@ -418,7 +452,16 @@ func (t *transition) closeRound(c *choirv1.CloseRound) error {
 		j.Trained = r.Number
 	}
 	t.record(closedRecord(j, r, statistics))
+	t.over(j, r)
 	return nil
+}
+
+// over follows the end of a round, which is a copy of the transition's own: it names epoch keys no more, and a job that
+// waits to be stopped is.
+func (t *transition) over(j *Job, r *Round) {
+	r.Epochs = nil
+	t.forgetEpochs()
+	t.settle(j)
 }
 
 func closedRecord(j *Job, r *Round, statistics Digest) *audit.RoundClosed {
@@ -483,6 +526,7 @@ func (t *transition) abandonRound(c *choirv1.AbandonRound) error {
 	if r.Attempt >= spec.MaxAttempts {
 		t.end(j, JobFailed, fmt.Sprintf("round %d abandoned after %d attempts: %s", r.Number, r.Attempt, c.Reason))
 	}
+	t.over(j, r)
 	return nil
 }
 

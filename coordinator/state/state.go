@@ -62,6 +62,10 @@ type State struct {
 	Jobs         map[string]*Job
 	Releases     map[string][]Release // by model name, version 1 first
 	Log          audit.Log
+
+	Voters  uint64          `json:",omitempty"` // raft index of the last approval or removal of a coordinator; 0: the founders
+	Joins   map[string]Join `json:",omitempty"` // by name: who asks to become a coordinator
+	Revoked map[string]bool `json:",omitempty"` // people: fingerprint of a certificate in hex
 }
 
 // Coordinator is a voter.
@@ -69,7 +73,19 @@ type Coordinator struct {
 	Name    string
 	Address string
 	Chain   [][]byte // identity certificate, leaf first
-	Epoch   EpochKey // zero until announced
+	Epoch   EpochKey // the newest; zero until announced
+
+	Issuer []byte     `json:",omitempty"` // issuing certificate, DER; empty for founders
+	Epochs []EpochKey `json:",omitempty"` // older ones that rounds still name, oldest first
+}
+
+// Join is a machine that asks to become a coordinator. It waits for the root to certify its keys.
+type Join struct {
+	Token     string
+	Address   string
+	Key       []byte // Ed25519 public key of its identity
+	IssuerKey []byte // and of its issuer
+	Time      int64  // Unix milliseconds
 }
 
 // EpochKey is the public half of a coordinator's epoch key. The signature is the coordinator's.
@@ -79,7 +95,7 @@ type EpochKey struct {
 	Signature []byte
 }
 
-// Token admits one node.
+// Token admits one node, or lets one machine ask to become a coordinator.
 type Token struct {
 	SecretHash Digest
 	Expires    int64 // Unix milliseconds
@@ -88,6 +104,7 @@ type Token struct {
 	Node       string // who used it
 	Key        []byte // with which public key
 	Incident   bool   // it came back with another key
+	Revoked    bool   `json:",omitempty"`
 }
 
 // Node is an enrolled node.
@@ -97,14 +114,20 @@ type Node struct {
 	Labels   map[string]string
 	Reserved uint32 // training rounds reserved by open rounds
 	Spent    uint32 // training rounds charged
+	Revoked  bool   `json:",omitempty"`
 }
 
-// Job states.
+// Job states. A paused job opens no round until it is resumed; a stopped or finished one may be continued.
 const (
 	JobRunning  = "running"
+	JobPaused   = "paused"
+	JobStopped  = "stopped"
 	JobFinished = "finished"
 	JobFailed   = "failed"
 )
+
+// JobQueued is how a running job is shown that has not opened a round. No job is stored with it.
+const JobQueued = "queued"
 
 // Job is a training task and where it stands.
 type Job struct {
@@ -112,11 +135,12 @@ type Job struct {
 	Spec       []byte // choirv1.JobSpec
 	State      string
 	Reason     string
-	Trained    uint64 // training rounds closed
+	Trained    uint64 // number of the last training round closed
 	Model      Digest // blob of the current global model
 	Statistics Digest // blob of the federated statistics
 	Release    uint64 // version published
 	Rounds     []*Round
+	Stopping   bool `json:",omitempty"` // it is stopped when its open round ends
 }
 
 // Round phases.
@@ -157,6 +181,7 @@ type Round struct {
 	Sum        Digest
 	Next       Digest // blob of the model made
 	Evaluation []Evaluation
+	Epochs     map[string]uint64 `json:",omitempty"` // until it is over: the epoch of each coordinator that updates are sealed to
 }
 
 // Acceptance is one counted update.
@@ -273,6 +298,22 @@ func (j *Job) Closed(number uint64) *Round {
 	}
 	return nil
 }
+
+// Ended reports whether nothing more happens in the job, unless it is continued.
+func (j *Job) Ended() bool {
+	return j.State == JobStopped || j.State == JobFinished || j.State == JobFailed
+}
+
+// Shown is the job's state in words for people: its own, or queued while it waits for its first round.
+func (j *Job) Shown() string {
+	if j.State == JobRunning && len(j.Rounds) == 0 {
+		return JobQueued
+	}
+	return j.State
+}
+
+// Full reports whether the round has the updates it wants: it takes no more, and waits to be cut.
+func (r *Round) Full() bool { return r.Count >= r.Goal }
 
 // Over reports whether the round is closed or abandoned.
 func (r *Round) Over() bool { return r.Phase == PhaseClosed || r.Phase == PhaseAbandoned }

@@ -16,11 +16,15 @@ import (
 type history struct {
 	genesis *Genesis
 	root    *x509.Certificate
-	keys    map[string]ed25519.PublicKey // of the coordinators
+	keys    map[string]ed25519.PublicKey // of the coordinators, as of now
+	voters  map[string][][]byte          // their certificates
 	epochs  map[string]uint64            // last epoch announced by each coordinator
-	tokens  map[string]bool              // created tokens: true until used
+	tokens  map[string]*tokenHistory     // created tokens
 	used    map[string]int               // tokens used with a public key, but for those that came back
-	nodes   map[string]bool              // enrolled
+	nodes   map[string]*Enrolled         // enrolled
+	revoked map[string]bool              // nodes
+	people  map[[32]byte]bool            // fingerprints of certificates revoked
+	joins   map[string]*JoinRequested    // pending
 	jobs    map[string]*jobHistory
 	models  map[string]uint64 // versions released
 	updates map[[32]byte]bool // counted: an update's digest covers its attempt and node, so it counts once for ever
@@ -31,8 +35,10 @@ type history struct {
 // was told before the error; its genesis is nil if that was not lawful.
 func replay(records [][]byte) (*history, error) {
 	h := &history{
-		keys: map[string]ed25519.PublicKey{}, epochs: map[string]uint64{}, tokens: map[string]bool{}, used: map[string]int{},
-		nodes: map[string]bool{}, jobs: map[string]*jobHistory{}, models: map[string]uint64{}, updates: map[[32]byte]bool{},
+		keys: map[string]ed25519.PublicKey{}, voters: map[string][][]byte{}, epochs: map[string]uint64{},
+		tokens: map[string]*tokenHistory{}, used: map[string]int{}, nodes: map[string]*Enrolled{}, revoked: map[string]bool{},
+		people: map[[32]byte]bool{}, joins: map[string]*JoinRequested{},
+		jobs: map[string]*jobHistory{}, models: map[string]uint64{}, updates: map[[32]byte]bool{},
 	}
 	for i, b := range records {
 		r, err := Decode(b)
@@ -82,6 +88,20 @@ func (h *history) apply(r Record) error {
 		return h.incident(r)
 	case *JobEnded:
 		return h.endJob(r)
+	case *JobControlled:
+		return h.control(r)
+	case *TokenRevoked:
+		return h.revokeToken(r)
+	case *NodeRevoked:
+		return h.revokeNode(r)
+	case *PersonRevoked:
+		return h.revokePerson(r)
+	case *JoinRequested:
+		return h.requestJoin(r)
+	case *CoordinatorApproved:
+		return h.approve(r)
+	case *CoordinatorRemoved:
+		return h.remove(r)
 	}
 	return fmt.Errorf("no rule for %v", r.Kind())
 }
@@ -109,7 +129,7 @@ func (h *history) found(g *Genesis) error {
 		if id.Role != seal.RoleCoordinator || id.Name != c.Name {
 			return fmt.Errorf("certificate of coordinator %s: it is of %s %s", c.Name, id.Role, id.Name)
 		}
-		h.keys[c.Name] = id.Key
+		h.keys[c.Name], h.voters[c.Name] = id.Key, c.Chain
 	}
 	h.genesis, h.root = g, root
 	return nil
@@ -129,31 +149,56 @@ func (h *history) announceEpoch(r *EpochAnnounced) error {
 	return nil
 }
 
+// tokenHistory is what happened to a token.
+type tokenHistory struct {
+	role          string
+	used, revoked bool
+}
+
 func (h *history) createToken(r *TokenCreated) error {
-	if _, ok := h.tokens[r.ID]; ok {
+	if h.tokens[r.ID] != nil {
 		return fmt.Errorf("token %s was created twice", r.ID)
 	}
-	if r.Role != string(seal.RoleNode) {
-		return fmt.Errorf("token %s is for role %q: only nodes enrol by token", r.ID, r.Role)
+	if r.Role != string(seal.RoleNode) && r.Role != string(seal.RoleCoordinator) {
+		return fmt.Errorf("token %s is for role %q: only nodes and coordinators come by token", r.ID, r.Role)
 	}
-	h.tokens[r.ID] = true
+	h.tokens[r.ID] = &tokenHistory{role: r.Role}
+	return nil
+}
+
+// use uses a token for the first time, with a key.
+func (h *history) use(id string, role seal.Role, key []byte) error {
+	token := h.tokens[id]
+	switch {
+	case token == nil:
+		return fmt.Errorf("token %s, which was never created", id)
+	case token.used:
+		return fmt.Errorf("token %s, which was used before", id)
+	case token.revoked:
+		return fmt.Errorf("token %s, which was revoked", id)
+	case token.role != string(role):
+		return fmt.Errorf("token %s, which is for a %s", id, token.role)
+	case len(key) != ed25519.PublicKeySize:
+		return fmt.Errorf("token %s and a key of %d bytes", id, len(key))
+	}
+	token.used = true
+	h.used[string(key)]++
 	return nil
 }
 
 func (h *history) enrol(r *Enrolled) error {
-	fresh, ok := h.tokens[r.Token]
-	switch {
-	case !ok:
-		return fmt.Errorf("node %s enrolled with token %s, which was never created", r.Node, r.Token)
-	case !fresh:
-		return fmt.Errorf("node %s enrolled with token %s, which was used before", r.Node, r.Token)
-	case h.nodes[r.Node]:
+	if h.nodes[r.Node] != nil {
 		return fmt.Errorf("node %s enrolled twice", r.Node)
-	case len(r.Key) != ed25519.PublicKeySize:
-		return fmt.Errorf("node %s enrolled with a key of %d bytes", r.Node, len(r.Key))
 	}
-	h.tokens[r.Token], h.nodes[r.Node] = false, true
-	h.used[string(r.Key)]++
+	for name := range h.revoked {
+		if bytes.Equal(h.nodes[name].Key, r.Key) {
+			return fmt.Errorf("node %s enrolled with a key that was revoked", r.Node)
+		}
+	}
+	if err := h.use(r.Token, seal.RoleNode, r.Key); err != nil {
+		return fmt.Errorf("node %s enrolled with %w", r.Node, err)
+	}
+	h.nodes[r.Node] = r
 	return nil
 }
 

@@ -34,10 +34,18 @@ const (
 	KindReleased
 	KindIncident
 	KindJobEnded
+	KindTokenRevoked
+	KindNodeRevoked
+	KindPersonRevoked
+	KindJoinRequested
+	KindCoordinatorApproved
+	KindCoordinatorRemoved
+	KindJobControlled
 )
 
 var kindNames = [...]string{"", "genesis", "epoch announced", "token created", "enrolled", "job submitted", "round opened",
-	"batch accepted", "round cut", "charged", "round closed", "round abandoned", "released", "incident", "job ended"}
+	"batch accepted", "round cut", "charged", "round closed", "round abandoned", "released", "incident", "job ended",
+	"token revoked", "node revoked", "person revoked", "join requested", "coordinator approved", "coordinator removed", "job controlled"}
 
 // String names the kind.
 func (k Kind) String() string {
@@ -61,7 +69,7 @@ type Genesis struct {
 	TimeMS       int64
 }
 
-// Coordinator is a founding voter.
+// Coordinator is a voter.
 type Coordinator struct {
 	Name, Address string
 	Chain         [][]byte
@@ -75,7 +83,7 @@ type EpochAnnounced struct {
 	Signature   []byte
 }
 
-// TokenCreated admits one future node. Neither the secret nor its hash is recorded.
+// TokenCreated admits one future node or coordinator. Neither the secret nor its hash is recorded.
 type TokenCreated struct {
 	ID, Role  string
 	ExpiresMS int64
@@ -233,12 +241,14 @@ type attemptFields struct {
 func (r *Genesis) visit(v visitor) {
 	v.str(&r.Cluster)
 	v.bytes(&r.Root)
-	list(v, &r.Coordinators, func(c *Coordinator) {
-		v.str(&c.Name)
-		v.str(&c.Address)
-		list(v, &c.Chain, v.bytes)
-	})
+	list(v, &r.Coordinators, func(c *Coordinator) { c.visit(v) })
 	v.int(&r.TimeMS)
+}
+
+func (c *Coordinator) visit(v visitor) {
+	v.str(&c.Name)
+	v.str(&c.Address)
+	list(v, &c.Chain, v.bytes)
 }
 
 func (r *EpochAnnounced) visit(v visitor) {
@@ -393,7 +403,7 @@ func blank(k Kind) Record {
 	case KindJobEnded:
 		return &JobEnded{}
 	}
-	return nil
+	return blankOfMembers(k)
 }
 
 // recordVersion starts every record.

@@ -20,8 +20,10 @@ const (
 
 // jobHistory is what happened in one job.
 type jobHistory struct {
-	ended    bool
-	released bool
+	ended    string          // its last state, empty while it may go on
+	paused   bool            // no round opens
+	stopping bool            // it stops when its open round ends
+	released uint64          // the last training round of which a release was made
 	next     uint64          // number of the next round
 	tries    uint32          // attempts at it so far
 	last     *attemptHistory // the last attempt opened, nil before the first
@@ -67,7 +69,7 @@ func (h *history) submit(r *JobSubmitted) error {
 // running returns a job that has not ended.
 func (h *history) running(job string) (*jobHistory, error) {
 	j := h.jobs[job]
-	if j == nil || j.ended {
+	if j == nil || j.ended != "" {
 		return nil, fmt.Errorf("job %q does not run", job)
 	}
 	return j, nil
@@ -103,6 +105,9 @@ func (h *history) open(r *RoundOpened) error {
 	j, err := h.idle(r.Job)
 	if err != nil {
 		return fmt.Errorf("%v: %w", r.Kind(), err)
+	}
+	if j.paused || j.stopping {
+		return fmt.Errorf("round %d of job %s opened, which was paused or is to stop", r.Round, r.Job)
 	}
 	if r.Round != j.next || r.Attempt != j.tries+1 {
 		return fmt.Errorf("round %d attempt %d of job %s opened, its next is round %d attempt %d", r.Round, r.Attempt, r.Job, j.next, j.tries+1)
@@ -157,8 +162,8 @@ func (h *history) cohort(j *jobHistory, r *RoundOpened) error {
 		return fmt.Errorf("its cohort is not a sorted set")
 	}
 	for _, n := range r.Cohort {
-		if !h.nodes[n] {
-			return fmt.Errorf("its cohort names node %s, which is not enrolled", n)
+		if h.nodes[n] == nil || h.revoked[n] {
+			return fmt.Errorf("its cohort names node %s, which is not enrolled, or revoked", n)
 		}
 	}
 	if r.MinimumCohort < 1 || r.Goal < r.MinimumCohort || uint64(r.Goal) > uint64(len(r.Cohort)) {
@@ -178,6 +183,8 @@ func (h *history) accept(r *BatchAccepted) error {
 		return err
 	case a.batches[r.Batch]:
 		return fmt.Errorf("round %d of job %s accepts one batch twice", r.Round, r.Job)
+	case len(a.accepted) >= int(a.Goal):
+		return fmt.Errorf("round %d of job %s accepts a batch beyond its goal of %d", r.Round, r.Job, a.Goal)
 	case len(r.Accepted) == 0:
 		return fmt.Errorf("round %d of job %s accepts an empty batch", r.Round, r.Job)
 	case h.keys[r.Coordinator] == nil:
@@ -199,6 +206,8 @@ func (h *history) count(a *attemptHistory, u Accepted) error {
 	switch {
 	case !a.invites(u.Node):
 		return fmt.Errorf("it is not in the cohort")
+	case h.revoked[u.Node]:
+		return fmt.Errorf("it was revoked")
 	case a.accepted[u.Node]:
 		return fmt.Errorf("it is counted already")
 	case h.updates[u.Update]:
@@ -292,7 +301,9 @@ func (h *history) release(r *Released) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("%v: %w", r.Kind(), err)
-	case j.released:
+	case j.paused:
+		return fmt.Errorf("job %s released while it was paused", r.Job)
+	case j.released > 0 && j.released == r.Round:
 		return fmt.Errorf("job %s released twice", r.Job)
 	case r.Version != h.models[r.Model]+1:
 		return fmt.Errorf("release %d of model %s does not follow %d", r.Version, r.Model, h.models[r.Model])
@@ -311,7 +322,7 @@ func (h *history) release(r *Released) error {
 			return fmt.Errorf("release %d of model %s: variant %s missed its gate and was published, or was withheld for no reason", r.Version, r.Model, v.Name)
 		}
 	}
-	j.released = true
+	j.released = r.Round
 	h.models[r.Model]++
 	return nil
 }
@@ -321,9 +332,58 @@ func (h *history) endJob(r *JobEnded) error {
 	if err != nil {
 		return fmt.Errorf("%v: %w", r.Kind(), err)
 	}
-	if r.State != "finished" && r.State != "failed" {
-		return fmt.Errorf("job %s ended as %q, which is neither finished nor failed", r.Job, r.State)
+	switch r.State {
+	case "failed":
+	case "finished":
+		if j.paused || j.stopping {
+			return fmt.Errorf("job %s finished, which was paused or is to stop", r.Job)
+		}
+	case "stopped":
+		if !j.stopping {
+			return fmt.Errorf("job %s stopped, and nobody asked for it", r.Job)
+		}
+	default:
+		return fmt.Errorf("job %s ended as %q, which is neither finished, failed nor stopped", r.Job, r.State)
 	}
-	j.ended = true
+	j.ended, j.paused, j.stopping = r.State, false, false
 	return nil
+}
+
+// control checks what an operator did with a job. Asking for what is so already leaves no record.
+func (h *history) control(r *JobControlled) error {
+	j := h.jobs[r.Job]
+	if j == nil {
+		return fmt.Errorf("%v: there is no job %q", r.Kind(), r.Job)
+	}
+	lawful := r.Rounds == 0
+	switch r.Action {
+	case "pause":
+		lawful = lawful && j.ended == "" && !j.paused && !j.stopping
+		j.paused = true
+	case "resume":
+		lawful = lawful && j.ended == "" && j.paused && !j.stopping
+		j.paused = false
+	case "stop":
+		lawful = lawful && j.ended == "" && !j.stopping
+		j.stopping = true
+	case "continue":
+		lawful = j.ended == "stopped" || j.ended == "finished" && r.Rounds > 0
+		j.goOn(r.Rounds)
+	default:
+		lawful = false
+	}
+	if !lawful {
+		return fmt.Errorf("job %s was told to %q for %d rounds, which it could not do then", r.Job, r.Action, r.Rounds)
+	}
+	return nil
+}
+
+// goOn lets a job go on. With more rounds to train, an evaluation is behind it: measured or not, its number is used.
+func (j *jobHistory) goOn(rounds uint64) {
+	j.ended = ""
+	if rounds == 0 || j.last == nil || j.last.RoundKind != roundEvaluation {
+		return
+	}
+	j.tested = nil
+	j.next, j.tries = j.last.Round+1, 0
 }

@@ -49,11 +49,11 @@ func printable(s string) string {
 }
 
 // Verify checks a bundle offline: certificates up to the root, the root against the fingerprint, the tree against the
-// signed head, the head's signatures by a majority of the founding coordinators, and that the records tell a lawful
+// signed head, the head's signatures by a majority of the coordinators as of the head, and that the records tell a lawful
 // history. It trusts nobody but the fingerprint; without one it can say only that the bundle agrees with itself, and
 // OK stays false. All checks are made, but for a file that is no bundle.
 //
-// Certificates of the founders must be valid at the time in the genesis record, those of the signers at the time now
+// Certificates of coordinators must be valid at the time in the record that names them, those of the signers at the time now
 // as well: a head bears no time that an old signature could be judged by.
 func Verify(file []byte, fingerprint string, now time.Time) Report {
 	var r Report
@@ -121,11 +121,11 @@ func (r *Report) signatures(b *Bundle, h *history, now time.Time) {
 		return
 	}
 	r.Cluster = printable(h.genesis.Cluster)
-	r.add("signatures", checkSignatures(b, h, now), fmt.Sprintf("%d of %d coordinators signed the head", len(b.Head.Signatures), len(h.genesis.Coordinators)))
+	r.add("signatures", checkSignatures(b, h, now), fmt.Sprintf("%d of %d coordinators signed the head", len(b.Head.Signatures), len(h.voters)))
 }
 
-// checkSignatures checks that those who signed are a majority of the founders. The bundle carries exactly the chains of
-// the signers, as they stand in the genesis record.
+// checkSignatures checks that those who signed are a majority of the coordinators as of the head. The bundle carries
+// exactly the chains of the signers, as they stand in the records.
 func checkSignatures(b *Bundle, h *history, now time.Time) error {
 	g, sigs := h.genesis, b.Head.Signatures
 	if !bytes.Equal(g.Root, b.Root) || g.Cluster != b.Head.Cluster {
@@ -142,19 +142,19 @@ func checkSignatures(b *Bundle, h *history, now time.Time) error {
 			return fmt.Errorf("signature of %s: %w", sig.Signer, err)
 		}
 	}
-	if majority := len(g.Coordinators)/2 + 1; len(sigs) < majority {
-		return fmt.Errorf("%d of %d coordinators signed, a majority is %d", len(sigs), len(g.Coordinators), majority)
+	if majority := len(h.voters)/2 + 1; len(sigs) < majority {
+		return fmt.Errorf("%d of %d coordinators signed, a majority is %d", len(sigs), len(h.voters), majority)
 	}
 	return nil
 }
 
 func checkSigner(b *Bundle, h *history, sig Signature, chain Chain, now time.Time) error {
-	founder := slices.IndexFunc(h.genesis.Coordinators, func(c Coordinator) bool { return c.Name == sig.Signer })
-	if founder < 0 {
-		return errors.New("it is not by a coordinator of the genesis record")
+	own, ok := h.voters[sig.Signer]
+	if !ok {
+		return errors.New("it is not by a coordinator as of the head")
 	}
-	if chain.Name != sig.Signer || !slices.EqualFunc(chain.Certificates, h.genesis.Coordinators[founder].Chain, bytes.Equal) {
-		return errors.New("its certificate is not that of the genesis record")
+	if chain.Name != sig.Signer || !slices.EqualFunc(chain.Certificates, own, bytes.Equal) {
+		return errors.New("its certificate is not that in the records")
 	}
 	if _, err := seal.VerifyChain(chain.Certificates, h.root, now); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"crypto/ed25519"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -52,6 +53,23 @@ func verifyChain(certs []*x509.Certificate, root *x509.Certificate, now time.Tim
 		return Identity{}, fmt.Errorf("%s %s is not certified by who may do that: %w", id.Role, id.Name, ErrRole)
 	}
 	return id, nil
+}
+
+// VerifyIssuer checks a coordinator's issuing certificate, valid at the time now, and returns the key that it certifies.
+// Errors wrap ErrForeign, ErrExpired or ErrRole.
+func VerifyIssuer(der []byte, root *x509.Certificate, now time.Time) (ed25519.PublicKey, error) {
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrForeign, err)
+	}
+	if err := verifyIssuer(cert, root, now); err != nil {
+		return nil, err
+	}
+	key, ok := cert.PublicKey.(ed25519.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("%s has no Ed25519 key: %w", cert.Subject.CommonName, ErrRole)
+	}
+	return key, nil
 }
 
 // verifyIssuer checks that a certificate is a node issuer of the root.
