@@ -174,7 +174,7 @@ func (c *Coordinator) start() (err error) {
 	}
 	c.wire = &wire{
 		listener: listener, dialTCP: c.deps.Dial, log: c.deps.Log, address: addressOf(c.cfg.Address),
-		serverTLS: seal.ServerTLS(c.deps.Credential, c.deps.Root, c.deps.Now, []string{protoGRPC, protoRaft, protoGossip}, c.admit),
+		serverTLS: seal.ServerTLS(c.deps.Credential, c.deps.Root, c.deps.Now, protocols(), c.admit),
 		clientTLS: func(proto string, want func(seal.Identity) error) *tls.Config {
 			return seal.ClientTLS(c.deps.Credential, c.deps.Root, c.deps.Now, proto, func(id seal.Identity) error {
 				if want != nil {
@@ -218,7 +218,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	}
 	c.tasks.begin(ctx)
 	server := c.server()
-	for _, task := range []func(context.Context){c.watch, c.announce, c.members.run,
+	for _, task := range []func(context.Context){c.watch, c.announce, c.members.run, c.serveConsole,
 		func(ctx context.Context) { c.replica.Lead(ctx, c.lead) }} {
 		c.tasks.spawn(task)
 	}

@@ -25,8 +25,8 @@ const (
 )
 
 // wire is the coordinator's one port and all its connections. Every accepted connection is TLS 1.3; the protocol
-// negotiated in the handshake picks gRPC, raft or gossip. All connections, in and out, are tracked, so that kill cuts
-// them at once.
+// negotiated in the handshake picks gRPC, raft, gossip or the console. All connections, in and out, are tracked, so
+// that kill cuts them at once.
 type wire struct {
 	listener   net.Listener
 	dialTCP    func(ctx context.Context, address string) (net.Conn, error)
@@ -57,7 +57,7 @@ func (w *wire) prepare() {
 	w.handshakes = make(chan struct{}, maxHandshakes)
 	w.killed = make(chan struct{})
 	w.queues = map[string]*connQueue{}
-	for _, proto := range []string{protoGRPC, protoRaft, protoGossip} {
+	for _, proto := range protocols() {
 		w.queues[proto] = &connQueue{address: w.address, conns: make(chan net.Conn), closed: make(chan struct{})}
 	}
 }

@@ -19,13 +19,18 @@ const (
 	protoGRPC   = "h2"
 	protoRaft   = "choir-raft"
 	protoGossip = "choir-gossip"
+	protoHTTP   = "http/1.1" // the console, for browsers
 )
+
+// protocols lists them, in order of preference.
+func protocols() []string { return []string{protoGRPC, protoRaft, protoGossip, protoHTTP} }
 
 // roles is the one table of who may call what: every RPC, and the protocols beside gRPC by their ALPN name. RoleNone
 // stands for a caller without a client certificate. What is not in the table is refused to everybody.
 var roles = map[string][]seal.Role{
 	protoRaft:   {seal.RoleCoordinator},
 	protoGossip: {seal.RoleCoordinator},
+	protoHTTP:   {seal.RoleOperator, seal.RoleOfficer, seal.RoleAuditor},
 
 	choirv1.Enrolment_Enrol_FullMethodName: {seal.RoleNone, seal.RoleNode},
 	choirv1.Enrolment_Renew_FullMethodName: {seal.RoleNone, seal.RoleNode},

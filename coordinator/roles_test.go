@@ -70,12 +70,20 @@ func (r servedRPC) call(ctx context.Context, conn *grpc.ClientConn) error {
 	return nil
 }
 
+// mayConnect is the same for the protocols beside gRPC.
+var mayConnect = map[string][]seal.Role{
+	protoRaft:   {seal.RoleCoordinator},
+	protoGossip: {seal.RoleCoordinator},
+	protoHTTP:   {seal.RoleOperator, seal.RoleOfficer, seal.RoleAuditor},
+}
+
 // greetings are, by protocol, the first bytes of a caller that make the handler behind it answer: an HTTP/2 preface, an
-// empty AppendEntries, a ping of memberlist's on a stream.
+// empty AppendEntries, a ping of memberlist's on a stream, a request for a page.
 var greetings = map[string]string{
 	protoGRPC:   "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
 	protoRaft:   "\x00\x80",
 	protoGossip: "s\x00\x81\xa5SeqNo\x07",
+	protoHTTP:   "GET /style.css HTTP/1.1\r\nHost: console\r\n\r\n",
 }
 
 // knock opens a connection and greets. It is nil if whoever serves the protocol answered.
@@ -186,11 +194,11 @@ func (f *testFederation) recertify(cred *seal.Credential, name string, from time
 	return &seal.Credential{Chain: chain, Key: cred.Key}
 }
 
-// Every RPC has a row in the role table, and the table has no other rows but the two protocols beside gRPC.
+// Every RPC has a row in the role table, and the table has no other rows but the protocols beside gRPC.
 func TestRoleTableIsComplete(t *testing.T) {
 	t.Parallel()
 	f := startFederation(t, 1, nil, Observer{})
-	rows := []string{protoRaft, protoGossip}
+	rows := slices.Collect(maps.Keys(mayConnect))
 	for _, r := range served(f.member("c1").Coordinator) {
 		rows = append(rows, r.full())
 		if want := mayCall[r.service]; len(want) == 0 || !slices.Equal(roles[r.full()], want) {
@@ -220,8 +228,8 @@ func TestRoles(t *testing.T) {
 	welcome, strangers := f.people()
 	for _, p := range welcome {
 		t.Run(p.who, func(t *testing.T) {
-			for _, proto := range []string{protoRaft, protoGossip} {
-				if err := f.knock("c1", proto, p.cred); (err == nil) != (p.role == seal.RoleCoordinator) {
+			for proto, may := range mayConnect {
+				if err := f.knock("c1", proto, p.cred); (err == nil) != slices.Contains(may, p.role) {
 					t.Errorf("%s: %v", proto, err)
 				}
 			}

@@ -1,0 +1,93 @@
+package coordinator
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"choir.example/coordinator/state"
+	"choir.example/coordinator/web"
+	"choir.example/privacy/seal"
+	choirv1 "choir.example/proto/choir/v1"
+)
+
+// consoleGrace is how long pages under way may take to end when the coordinator stops.
+const consoleGrace = time.Second
+
+// serveConsole serves the pages for people until ctx ends.
+func (c *Coordinator) serveConsole(ctx context.Context) {
+	server := &http.Server{
+		Handler: c.console(), BaseContext: func(net.Listener) context.Context { return ctx },
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 16 << 10, TLSNextProto: noUpgrade, ErrorLog: slog.NewLogLogger(c.deps.Log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(c.wire.queues[protoHTTP]) }()
+	<-ctx.Done()
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), consoleGrace)
+	defer cancel()
+	if server.Shutdown(within) != nil {
+		_ = server.Close()
+	}
+	<-served
+}
+
+// noUpgrade keeps the server to HTTP/1.1: what speaks HTTP/2 on this port is gRPC.
+var noUpgrade = map[string]func(*http.Server, *tls.Conn, http.Handler){}
+
+// console is the pages, for those who may see them. Who comes is looked at again with each request, because connections
+// live long.
+func (c *Coordinator) console() http.Handler {
+	pages := web.New(c.cfg.Name, consoleSource{c}, c.deps.Log)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, err := seal.PeerIdentity(*r.TLS, c.deps.Root, c.deps.Now())
+		if err == nil {
+			err = c.admit(id)
+		}
+		if err != nil {
+			http.Error(w, "certificate: "+err.Error(), http.StatusUnauthorized)
+			return
+		}
+		if !allowed(protoHTTP, id.Role) {
+			http.Error(w, describe(id)+" may not see the console", http.StatusForbidden)
+			return
+		}
+		pages.ServeHTTP(w, r)
+	})
+}
+
+// consoleSource is what the pages show: the agreed state, and what this coordinator sees of the others.
+type consoleSource struct{ *Coordinator }
+
+// State is the state applied here, and the leader this coordinator hears of.
+func (c consoleSource) State() (s *state.State, leader string) {
+	leader, _ = c.replica.Leader()
+	return c.replica.State(), leader
+}
+
+// Cluster is what operators are told by GetStatus.
+func (c consoleSource) Cluster(ctx context.Context) (web.Cluster, error) {
+	reply, err := operatorsService{Coordinator: c.Coordinator}.GetStatus(ctx, &choirv1.StatusRequest{})
+	if err != nil {
+		return web.Cluster{}, err
+	}
+	out := web.Cluster{Term: reply.Term, Replicas: map[string]web.Replica{}}
+	for _, r := range reply.Replicas {
+		out.Replicas[r.Name] = web.Replica{State: r.State, Load: r.Load, Applied: r.Applied}
+	}
+	return out, nil
+}
+
+// Present is which nodes some coordinator heard lately.
+func (c consoleSource) Present(ctx context.Context) map[string]bool {
+	present := c.presence.recent(c.deps.Now())
+	for _, names := range c.askPresence(ctx, c.replica.State()) {
+		for _, name := range names {
+			present[name] = true
+		}
+	}
+	return present
+}
