@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -48,6 +49,12 @@ type identity struct {
 	IssuerCert []byte
 	Voters     []Voter // when it was founded, or when it joined
 	Founder    bool    // the voters found raft's log; a joiner gets it from them
+}
+
+// Furnished reports whether Found or Join has made the directory a coordinator's.
+func Furnished(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, identityFile))
+	return err == nil
 }
 
 // Found makes cfg.Dir the directory of a federation's first coordinator: keys, certificates and itself as the only
@@ -145,7 +152,8 @@ func awaitApproval(ctx context.Context, cfg Config, deps Deps, token *seal.Token
 			return reply, nil
 		case err == nil && said != "posted":
 			said = "posted"
-			deps.Log.Info("request to join is posted; it waits for approval", "coordinator", cfg.Name, "cure", "choir cluster approve "+cfg.Name)
+			deps.Log.Info("request to join is posted; it waits for approval", "coordinator", cfg.Name,
+				"fingerprint", fmt.Sprintf("%x", sha256.Sum256(req.PublicKey)), "cure", "choir cluster approve "+cfg.Name)
 		case code == codes.PermissionDenied || code == codes.InvalidArgument || code == codes.AlreadyExists:
 			return nil, fmt.Errorf("join: %s", status.Convert(err).Message())
 		case err != nil && ctx.Err() == nil && said != err.Error():
