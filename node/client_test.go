@@ -184,6 +184,10 @@ func (p *party) delivery(addresses ...string) (*Node, *choirv1.Task, fedavg.Head
 	}
 	n := &Node{deps: p.deps(), client: p.client(addresses...)}
 	n.id = n.client.id
+	if n.journal, err = openJournal(p.t.TempDir()); err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { _ = n.journal.close() })
 	h := header(n.id.name)
 	payload := (&fedavg.Payload{Header: h, Update: fedavg.Update{Weight: 1, Scalars: make([]int64, 100_000)}}).Encode()
 	t := &choirv1.Task{Key: &choirv1.RoundKey{Job: h.Job, Round: h.Round, Attempt: h.Attempt}, RemainingMs: 60_000}

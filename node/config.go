@@ -26,11 +26,12 @@ type Config struct {
 
 	Hours       string // of the day, on the local clock, in which it trains, such as "22-6"; empty: all
 	OnlyOnPower bool   // trains only while the machine is not on battery
+	Control     bool   // its owner can speak with it while it runs, over the socket Dir/node.sock; default true
 	Health      string // loopback address of /healthz, /readyz and /metrics; empty: none
 }
 
 // DefaultConfig is a node without a prediction server.
-func DefaultConfig() Config { return Config{Variant: "int8", Poll: 20 * time.Second} }
+func DefaultConfig() Config { return Config{Variant: "int8", Poll: 20 * time.Second, Control: true} }
 
 // namePattern is what may stand in a certificate and in the federation's books.
 var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)

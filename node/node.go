@@ -36,7 +36,10 @@ type Node struct {
 	client *client
 	shop   *workshop
 	serve  *server // nil without HTTP
-	late   bool    // an update in the spool may have an answer by now; of Run's goroutine
+
+	journal  *journal
+	progress progress
+	late     bool // an update in the spool may have an answer by now; of Run's goroutine
 }
 
 // New opens the node's directory. The node must be enrolled. Close releases what it opened.
@@ -68,6 +71,9 @@ func New(cfg Config, deps Deps) (_ *Node, err error) {
 	if n.spool, err = openSpool(filepath.Join(cfg.Dir, "spool"), box.Sub("spool")); err != nil {
 		return nil, errors.Join(err, n.store.Close())
 	}
+	if n.journal, err = openJournal(cfg.Dir); err != nil {
+		return nil, errors.Join(err, n.store.Close())
+	}
 	n.clock = newClock(deps.Now, issued(n.id.chain))
 	n.deps.Now = n.clock.Now
 	if now := deps.Now(); n.clock.Now().After(now) {
@@ -77,7 +83,7 @@ func New(cfg Config, deps Deps) (_ *Node, err error) {
 	n.shop = &workshop{store: n.store, fetch: n.client.fetch, name: n.id.name}
 	if cfg.HTTP != "" {
 		if n.serve, err = newServer(cfg, n.deps); err != nil {
-			return nil, errors.Join(err, n.store.Close())
+			return nil, errors.Join(err, n.store.Close(), n.journal.close())
 		}
 	}
 	return n, nil
@@ -97,7 +103,7 @@ func (n *Node) Address() string {
 // Close releases files and ports of a node that does not run.
 func (n *Node) Close() error {
 	n.client.close()
-	err := n.store.Close()
+	err := errors.Join(n.store.Close(), n.journal.close())
 	if n.serve != nil {
 		err = errors.Join(err, n.serve.close())
 	}
@@ -107,6 +113,13 @@ func (n *Node) Close() error {
 // Run works until ctx ends: it settles what a restart interrupted, then waits for invitations and releases. It returns
 // nil when it stopped because ctx ended. An update under way stays in the spool.
 func (n *Node) Run(ctx context.Context) error {
+	if n.cfg.Control {
+		control, err := n.startControl()
+		if err != nil {
+			return fmt.Errorf("run node %s: %w", n.id.name, err)
+		}
+		defer control.serve(n)()
+	}
 	if n.serve != nil {
 		stop := n.serve.start(ctx)
 		defer stop()
@@ -173,11 +186,13 @@ func idle(reply *choirv1.PollReply) time.Duration {
 // invited answers one invitation and reports whether that went well. An update that got no answer in its time is asked
 // about once the coordinators answer again.
 func (n *Node) invited(ctx context.Context, t *choirv1.Task) bool {
+	defer n.progress.begin(t)()
 	err := n.do(ctx, t)
 	if err == nil && n.late {
 		err = n.resume(ctx)
 	}
 	if err != nil && ctx.Err() == nil {
+		n.progress.decline(t, n.deps.Now(), err)
 		n.deps.Log.Warn("task not done", "job", t.Key.GetJob(), "round", t.Key.GetRound(), "attempt", t.Key.GetAttempt(), "error", err)
 	}
 	return err == nil
@@ -212,6 +227,9 @@ func (n *Node) payload(ctx context.Context, t *choirv1.Task, h fedavg.Header) ([
 	if err != nil || payload != nil {
 		return payload, err
 	}
+	if why := n.rests(); why != "" {
+		return nil, errors.New(why)
+	}
 	u, err := n.shop.work(ctx, t)
 	if err != nil {
 		return nil, err
@@ -233,6 +251,9 @@ func (n *Node) answered(h fedavg.Header, payload []byte, a *answer) error {
 		if f := n.deps.Observe.Refused; f != nil {
 			f(*a.refusal)
 		}
+	}
+	if err := n.journal.answered(h, seal.UpdateDigest(payload), a); err != nil {
+		return err
 	}
 	return n.spool.drop(h)
 }

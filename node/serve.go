@@ -90,6 +90,17 @@ func (s *server) close() error {
 // models are the releases that answer, by model name. The map must not be changed.
 func (s *server) models() map[string]*served { return *s.current.Load() }
 
+// inUse lists the releases that answer, by name.
+func (s *server) inUse() []ModelInUse {
+	out := []ModelInUse{}
+	models := s.models()
+	for _, name := range slices.Sorted(maps.Keys(models)) {
+		m := models[name]
+		out = append(out, ModelInUse{name, m.version, m.model.Variant, m.digest})
+	}
+	return out
+}
+
 // swap makes a release the one that answers for its model.
 func (s *server) swap(m *model.Model, version uint64, id [32]byte) {
 	release := &served{model: m, version: version, digest: hex.EncodeToString(id[:])}

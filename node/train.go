@@ -30,7 +30,7 @@ type examples struct{ x, y []float32 }
 
 // work computes the update that a task asks for, and refuses to give one that a coordinator would refuse to take.
 func (w *workshop) work(ctx context.Context, t *choirv1.Task) (*fedavg.Update, error) {
-	if err := checkJob(t.Job); err != nil {
+	if err := w.check(t); err != nil {
 		return nil, err
 	}
 	u, err := w.compute(ctx, t)
@@ -71,23 +71,36 @@ func checkJob(job *choirv1.JobSpec) error {
 	return nil
 }
 
-func (w *workshop) compute(ctx context.Context, t *choirv1.Task) (*fedavg.Update, error) {
+// check refuses a task that this node cannot or will not do, before anything is done for it.
+func (w *workshop) check(t *choirv1.Task) error {
+	if err := checkJob(t.Job); err != nil {
+		return err
+	}
+	if kindName(t.Kind) == "unknown" {
+		return fmt.Errorf("round of kind %v is not known to this version", t.Kind)
+	}
 	schema, err := data.ParseSchema(t.Job.Schema)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if own := w.store.Schema(); own == nil || own.Digest() != schema.Digest() {
-		return nil, fmt.Errorf("job %s is for schema %s, which this node's data do not have", t.Job.Name, schema.Name)
+		return fmt.Errorf("job %s is for schema %s, which this node's data do not have", t.Job.Name, schema.Name)
 	}
+	n, err := w.store.Count(Train)
+	if err == nil && int64(n) < t.Job.MinimumExamples {
+		err = fmt.Errorf("job %s wants at least %d training examples, and this node has %d", t.Job.Name, t.Job.MinimumExamples, n)
+	}
+	return err
+}
+
+func (w *workshop) compute(ctx context.Context, t *choirv1.Task) (*fedavg.Update, error) {
 	switch t.Kind {
 	case choirv1.RoundKind_ROUND_KIND_STATISTICS:
 		return w.statistics(t.Job)
-	case choirv1.RoundKind_ROUND_KIND_TRAIN:
-		return w.train(ctx, t)
 	case choirv1.RoundKind_ROUND_KIND_EVALUATE:
 		return w.evaluate(ctx, t)
 	}
-	return nil, fmt.Errorf("round of kind %v is not known to this version", t.Kind)
+	return w.train(ctx, t)
 }
 
 // errNoExamples is why a node cannot take part.

@@ -235,7 +235,7 @@ func (p *party) node(dir string, tune func(*Config, *Deps), addresses ...string)
 		p.t.Fatal(err)
 	}
 	cfg, deps := DefaultConfig(), p.deps()
-	cfg.Name, cfg.Dir = "node-01", dir
+	cfg.Name, cfg.Dir, cfg.Control = "node-01", dir, false // a real socket holds up time in a bubble
 	if tune != nil {
 		tune(&cfg, &deps)
 	}

@@ -1,0 +1,133 @@
+package node
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	choirv1 "choir.example/proto/choir/v1"
+)
+
+// Status is how a node is doing, and what left its machine.
+type Status struct {
+	Name               string       `json:"name"`
+	Federation         string       `json:"federation"`
+	Running            bool         `json:"running"`
+	Coordinators       []string     `json:"coordinators"` // addresses, in the order in which they are tried
+	CertificateExpires time.Time    `json:"certificate_expires"`
+	Schema             string       `json:"schema,omitempty"` // name of the data's schema
+	Rows               map[Part]int `json:"rows"`
+	Resting            string       `json:"resting,omitempty"` // why the node takes no task now
+	Doing              string       `json:"doing,omitempty"`   // the task under way
+	Models             []ModelInUse `json:"models"`            // that answer predictions
+	Waiting            int          `json:"waiting"`           // updates kept until there is an answer about them
+	Jobs               []JobPart    `json:"jobs"`              // summed over sent
+	Sent               []Sent       `json:"sent"`              // what left this machine, oldest first, at most 1,000
+	Declined           []Declined   `json:"declined"`          // oldest first, at most 100, since the node started
+}
+
+// ModelInUse is a release that answers predictions.
+type ModelInUse struct {
+	Name    string `json:"name"`
+	Version uint64 `json:"version"`
+	Variant string `json:"variant"`
+	Digest  string `json:"digest"`
+}
+
+// JobPart is a node's part in a job.
+type JobPart struct {
+	Job     string    `json:"job"`
+	Counted int       `json:"counted"` // updates with a receipt
+	Refused int       `json:"refused"`
+	Bytes   int64     `json:"bytes"`
+	Last    time.Time `json:"last"`
+}
+
+// Declined is a task that the node did not do.
+type Declined struct {
+	Job     string    `json:"job"`
+	Round   uint64    `json:"round"`
+	Attempt uint32    `json:"attempt"`
+	Time    time.Time `json:"time"`
+	Reason  string    `json:"reason"`
+}
+
+const maxDeclined = 100
+
+// progress is what the node is at, for those who ask.
+type progress struct {
+	mu       sync.Mutex // guards the fields below
+	doing    string
+	declined []Declined
+}
+
+func (p *progress) begin(t *choirv1.Task) (end func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.doing = fmt.Sprintf("round %d of job %s, attempt %d: %s", t.Key.GetRound(), t.Key.GetJob(), t.Key.GetAttempt(), kindName(t.Kind))
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.doing = ""
+	}
+}
+
+func (p *progress) decline(t *choirv1.Task, now time.Time, why error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d := Declined{t.Key.GetJob(), t.Key.GetRound(), t.Key.GetAttempt(), now.UTC(), why.Error()}
+	p.declined = append(p.declined[max(0, len(p.declined)-maxDeclined+1):], d)
+}
+
+// Status is how the node is doing.
+func (n *Node) Status() (*Status, error) {
+	s := &Status{
+		Name: n.id.name, Federation: n.id.root.Subject.CommonName, Coordinators: n.client.all(),
+		CertificateExpires: n.client.leaf().NotAfter, Rows: map[Part]int{}, Resting: n.rests(), Sent: n.journal.all(),
+	}
+	if schema := n.store.Schema(); schema != nil {
+		s.Schema = schema.Name
+	}
+	var errs []error
+	for _, part := range Parts() {
+		count, err := n.store.Count(part)
+		s.Rows[part] = count
+		errs = append(errs, err)
+	}
+	waiting, err := n.spool.names()
+	s.Waiting = len(waiting)
+	errs = append(errs, err)
+	if n.serve != nil {
+		s.Models = n.serve.inUse()
+	}
+	s.Jobs = jobParts(s.Sent)
+	n.progress.mu.Lock()
+	defer n.progress.mu.Unlock()
+	s.Doing, s.Declined = n.progress.doing, slices.Clone(n.progress.declined)
+	return s, errors.Join(errs...)
+}
+
+// jobParts sums up what was sent, by job in the order of names.
+func jobParts(sent []Sent) []JobPart {
+	var out []JobPart
+	for _, s := range sent {
+		i := slices.IndexFunc(out, func(p JobPart) bool { return p.Job == s.Job })
+		if i < 0 {
+			i = len(out)
+			out = append(out, JobPart{Job: s.Job})
+		}
+		p := &out[i]
+		p.Bytes, p.Last = p.Bytes+int64(s.Bytes), s.Time
+		switch s.Outcome {
+		case OutcomeCounted:
+			p.Counted++
+		case OutcomeRefused:
+			p.Refused++
+		}
+	}
+	slices.SortFunc(out, func(a, b JobPart) int { return cmp.Compare(a.Job, b.Job) })
+	return out
+}
