@@ -4356,6 +4356,7 @@ func (*PresenceRequest) Descriptor() ([]byte, []int) {
 type PresenceReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Nodes         []string               `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Applied       uint64                 `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"` // index this coordinator has applied
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4395,6 +4396,13 @@ func (x *PresenceReply) GetNodes() []string {
 		return x.Nodes
 	}
 	return nil
+}
+
+func (x *PresenceReply) GetApplied() uint64 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
 }
 
 type SignHeadRequest struct {
@@ -6762,9 +6770,10 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"duplicates\x18\x03 \x03(\tR\n" +
 	"duplicates\x12\x14\n" +
 	"\x05stale\x18\x04 \x01(\bR\x05stale\"\x11\n" +
-	"\x0fPresenceRequest\"%\n" +
+	"\x0fPresenceRequest\"?\n" +
 	"\rPresenceReply\x12\x14\n" +
-	"\x05nodes\x18\x01 \x03(\tR\x05nodes\"9\n" +
+	"\x05nodes\x18\x01 \x03(\tR\x05nodes\x12\x18\n" +
+	"\aapplied\x18\x02 \x01(\x04R\aapplied\"9\n" +
 	"\x0fSignHeadRequest\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\fR\x04root\"X\n" +
