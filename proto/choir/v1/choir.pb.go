@@ -210,6 +210,7 @@ type RenewRequest struct {
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	TimeMs        int64                  `protobuf:"varint,2,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"` // the node's clock; refused when it is more than an hour off
 	Signature     []byte                 `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"`          // by the enrolled key over ("choir/renew/v1", cluster, name, time)
+	Chain         [][]byte               `protobuf:"bytes,4,rep,name=chain,proto3" json:"chain,omitempty"`                  // the last certificate, leaf first; it may have expired up to 30 days ago
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -261,6 +262,13 @@ func (x *RenewRequest) GetTimeMs() int64 {
 func (x *RenewRequest) GetSignature() []byte {
 	if x != nil {
 		return x.Signature
+	}
+	return nil
+}
+
+func (x *RenewRequest) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
 	}
 	return nil
 }
@@ -6442,11 +6450,12 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\n" +
 	"EnrolReply\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x12\n" +
-	"\x04root\x18\x02 \x01(\fR\x04root\"Y\n" +
+	"\x04root\x18\x02 \x01(\fR\x04root\"o\n" +
 	"\fRenewRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
 	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x12\x1c\n" +
-	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xcd\x01\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\x12\x14\n" +
+	"\x05chain\x18\x04 \x03(\fR\x05chain\"\xcd\x01\n" +
 	"\vJoinRequest\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12!\n" +
 	"\ftoken_secret\x18\x02 \x01(\fR\vtokenSecret\x12\x12\n" +
