@@ -50,12 +50,24 @@ var examples = []example{
 	{&Incident{Job: "j", Round: 2, Attempt: 1, Node: "n", Reason: "shape", First: []byte{1}, Second: []byte{2}},
 		"01 0d 016a 02 01 016e 057368617065 0101 0102"},
 	{&JobEnded{Job: "j", State: "failed", Reason: "x"}, "01 0e 016a 066661696c6564 0178"},
+	{&TokenRevoked{ID: "t"}, "01 0f 0174"},
+	{&NodeRevoked{Node: "n"}, "01 10 016e"},
+	{&PersonRevoked{Fingerprint: dig(0xaa)}, "01 11 <aa>"},
+	{&JoinRequested{Token: "t", Name: "a", Address: "h:1", Key: []byte{7, 8}, IssuerKey: []byte{9}, TimeMS: 64},
+		"01 12 0174 0161 03683a31 020708 0109 8001"},
+	{&CoordinatorApproved{Coordinator: Coordinator{Name: "a", Address: "h:1", Chain: [][]byte{{3}, {4, 5}}}, Issuer: []byte{6}, TimeMS: 64},
+		"01 13 0161 03683a31 02 0103 020405 0106 8001"},
+	{&CoordinatorRemoved{Name: "a"}, "01 14 0161"},
+	{&JobControlled{Job: "j", Action: "stop", Rounds: 3, Spec: dig(0xaa)}, "01 15 016a 0473746f70 03 <aa>"},
 	{&Receipt{Cluster: "shop", Job: "j", Round: 2, Attempt: 1, Node: "n", Update: dig(0xaa), Batch: dig(0xbb), Index: 200},
 		"01 0473686f70 016a 02 01 016e <aa> <bb> c801"},
 	{&Refusal{Cluster: "shop", Job: "j", Round: 2, Attempt: 1, Node: "n", Update: dig(0xaa), Index: 200, Reason: "late"},
 		"01 0473686f70 016a 02 01 016e <aa> c801 046c617465"},
 	{&Head{Cluster: "shop", Size: 2, Root: dig(0xaa), Signatures: []Signature{{"a", []byte{1}}, {"b", []byte{2, 3}}}},
 		"01 0473686f70 02 <aa> 02 0161 0101 0162 020203"},
+	{&Roster{Cluster: "shop", Version: 200, Coordinators: []Coordinator{{Name: "a", Address: "h:1", Chain: [][]byte{{3}}}, {Name: "b"}},
+		Signatures: []Signature{{"a", []byte{1}}, {"b", []byte{2, 3}}}},
+		"01 0473686f70 c801 02 0161 03683a31 01 0103 0162 00 00 02 0161 0101 0162 020203"},
 	{&Bundle{Root: []byte{1}, Chains: []Chain{{"a", [][]byte{{2}, {3, 4}}}, {"b", [][]byte{{5}}}}, Records: [][]byte{{6}, {7, 8}},
 		Head: Head{Cluster: "shop", Size: 2, Root: dig(0xaa), Signatures: []Signature{{"a", []byte{9}}}}},
 		"01 0101 02 0161 02 0102 020304 0162 01 0105 02 0106 020708 0473686f70 02 <aa> 01 0161 0109"},
@@ -88,6 +100,8 @@ func encoding(v visitable) []byte {
 		return v.Encode()
 	case *Head:
 		return v.Encode()
+	case *Roster:
+		return v.Encode()
 	}
 	return encode(v)
 }
@@ -106,6 +120,9 @@ func decoded(like visitable, b []byte) (visitable, error) {
 	case *Head:
 		h, err := DecodeHead(b)
 		return &h, err
+	case *Roster:
+		r, err := DecodeRoster(b)
+		return &r, err
 	}
 	return DecodeBundle(sealBundle(b))
 }
@@ -236,7 +253,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"version 2", "020e000000", "version 2 is not known"},
 		{"version in two bytes", "81000e000000", "not minimal"},
 		{"kind 0", "0100", "kind 0 is not known"},
-		{"kind 15", "010f", "kind 15 is not known"},
+		{"kind 22", "0116", "kind 22 is not known"},
 		{"kind in two bytes", "018e00000000", "not minimal"},
 		{"string longer than the record", "010e7f", "more than the input holds"},
 		{"length in two bytes", "010e80000000", "not minimal"},
@@ -254,7 +271,7 @@ func TestDecodeRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
-	for _, like := range []visitable{&Receipt{}, &Refusal{}, &Head{}, &Bundle{}} {
+	for _, like := range []visitable{&Receipt{}, &Refusal{}, &Head{}, &Roster{}, &Bundle{}} {
 		b := encoding(like)
 		b[0] = 2
 		if _, err := decoded(like, b); err == nil || !strings.Contains(err.Error(), "version 2 is not known") {
@@ -307,6 +324,7 @@ func TestHostileLengthsCostNothing(t *testing.T) {
 	const n = 1 << 20
 	for name, head := range map[string]string{
 		"coordinators": "01 01 00 00 808040",
+		"approved":     "01 13 00 00 808040",
 		"accepted":     "01 07 00 00 00 <aa> <aa> 00 808040",
 		"variants":     "01 0c 00 00 00 00 808040",
 	} {
@@ -370,4 +388,5 @@ func fuzzLike(f *testing.F, like visitable) {
 func FuzzDecodeReceipt(f *testing.F) { fuzzLike(f, &Receipt{}) }
 func FuzzDecodeRefusal(f *testing.F) { fuzzLike(f, &Refusal{}) }
 func FuzzDecodeHead(f *testing.F)    { fuzzLike(f, &Head{}) }
+func FuzzDecodeRoster(f *testing.F)  { fuzzLike(f, &Roster{}) }
 func FuzzDecodeBundle(f *testing.F)  { fuzzLike(f, &Bundle{}) }

@@ -301,8 +301,8 @@ func (h *history) release(r *Released) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("%v: %w", r.Kind(), err)
-	case j.paused:
-		return fmt.Errorf("job %s released while it was paused", r.Job)
+	case j.paused || j.stopping:
+		return fmt.Errorf("job %s released while it was paused or is to stop", r.Job)
 	case j.released > 0 && j.released == r.Round:
 		return fmt.Errorf("job %s released twice", r.Job)
 	case r.Version != h.models[r.Model]+1:

@@ -17,19 +17,22 @@ const month = 30 * 24 * time.Hour
 
 // federation is a root and the coordinators it certified, with all keys in hand.
 type federation struct {
-	t       testing.TB
-	random  *rand.ChaCha8
-	root    *seal.Root
-	names   []string
-	keys    map[string]ed25519.PrivateKey
-	genesis *Genesis
-	epochs  []*EpochAnnounced
+	t         testing.TB
+	random    *rand.ChaCha8
+	root      *seal.Root
+	names     []string
+	keys      map[string]ed25519.PrivateKey
+	chains    map[string][][]byte           // certificates, as of now
+	firstKeys map[string]ed25519.PrivateKey // of the founders
+	genesis   *Genesis
+	epochs    []*EpochAnnounced
 }
 
 // found makes a federation named shop. Its keys follow from the seed.
 func found(t testing.TB, seed byte, names ...string) *federation {
 	t.Helper()
-	f := &federation{t: t, random: rand.NewChaCha8([32]byte{seed}), names: names, keys: map[string]ed25519.PrivateKey{}}
+	f := &federation{t: t, random: rand.NewChaCha8([32]byte{seed}), names: names,
+		keys: map[string]ed25519.PrivateKey{}, chains: map[string][][]byte{}, firstKeys: map[string]ed25519.PrivateKey{}}
 	var err error
 	if f.root, err = seal.NewRoot("shop", noon, f.random); err != nil {
 		t.Fatal(err)
@@ -39,6 +42,7 @@ func found(t testing.TB, seed byte, names ...string) *federation {
 		f.keys[name] = f.key()
 		f.genesis.Coordinators = append(f.genesis.Coordinators,
 			Coordinator{Name: name, Address: name + ":1", Chain: f.certify(seal.RoleCoordinator, name, f.keys[name], month)})
+		f.firstKeys[name] = f.keys[name]
 		f.epochs = append(f.epochs, f.epoch(name, 1))
 	}
 	return f
@@ -163,8 +167,12 @@ func (f *federation) bundle(records []Record, signers ...string) *Bundle {
 	b := &Bundle{Root: f.root.Certificate().Raw, Records: encoded(records)}
 	b.Head = f.head(b.Records, signers...)
 	for _, s := range signers {
-		i := slices.IndexFunc(f.genesis.Coordinators, func(c Coordinator) bool { return c.Name == s })
-		b.Chains = append(b.Chains, Chain{s, f.genesis.Coordinators[i].Chain})
+		chain, joined := f.chains[s]
+		if !joined {
+			i := slices.IndexFunc(f.genesis.Coordinators, func(c Coordinator) bool { return c.Name == s })
+			chain = f.genesis.Coordinators[i].Chain
+		}
+		b.Chains = append(b.Chains, Chain{s, chain})
 	}
 	return b
 }

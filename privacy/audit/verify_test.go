@@ -87,9 +87,9 @@ func TestSignatures(t *testing.T) {
 		{"one in the name of another with its own certificate", three, []string{"a", "b"}, func(f *federation, b *Bundle) {
 			resign(f, b, 1, "a", DomainHead, b.Head.Message())
 			b.Chains[1].Certificates = b.Chains[0].Certificates
-		}, "signature of b: its certificate is not that of the genesis record"},
-		{"one with the chain of another", three, []string{"a", "b"}, func(_ *federation, b *Bundle) { b.Chains[1] = b.Chains[0] }, "signature of b: its certificate is not that of the genesis record"},
-		{"one with its chain under another name", three, []string{"a", "b"}, func(_ *federation, b *Bundle) { b.Chains[1].Name = "c" }, "signature of b: its certificate is not that of the genesis record"},
+		}, "signature of b: its certificate is not that in the records"},
+		{"one with the chain of another", three, []string{"a", "b"}, func(_ *federation, b *Bundle) { b.Chains[1] = b.Chains[0] }, "signature of b: its certificate is not that in the records"},
+		{"one with its chain under another name", three, []string{"a", "b"}, func(_ *federation, b *Bundle) { b.Chains[1].Name = "c" }, "signature of b: its certificate is not that in the records"},
 		{"out of order", three, []string{"a", "b"}, func(_ *federation, b *Bundle) {
 			slices.Reverse(b.Head.Signatures)
 			slices.Reverse(b.Chains)
@@ -99,10 +99,10 @@ func TestSignatures(t *testing.T) {
 			b.Head.Signatures = append(b.Head.Signatures, Signature{Signer: "x"})
 			resign(f, b, 2, "x", DomainHead, b.Head.Message())
 			b.Chains = append(b.Chains, Chain{"x", f.certify(seal.RoleCoordinator, "x", f.keys["x"], month)})
-		}, "signature of x: it is not by a coordinator of the genesis record"},
+		}, "signature of x: it is not by a coordinator as of the head"},
 		{"a new certificate for a founder", three, []string{"a", "b"}, func(f *federation, b *Bundle) {
 			b.Chains[1].Certificates = f.certify(seal.RoleCoordinator, "b", f.keys["b"], 2*month)
-		}, "signature of b: its certificate is not that of the genesis record"},
+		}, "signature of b: its certificate is not that in the records"},
 		{"a chain too many", three, []string{"a", "b"}, func(f *federation, b *Bundle) {
 			b.Chains = append(b.Chains, Chain{"c", f.genesis.Coordinators[2].Chain})
 		}, "3 chains for 2 signatures"},
