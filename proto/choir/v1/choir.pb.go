@@ -4362,11 +4362,13 @@ func (*PresenceRequest) Descriptor() ([]byte, []int) {
 }
 
 type PresenceReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Nodes         []string               `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
-	Applied       uint64                 `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"` // index this coordinator has applied
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Nodes           []string               `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Applied         uint64                 `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"`                                       // index this coordinator has applied
+	Roster          uint64                 `protobuf:"varint,3,opt,name=roster,proto3" json:"roster,omitempty"`                                         // version of the voter list that the signature is over
+	RosterSignature []byte                 `protobuf:"bytes,4,opt,name=roster_signature,json=rosterSignature,proto3" json:"roster_signature,omitempty"` // by this coordinator (privacy/audit)
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *PresenceReply) Reset() {
@@ -4411,6 +4413,20 @@ func (x *PresenceReply) GetApplied() uint64 {
 		return x.Applied
 	}
 	return 0
+}
+
+func (x *PresenceReply) GetRoster() uint64 {
+	if x != nil {
+		return x.Roster
+	}
+	return 0
+}
+
+func (x *PresenceReply) GetRosterSignature() []byte {
+	if x != nil {
+		return x.RosterSignature
+	}
+	return nil
 }
 
 type SignHeadRequest struct {
@@ -6779,10 +6795,12 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"duplicates\x18\x03 \x03(\tR\n" +
 	"duplicates\x12\x14\n" +
 	"\x05stale\x18\x04 \x01(\bR\x05stale\"\x11\n" +
-	"\x0fPresenceRequest\"?\n" +
+	"\x0fPresenceRequest\"\x82\x01\n" +
 	"\rPresenceReply\x12\x14\n" +
 	"\x05nodes\x18\x01 \x03(\tR\x05nodes\x12\x18\n" +
-	"\aapplied\x18\x02 \x01(\x04R\aapplied\"9\n" +
+	"\aapplied\x18\x02 \x01(\x04R\aapplied\x12\x16\n" +
+	"\x06roster\x18\x03 \x01(\x04R\x06roster\x12)\n" +
+	"\x10roster_signature\x18\x04 \x01(\fR\x0frosterSignature\"9\n" +
 	"\x0fSignHeadRequest\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\fR\x04root\"X\n" +
