@@ -15,14 +15,18 @@ import (
 
 // cli is the command line; each command lies in a file of its own.
 type cli struct {
-	Demo       demoCommand       `cmd:"" help:"Run the whole system on this machine, end to end."`
-	Token      tokenCommand      `cmd:"" help:"Tokens that admit nodes and coordinators."`
-	Credential credentialCommand `cmd:"" help:"Credentials of operators, officers and auditors."`
-	Cluster    clusterCommand    `cmd:"" help:"Coordinators and nodes: who lives, who may join, who must leave."`
-	Job        jobCommand        `cmd:"" help:"Train: submit jobs and follow them."`
-	Model      modelCommand      `cmd:"" help:"Released models."`
-	Audit      auditCommand      `cmd:"" help:"Check what a federation did."`
-	Version    versionCommand    `cmd:"" help:"Print the version."`
+	Demo        demoCommand        `cmd:"" help:"Run the whole system on this machine, end to end."`
+	Coordinator coordinatorCommand `cmd:"" help:"Run a replica of the cluster."`
+	Node        nodeCommand        `cmd:"" help:"Run an edge node, or show how it is doing."`
+	Token       tokenCommand       `cmd:"" help:"Tokens that admit nodes and coordinators."`
+	Credential  credentialCommand  `cmd:"" help:"Credentials of operators, officers and auditors."`
+	Cluster     clusterCommand     `cmd:"" help:"Coordinators and nodes: who lives, who may join, who must leave."`
+	Job         jobCommand         `cmd:"" help:"Train: submit jobs and follow them."`
+	Model       modelCommand       `cmd:"" help:"Released models."`
+	Predict     predictCommand     `cmd:"" help:"Ask the node on this machine for a prediction."`
+	Audit       auditCommand       `cmd:"" help:"Check what a federation did."`
+	Version     versionCommand     `cmd:"" help:"Print the version."`
+	Completion  completionCommand  `cmd:"" help:"Print a script that completes commands in a shell."`
 }
 
 // Exit codes.
@@ -59,8 +63,8 @@ var errSilent = errors.New("")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
 	os.Exit(code)
 }
 

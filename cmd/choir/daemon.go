@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"reflect"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"choir.example/privacy/seal"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// logKeys are the keys of a daemon's file that say how it logs, on standard error.
+type logKeys struct {
+	Log   string
+	Level string
+}
+
+var logLevels = map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+
+// start makes the log, and the level that a reload may change.
+func (k logKeys) start(w io.Writer) (*slog.Logger, *slog.LevelVar, error) {
+	level := &slog.LevelVar{}
+	if err := k.setLevel(level); err != nil {
+		return nil, nil, err
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch k.Log {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, options)), level, nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, options)), level, nil
+	}
+	return nil, nil, fmt.Errorf("log is %q, want text or json", k.Log)
+}
+
+func (k logKeys) setLevel(level *slog.LevelVar) error {
+	l, ok := logLevels[k.Level]
+	if !ok {
+		return fmt.Errorf("level is %q, want debug, info, warn or error", k.Level)
+	}
+	level.Set(l)
+	return nil
+}
+
+// reloadOn reads the configuration again whenever SIGHUP comes, until ctx ends. read returns the new configuration, a
+// struct with yaml tags like the old one. The level is taken over; other keys that changed are named.
+func reloadOn(ctx context.Context, log *slog.Logger, level *slog.LevelVar, old any, read func() (any, error)) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	go func() {
+		defer signal.Stop(hup)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hup:
+				reload(log, level, old, read)
+			}
+		}
+	}()
+}
+
+func reload(log *slog.Logger, level *slog.LevelVar, old any, read func() (any, error)) {
+	next, err := read()
+	if err != nil {
+		log.Error("configuration is not reloaded; the old one stays", "error", err)
+		return
+	}
+	keys := changedKeys(old, next)
+	var restart []string
+	for _, k := range keys {
+		if k != "level" {
+			restart = append(restart, k)
+		}
+	}
+	name := reflect.ValueOf(next).FieldByName("Level").String()
+	if err := (logKeys{Level: name}).setLevel(level); err != nil {
+		log.Error("configuration is not reloaded; the old one stays", "error", err)
+		return
+	}
+	log.Info("configuration is reloaded", "level", name)
+	if len(restart) > 0 {
+		log.Warn("these keys changed and take effect at the next start", "keys", strings.Join(restart, ", "))
+	}
+}
+
+// changedKeys names the keys in which two configurations of one type differ.
+func changedKeys(a, b any) []string {
+	x, y := reflect.ValueOf(a), reflect.ValueOf(b)
+	var out []string
+	for i := range x.NumField() {
+		if key := x.Type().Field(i).Tag.Get("yaml"); key != "" && !reflect.DeepEqual(x.Field(i).Interface(), y.Field(i).Interface()) {
+			out = append(out, key)
+		}
+	}
+	return out
+}
+
+var configField = regexp.MustCompile(`^(?:coordinator|node) config: ([A-Z][A-Za-z]*)`)
+
+// inFile turns what a room says about a field of its configuration into the words of the file: path, line and key.
+func inFile(path string, file any, err error) error {
+	m := configField.FindStringSubmatch(fmt.Sprint(err))
+	if m == nil {
+		return err
+	}
+	t := reflect.TypeOf(file)
+	field, ok := t.FieldByName(m[1])
+	if !ok {
+		return err
+	}
+	key := field.Tag.Get("yaml")
+	where := path
+	if line := keyLine(path, key); line > 0 {
+		where = fmt.Sprintf("%s:%d", path, line)
+	}
+	if where == "" {
+		where = "configuration"
+	}
+	return fmt.Errorf("%s: %s%s", where, key, strings.TrimPrefix(err.Error(), m[0]))
+}
+
+// keyLine is the line in which a file gives a key, 0 if it does not.
+func keyLine(path, key string) int {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	var doc yaml.Node
+	if yaml.Unmarshal(b, &doc) != nil || len(doc.Content) == 0 {
+		return 0
+	}
+	for i := 0; i+1 < len(doc.Content[0].Content); i += 2 {
+		if k := doc.Content[0].Content[i]; k.Value == key {
+			return k.Line
+		}
+	}
+	return 0
+}
+
+// portHint adds the cure to an error about a port.
+func portHint(err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return &hinted{err, "another process has the port, perhaps this one, started twice; stop it, or change the address in the configuration"}
+	}
+	return err
+}
+
+// dialTCP is how daemons reach others.
+func dialTCP(ctx context.Context, address string) (net.Conn, error) {
+	return (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", address)
+}
+
+// readToken reads a token: from a file, from standard input if source is "-", or the token itself.
+func readToken(source string) (*seal.Token, error) {
+	text := source
+	if !strings.HasPrefix(source, "choir-token-") {
+		b, err := readSecret("token", strings.TrimPrefix(source, "@"))
+		if err != nil {
+			return nil, err
+		}
+		text = string(b)
+	}
+	token, err := seal.ParseToken(text)
+	if err != nil {
+		return nil, &hinted{err, "copy the whole line, or ask an operator for a new one: choir token create"}
+	}
+	return token, nil
+}
+
+// tokenError adds the cure to what a coordinator says about a token.
+func tokenError(err error) error {
+	switch {
+	case errors.Is(err, seal.ErrExpired):
+		return &hinted{err, "is this machine's clock right? If so, ask an operator for a new one: choir token create"}
+	case strings.Contains(err.Error(), "token"):
+		return &hinted{err, "ask an operator for a new one: choir token create; choir token list tells what became of this one"}
+	}
+	return err
+}
+
+var random = rand.Reader
