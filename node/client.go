@@ -46,7 +46,6 @@ type client struct {
 	log  *slog.Logger
 	dial func(ctx context.Context, address string) (net.Conn, error)
 	now  func() time.Time
-	want func(seal.Identity) error // whom to speak with, among coordinators of the federation
 
 	mu        sync.Mutex // guards the fields below
 	chain     [][]byte   // the node's certificate
@@ -54,18 +53,23 @@ type client struct {
 	conns     map[string]*grpc.ClientConn
 }
 
-func newClient(id *identity, deps Deps, want func(seal.Identity) error) *client {
+func newClient(id *identity, deps Deps) *client {
 	return &client{
-		id: id, log: deps.Log, dial: deps.Dial, now: deps.Now, want: want, chain: id.chain,
+		id: id, log: deps.Log, dial: deps.Dial, now: deps.Now, chain: id.chain,
 		addresses: slices.Clone(id.addresses), conns: map[string]*grpc.ClientConn{},
 	}
 }
 
-// leaf is the node's certificate.
-func (c *client) leaf() *x509.Certificate {
+// certificate is the node's, leaf first.
+func (c *client) certificate() [][]byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	leaf, err := x509.ParseCertificate(c.chain[0])
+	return c.chain
+}
+
+// leaf is the first of certificate.
+func (c *client) leaf() *x509.Certificate {
+	leaf, err := x509.ParseCertificate(c.certificate()[0])
 	if err != nil {
 		panic(err) // it was parsed before it was kept
 	}
@@ -77,6 +81,13 @@ func (c *client) certify(chain [][]byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.chain = chain
+	c.hangUp(func(string) bool { return true })
+}
+
+// hangUpAll has the next call to each coordinator make a new connection.
+func (c *client) hangUpAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.hangUp(func(string) bool { return true })
 }
 
@@ -97,9 +108,9 @@ func (c *client) hangUp(which func(address string) bool) {
 	}
 }
 
-// tls is the configuration for a coordinator that want accepts.
+// tls is the configuration for a coordinator of the roster.
 func (c *client) tls(cred *seal.Credential) *tls.Config {
-	return sayClock(seal.ClientTLS(cred, c.id.root, c.now, "h2", c.want), c.now)
+	return sayClock(seal.ClientTLS(cred, c.id.root, c.now, "h2", c.id.roster.check), c.now)
 }
 
 // sayClock has a configuration name the clock where a time does not fit.
@@ -163,11 +174,7 @@ func (c *client) at() (choirv1.NodesClient, string, error) {
 	return choirv1.NewNodesClient(conn), address, nil
 }
 
-func (c *client) close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.hangUp(func(string) bool { return true })
-}
+func (c *client) close() { c.hangUpAll() }
 
 // try calls f on coordinators, one after the other, until it succeeds, fails for good, or ctx ends. The pause between
 // grows once all were tried.

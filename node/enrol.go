@@ -26,6 +26,8 @@ type identity struct {
 	chain     [][]byte // empty until enrolled
 	root      *x509.Certificate
 	addresses []string // of coordinators
+
+	roster *rosterBook // whom to believe among the coordinators; not part of the file
 }
 
 const identityFile = "identity"

@@ -3,7 +3,7 @@
 //
 //	err := node.Enrol(ctx, cfg, deps, token)    // once
 //	n, err := node.New(cfg, deps)
-//	_, err = n.Store().Import(ctx, node.Train, file, "sessions.csv")
+//	_, err = n.Store().Import(ctx, file, node.Source{Name: "sessions.csv"})
 //	err = n.Run(ctx)                            // until ctx ends
 //
 // The node only dials out. No row leaves it: what leaves are sums and deltas, signed by the node and sealed to the
@@ -64,6 +64,9 @@ func New(cfg Config, deps Deps) (_ *Node, err error) {
 	if err := n.id.of(cfg); err != nil {
 		return nil, err
 	}
+	if n.id.roster, err = openRoster(cfg.Dir, n.box); err != nil {
+		return nil, err
+	}
 	// First, because only one process can have it open: from here on the directory is ours.
 	if n.store, err = openStore(filepath.Join(cfg.Dir, "store.db"), box.Sub("store")); err != nil {
 		return nil, err
@@ -79,7 +82,7 @@ func New(cfg Config, deps Deps) (_ *Node, err error) {
 	if now := deps.Now(); n.clock.Now().After(now) {
 		deps.Log.Warn("this machine's clock must be wrong, a later time is taken", "clock", now, "taken", n.clock.Now())
 	}
-	n.client = newClient(n.id, n.deps, nil)
+	n.client = newClient(n.id, n.deps)
 	n.shop = &workshop{store: n.store, fetch: n.client.fetch, name: n.id.name}
 	if cfg.HTTP != "" {
 		if n.serve, err = newServer(cfg, n.deps); err != nil {
@@ -138,6 +141,7 @@ func (n *Node) Run(ctx context.Context) error {
 		if err != nil {
 			continue // ctx has ended, or the certificate is due: poll tries for as long as neither
 		}
+		n.enlist(reply.Roster)
 		n.client.prefer(reply.Addresses)
 		busy := n.follow(ctx, reply.Releases)
 		if reply.Task != nil {
@@ -164,6 +168,7 @@ func finish(finished []*choirv1.RoundKey, key *choirv1.RoundKey) []*choirv1.Roun
 func (n *Node) poll(ctx context.Context, finished []*choirv1.RoundKey, renew time.Time) (*choirv1.PollReply, error) {
 	req := &choirv1.PollRequest{
 		Finished: finished, WaitMs: uint64(n.cfg.Poll / time.Millisecond), Versions: n.held(), Resting: n.rests() != "",
+		Roster: n.id.roster.version(),
 	}
 	if len(finished) > 0 {
 		req.Done = finished[len(finished)-1]
@@ -171,6 +176,21 @@ func (n *Node) poll(ctx context.Context, finished []*choirv1.RoundKey, renew tim
 	ctx, cancel := context.WithTimeout(ctx, max(renew.Sub(n.deps.Now()), time.Second))
 	defer cancel()
 	return n.client.poll(ctx, req)
+}
+
+// enlist takes a newer list of coordinators and hangs up on those that are not in it.
+func (n *Node) enlist(roster []byte) {
+	if len(roster) == 0 {
+		return
+	}
+	taken, err := n.id.roster.take(roster, n.id, n.deps.Now())
+	if err != nil {
+		n.deps.Log.Warn("roster not taken", "error", err)
+	}
+	if taken {
+		n.deps.Log.Info("the coordinators changed", "roster", n.id.roster.version())
+		n.client.hangUpAll() // who is still listed is called again
+	}
 }
 
 // idle is the pause after a poll that brought nothing that was done: what the coordinator wishes, and enough that one which

@@ -63,7 +63,7 @@ func (n *Node) keep(chain [][]byte) error {
 // renewal asks the coordinators, one after the other, for a certificate.
 func (n *Node) renewal(ctx context.Context, now time.Time) ([][]byte, error) {
 	req := &choirv1.RenewRequest{
-		Name: n.id.name, TimeMs: now.UnixMilli(),
+		Name: n.id.name, TimeMs: now.UnixMilli(), Chain: n.client.certificate(),
 		Signature: seal.ProveRenewal(n.id.key, n.id.root.Subject.CommonName, n.id.name, now.UnixMilli()),
 	}
 	var errs []error

@@ -215,7 +215,7 @@ func (p *party) deps() Deps {
 
 // client is a client of an enrolled node.
 func (p *party) client(addresses ...string) *client {
-	c := newClient(p.identity("node-01", addresses...), p.deps(), nil)
+	c := newClient(p.identity("node-01", addresses...), p.deps())
 	p.t.Cleanup(c.close)
 	return c
 }
