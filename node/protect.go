@@ -107,7 +107,7 @@ func verifyAnswer(id *identity, deps Deps, h fedavg.Header, update [32]byte, out
 func verifySigned(id *identity, deps Deps, domain string, body []byte, sigs []*choirv1.Signature, chain [][]byte) error {
 	who, err := id.coordinator(chain, deps.Now())
 	if err != nil {
-		return fmt.Errorf("signed by another: %w", err)
+		return fmt.Errorf("signed by %s %s: %w", who.Role, who.Name, err)
 	}
 	for _, s := range sigs {
 		if s.Signer == who.Name && seal.Verify(who.Key, domain, body, s.Signature) {
