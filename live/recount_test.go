@@ -17,7 +17,7 @@ type sent struct {
 	Round   uint64
 	Attempt uint32
 	Update  string // digest in hex
-	Answer  string // receipt, refused, waiting
+	Outcome string // counted, refused, pending
 	Index   uint64
 }
 
@@ -63,7 +63,7 @@ func recount(records []audit.Record, nodes map[string][]sent) tally {
 	for node, list := range nodes {
 		for _, s := range list {
 			a := attempt{s.Job, s.Round, s.Attempt}
-			if s.Answer != "receipt" || abandoned[a] {
+			if s.Outcome != "counted" || abandoned[a] {
 				continue
 			}
 			if held[a] == nil {
@@ -128,8 +128,8 @@ func TestRecountFinds(t *testing.T) {
 		return &audit.RoundClosed{Job: "j", Round: 1, Attempt: 1, Count: count, Weight: int64(count)}
 	}
 	receipts := map[string][]sent{
-		"n1": {{Job: "j", Round: 1, Attempt: 1, Update: name('1'), Answer: "receipt"}},
-		"n2": {{Job: "j", Round: 1, Attempt: 1, Update: name('2'), Answer: "receipt"}},
+		"n1": {{Job: "j", Round: 1, Attempt: 1, Update: name('1'), Outcome: "counted"}},
+		"n2": {{Job: "j", Round: 1, Attempt: 1, Update: name('2'), Outcome: "counted"}},
 	}
 	for _, c := range []struct {
 		name        string
