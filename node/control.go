@@ -110,8 +110,7 @@ func answering(f func(*http.Request) (any, error)) http.HandlerFunc {
 // controlImport reads the body into a part of the store.
 func (n *Node) controlImport(r *http.Request) (any, error) {
 	q := r.URL.Query()
-	rows, err := n.store.Import(r.Context(), Part(q.Get("part")), r.Body, q.Get("name"))
-	return map[string]int{"rows": rows}, err
+	return n.store.Import(r.Context(), r.Body, Source{Name: q.Get("name"), Part: Part(q.Get("part"))})
 }
 
 func (n *Node) controlSchema(r *http.Request) (any, error) {

@@ -193,7 +193,7 @@ func importRows(t *testing.T, s *node.Store, part node.Part, schema *data.Schema
 	if err := data.WriteCSV(&file, schema, rows); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Import(t.Context(), part, &file, "rows.csv"); err != nil {
+	if _, err := s.Import(t.Context(), &file, node.Source{Name: "rows.csv", Part: part}); err != nil {
 		t.Fatal(err)
 	}
 }

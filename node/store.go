@@ -1,9 +1,6 @@
 package node
 
 import (
-	"bytes"
-	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,9 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"choir.example/model/data"
@@ -33,22 +30,44 @@ const (
 	Held       Part = "held"
 )
 
-var bucketMeta = []byte("meta")
-
 // Parts returns all parts.
 func Parts() []Part { return []Part{Train, Validation, Held} }
 
-// Store is a node's private data: examples in bbolt, each value sealed under a data key that age wraps. The file has
-// mode 0600. It is safe for concurrent use; one process at a time may open it.
+// Store is a node's private data in bbolt, in a file of mode 0600. Rows belong to the import that brought them, and each
+// import is sealed, value by value, under a key of its own. The keys lie in a second file, sealed under the node's data
+// key; deleting an import destroys its key, so that no copy of the first file gives its rows back. A Store is safe for
+// concurrent use; one process at a time may open it.
+//
+//	buckets  meta     "layout", and "schema" sealed under the data key
+//	         imports  id → record, sealed under the import's key
+//	         rows     id → bucket of row number → row, sealed under the import's key
+//	         answers  digest of a prediction's id → number of its row among the feedback
+//	         erased   ids whose keys must not exist any more
 type Store struct {
 	path    string
 	db      *bbolt.DB
 	box     *seal.Box
+	keys    *keyFile
+	now     func() time.Time
 	schema  atomic.Pointer[data.Schema] // nil until set
-	imports atomic.Uint64               // how many there were since it was opened
-	setting sync.Mutex                  // held by SetSchema
+	imports atomic.Uint64               // how often the rows changed since it was opened
 	broken  atomic.Bool                 // bbolt gave up in the middle of something, and may hold its locks
+
+	mu       sync.RWMutex           // of what follows; taken before a transaction. Who reads rows holds it for reading.
+	held     map[string]*heldImport // by id
+	underway int                    // imports under way
 }
+
+// layout is the version of what the buckets hold.
+const layout = "2"
+
+var (
+	bucketMeta    = []byte("meta")
+	bucketImports = []byte("imports")
+	bucketRows    = []byte("rows")
+	bucketAnswers = []byte("answers")
+	bucketErased  = []byte("erased")
+)
 
 // OpenStore opens or makes the store in a node's directory. A file that is damaged is refused.
 func OpenStore(dir string, rand io.Reader) (*Store, error) {
@@ -60,10 +79,10 @@ func OpenStore(dir string, rand io.Reader) (*Store, error) {
 }
 
 // damageCure is what the owner of a damaged store can do.
-const damageCure = "put back a copy of it, or remove it and import the data again"
+const damageCure = "restore a backup in its place, or remove it and import the data again"
 
 func openStore(path string, box *seal.Box) (*Store, error) {
-	s := &Store{path: path, box: box}
+	s := &Store{path: path, box: box, now: time.Now}
 	err := s.verify()
 	if err == nil {
 		err = s.open(false)
@@ -84,7 +103,19 @@ func openError(path string, err error) error {
 	case errors.Is(err, errDamaged):
 		return fmt.Errorf("open store %s: %w; %s", path, err, damageCure)
 	}
-	return fmt.Errorf("open store %s: %w", path, err)
+	return fmt.Errorf("open store %s: %w", path, diskError(err))
+}
+
+// diskError says in plain words that a disk is full.
+func diskError(err error) error {
+	if isDiskFull(err) {
+		return fmt.Errorf("the disk is full; make room and try again: %w", err)
+	}
+	return err
+}
+
+func isDiskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // verify checks the pages of a store that exists, while no other process can write to it.
@@ -118,35 +149,59 @@ func (s *Store) open(readOnly bool) error {
 	})
 }
 
-// prepare makes what a new store lacks, reads the schema and sees that no row is missing.
+// prepare makes what a new store lacks, reads schema and imports, and finishes what was interrupted.
 func (s *Store) prepare() error {
-	return s.update(func(tx *bbolt.Tx) error {
-		for _, name := range append(Parts(), "meta") {
-			b, err := tx.CreateBucketIfNotExists([]byte(name))
-			if err != nil {
-				return err
-			}
-			if err := complete(b, name); name != "meta" && err != nil {
+	var err error
+	s.keys, err = openKeyFile(filepath.Join(filepath.Dir(s.path), "store.keys"), s.box)
+	fresh := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !fresh {
+		return err
+	}
+	missing := err
+	if err := s.view(func(tx *bbolt.Tx) error { return checkLayout(tx, fresh) }); err != nil {
+		return err
+	}
+	err = s.update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{bucketMeta, bucketImports, bucketRows, bucketAnswers, bucketErased} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
 		}
-		return s.loadSchema(tx)
+		if first, _ := tx.Bucket(bucketImports).Cursor().First(); first != nil && fresh {
+			return missing
+		}
+		return tx.Bucket(bucketMeta).Put([]byte("layout"), []byte(layout))
 	})
+	if err != nil {
+		return err
+	}
+	if err := s.view(s.loadSchema); err != nil {
+		return err
+	}
+	if fresh { // from now on a store without buckets is one that lost them
+		if err := s.keys.write(s.keys.keys); err != nil {
+			return err
+		}
+	}
+	if err := s.loadImports(); err != nil {
+		return err
+	}
+	return s.cleanUp()
 }
 
-// complete checks that the keys of a part are 1, 2, 3 and so on up to the last one given.
-func complete(b *bbolt.Bucket, part Part) error {
-	var n uint64
-	err := b.ForEach(func(k, _ []byte) error {
-		if n++; !bytes.Equal(k, rowKey(n)) {
-			return damagef("%s row %d is missing", part, n)
-		}
+// checkLayout refuses a store whose buckets hold something else.
+func checkLayout(tx *bbolt.Tx, fresh bool) error {
+	meta := tx.Bucket(bucketMeta)
+	switch {
+	case meta == nil && fresh:
 		return nil
-	})
-	if err == nil && n != b.Sequence() {
-		return damagef("%d %s rows, want %d", n, part, b.Sequence())
+	case meta == nil:
+		return damagef("it is empty, although its keys are there")
 	}
-	return err
+	if v := meta.Get([]byte("layout")); string(v) != layout {
+		return fmt.Errorf("its layout is %q, want %q: it was made by another version of choir; remove it and import the data again", v, layout)
+	}
+	return nil
 }
 
 // catchDamage turns the panics and memory faults with which bbolt answers a file that changes under it, or a disk that
@@ -171,7 +226,7 @@ func (s *Store) view(f func(tx *bbolt.Tx) error) error {
 }
 
 func (s *Store) update(f func(tx *bbolt.Tx) error) error {
-	return s.catchDamage(func() error { return s.db.Update(f) })
+	return s.catchDamage(func() error { return diskError(s.db.Update(f)) })
 }
 
 func (s *Store) loadSchema(tx *bbolt.Tx) error {
@@ -202,7 +257,7 @@ func (s *Store) Close() error {
 // Schema is the store's schema, nil before SetSchema. It must not be changed.
 func (s *Store) Schema() *data.Schema { return s.schema.Load() }
 
-// SetSchema fixes what the store's rows look like. A store that holds a schema takes only the same one again.
+// SetSchema fixes what the store's rows look like. A store that holds rows takes only the same one again.
 func (s *Store) SetSchema(schema *data.Schema) error {
 	if err := schema.Validate(); err != nil {
 		return err
@@ -212,120 +267,24 @@ func (s *Store) SetSchema(schema *data.Schema) error {
 	if err != nil {
 		return err
 	}
-	s.setting.Lock()
-	defer s.setting.Unlock()
-	if held := s.Schema(); held != nil {
-		if held.Digest() != own.Digest() {
-			return fmt.Errorf("store %s holds rows of schema %s, which differs from the schema %s given; take that one, or another directory", s.path, held.Name, own.Name)
-		}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	held := s.Schema()
+	if held != nil && held.Digest() == own.Digest() {
 		return nil
 	}
-	err = s.update(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketMeta).Put([]byte("schema"), s.box.Seal([]byte("meta|schema"), encoded))
-	})
+	if len(s.held) > 0 || s.underway > 0 {
+		return fmt.Errorf("store %s holds rows of schema %s, which differs from the schema %s given; take that one, another directory, or delete all imports first", s.path, held.Name, own.Name)
+	}
+	err = s.update(func(tx *bbolt.Tx) error { return s.putSchema(tx, encoded) })
 	if err != nil {
 		return fmt.Errorf("set schema of %s: %w", s.path, err)
 	}
 	s.schema.Store(own)
+	s.imports.Add(1)
 	return nil
 }
 
-// Import adds the rows of a CSV file to a part: all of them, or none if one does not fit the schema or ctx ends. name is
-// the file's name in errors. It returns the number of rows.
-func (s *Store) Import(ctx context.Context, part Part, r io.Reader, name string) (n int, err error) {
-	schema := s.Schema()
-	if schema == nil {
-		return 0, fmt.Errorf("import %s: the store has no schema yet", name)
-	}
-	err = s.update(func(tx *bbolt.Tx) error {
-		b, err := bucket(tx, part)
-		if err != nil {
-			return err
-		}
-		b.FillPercent = 0.95 // rows come in the order of their keys
-		err = data.ReadCSV(r, name, schema, func(_ int, row data.Row) error {
-			n++
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			return s.put(b, schema, part, row)
-		})
-		return errors.Join(err, ctx.Err())
-	})
-	if err != nil {
-		return 0, fmt.Errorf("import into %s: %w", s.path, err)
-	}
-	s.imports.Add(1)
-	return n, nil
-}
-
-// bucket finds the bucket of a part.
-func bucket(tx *bbolt.Tx, part Part) (*bbolt.Bucket, error) {
-	if !slices.Contains(Parts(), part) {
-		return nil, fmt.Errorf("part %q, want train, validation or held", part)
-	}
-	return tx.Bucket([]byte(part)), nil
-}
-
-func (s *Store) put(b *bbolt.Bucket, schema *data.Schema, part Part, row data.Row) error {
-	seq, err := b.NextSequence()
-	if err != nil {
-		return err
-	}
-	plain, err := schema.EncodeRow(row)
-	if err != nil {
-		return err
-	}
-	key := rowKey(seq)
-	return b.Put(key, s.box.Seal(rowPlace(part, key), plain))
-}
-
-// rowKey is the key of a part's n-th row, from one.
-func rowKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
-
-// rowPlace binds a sealed row to its bucket and key.
-func rowPlace(part Part, key []byte) []byte { return append([]byte(part+"|"), key...) }
-
-// Rows decrypts all rows of a part, in the order of import. Its errors name rows by number and hold no value.
-func (s *Store) Rows(part Part) ([]data.Row, error) {
-	var rows []data.Row
-	err := s.view(func(tx *bbolt.Tx) error {
-		b, err := bucket(tx, part)
-		if err != nil {
-			return err
-		}
-		rows = make([]data.Row, 0, b.Sequence())
-		return b.ForEach(func(k, v []byte) error {
-			n := len(rows) + 1
-			plain, err := s.box.Open(rowPlace(part, rowKey(uint64(n))), v)
-			if err != nil {
-				return fmt.Errorf("row %d: %w", n, err)
-			}
-			row, err := s.Schema().DecodeRow(plain)
-			if err != nil { // what the error says may be a value
-				return fmt.Errorf("row %d does not fit the schema", n)
-			}
-			rows = append(rows, row)
-			return nil
-		})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read %s rows of %s: %w", part, s.path, err)
-	}
-	return rows, nil
-}
-
-// Count is the number of rows in a part.
-func (s *Store) Count(part Part) (n int, err error) {
-	err = s.view(func(tx *bbolt.Tx) error {
-		b, err := bucket(tx, part)
-		if err == nil {
-			n = int(b.Sequence())
-		}
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("count %s rows of %s: %w", part, s.path, err)
-	}
-	return n, nil
+func (s *Store) putSchema(tx *bbolt.Tx, encoded []byte) error {
+	return tx.Bucket(bucketMeta).Put([]byte("schema"), s.box.Seal([]byte("meta|schema"), encoded))
 }

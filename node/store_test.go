@@ -82,9 +82,16 @@ func toyStore(t testing.TB, dir string, n int) *Store {
 
 func importCSV(t testing.TB, s *Store, part Part, csv string) {
 	t.Helper()
-	if _, err := s.Import(t.Context(), part, strings.NewReader(csv), "good.csv"); err != nil {
+	if _, err := importAs(t, s, part, csv, "good.csv"); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// importAs imports into one part and returns the number of rows added.
+func importAs(t testing.TB, s *Store, part Part, csv, name string) (int, error) {
+	t.Helper()
+	done, err := s.Import(t.Context(), strings.NewReader(csv), Source{Name: name, Part: part})
+	return done.Added, err
 }
 
 // wantError fails unless err says every one of the texts.
@@ -115,7 +122,8 @@ func TestStoreKeepsRows(t *testing.T) {
 	s := toyStore(t, dir, 0)
 	csv := "y,colour,age,note,income,member\ntrue,blue,,a note,12.25,0\nno,,99,,0,\n"
 	for _, part := range Parts() {
-		if n, err := s.Import(t.Context(), part, strings.NewReader(csv), "a.csv"); n != 2 || err != nil {
+		csv += "\n" // the same file again would be left alone
+		if n, err := importAs(t, s, part, csv, "a.csv"); n != 2 || err != nil {
 			t.Fatalf("import: %d, %v", n, err)
 		}
 	}
@@ -164,7 +172,7 @@ func TestImportIsAllOrNothing(t *testing.T) {
 		"empty":                           {"", []string{"bad.csv:1", "the file is empty"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n, err := s.Import(t.Context(), Train, strings.NewReader(c.csv), "bad.csv")
+			n, err := importAs(t, s, Train, c.csv, "bad.csv")
 			wantError(t, err, append(c.says, s.path)...)
 			if n != 0 {
 				t.Errorf("%d rows are said to be there", n)
@@ -178,14 +186,16 @@ func TestImportIsAllOrNothing(t *testing.T) {
 
 func TestImportNeedsAPlace(t *testing.T) {
 	s := openTestStore(t, t.TempDir())
-	_, err := s.Import(t.Context(), Train, strings.NewReader(toyCSV(1)), "a.csv")
+	_, err := importAs(t, s, Train, toyCSV(1), "a.csv")
 	wantError(t, err, "a.csv", "no schema yet")
 	if err := s.SetSchema(toySchema(t)); err != nil {
 		t.Fatal(err)
 	}
 	for _, part := range []Part{"", "test", "meta"} {
-		_, err := s.Import(t.Context(), part, strings.NewReader(toyCSV(1)), "a.csv")
-		wantError(t, err, "want train, validation or held")
+		if part != "" {
+			_, err := importAs(t, s, part, toyCSV(1), "a.csv")
+			wantError(t, err, "want train, validation or held")
+		}
 		_, err = s.Rows(part)
 		wantError(t, err, "want train, validation or held")
 		_, err = s.Count(part)
@@ -213,12 +223,12 @@ func TestCancelledImportLeavesNothing(t *testing.T) {
 	for name, csv := range map[string]string{"in the middle": toyCSV(50_000), "of a few rows": toyCSV(3), "of no row": toyHeader} {
 		ctx, cancel := context.WithCancel(t.Context())
 		r := strings.NewReader(csv)
-		n, err := s.Import(ctx, Train, &cancelAfter{r, len(csv) / 2, cancel}, "big.csv")
+		n, err := s.Import(ctx, &cancelAfter{r, len(csv) / 2, cancel}, Source{Name: "big.csv", Part: Train})
 		if r.Len() == 0 && len(csv) > 1<<20 {
 			t.Errorf("%s: it read on to the end", name)
 		}
-		if !errors.Is(err, context.Canceled) || n != 0 {
-			t.Errorf("%s: %d rows, %v", name, n, err)
+		if !errors.Is(err, context.Canceled) || n.Added != 0 {
+			t.Errorf("%s: %d rows, %v", name, n.Added, err)
 		}
 		wantCount(t, s, Train, 1)
 	}
@@ -227,7 +237,7 @@ func TestCancelledImportLeavesNothing(t *testing.T) {
 func TestReaderThatFailsLeavesNothing(t *testing.T) {
 	s := toyStore(t, t.TempDir(), 1)
 	broken := io.MultiReader(strings.NewReader(toyCSV(100)), &failingReader{})
-	_, err := s.Import(t.Context(), Train, broken, "net.csv")
+	_, err := s.Import(t.Context(), broken, Source{Name: "net.csv"})
 	wantError(t, err, "net.csv", "the cable is out")
 	wantCount(t, s, Train, 1)
 }
@@ -266,25 +276,61 @@ func TestSchemaOfStoreIsItsOwn(t *testing.T) {
 	importCSV(t, s, Train, toyHeader+"77,1,red,1,1\n")
 }
 
-// Of several that set a schema at once, one wins and the rows fit it.
-func TestSchemaIsSetOnce(t *testing.T) {
-	s := openTestStore(t, t.TempDir())
+// Of several that set a schema at once, one wins, and it is the one that is written.
+func TestSchemaIsSetByOne(t *testing.T) {
+	dir := t.TempDir()
+	s := openTestStore(t, dir)
 	var wg sync.WaitGroup
-	won := make(chan [32]byte, 8)
 	for i := range 8 {
 		wg.Go(func() {
 			schema := toySchema(t)
 			schema.Columns[0].Max = float64(100 + i)
-			if s.SetSchema(schema) == nil {
-				won <- schema.Digest()
+			if err := s.SetSchema(schema); err != nil {
+				t.Error(err)
 			}
-			_ = s.Schema()
 		})
 	}
 	wg.Wait()
-	if len(won) != 1 || <-won != s.Schema().Digest() {
-		t.Errorf("%d schemas were set", len(won)+1)
+	won := s.Schema().Digest()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
+	if openTestStore(t, dir).Schema().Digest() != won {
+		t.Error("another schema is written than the store said")
+	}
+}
+
+// While there is no row, and none on its way, the schema can be changed.
+func TestEmptyStoreTakesAnotherSchema(t *testing.T) {
+	s := toyStore(t, t.TempDir(), 3)
+	other := toySchema(t)
+	other.Columns[0].Max = 200
+	wantError(t, s.SetSchema(other), "holds rows of schema toy", "delete all imports first")
+	if _, err := s.Delete(s.List()[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	during := &callWhenRead{strings.NewReader(toyCSV(3)), func() { wantError(t, s.SetSchema(other), "differs") }}
+	if _, err := s.Import(t.Context(), during, Source{Name: "a.csv"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Delete(s.List()[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetSchema(other); err != nil {
+		t.Fatal(err)
+	}
+	importCSV(t, s, Train, toyHeader+"180,1,red,1,1\n")
+}
+
+// callWhenRead calls a function before each read.
+type callWhenRead struct {
+	r    io.Reader
+	call func()
+}
+
+func (c *callWhenRead) Read(b []byte) (int, error) {
+	c.call()
+	return c.r.Read(b)
 }
 
 // Neither text nor numbers of a row stand in any file; equal rows look different.
@@ -317,7 +363,7 @@ func TestValuesAreEncryptedAtRest(t *testing.T) {
 	}
 	nonces := map[string]bool{}
 	raw(t, dir, func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte(Train)).ForEach(func(_, v []byte) error {
+		return onlyRows(t, tx).ForEach(func(_, v []byte) error {
 			if len(v) != 16+seal.Overhead {
 				t.Errorf("a row takes %d bytes", len(v))
 			}
@@ -328,6 +374,17 @@ func TestValuesAreEncryptedAtRest(t *testing.T) {
 	if len(nonces) != 50 {
 		t.Errorf("50 values are sealed under %d nonces", len(nonces))
 	}
+}
+
+// onlyRows is the bucket of the store's first import, in order of ids.
+func onlyRows(t testing.TB, tx *bbolt.Tx) *bbolt.Bucket {
+	t.Helper()
+	rows := tx.Bucket(bucketRows)
+	id, _ := rows.Cursor().First()
+	if id == nil {
+		t.Fatal("the store has no import")
+	}
+	return rows.Bucket(id)
 }
 
 // files reads every file below a directory.
@@ -358,44 +415,56 @@ func raw(t *testing.T, dir string, f func(tx *bbolt.Tx) error) {
 	}
 }
 
-// Each value belongs to its part and key: moved, swapped, dropped or changed it is found out.
+// Each value belongs to its import and number: moved, swapped, dropped or changed it is found out.
 func TestMovedRowsAreFoundOut(t *testing.T) {
-	train := []byte(Train)
 	first, second := rowKey(1), rowKey(2)
+	other := func(tx *bbolt.Tx, mine *bbolt.Bucket) *bbolt.Bucket { // the rows of the other import
+		var found *bbolt.Bucket
+		_ = tx.Bucket(bucketRows).ForEachBucket(func(k []byte) error {
+			if b := tx.Bucket(bucketRows).Bucket(k); b.Inspect().KeyN != mine.Inspect().KeyN {
+				found = b
+			}
+			return nil
+		})
+		return found
+	}
 	for name, c := range map[string]struct {
-		change func(tx *bbolt.Tx) error
+		change func(tx *bbolt.Tx, b *bbolt.Bucket, id []byte) error
 		says   []string
 	}{
-		"moved to another key": {func(tx *bbolt.Tx) error {
-			b := tx.Bucket(train)
+		"moved to another key": {func(_ *bbolt.Tx, b *bbolt.Bucket, _ []byte) error {
 			return b.Put(second, bytes.Clone(b.Get(first)))
 		}, []string{"row 2", "does not verify"}},
-		"moved to another part": {func(tx *bbolt.Tx) error {
-			return tx.Bucket(train).Put(first, bytes.Clone(tx.Bucket([]byte(Validation)).Get(first)))
+		"moved to another import": {func(tx *bbolt.Tx, b *bbolt.Bucket, _ []byte) error {
+			return b.Put(first, bytes.Clone(other(tx, b).Get(first)))
 		}, []string{"row 1", "does not verify"}},
-		"one bit flipped": {func(tx *bbolt.Tx) error {
-			v := bytes.Clone(tx.Bucket(train).Get(second))
+		"one bit flipped": {func(_ *bbolt.Tx, b *bbolt.Bucket, _ []byte) error {
+			v := bytes.Clone(b.Get(second))
 			v[len(v)-1] ^= 1
-			return tx.Bucket(train).Put(second, v)
+			return b.Put(second, v)
 		}, []string{"row 2", "does not verify"}},
-		"cut":                  {func(tx *bbolt.Tx) error { return tx.Bucket(train).Put(second, []byte("x")) }, []string{"row 2", "does not verify"}},
-		"dropped in the midst": {func(tx *bbolt.Tx) error { return tx.Bucket(train).Delete(second) }, []string{"train row 2 is missing", damageCure}},
-		"dropped at the end":   {func(tx *bbolt.Tx) error { return tx.Bucket(train).Delete(rowKey(3)) }, []string{"2 train rows, want 3", damageCure}},
-		"added":                {func(tx *bbolt.Tx) error { return tx.Bucket(train).Put(rowKey(4), []byte("x")) }, []string{"4 train rows, want 3"}},
-		"a key of another length": {func(tx *bbolt.Tx) error { return tx.Bucket(train).Put([]byte("x"), []byte("x")) },
-			[]string{"train row 4 is missing"}},
-		"another schema": {func(tx *bbolt.Tx) error {
-			return tx.Bucket(bucketMeta).Put([]byte("schema"), bytes.Clone(tx.Bucket(train).Get(first)))
+		"cut":                     {func(_ *bbolt.Tx, b *bbolt.Bucket, _ []byte) error { return b.Put(second, []byte("x")) }, []string{"row 2", "does not verify"}},
+		"dropped in the midst":    {func(_ *bbolt.Tx, b *bbolt.Bucket, _ []byte) error { return b.Delete(second) }, []string{"row 2 of import", "is missing", damageCure}},
+		"dropped at the end":      {func(_ *bbolt.Tx, b *bbolt.Bucket, _ []byte) error { return b.Delete(rowKey(3)) }, []string{"has 2 rows, want 3", damageCure}},
+		"added":                   {func(_ *bbolt.Tx, b *bbolt.Bucket, _ []byte) error { return b.Put(rowKey(4), []byte("x")) }, []string{"has 4 rows, want 3"}},
+		"a key of another length": {func(_ *bbolt.Tx, b *bbolt.Bucket, _ []byte) error { return b.Put([]byte("x"), []byte("x")) }, []string{"row 4 of import"}},
+		"all rows gone":           {func(tx *bbolt.Tx, _ *bbolt.Bucket, id []byte) error { return tx.Bucket(bucketRows).DeleteBucket(id) }, []string{"the rows of import", "are missing"}},
+		"another record": {func(tx *bbolt.Tx, b *bbolt.Bucket, id []byte) error {
+			return tx.Bucket(bucketImports).Put(id, bytes.Clone(b.Get(first)))
+		}, []string{"import", "does not verify"}},
+		"another schema": {func(tx *bbolt.Tx, b *bbolt.Bucket, _ []byte) error {
+			return tx.Bucket(bucketMeta).Put([]byte("schema"), bytes.Clone(b.Get(first)))
 		}, []string{"schema", "does not verify"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			s := toyStore(t, dir, 3)
+			id := []byte(s.List()[0].ID)
 			importCSV(t, s, Validation, toyCSV(1))
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			raw(t, dir, c.change)
+			raw(t, dir, func(tx *bbolt.Tx) error { return c.change(tx, tx.Bucket(bucketRows).Bucket(id), id) })
 			s, err := OpenStore(dir, rand.Reader)
 			if err == nil {
 				_, err = s.Rows(Train)
@@ -413,14 +482,15 @@ func TestErrorsOfRowsHoldNoValue(t *testing.T) {
 	for _, x := range []float64{77.125, -4, 0, 0, 1} { // income is negative
 		row = binary.LittleEndian.AppendUint64(row, math.Float64bits(x))
 	}
+	h := s.inOrder()[0]
 	err := s.db.Update(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte(Train)).Put(rowKey(1), s.box.Seal(rowPlace(Train, rowKey(1)), row))
+		return onlyRows(t, tx).Put(rowKey(1), h.box.Seal(rowPlace(h.ID, 1), row))
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = s.Rows(Train)
-	wantError(t, err, "row 1 does not fit the schema")
+	wantError(t, err, "row 1 of import "+h.ID+" does not fit the schema")
 	if strings.Contains(err.Error(), "-4") || strings.Contains(err.Error(), "income") {
 		t.Errorf("the error tells of the row: %v", err)
 	}
@@ -479,7 +549,7 @@ func TestStoreOfOthersStaysShut(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = OpenStore(dir, rand.Reader) // makes new keys, which do not fit
-	wantError(t, err, "store.db", "schema", "other keys")
+	wantError(t, err, "store.keys", "other keys")
 	if err := errors.Join(os.RemoveAll(keys), os.Rename(keys+".away", keys)); err != nil {
 		t.Fatal(err)
 	}
@@ -606,7 +676,7 @@ func survives(path string, box *seal.Box, want []data.Row) error {
 	if len(rows) != len(want) && len(rows) != 700 {
 		return fmt.Errorf("%w: %d", errWrongRows, len(rows))
 	}
-	if _, err := s.Import(context.Background(), Train, strings.NewReader(toyCSV(60)), "more.csv"); err != nil {
+	if _, err := s.Import(context.Background(), strings.NewReader(toyCSV(60)), Source{Name: "more.csv", Part: Train}); err != nil {
 		return err
 	}
 	again, err := s.Rows(Train)
@@ -651,7 +721,7 @@ func TestStoreWhoseFileShrinks(t *testing.T) {
 	}
 	_, err := s.Rows(Train)
 	wantError(t, err, "train rows of", "the file is damaged")
-	_, err = s.Import(t.Context(), Train, strings.NewReader(toyCSV(1)), "a.csv")
+	_, err = importAs(t, s, Train, toyCSV(1), "a.csv")
 	wantError(t, err, "the file is damaged")
 	if err := s.Close(); err != nil {
 		t.Error(err)
@@ -689,8 +759,9 @@ func BenchmarkImport(b *testing.B) {
 		if err := s.SetSchema(schema); err != nil {
 			b.Fatal(err)
 		}
-		if n, err := s.Import(b.Context(), Train, bytes.NewReader(csv), "sessions.csv"); n != rows || err != nil {
-			b.Fatal(n, err)
+		done, err := s.Import(b.Context(), bytes.NewReader(csv), Source{Name: "sessions.csv"})
+		if done.Added != rows || err != nil {
+			b.Fatal(done, err)
 		}
 	}
 	b.ReportMetric(rows*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
@@ -724,8 +795,9 @@ func TestLargeImportIsQuick(t *testing.T) {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	if n, err := s.Import(t.Context(), Train, bytes.NewReader(csv), "sessions.csv"); n != rows || err != nil {
-		t.Fatal(n, err)
+	done, err := s.Import(t.Context(), bytes.NewReader(csv), Source{Name: "sessions.csv"})
+	if done.Added != rows || err != nil {
+		t.Fatal(done, err)
 	}
 	took := time.Since(start)
 	t.Logf("%d rows of %d columns in %v", rows, len(schema.Columns), took)

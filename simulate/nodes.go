@@ -128,7 +128,7 @@ func fill(ctx context.Context, s *node.Store, schema *data.Schema, parts data.Pa
 		if err := data.WriteCSV(file, schema, p.rows); err != nil {
 			return fmt.Errorf("%s: %w", label, err)
 		}
-		if _, err := s.Import(ctx, p.part, file, label); err != nil {
+		if _, err := s.Import(ctx, file, node.Source{Name: label, Part: p.part}); err != nil {
 			return err
 		}
 	}
