@@ -79,8 +79,8 @@ func New(cfg Config, deps Deps) (_ *Node, err error) {
 	}
 	n.clock = newClock(deps.Now, issued(n.id.chain))
 	n.deps.Now = n.clock.Now
-	if now := deps.Now(); n.clock.Now().After(now) {
-		deps.Log.Warn("this machine's clock must be wrong, a later time is taken", "clock", now, "taken", n.clock.Now())
+	if taken, now := n.clock.Now(), deps.Now(); taken.After(now) { // in this order: a right clock has moved on in between
+		deps.Log.Warn("this machine's clock must be wrong, a later time is taken", "clock", now, "taken", taken)
 	}
 	n.client = newClient(n.id, n.deps)
 	n.shop = &workshop{store: n.store, fetch: n.client.fetch, name: n.id.name}
