@@ -23,10 +23,12 @@ func TestCheckSpecHoldsFieldsTogether(t *testing.T) {
 		{"largest batch", "", func(s *choirv1.JobSpec) { s.Schema, s.Hidden, s.Batch = []byte(wide), []uint32{1 << 10}, 1<<16 }},
 		{"batch too large for the width", "job purchase: batch: batch of 65536 rows of up to 1025 values, at most 2^26 values",
 			func(s *choirv1.JobSpec) { s.Schema, s.Hidden, s.Batch = []byte(wide), []uint32{1<<10 + 1}, 1<<16 }},
+		{"nothing for a student to learn from", "job purchase: student_rows is 0, want 1 to 4194304", func(s *choirv1.JobSpec) { s.StudentRows = 0 }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := usual()
 			s.Name, s.Model, s.Hidden, s.MinimumCohort = "purchase", "buyer", []uint32{8}, 2
+			s.StudentRows = 16
 			c.change(s)
 			err := state.CheckSpec(s)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {

@@ -261,6 +261,11 @@ func (t *transition) revokePerson(c *choirv1.RevokePerson) error {
 	if t.Revoked[fingerprint.String()] {
 		return nil
 	}
+	for _, v := range t.Coordinators {
+		if seal.Fingerprint(v.Chain[0]) == fingerprint.String() {
+			return fmt.Errorf("the certificate is of coordinator %s, which is removed, not revoked", v.Name)
+		}
+	}
 	t.Revoked = put(t.Revoked, fingerprint.String(), true)
 	t.record(&audit.PersonRevoked{Fingerprint: fingerprint})
 	return nil

@@ -111,19 +111,18 @@ func checkRunnable(s *choirv1.JobSpec) error {
 // checkWhere refuses a condition that says nothing, or says two things of one label.
 func checkWhere(where []*choirv1.LabelMatch) error {
 	for i, m := range where {
-		field := "where: label " + m.Label
-		if err := checkText("where: label", m.Label, maxText); err != nil {
-			return err
+		if n := len(m.Label); n < 1 || n > maxText {
+			return fmt.Errorf("where: label of %d bytes, want 1 to %d", n, maxText)
 		}
 		if slices.ContainsFunc(where[:i], func(o *choirv1.LabelMatch) bool { return o.Label == m.Label }) {
-			return fmt.Errorf("%w: %s is named twice", ErrFormat, field)
+			return fmt.Errorf("where: label %s is named twice", m.Label)
 		}
 		if n := len(m.Values); n < 1 || n > 1024 {
-			return fmt.Errorf("%w: %s has %d values, want 1 to 1024", ErrFormat, field, n)
+			return fmt.Errorf("where: label %s has %d values, want 1 to 1024", m.Label, n)
 		}
 		for _, v := range m.Values {
-			if err := checkText(field+": value", v, maxText); err != nil {
-				return err
+			if n := len(v); n < 1 || n > maxText {
+				return fmt.Errorf("where: value of label %s of %d bytes, want 1 to %d", m.Label, n, maxText)
 			}
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"choir.example/privacy/audit"
+	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
 )
 
@@ -117,10 +118,16 @@ func (t *transition) certified(c *choirv1.ApproveCoordinator, j Join) error {
 	if err != nil {
 		return fmt.Errorf("root certificate: %w", err)
 	}
-	return audit.CheckApproval(root, c.Name, j.Key, j.IssuerKey, c.Chain, c.Issuer, time.UnixMilli(c.TimeMs))
+	if err := audit.CheckApproval(root, c.Name, j.Key, j.IssuerKey, c.Chain, c.Issuer, time.UnixMilli(c.TimeMs)); err != nil {
+		return err
+	}
+	if t.Revoked[seal.Fingerprint(c.Chain[0])] || t.Revoked[seal.Fingerprint(c.Issuer)] {
+		return fmt.Errorf("its certificate: %w", seal.ErrRevoked)
+	}
+	return nil
 }
 
-// removeCoordinator ends a coordinator's vote; its epoch keys go with it. The last one stays. Whether enough of the
+// removeCoordinator ends a coordinator's vote; its epoch keys and its certificates go with it. The last one stays. Whether enough of the
 // others are there to go on is for the leader to see.
 func (t *transition) removeCoordinator(c *choirv1.RemoveCoordinator) error {
 	i := slices.IndexFunc(t.Coordinators, func(v Coordinator) bool { return v.Name == c.Name })
@@ -130,9 +137,14 @@ func (t *transition) removeCoordinator(c *choirv1.RemoveCoordinator) error {
 	case len(t.Coordinators) == 1:
 		return errors.New("the last coordinator cannot be removed")
 	}
+	gone := t.Coordinators[i]
 	t.Coordinators = slices.Delete(slices.Clone(t.Coordinators), i, i+1)
 	t.Voters = t.index
 	t.sealNoMoreTo(c.Name)
+	t.Revoked = put(t.Revoked, seal.Fingerprint(gone.Chain[0]), true) // or it could be approved again without the root
+	if len(gone.Issuer) > 0 {
+		t.Revoked = put(t.Revoked, seal.Fingerprint(gone.Issuer), true)
+	}
 	t.record(&audit.CoordinatorRemoved{Name: c.Name})
 	return nil
 }

@@ -358,16 +358,32 @@ func TestBadJobs(t *testing.T) {
 		{`wait_ms is 8.6400001e+07`, func(s *spec) { s.WaitMs = 86400001 }},
 		{`server_rate is -1`, func(s *spec) { s.ServerRate = -1 }},
 		{`student_rate is NaN`, func(s *spec) { s.StudentRate = math.NaN() }},
+		{`over_selection_percent is 401`, func(s *spec) { s.OverSelectionPercent = 401 }},
+		{`over_selection_percent is 1, but goal 0 invites every node`, func(s *spec) { s.Goal, s.OverSelectionPercent = 0, 1 }},
+		{`minimum_examples is -1`, func(s *spec) { s.MinimumExamples = -1 }},
+		{`minimum_examples is 1.048577e+06`, func(s *spec) { s.MinimumExamples = 1<<20 + 1 }},
+		{`where is 65, want 0 to 64`, func(s *spec) { s.Where = slices.Repeat(s.Where, 65) }},
+		{`where: label of 0 bytes, want 1 to 255`, func(s *spec) { s.Where[0].Label = "" }},
+		{`where: label of 256 bytes, want 1 to 255`, func(s *spec) { s.Where[0].Label = strings.Repeat("x", 256) }},
+		{`where: label region is named twice`, func(s *spec) { s.Where = slices.Repeat(s.Where, 2) }},
+		{`where: label region has 0 values`, func(s *spec) { s.Where[0].Values = nil }},
+		{`where: label region has 1025 values`, func(s *spec) { s.Where[0].Values = slices.Repeat([]string{"1"}, 1025) }},
+		{`where: value of label region of 0 bytes`, func(s *spec) { s.Where[0].Values = []string{"1", ""} }},
 		{`validation: digest of 3 bytes`, func(s *spec) { s.Validation = []byte("csv") }},
 	} {
 		t.Run(c.want, func(t *testing.T) {
 			s, e := stateAt(t, "founding", "")
 			j := usual()
 			j.Name, j.Model, j.Hidden, j.MinimumCohort = "purchase", "buyer", []uint32{8}, 2
+			j.Goal, j.StudentRows = 3, 16
+			j.Where = []*choirv1.LabelMatch{{Label: "region", Values: []string{"1"}}}
 			if err := state.CheckSpec(j); err != nil {
 				t.Fatal(err)
 			}
 			c.spoil(j)
+			if err := state.CheckSpec(j); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("CheckSpec: %v", err)
+			}
 			data, err := state.Encode(&choirv1.Command{Body: &choirv1.Command_SubmitJob{SubmitJob: &choirv1.SubmitJob{Spec: j, TimeMs: 1}}})
 			if err != nil {
 				t.Fatal(err)

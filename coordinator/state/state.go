@@ -65,7 +65,7 @@ type State struct {
 
 	Voters  uint64          `json:",omitempty"` // raft index of the last approval or removal of a coordinator; 0: the founders
 	Joins   map[string]Join `json:",omitempty"` // by name: who asks to become a coordinator
-	Revoked map[string]bool `json:",omitempty"` // people: fingerprint of a certificate in hex
+	Revoked map[string]bool `json:",omitempty"` // people and removed coordinators: fingerprint of a certificate in hex
 }
 
 // Coordinator is a voter.

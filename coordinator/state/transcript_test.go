@@ -2,10 +2,12 @@ package state_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -13,11 +15,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"choir.example/coordinator/state"
 	"choir.example/model"
 	"choir.example/privacy/audit"
+	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
 
 	"google.golang.org/protobuf/encoding/prototext"
@@ -150,13 +155,20 @@ func digestOf(name string) []byte {
 var (
 	digestForm = regexp.MustCompile(`@[a-z0-9.-]+`)
 	bitsForm   = regexp.MustCompile(`\$bits\(([01]*)\)`)
+	keyForm    = regexp.MustCompile(`\$(root|key|chain|issuer|print)\(([a-z]*)\)`)
 	evalForm   = regexp.MustCompile(`\$eval\(([^;)]*);([^;)]*);([^)]*)\)`)
 	named      = map[string]string{} // digest in hex → @name, for telling
 )
 
 // expand replaces the short forms: @name is the digest of the name; $bits(1101) is a bitmap, first bit first;
-// $eval(3; 700×30 500×2; 300×40) is an evaluation over 3 nodes, with 30 positive examples in bin 700, and so on.
+// $eval(3; 700×30 500×2; 300×40) is an evaluation over 3 nodes, with 30 positive examples in bin 700, and so on;
+// $root() is a root certificate, $key(dora) the public key of that name, $chain(dora) and $issuer(dora) the root's
+// certificates of it for a coordinator and an issuer of that name, $print(dora) the fingerprint of the former.
 func expand(text string) string {
+	text = keyForm.ReplaceAllStringFunc(text, func(m string) string {
+		p := keyForm.FindStringSubmatch(m)
+		return quoted(certified(p[1], p[2]))
+	})
 	text = evalForm.ReplaceAllStringFunc(text, func(m string) string {
 		p := evalForm.FindStringSubmatch(m)
 		positives, n, good := histogram(p[2], func(bin int) bool { return bin >= model.Bins/2 })
@@ -176,6 +188,51 @@ func expand(text string) string {
 		named[hex.EncodeToString(digestOf(m[1:]))] = m
 		return quoted(digestOf(m[1:]))
 	})
+}
+
+// theRoot is the root of stories with certificates. They are valid from noon.
+var (
+	noon    = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	theRoot = sync.OnceValue(func() *seal.Root {
+		root, err := seal.NewRoot("shop", noon, rand.NewChaCha8([32]byte{12}))
+		if err != nil {
+			panic(err)
+		}
+		return root
+	})
+)
+
+func keyOf(name string) ed25519.PublicKey {
+	key := ed25519.NewKeyFromSeed(digestOf("key of " + name)).Public().(ed25519.PublicKey)
+	named[hex.EncodeToString(key)] = "$key(" + name + ")"
+	return key
+}
+
+// certified is a certificate or key of a name.
+func certified(what, name string) []byte {
+	var chain [][]byte
+	var der []byte
+	var err error
+	switch what {
+	case "root":
+		return theRoot().Certificate().Raw
+	case "key":
+		return keyOf(name)
+	case "chain":
+		if chain, err = theRoot().Certify(seal.RoleCoordinator, name, keyOf(name), noon, time.Hour); err == nil {
+			der = chain[0]
+		}
+	case "print":
+		sum := sha256.Sum256(certified("chain", name))
+		named[hex.EncodeToString(sum[:])] = "$print(" + name + ")"
+		return sum[:]
+	case "issuer":
+		der, err = theRoot().CertifyIssuer(name, keyOf(name+"issuer"), noon, time.Hour)
+	}
+	if err != nil {
+		panic(fmt.Sprintf("%s of %s: %v", what, name, err))
+	}
+	return der
 }
 
 // histogram reads "700×30 500×2" and returns it as a protobuf list, its sum, and the sum over the bins that are right.
@@ -267,7 +324,7 @@ func changes(path string, a, b reflect.Value) (lines []string) {
 	case reflect.Map:
 		for _, key := range slices.Compact(slices.Sorted(slices.Values(append(names(a), names(b)...)))) {
 			k := reflect.ValueOf(key)
-			lines = append(lines, change(path+"."+key, a.MapIndex(k), b.MapIndex(k))...)
+			lines = append(lines, change(path+"."+naming(key), a.MapIndex(k), b.MapIndex(k))...)
 		}
 		return lines
 	case reflect.Slice:

@@ -23,7 +23,8 @@ type history struct {
 	used    map[string]int               // tokens used with a public key, but for those that came back
 	nodes   map[string]*Enrolled         // enrolled
 	revoked map[string]bool              // nodes
-	people  map[[32]byte]bool            // fingerprints of certificates revoked
+	issuers map[string][]byte            // issuing certificates of those who joined
+	gone    map[string]bool              // fingerprints of certificates revoked, or of coordinators removed
 	joins   map[string]*JoinRequested    // pending
 	jobs    map[string]*jobHistory
 	models  map[string]uint64 // versions released
@@ -37,7 +38,7 @@ func replay(records [][]byte) (*history, error) {
 	h := &history{
 		keys: map[string]ed25519.PublicKey{}, voters: map[string][][]byte{}, epochs: map[string]uint64{},
 		tokens: map[string]*tokenHistory{}, used: map[string]int{}, nodes: map[string]*Enrolled{}, revoked: map[string]bool{},
-		people: map[[32]byte]bool{}, joins: map[string]*JoinRequested{},
+		issuers: map[string][]byte{}, gone: map[string]bool{}, joins: map[string]*JoinRequested{},
 		jobs: map[string]*jobHistory{}, models: map[string]uint64{}, updates: map[[32]byte]bool{},
 	}
 	for i, b := range records {

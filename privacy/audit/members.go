@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/x509"
+	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -129,10 +130,11 @@ func (h *history) revokeNode(r *NodeRevoked) error {
 }
 
 func (h *history) revokePerson(r *PersonRevoked) error {
-	if h.people[r.Fingerprint] {
-		return fmt.Errorf("certificate %x was revoked twice", r.Fingerprint)
+	fingerprint := hex.EncodeToString(r.Fingerprint[:])
+	if h.gone[fingerprint] {
+		return fmt.Errorf("certificate %s was revoked twice", fingerprint)
 	}
-	h.people[r.Fingerprint] = true
+	h.gone[fingerprint] = true
 	return nil
 }
 
@@ -160,8 +162,12 @@ func (h *history) approve(r *CoordinatorApproved) error {
 	if err := CheckApproval(h.root, c.Name, asked.Key, asked.IssuerKey, c.Chain, r.Issuer, time.UnixMilli(r.TimeMS)); err != nil {
 		return fmt.Errorf("coordinator %s was approved: %w", c.Name, err)
 	}
+	if h.gone[seal.Fingerprint(c.Chain[0])] || h.gone[seal.Fingerprint(r.Issuer)] {
+		return fmt.Errorf("coordinator %s was approved with a certificate that was revoked", c.Name)
+	}
 	delete(h.joins, c.Name)
 	h.keys[c.Name], h.voters[c.Name] = asked.Key, c.Chain
+	h.issuers[c.Name] = r.Issuer
 	return nil
 }
 
@@ -169,8 +175,13 @@ func (h *history) remove(r *CoordinatorRemoved) error {
 	if h.keys[r.Name] == nil || len(h.keys) == 1 {
 		return fmt.Errorf("coordinator %s was removed, which is none or the last one", r.Name)
 	}
+	h.gone[seal.Fingerprint(h.voters[r.Name][0])] = true
+	if issuer, ok := h.issuers[r.Name]; ok {
+		h.gone[seal.Fingerprint(issuer)] = true
+	}
 	delete(h.keys, r.Name)
 	delete(h.voters, r.Name)
+	delete(h.issuers, r.Name)
 	delete(h.epochs, r.Name) // one of the same name that joins later has other keys
 	return nil
 }

@@ -156,6 +156,11 @@ func TestUnlawfulSequelIsFound(t *testing.T) {
 		{"approved without an issuer", func(s *tale) { approve(s, 0).Issuer = nil }, "coordinator d was approved: its issuing certificate: certificate is not of this federation"},
 		{"approved with another's issuer", func(s *tale) { approve(s, 0).Issuer = approve(s, 1).Issuer }, "its issuing certificate is for another key than it asked with"},
 		{"approved with an issuer that is none", func(s *tale) { a := approve(s, 0); a.Issuer = a.Coordinator.Chain[0] }, "its issuing certificate: d is not an issuer with its constraint"},
+		{"removed coordinator approved again without the root", func(s *tale) {
+			again := copyOf(join(s, 0))
+			again.Token = "t-again"
+			s.add(&CoordinatorRemoved{"d"}, &TokenCreated{"t-again", "coordinator", 1}, again, copyOf(approve(s, 0)))
+		}, "coordinator d was approved with a certificate that was revoked"},
 		{"stranger removed", func(s *tale) { s.add(&CoordinatorRemoved{"x"}) }, "coordinator x was removed, which is none or the last one"},
 		{"removed twice", func(s *tale) { s.add(&CoordinatorRemoved{"b"}) }, "coordinator b was removed, which is none or the last one"},
 		{"last one removed", func(s *tale) {
