@@ -25,7 +25,7 @@ import (
 
 // contextFlag finds the context.
 type contextFlag struct {
-	Context string `help:"Directory with the cluster's addresses and your credential. Default: ~/.config/choir." placeholder:"DIR" env:"CHOIR_CONTEXT" type:"path"`
+	Context string `help:"Directory with the cluster's addresses and your credential. Default: ~/.config/choir." placeholder:"DIR" env:"CHOIR_CONTEXT"`
 }
 
 // dir is the context's directory.

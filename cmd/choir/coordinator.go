@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -73,7 +74,9 @@ func readCoordinator(path string) (coordinatorFile, error) {
 		}
 	}
 	f.Dir = beside(path, f.Dir)
-	return f, nil
+	c := f.config()
+	c.Cluster, c.Voters = cmp.Or(c.Cluster, "unknown"), []coordinator.Voter{{Name: c.Name}} // the rest is in the directory
+	return f, inFile(path, f, c.Validate())
 }
 
 func (f coordinatorFile) config() coordinator.Config {

@@ -80,7 +80,7 @@ func readNode(path string) (nodeFile, error) {
 		}
 		f.Dir = filepath.Join(cmp.Or(os.Getenv("XDG_DATA_HOME"), filepath.Join(base, ".local", "share")), "choir", "node")
 	}
-	return f, nil
+	return f, inFile(path, f, f.config().Validate())
 }
 
 func (f nodeFile) config() node.Config {
@@ -164,7 +164,7 @@ func (c *nodeRun) remember() error {
 // nodeFlag finds the node of this machine.
 type nodeFlag struct {
 	contextFlag
-	Config string `help:"The node's configuration. Default: that of the node that the context knows." placeholder:"FILE" env:"CHOIR_NODE" type:"path"`
+	Config string `help:"The node's configuration. Default: that of the node that the context knows." placeholder:"FILE" env:"CHOIR_NODE"`
 }
 
 // file is the node's configuration.

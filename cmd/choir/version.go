@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -12,22 +11,42 @@ var version = "development"
 
 // versionCommand is `choir version`.
 type versionCommand struct {
-	Output string `short:"o" help:"What to print: ${enum}." enum:"table,json" default:"table"`
+	outputFlag
+}
+
+// Help is what --help explains.
+func (versionCommand) Help() string {
+	return `With -o json it lists the modules that the binary is built from, with their checksums.
+
+Example: choir version -o json`
+}
+
+// dependency is a module that the binary is built from.
+type dependency struct {
+	Path    string `json:"path"`
+	Version string `json:"version"`
+	Sum     string `json:"sum,omitempty"`
 }
 
 // Run prints the version, the platform and, as JSON, the modules it was built from.
 func (c *versionCommand) Run(t *terminal) error {
-	if c.Output == "table" {
+	if !c.json() {
 		_, err := fmt.Fprintf(t.out, "choir %s %s/%s %s\n", version, runtime.GOOS, runtime.GOARCH, runtime.Version())
 		return err
 	}
-	modules := map[string]string{}
+	deps := []dependency{}
+	commit := ""
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, m := range info.Deps {
-			modules[m.Path] = m.Version
+			deps = append(deps, dependency{m.Path, m.Version, m.Sum})
+		}
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				commit = s.Value
+			}
 		}
 	}
-	return json.NewEncoder(t.out).Encode(map[string]any{
-		"version": version, "os": runtime.GOOS, "arch": runtime.GOARCH, "go": runtime.Version(), "modules": modules,
+	return printJSON(t.out, map[string]any{
+		"version": version, "commit": commit, "os": runtime.GOOS, "arch": runtime.GOARCH, "go": runtime.Version(), "dependencies": deps,
 	})
 }
