@@ -193,7 +193,7 @@ func orZero(v float64, zero string) string {
 
 func wanted(goal uint32) string {
 	if goal == 0 {
-		return "of every enrolled node"
+		return "one of every enrolled node"
 	}
 	return num(goal) + " a round"
 }

@@ -60,7 +60,13 @@ type field struct {
 	Text  string
 	Code  bool // the text is a digest, a key or the like
 	Head  []string
-	Table [][]string
+	Table [][]cell
+}
+
+// cell is one value in a table.
+type cell struct {
+	Text string
+	Code bool
 }
 
 func record(r *http.Request, s *state.State) (view, error) {
@@ -95,16 +101,16 @@ func fieldsOf(rec audit.Record) (out []field) {
 }
 
 // tableOf writes a slice of structs, a row each.
-func tableOf(v reflect.Value) (head []string, rows [][]string) {
+func tableOf(v reflect.Value) (head []string, rows [][]cell) {
 	t := v.Type().Elem()
 	for i := range t.NumField() {
 		head = append(head, title(t.Field(i).Name))
 	}
 	for k := range v.Len() {
-		var row []string
+		var row []cell
 		for i := range t.NumField() {
-			text, _ := textOf(t.Field(i).Name, v.Index(k).Field(i))
-			row = append(row, text)
+			text, code := textOf(t.Field(i).Name, v.Index(k).Field(i))
+			row = append(row, cell{text, code})
 		}
 		rows = append(rows, row)
 	}
@@ -204,8 +210,8 @@ func about(rec audit.Record) string {
 	}
 	add(text("Cluster"))
 	add(text("Job"))
-	if n := text("Round"); n != "" {
-		add("round " + n)
+	if n := v.FieldByName("Round"); n.IsValid() && text("Job") != "" { // an incident need not belong to a round
+		add(fmt.Sprintf("round %d", n.Uint()))
 	}
 	if n := v.FieldByName("Attempt"); n.IsValid() && n.CanUint() && n.Uint() > 1 {
 		add(fmt.Sprintf("attempt %d", n.Uint()))

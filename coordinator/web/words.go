@@ -95,5 +95,12 @@ func span(ms uint64) string {
 	if ms > math.MaxInt64/uint64(time.Millisecond) {
 		return num(ms) + " ms"
 	}
-	return (time.Duration(ms) * time.Millisecond).String()
+	switch d := time.Duration(ms) * time.Millisecond; {
+	case d >= time.Minute && d%time.Minute == 0:
+		return plural(uint64(d/time.Minute), "minute", "minutes")
+	case d < time.Minute:
+		return fmt.Sprintf("%g s", d.Seconds())
+	default:
+		return d.String()
+	}
 }
