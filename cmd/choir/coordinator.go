@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -101,6 +102,7 @@ func (c *coordinatorRun) Run(ctx context.Context, t *terminal) error {
 	switch {
 	case c.Bootstrap:
 		err = c.bootstrap(t, cfg, deps)
+		debug.FreeOSMemory() // the passphrase's scrypt took 256 MiB, which this process would keep
 	case c.Join != "":
 		err = c.join(ctx, cfg, deps)
 	}
