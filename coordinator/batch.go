@@ -111,7 +111,7 @@ func (c *Coordinator) openBatch(s *state.State, r *state.Round, shape fedavg.Sha
 }
 
 func (c *Coordinator) openPartial(sealed []byte, shape fedavg.Shape) (*fedavg.Sum, error) {
-	plain, err := seal.OpenFrom(sealed, c.epoch)
+	plain, err := openBy(c.epochs, func(k *seal.EpochKey) ([]byte, error) { return seal.OpenFrom(sealed, k) })
 	if err != nil {
 		return nil, err
 	}

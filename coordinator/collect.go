@@ -237,7 +237,11 @@ func (k *collector) equivocation(u *verified) {
 func (k *collector) propose(ctx context.Context, batch []*verified, sum *fedavg.Sum) (id state.Digest, err error) {
 	encoded := sum.Encode()
 	s := k.c.replica.State()
-	body, err := encodeBatch(batch, encoded, recipients(s))
+	r := s.Jobs[k.key.job].Find(k.key.round, k.key.attempt)
+	if r == nil || r.Over() {
+		return id, fmt.Errorf("round %d: %w", k.key.round, state.ErrStale)
+	}
+	body, err := encodeBatch(batch, encoded, recipients(s, r))
 	if err != nil {
 		return id, err
 	}
@@ -282,13 +286,11 @@ func (k *collector) committed(id [32]byte) bool {
 	return r != nil && slices.ContainsFunc(r.Batches, func(b state.Batch) bool { return b.ID == id })
 }
 
-// recipients are the epoch recipients of all voters that announced one, in order of names.
-func recipients(s *state.State) []string {
+// recipients are what a batch of a round is sealed to, in order of names.
+func recipients(s *state.State, r *state.Round) []string {
 	var out []string
-	for _, c := range s.Coordinators {
-		if c.Epoch.Recipient != "" {
-			out = append(out, c.Epoch.Recipient)
-		}
+	for _, k := range s.RoundKeys(r) {
+		out = append(out, k.Recipient)
 	}
 	return out
 }

@@ -27,6 +27,7 @@ type Config struct {
 	BatchUpdates int           // a batch is cut at this many updates, in [1, 64]; default 8
 	BatchDelay   time.Duration // or when its first update has waited this long, in [1 ms, 10 s]; default 500 ms
 	Uploads      int           // uploads received at once; more wait, in [1, 1024]; default 16
+	EpochLife    time.Duration // a new epoch key is made when the newest is so old, in [1 min, 30 d]; default 24 h
 	MaxUpdate    int64         // largest envelope in bytes, in [1 KiB, 1 GiB]; default 256 MiB
 }
 
@@ -41,7 +42,7 @@ type Voter struct {
 func DefaultConfig() Config {
 	return Config{
 		Heartbeat: 500 * time.Millisecond, BatchUpdates: 8, BatchDelay: 500 * time.Millisecond,
-		Uploads: 16, MaxUpdate: 256 << 20,
+		Uploads: 16, EpochLife: 24 * time.Hour, MaxUpdate: 256 << 20,
 	}
 }
 
@@ -59,6 +60,7 @@ func (c Config) Validate() error {
 		{"BatchUpdates", int64(c.BatchUpdates), 1, 64, "updates"},
 		{"BatchDelay", int64(c.BatchDelay / time.Millisecond), 1, 10_000, "ms"},
 		{"Uploads", int64(c.Uploads), 1, 1024, "uploads"},
+		{"EpochLife", int64(c.EpochLife / time.Second), 60, 30 * 24 * 3600, "s"},
 		{"MaxUpdate", c.MaxUpdate, 1 << 10, 1 << 30, "bytes"},
 		{"Voters", int64(len(c.Voters)), 1, 7, "coordinators"},
 	} {

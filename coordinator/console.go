@@ -83,11 +83,5 @@ func (c consoleSource) Cluster(ctx context.Context) (web.Cluster, error) {
 
 // Present is which nodes some coordinator heard lately.
 func (c consoleSource) Present(ctx context.Context) map[string]bool {
-	present := c.presence.recent(c.deps.Now())
-	for _, names := range c.askPresence(ctx, c.replica.State()) {
-		for _, name := range names {
-			present[name] = true
-		}
-	}
-	return present
+	return c.heard(ctx, c.replica.State())
 }

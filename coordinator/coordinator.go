@@ -14,7 +14,6 @@
 package coordinator
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -24,6 +23,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"choir.example/coordinator/state"
@@ -47,10 +47,12 @@ type Coordinator struct {
 	cfg  Config
 	deps Deps
 
-	box      *seal.Box      // data key of this directory
-	unlock   func()         // of this directory
-	founder  bool           // raft's empty log begins with the founding voters; otherwise they send it
-	epoch    *seal.EpochKey // opens what nodes seal to this voter
+	box      *seal.Box // data key of this directory
+	unlock   func()    // of this directory
+	founder  bool      // raft's empty log begins with the founding voters; otherwise they send it
+	epochs   *keyring  // open what nodes seal to this voter
+	former   former
+	roster   atomic.Pointer[signedRoster] // the latest that a majority has signed
 	spool    *spool
 	presence *presence
 	wire     *wire
@@ -63,6 +65,7 @@ type Coordinator struct {
 	enrolments chan struct{} // one slot an enrolment under way
 	stopping   chan struct{} // closed when Run begins to end
 
+	limits     *limits
 	gate       *gate
 	tasks      group
 	mu         sync.Mutex // guards the fields below
@@ -122,7 +125,7 @@ func open(cfg Config, deps Deps) (*Coordinator, error) {
 	c := &Coordinator{
 		cfg: cfg, deps: deps, box: box, founder: founder, presence: newPresence(), replica: newReplica(), collectors: map[attempt]*collector{}, offences: map[offence]bool{},
 		made: partials{byJob: map[string]*partial{}},
-		gate: &gate{}, uploads: make(chan struct{}, cfg.Uploads), enrolments: make(chan struct{}, 4), stopping: make(chan struct{}),
+		gate: &gate{}, limits: newLimits(), uploads: make(chan struct{}, cfg.Uploads), enrolments: make(chan struct{}, 4), stopping: make(chan struct{}),
 	}
 	if err := c.openDir(); err != nil {
 		return nil, fmt.Errorf("open coordinator %s: %w", cfg.Name, err)
@@ -132,7 +135,7 @@ func open(cfg Config, deps Deps) (*Coordinator, error) {
 
 // openDir opens what lies on disk.
 func (c *Coordinator) openDir() (err error) {
-	if c.epoch, err = openEpochKey(filepath.Join(c.cfg.Dir, "keys", "epoch.key"), c.box); err != nil {
+	if c.epochs, err = openKeyring(filepath.Join(c.cfg.Dir, "keys"), c.box, c.gate, c.deps.Now); err != nil {
 		return err
 	}
 	if c.spool, err = openSpool(filepath.Join(c.cfg.Dir, "spool"), c.gate); err != nil {
@@ -156,7 +159,7 @@ func (c *Coordinator) foundingVoters() []Voter {
 // blobPeers are the other voters.
 func (c *Coordinator) blobPeers() []blobPeer {
 	var out []blobPeer
-	for _, v := range c.cfg.Voters {
+	for _, v := range c.voters() {
 		if v.Name != c.cfg.Name {
 			out = append(out, blobPeer{v.Name, func() (choirv1.PeersClient, error) { return c.peers.client(v.Name, v.Address) }})
 		}
@@ -174,7 +177,7 @@ func (c *Coordinator) start() (err error) {
 	}
 	c.wire = &wire{
 		listener: listener, dialTCP: c.deps.Dial, log: c.deps.Log, address: addressOf(c.cfg.Address),
-		serverTLS: seal.ServerTLS(c.deps.Credential, c.deps.Root, c.deps.Now, protocols(), c.admit),
+		serverTLS: seal.ServerTLS(c.deps.Credential, c.deps.Root, c.deps.Now, protocols(), c.greet),
 		clientTLS: func(proto string, want func(seal.Identity) error) *tls.Config {
 			return seal.ClientTLS(c.deps.Credential, c.deps.Root, c.deps.Now, proto, func(id seal.Identity) error {
 				if want != nil {
@@ -182,7 +185,7 @@ func (c *Coordinator) start() (err error) {
 						return err
 					}
 				}
-				return c.admit(id)
+				return c.greet(id)
 			})
 		},
 		identify: func(cs tls.ConnectionState) (seal.Identity, error) {
@@ -200,7 +203,7 @@ func (c *Coordinator) start() (err error) {
 		return err
 	}
 	c.wire.start() // only now: admit reads the replica's state
-	if c.members, err = openMembers(c.cfg.Name, c.cfg.Address, c.cfg.Voters, c.wire); err != nil {
+	if c.members, err = openMembers(c.cfg.Name, c.cfg.Address, c.voters, c.wire); err != nil {
 		c.wire.close()
 		return errors.Join(err, c.replica.Close(false))
 	}
@@ -218,15 +221,21 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	}
 	c.tasks.begin(ctx)
 	server := c.server()
-	for _, task := range []func(context.Context){c.watch, c.announce, c.members.run, c.serveConsole,
+	for _, task := range []func(context.Context){c.watch, c.announce, c.countersign, c.members.run, c.serveConsole,
 		func(ctx context.Context) { c.replica.Lead(ctx, c.lead) }} {
 		c.tasks.spawn(task)
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(c.wire.grpcListener()) }()
+	ended := make(chan error, 1)
+	c.tasks.spawn(func(ctx context.Context) { ended <- c.follow(ctx) })
 	var err error
 	select {
 	case <-ctx.Done():
+	case err = <-ended:
+		if err != nil {
+			err = fmt.Errorf("run coordinator %s: %w", c.cfg.Name, err)
+		}
 	case err = <-served:
 		err = fmt.Errorf("run coordinator %s: serve: %w", c.cfg.Name, err)
 		served <- nil
@@ -303,38 +312,7 @@ func (c *Coordinator) server() *grpc.Server {
 	return s
 }
 
-// admit decides whether a verified identity is still welcome: a node by the key it enrolled with, a coordinator by the
-// voter list. Before genesis the founding voters of the configuration stand in for the list.
-func (c *Coordinator) admit(id seal.Identity) error {
-	s := c.replica.State()
-	switch id.Role {
-	case seal.RoleNode:
-		if n, ok := s.Nodes[id.Name]; !ok || !bytes.Equal(n.Key, id.Key) {
-			return fmt.Errorf("node %s: %w", id.Name, seal.ErrRevoked)
-		}
-	case seal.RoleCoordinator:
-		if !c.isVoter(s, id) {
-			return fmt.Errorf("coordinator %s is not a voter: %w", id.Name, seal.ErrRevoked)
-		}
-	}
-	return nil
-}
-
-func (c *Coordinator) isVoter(s *state.State, id seal.Identity) bool {
-	chain := [][]byte(nil)
-	if v, ok := s.Coordinator(id.Name); ok {
-		chain = v.Chain
-	} else if s.Cluster == "" {
-		for _, v := range c.cfg.Voters {
-			if v.Name == id.Name {
-				chain = v.Chain
-			}
-		}
-	}
-	return len(chain) > 0 && bytes.Equal(chain[0], id.Certificate.Raw)
-}
-
-// lead drives the running jobs for as long as this coordinator leads.
+// lead drives the jobs, all at once, for as long as this coordinator leads.
 func (c *Coordinator) lead(ctx context.Context, term uint64) {
 	if f := c.deps.Observe.Leading; f != nil {
 		f(c.cfg.Name, term)
@@ -342,18 +320,27 @@ func (c *Coordinator) lead(ctx context.Context, term uint64) {
 	c.found(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	started := map[string]bool{}
+	wg.Go(func() { c.reconcile(ctx) })
+	driven, ended := map[string]bool{}, make(chan string)
 	for ctx.Err() == nil {
 		changed := c.replica.Changed()
 		for name, j := range c.replica.State().Jobs {
-			if j.State == state.JobRunning && !started[name] {
-				started[name] = true
-				wg.Go(func() { c.run(ctx, term, name) })
+			if drivable(j) && !driven[name] { // again, when one that had come to rest goes on
+				driven[name] = true
+				wg.Go(func() {
+					c.run(ctx, term, name)
+					select {
+					case ended <- name:
+					case <-ctx.Done():
+					}
+				})
 			}
 		}
 		select {
 		case <-ctx.Done():
 		case <-changed:
+		case name := <-ended:
+			delete(driven, name)
 		}
 	}
 }
@@ -370,26 +357,6 @@ func (c *Coordinator) found(ctx context.Context) {
 	err := c.retry(ctx, func() error { return c.decide(ctx, &choirv1.Command{Body: &choirv1.Command_Genesis{Genesis: g}}) })
 	if err != nil && ctx.Err() == nil && !errors.Is(err, state.ErrExists) {
 		c.deps.Log.Error("federation not founded", "error", err)
-	}
-}
-
-// announce commits the public half of this coordinator's epoch key, once the federation is founded.
-func (c *Coordinator) announce(ctx context.Context) {
-	s, err := c.replica.Wait(ctx, func(s *state.State) bool { return s.Cluster != "" })
-	if err != nil {
-		return
-	}
-	if v, ok := s.Coordinator(c.cfg.Name); !ok || v.Epoch.Recipient == c.epoch.Recipient() {
-		return
-	}
-	sig := c.epoch.Sign(s.Cluster, c.cfg.Name, c.deps.Credential.Key)
-	err = c.retry(ctx, func() error {
-		return c.propose(ctx, &choirv1.Command{Body: &choirv1.Command_AnnounceEpoch{AnnounceEpoch: &choirv1.AnnounceEpoch{
-			Key: &choirv1.EpochKey{Coordinator: c.cfg.Name, Epoch: c.epoch.Epoch, Recipient: c.epoch.Recipient(), Signature: sig},
-		}}})
-	})
-	if err != nil && ctx.Err() == nil {
-		c.deps.Log.Error("epoch key not announced", "error", err)
 	}
 }
 

@@ -63,7 +63,7 @@ func shapeOf(s *state.State, j *state.Job, r *state.Round) (fedavg.Shape, error)
 
 // openEnvelope decrypts an envelope and verifies both signatures of the node named inside it.
 func (c *Coordinator) openEnvelope(s *state.State, envelope []byte) (*verified, error) {
-	signed, err := seal.DecryptUpdate(envelope, c.epoch)
+	signed, err := openBy(c.epochs, func(k *seal.EpochKey) (*seal.SignedUpdate, error) { return seal.DecryptUpdate(envelope, k) })
 	if err != nil {
 		return nil, refuse(audit.ReasonDecrypt, "open envelope: %w", err)
 	}

@@ -36,7 +36,7 @@ type member struct {
 type members struct {
 	list   *memberlist.Memberlist
 	self   member
-	voters []Voter
+	voters func() []Voter
 	log    *slog.Logger
 	wake   chan struct{}
 
@@ -46,7 +46,7 @@ type members struct {
 }
 
 // openMembers starts gossip on the wire. run joins the others.
-func openMembers(name, address string, voters []Voter, w *wire) (*members, error) {
+func openMembers(name, address string, voters func() []Voter, w *wire) (*members, error) {
 	m := &members{
 		self: member{Name: name, Address: address}, voters: voters, log: w.log, wake: make(chan struct{}, 1),
 		alive: map[string]member{},
@@ -71,7 +71,7 @@ func openMembers(name, address string, voters []Voter, w *wire) (*members, error
 
 // addressOf is where a voter is reached.
 func (m *members) addressOf(name string) (string, bool) {
-	for _, v := range m.voters {
+	for _, v := range m.voters() {
 		if v.Name == name {
 			return v.Address, true
 		}
@@ -115,8 +115,9 @@ func pause(ctx context.Context, d time.Duration) {
 // join asks the voters that gossip does not know.
 func (m *members) join() {
 	var missing []string
+	voters := m.voters()
 	m.mu.Lock()
-	for _, v := range m.voters {
+	for _, v := range voters {
 		if _, ok := m.alive[v.Name]; !ok && v.Name != m.self.Name {
 			missing = append(missing, v.Name+"/"+gossipAddress)
 		}

@@ -26,7 +26,7 @@ func (s *site) gossip(t *testing.T, name string) *gossiper {
 	g := &gossiper{wire: s.wire(t, name)}
 	g.wire.start()
 	var err error
-	if g.members, err = openMembers(name, s.address(name), s.voters, g.wire); err != nil {
+	if g.members, err = openMembers(name, s.address(name), func() []Voter { return s.voters }, g.wire); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -110,7 +110,7 @@ func TestKilledMemberIsMissed(t *testing.T) {
 
 func TestAddressTooLongToGossip(t *testing.T) {
 	s := newSite(t, "ada")
-	_, err := openMembers("ada", strings.Repeat("x", memberlist.MetaMaxSize), s.voters, s.wire(t, "ada"))
+	_, err := openMembers("ada", strings.Repeat("x", memberlist.MetaMaxSize), func() []Voter { return s.voters }, s.wire(t, "ada"))
 	if err == nil {
 		t.Fatal("accepted")
 	}

@@ -37,7 +37,7 @@ func (c *Coordinator) outcome(s *state.State, key attempt, node string, update s
 		return c.refusal(s, key, node, update, r.Ended, "abandoned: "+r.Reason)
 	case r.Phase != state.PhaseOpen:
 		return c.refusal(s, key, node, update, r.CutAt, "closed without this update")
-	case j.State != state.JobRunning:
+	case j.Ended():
 		return c.refusal(s, key, node, update, s.Index, "the job has ended")
 	}
 	return pending()

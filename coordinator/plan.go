@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,6 +72,9 @@ func (c *Coordinator) plan(ctx context.Context, term uint64, name string) (*choi
 	for {
 		s := c.replica.State()
 		j := s.Jobs[name]
+		if !drivable(j) {
+			return nil, fmt.Errorf("plan job %s, which is %s: %w", name, j.State, state.ErrStale)
+		}
 		job, err := j.JobSpec()
 		if err != nil {
 			return nil, err
@@ -82,10 +86,11 @@ func (c *Coordinator) plan(ctx context.Context, term uint64, name string) (*choi
 		if deadline.IsZero() {
 			deadline = c.deps.Now().Add(time.Duration(job.WaitMs) * time.Millisecond)
 		}
-		available, n := c.available(ctx, s)
+		eligible := s.Eligible(job)
+		available, n := c.available(ctx, s, eligible)
 		want := int(job.Goal)
 		if want == 0 {
-			want = len(s.Nodes)
+			want = len(eligible)
 		}
 		late := c.deps.Now().After(deadline)
 		if n >= want && n >= int(job.MinimumCohort) || late && n >= int(job.MinimumCohort) {
@@ -96,7 +101,10 @@ func (c *Coordinator) plan(ctx context.Context, term uint64, name string) (*choi
 			if kind == choirv1.RoundKind_ROUND_KIND_TRAIN {
 				open.Model = j.Model[:]
 			}
-			return open, nil
+			if err = c.wouldOpen(s, open); err == nil || !errors.Is(err, state.ErrCohort) {
+				return open, nil // what is refused for good is refused by the log, for all to read
+			}
+			// Budget that other rounds have reserved comes back, or is spent: this waits for either without a trace in the log.
 		}
 		if err := c.pause(ctx, 100*time.Millisecond); err != nil {
 			return nil, err
@@ -104,20 +112,28 @@ func (c *Coordinator) plan(ctx context.Context, term uint64, name string) (*choi
 	}
 }
 
-// available asks all coordinators which nodes they heard lately and returns a bitmap over the roster.
-func (c *Coordinator) available(ctx context.Context, s *state.State) (bitmap []byte, n int) {
-	present := c.presence.recent(c.deps.Now())
-	for _, names := range c.askPresence(ctx, s) {
-		for _, name := range names {
-			present[name] = true
-		}
+// wouldOpen tells what Apply would say.
+func (c *Coordinator) wouldOpen(s *state.State, open *choirv1.OpenRound) error {
+	b, err := state.Encode(&choirv1.Command{Body: &choirv1.Command_OpenRound{OpenRound: open}})
+	if err != nil {
+		return err
 	}
+	_, err = state.Apply(s, s.Index+1, open.Term, b)
+	return err
+}
+
+// available asks all coordinators which nodes they heard lately and returns a bitmap over the roster, and how many
+// of them are eligible.
+func (c *Coordinator) available(ctx context.Context, s *state.State, eligible []string) (bitmap []byte, n int) {
+	present := c.heard(ctx, s)
 	names := s.NodeNames()
 	bitmap = make([]byte, (len(names)+7)/8)
 	for i, name := range names {
 		if present[name] {
 			bitmap[i/8] |= 1 << (i % 8)
-			n++
+			if _, may := slices.BinarySearch(eligible, name); may {
+				n++
+			}
 		}
 	}
 	return bitmap, n

@@ -1,12 +1,8 @@
 package coordinator
 
 import (
-	"context"
 	"sync"
 	"time"
-
-	"choir.example/coordinator/state"
-	choirv1 "choir.example/proto/choir/v1"
 )
 
 // presenceWindow is how long a node counts as available after its last call. It is longer than the longest poll.
@@ -61,28 +57,4 @@ func (p *presence) recent(now time.Time) map[string]bool {
 		}
 	}
 	return set
-}
-
-// askPresence asks the other voters, at once, and waits a second at most.
-func (c *Coordinator) askPresence(ctx context.Context, s *state.State) [][]string {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	var wg sync.WaitGroup
-	answers := make([][]string, len(s.Coordinators))
-	for i, v := range s.Coordinators {
-		if v.Name == c.cfg.Name {
-			continue
-		}
-		wg.Go(func() {
-			peer, err := c.peers.client(v.Name, v.Address)
-			if err != nil {
-				return
-			}
-			if reply, err := peer.Presence(ctx, &choirv1.PresenceRequest{}); err == nil {
-				answers[i] = reply.Nodes
-			}
-		})
-	}
-	wg.Wait()
-	return answers
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"choir.example/internal/rpc"
@@ -96,7 +97,7 @@ func (w *wire) accept() {
 }
 
 // welcome shakes hands and hands the connection to its protocol.
-func (w *wire) welcome(conn net.Conn) {
+func (w *wire) welcome(conn *trackedConn) {
 	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
 	defer cancel()
 	tc := tls.Server(conn, w.serverTLS)
@@ -106,11 +107,12 @@ func (w *wire) welcome(conn net.Conn) {
 		return
 	}
 	proto := tc.ConnectionState().NegotiatedProtocol
+	id := seal.Identity{Role: seal.RoleNone}
+	if len(tc.ConnectionState().PeerCertificates) > 0 {
+		id, _ = w.identify(tc.ConnectionState()) // verified in the handshake
+	}
+	conn.is(id)
 	if proto != protoGRPC { // gRPC looks at each call
-		id := seal.Identity{Role: seal.RoleNone}
-		if len(tc.ConnectionState().PeerCertificates) > 0 {
-			id, _ = w.identify(tc.ConnectionState()) // verified in the handshake
-		}
 		if !allowed(proto, id.Role) {
 			w.log.Warn("connection refused", "protocol", proto, "caller", describe(id))
 			_ = tc.Close()
@@ -143,6 +145,31 @@ func (w *wire) isDead() bool {
 type trackedConn struct {
 	net.Conn
 	wire *wire
+	peer atomic.Pointer[seal.Identity] // who is at the other end, once that is known
+}
+
+// is notes who is at the other end; a caller without certificate is nobody.
+func (t *trackedConn) is(id seal.Identity) {
+	if id.Role != seal.RoleNone {
+		t.peer.Store(&id)
+	}
+}
+
+// dismiss closes the connections of those who are not welcome any more.
+func (w *wire) dismiss(check func(seal.Identity) error) {
+	w.mu.Lock()
+	var gone []*trackedConn
+	for t := range w.conns {
+		if id := t.peer.Load(); id != nil && check(*id) != nil {
+			gone = append(gone, t)
+		}
+	}
+	w.mu.Unlock()
+	for _, t := range gone {
+		id := t.peer.Load()
+		w.log.Info("connection closed: the caller is not welcome any more", "caller", describe(*id), "from", t.RemoteAddr().String())
+		_ = t.Close()
+	}
 }
 
 // Close closes the connection.
@@ -154,7 +181,7 @@ func (t *trackedConn) Close() error {
 }
 
 // dial opens a raw, tracked connection.
-func (w *wire) dial(ctx context.Context, address string) (net.Conn, error) {
+func (w *wire) dial(ctx context.Context, address string) (*trackedConn, error) {
 	if w.isDead() {
 		return nil, net.ErrClosed
 	}
@@ -163,6 +190,15 @@ func (w *wire) dial(ctx context.Context, address string) (net.Conn, error) {
 		return nil, err
 	}
 	return w.track(conn)
+}
+
+// dialRaw is dial for gRPC.
+func (w *wire) dialRaw(ctx context.Context, address string) (net.Conn, error) {
+	conn, err := w.dial(ctx, address)
+	if err != nil {
+		return nil, err // no typed nil
+	}
+	return conn, nil
 }
 
 // dialTLS opens a connection to a coordinator that speaks proto.
@@ -177,6 +213,9 @@ func (w *wire) dialTLS(proto, address string, timeout time.Duration) (net.Conn, 
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("dial %s at %s: %w", proto, address, err), conn.Close())
 	}
+	if id, err := w.identify(tc.ConnectionState()); err == nil { // it was verified in the handshake
+		conn.is(id)
+	}
 	return tc, nil
 }
 
@@ -189,7 +228,7 @@ func (w *wire) dialPeer(name, address string) (*grpc.ClientConn, error) {
 		return nil
 	})
 	return grpc.NewClient("passthrough:///"+address, append(rpc.Client(),
-		grpc.WithTransportCredentials(credentials.NewTLS(config)), grpc.WithContextDialer(w.dial),
+		grpc.WithTransportCredentials(credentials.NewTLS(config)), grpc.WithContextDialer(w.dialRaw),
 		grpc.WithConnectParams(peerBackoff))...)
 }
 

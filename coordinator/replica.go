@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -161,6 +160,9 @@ func (r *replica) Propose(ctx context.Context, command []byte) (index uint64, er
 		return 0, &refusedCommand{fmt.Errorf("command of %d bytes, at most %d are allowed", len(command), state.MaxCommand)}
 	}
 	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if err := r.mayApprove(command); err != nil {
 		return 0, err
 	}
 	f := r.raft.Apply(command, applyTimeout)
@@ -401,25 +403,4 @@ func (s *sealedSink) Close() error {
 func (s *sealedSink) Cancel() error {
 	s.ended = true
 	return s.store.gate.write(s.SnapshotSink.Cancel)
-}
-
-// openEpochKey reads this voter's epoch key, or makes its first.
-func openEpochKey(path string, box *seal.Box) (*seal.EpochKey, error) {
-	aad := []byte("epoch")
-	sealed, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		k, err := seal.NewEpochKey(1)
-		if err != nil {
-			return nil, err
-		}
-		return k, seal.WriteFile(path, box.Seal(aad, k.Encode()))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read epoch key: %w", err)
-	}
-	b, err := box.Open(aad, sealed)
-	if err != nil {
-		return nil, fmt.Errorf("epoch key %s: %w", path, err)
-	}
-	return seal.DecodeEpochKey(b)
 }

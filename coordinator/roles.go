@@ -34,7 +34,7 @@ var roles = map[string][]seal.Role{
 
 	choirv1.Enrolment_Enrol_FullMethodName: {seal.RoleNone, seal.RoleNode},
 	choirv1.Enrolment_Renew_FullMethodName: {seal.RoleNone, seal.RoleNode},
-	choirv1.Enrolment_Join_FullMethodName:  {seal.RoleNone, seal.RoleNode},
+	choirv1.Enrolment_Join_FullMethodName:  {seal.RoleNone},
 
 	choirv1.Nodes_Poll_FullMethodName:       {seal.RoleNode},
 	choirv1.Nodes_Upload_FullMethodName:     {seal.RoleNode},
@@ -114,6 +114,11 @@ func (c *Coordinator) authoriseUnary(ctx context.Context, req any, info *grpc.Un
 	if err != nil {
 		return nil, err
 	}
+	leave, err := c.admitCall(ctx, info.FullMethod)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	return next(ctx, req)
 }
 
@@ -122,6 +127,11 @@ func (c *Coordinator) authoriseStream(srv any, ss grpc.ServerStream, info *grpc.
 	if err != nil {
 		return err
 	}
+	leave, err := c.admitCall(ctx, info.FullMethod)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	return next(srv, &identifiedStream{ss, ctx})
 }
 

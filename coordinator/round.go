@@ -214,13 +214,19 @@ func evaluationSum(nodes int64, e model.Evaluation) *choirv1.EvaluationSum {
 	}
 }
 
-// run drives one job while this coordinator leads: round after round, then the release.
+// drivable reports whether there is something to do for a job: an open round is always brought to its end, a new one
+// begins only while the job runs.
+func drivable(j *state.Job) bool {
+	return j.Active() != nil || j.State == state.JobRunning && !j.Stopping
+}
+
+// run drives one job while this coordinator leads: round after round, then the release. It returns when the job ends,
+// pauses or stops.
 func (c *Coordinator) run(ctx context.Context, term uint64, job string) {
-	log := c.deps.Log.With("job", job)
+	log, said := c.deps.Log.With("job", job), ""
 	for ctx.Err() == nil {
-		s := c.replica.State()
-		j := s.Jobs[job]
-		if j.State != state.JobRunning {
+		j := c.replica.State().Jobs[job]
+		if !drivable(j) {
 			return
 		}
 		spec, err := j.JobSpec()
@@ -232,9 +238,13 @@ func (c *Coordinator) run(ctx context.Context, term uint64, job string) {
 			}
 		}
 		if err == nil || ctx.Err() != nil || errors.Is(err, state.ErrStale) {
+			said = ""
 			continue
 		}
-		log.Warn("round did not complete", "error", err)
+		if text := err.Error(); text != said { // once, however long it lasts
+			said = text
+			log.Warn("round did not complete", "error", err)
+		}
 		c.setback(ctx, term, job, err)
 	}
 }

@@ -43,13 +43,13 @@ func (c nodesService) Poll(ctx context.Context, req *choirv1.PollRequest) (*choi
 	for {
 		changed := c.replica.Changed()
 		s := c.replica.State()
-		reply := &choirv1.PollReply{Releases: newer(s, req.Versions)}
+		reply := &choirv1.PollReply{Releases: newer(s, req.Versions), Roster: c.newerRoster(req.Roster)}
 		var err error
 		if reply.Task, err = c.taskFor(s, node, req); err != nil {
 			return nil, status.Errorf(codes.Internal, "poll: %v", err)
 		}
-		if reply.Task != nil || len(reply.Releases) > 0 || ctx.Err() != nil {
-			reply.Addresses, reply.Head = c.addresses(s), c.ownHead(s)
+		if reply.Task != nil || len(reply.Releases) > 0 || len(reply.Roster) > 0 || ctx.Err() != nil {
+			reply.Addresses, reply.Head = c.addresses(s, reply.Task), c.ownHead(s)
 			return reply, nil
 		}
 		select {
@@ -86,7 +86,7 @@ func (c *Coordinator) task(s *state.State, node string, finished []*choirv1.Roun
 	for _, name := range slices.Sorted(maps.Keys(s.Jobs)) {
 		j := s.Jobs[name]
 		r := j.Active()
-		if j.State != state.JobRunning || r == nil || r.Phase != state.PhaseOpen || !r.Invites(node) {
+		if j.Ended() || r == nil || r.Phase != state.PhaseOpen || !r.Invites(node) {
 			continue
 		}
 		done := func(k *choirv1.RoundKey) bool { return k.GetJob() == name && !after(r, k) }
@@ -98,7 +98,7 @@ func (c *Coordinator) task(s *state.State, node string, finished []*choirv1.Roun
 			return nil, err
 		}
 		t := &choirv1.Task{
-			Key: r.Key(name), Kind: r.Kind, Plan: r.Plan[:], Job: spec, Seed: r.Seed, Keys: epochKeys(s),
+			Key: r.Key(name), Kind: r.Kind, Plan: r.Plan[:], Job: spec, Seed: r.Seed, Keys: epochKeys(s, r),
 			RemainingMs: spec.DurationMs, Cluster: s.Cluster,
 		}
 		if !r.Model.IsZero() {
@@ -119,21 +119,20 @@ func after(r *state.Round, done *choirv1.RoundKey) bool {
 	return r.Number > done.Round || r.Number == done.Round && r.Attempt > done.Attempt
 }
 
-func epochKeys(s *state.State) []*choirv1.EpochKey {
+// epochKeys are what updates of a round are sealed to.
+func epochKeys(s *state.State, r *state.Round) []*choirv1.EpochKey {
 	var out []*choirv1.EpochKey
-	for _, v := range s.Coordinators {
-		if v.Epoch.Recipient != "" {
-			out = append(out, &choirv1.EpochKey{
-				Coordinator: v.Name, Epoch: v.Epoch.Epoch, Recipient: v.Epoch.Recipient,
-				Signature: v.Epoch.Signature, Chain: v.Chain,
-			})
-		}
+	for _, k := range s.RoundKeys(r) {
+		out = append(out, &choirv1.EpochKey{
+			Coordinator: k.Coordinator, Epoch: k.Epoch, Recipient: k.Recipient, Signature: k.Signature, Chain: k.Chain,
+		})
 	}
 	return out
 }
 
-// addresses orders the voters by gossiped load; those that gossip does not know come last, by name.
-func (c *Coordinator) addresses(s *state.State) []*choirv1.UploadAddress {
+// addresses orders the voters by gossiped load; those that gossip does not know come last, by name. One that came after
+// the round of the task began cannot open what is sealed for it, and is left out.
+func (c *Coordinator) addresses(s *state.State, task *choirv1.Task) []*choirv1.UploadAddress {
 	var out []*choirv1.UploadAddress
 	listed := map[string]bool{}
 	for _, m := range c.members.ByLoad() {
@@ -146,6 +145,11 @@ func (c *Coordinator) addresses(s *state.State) []*choirv1.UploadAddress {
 		if !listed[v.Name] {
 			out = append(out, &choirv1.UploadAddress{Name: v.Name, Address: v.Address})
 		}
+	}
+	if task != nil {
+		out = slices.DeleteFunc(out, func(a *choirv1.UploadAddress) bool {
+			return !slices.ContainsFunc(task.Keys, func(k *choirv1.EpochKey) bool { return k.Coordinator == a.Name })
+		})
 	}
 	return out
 }
@@ -169,6 +173,8 @@ func (c nodesService) Upload(stream choirv1.Nodes_UploadServer) error {
 	}
 	out := c.outcome(s, key, node, digest)
 	switch {
+	case out.GetPending() && !c.opens(s, key):
+		return status.Errorf(codes.Unavailable, "upload: coordinator %s came after the round began and cannot open its updates; send to another", c.cfg.Name)
 	case out.GetPending():
 		defer c.busy()()
 		u, err := c.ingest(stream, s, key, node, h)
@@ -184,6 +190,12 @@ func (c nodesService) Upload(stream choirv1.Nodes_UploadServer) error {
 		}
 	}
 	return stream.Send(&choirv1.UploadReply{Body: &choirv1.UploadReply_Outcome{Outcome: out}})
+}
+
+// opens reports whether this coordinator has a key of those that the round's updates are sealed to.
+func (c *Coordinator) opens(s *state.State, key attempt) bool {
+	r := s.Jobs[key.job].Find(key.round, key.attempt)
+	return r == nil || slices.ContainsFunc(s.RoundKeys(r), func(k state.NamedKey) bool { return k.Coordinator == c.cfg.Name })
 }
 
 // conflicts reports whether another update of the node is counted in the attempt, and that was not recorded yet.
@@ -261,6 +273,11 @@ func (c *Coordinator) receiveUpdate(stream choirv1.Nodes_UploadServer, s *state.
 	if limit := c.envelopeLimit(shape); h.Size == 0 || h.Size > uint64(limit) {
 		return nil, refuse(audit.ReasonShape, "envelope of %d bytes, want 1 to %d", h.Size, limit)
 	}
+	done, err := c.limits.carry(node, int64(h.Size), c.cfg.MaxUpdate)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	select {
 	case c.uploads <- struct{}{}:
 		defer func() { <-c.uploads }()
@@ -286,9 +303,10 @@ func (c *Coordinator) envelopeLimit(shape fedavg.Shape) int64 {
 
 // receive reads an envelope of a known size and acknowledges each chunk.
 func receive(stream choirv1.Nodes_UploadServer, size int) ([]byte, error) {
-	envelope := make([]byte, 0, size)
+	envelope := make([]byte, 0, min(size, 1<<20)) // memory grows with what arrives
+	in := newPrompt(stream, chunkStall)
 	for len(envelope) < size {
-		m, err := stream.Recv()
+		m, err := in.next(stream.Context())
 		if errors.Is(err, io.EOF) {
 			return nil, status.Errorf(codes.DataLoss, "upload ended after %d of %d bytes", len(envelope), size)
 		}

@@ -40,16 +40,14 @@ func (c enrolmentService) Enrol(ctx context.Context, req *choirv1.EnrolRequest) 
 	cmd := &choirv1.Command{Body: &choirv1.Command_Enrol{Enrol: &choirv1.Enrol{
 		TokenId: req.TokenId, SecretHash: secret[:], Name: req.Name, PublicKey: req.PublicKey, TimeMs: c.deps.Now().UnixMilli(),
 	}}}
-	err := c.rehearse(ctx, req.TokenId, cmd)
-	if err != nil {
+	if _, err := c.rehearse(ctx, req.TokenId, cmd); err != nil {
 		return nil, rpcError("enrol", err)
 	}
-	select {
-	case c.enrolments <- struct{}{}:
-		defer func() { <-c.enrolments }()
-	case <-ctx.Done():
-		return nil, status.Error(codes.ResourceExhausted, "enrol: too many enrolments at once; try again")
+	done, err := c.enrolling(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	err = c.command(ctx, cmd, nil)
 	if err != nil {
 		return nil, rpcError("enrol", err)
@@ -61,12 +59,12 @@ func (c enrolmentService) Enrol(ctx context.Context, req *choirv1.EnrolRequest) 
 	return &choirv1.EnrolReply{Chain: chain, Root: c.deps.Root.Raw}, nil
 }
 
-// rehearse applies an enrolment to the own state only. Callers have no certificate yet, so what would be refused without
-// a trace takes no place in the log. A token that is not known may have been made elsewhere a moment ago.
-func (c *Coordinator) rehearse(ctx context.Context, token string, cmd *choirv1.Command) error {
+// rehearse applies an enrolment or a request to join to the own state only. Callers have no certificate yet, so what would be refused without
+// a trace takes no place in the log; nor need what changes nothing. A token that is not known may have been made elsewhere a moment ago.
+func (c *Coordinator) rehearse(ctx context.Context, token string, cmd *choirv1.Command) (news bool, err error) {
 	b, err := state.Encode(cmd)
 	if err != nil {
-		return &refusedCommand{err}
+		return false, &refusedCommand{err}
 	}
 	within, cancel := context.WithTimeout(ctx, newsTimeout)
 	defer cancel()
@@ -76,9 +74,9 @@ func (c *Coordinator) rehearse(ctx context.Context, token string, cmd *choirv1.C
 	}
 	next, refused := state.Apply(s, s.Index, c.replica.Term(), b)
 	if refused != nil && next.Log.Size() == s.Log.Size() {
-		return &refusedCommand{refused}
+		return false, &refusedCommand{refused}
 	}
-	return nil
+	return next.Log.Size() != s.Log.Size(), nil
 }
 
 // rpcError maps the errors of commands to codes: the one place where they meet.
@@ -89,7 +87,7 @@ func rpcError(doing string, err error) error {
 		code = codes.PermissionDenied
 	case errors.Is(err, state.ErrExists):
 		code = codes.AlreadyExists
-	case errors.Is(err, state.ErrStale), errors.Is(err, state.ErrCohort), errors.Is(err, state.ErrBudget):
+	case errors.Is(err, state.ErrStale), errors.Is(err, state.ErrCohort), errors.Is(err, state.ErrBudget), errors.Is(err, state.ErrState):
 		code = codes.FailedPrecondition
 	case isRefusal(err):
 		code = codes.InvalidArgument
@@ -101,34 +99,6 @@ func rpcError(doing string, err error) error {
 type operatorsService struct {
 	choirv1.UnimplementedOperatorsServer
 	*Coordinator
-}
-
-// CreateToken makes a single-use token for one node. Its secret is in the reply only; the log keeps its hash.
-func (c operatorsService) CreateToken(ctx context.Context, req *choirv1.CreateTokenRequest) (*choirv1.CreateTokenReply, error) {
-	if most := uint64(maxTokenLife / time.Millisecond); req.LifetimeMs < 1 || req.LifetimeMs > most {
-		return nil, status.Errorf(codes.InvalidArgument, "create token: lifetime_ms is %d, want 1 to %d (30 days)", req.LifetimeMs, most)
-	}
-	life := time.Duration(req.LifetimeMs) * time.Millisecond
-	s := c.replica.State()
-	if s.Cluster == "" {
-		return nil, status.Error(codes.Unavailable, "create token: the federation is not founded yet")
-	}
-	var addresses []string
-	for _, v := range s.Coordinators {
-		addresses = append(addresses, v.Address)
-	}
-	token, err := seal.NewToken(seal.RoleNode, seal.Fingerprint(c.deps.Root.Raw), addresses, req.Labels, c.deps.Now().Add(life), c.deps.Rand)
-	if err != nil {
-		return nil, status.Errorf(codes.Internal, "create token: %v", err)
-	}
-	hash := token.SecretHash()
-	err = c.command(ctx, &choirv1.Command{Body: &choirv1.Command_CreateToken{CreateToken: &choirv1.CreateToken{
-		Id: token.ID, SecretHash: hash[:], ExpiresMs: token.Expires.UnixMilli(), Role: string(token.Role), Labels: req.Labels,
-	}}}, func(s *state.State) bool { return s.Tokens[token.ID].SecretHash == hash })
-	if err != nil {
-		return nil, rpcError("create token", err)
-	}
-	return &choirv1.CreateTokenReply{Token: token.String()}, nil
 }
 
 // SubmitJob commits a job; it starts by itself.
@@ -206,7 +176,7 @@ func (c operatorsService) WatchJob(req *choirv1.GetJobRequest, stream choirv1.Op
 			}
 			sent = j
 		}
-		if j.State != state.JobRunning {
+		if j.Ended() {
 			return nil
 		}
 		select {
@@ -220,7 +190,7 @@ func (c operatorsService) WatchJob(req *choirv1.GetJobRequest, stream choirv1.Op
 }
 
 func jobStatus(j *state.Job) *choirv1.JobStatus {
-	out := &choirv1.JobStatus{Name: j.Name, State: j.State, Reason: j.Reason, Round: j.Trained, Release: j.Release}
+	out := &choirv1.JobStatus{Name: j.Name, State: j.Shown(), Reason: j.Reason, Round: j.Trained, Release: j.Release}
 	for _, r := range j.Rounds {
 		rs := &choirv1.RoundStatus{
 			Round: r.Number, Attempt: r.Attempt, Kind: r.Kind, State: r.Phase, Reason: r.Reason,
@@ -274,26 +244,37 @@ func (c operatorsService) GetBlob(req *choirv1.BlobRequest, stream choirv1.Opera
 }
 
 // GetStatus describes the cluster as this coordinator sees it.
-func (c operatorsService) GetStatus(context.Context, *choirv1.StatusRequest) (*choirv1.StatusReply, error) {
+func (c operatorsService) GetStatus(ctx context.Context, _ *choirv1.StatusRequest) (*choirv1.StatusReply, error) {
 	s := c.replica.State()
 	leader, _ := c.replica.Leader()
 	out := &choirv1.StatusReply{
 		Cluster: s.Cluster, Leader: leader, Term: c.replica.Term(), Applied: s.Index,
-		Nodes: uint32(len(s.Nodes)), Records: s.Log.Size(),
+		Nodes: enrolled(s), Records: s.Log.Size(),
 	}
-	alive := map[string]float64{}
+	load := map[string]float64{}
 	for _, m := range c.members.ByLoad() {
-		alive[m.Name] = m.Load
+		load[m.Name] = m.Load
 	}
+	answers := c.askPeers(ctx, s)
+	answers[c.cfg.Name] = &choirv1.PresenceReply{Applied: s.Index}
 	for _, v := range s.Coordinators {
-		load, ok := alive[v.Name]
-		r := &choirv1.ReplicaStatus{Name: v.Name, Address: v.Address, State: "unreachable", Load: load}
-		if ok {
-			r.State = "alive"
+		r := &choirv1.ReplicaStatus{Name: v.Name, Address: v.Address, State: "unreachable", Load: load[v.Name]}
+		if a, ok := answers[v.Name]; ok {
+			r.State, r.Applied = "alive", a.Applied
 		}
 		out.Replicas = append(out.Replicas, r)
 	}
 	return out, nil
+}
+
+// enrolled counts the nodes that were not revoked.
+func enrolled(s *state.State) (n uint32) {
+	for _, x := range s.Nodes {
+		if !x.Revoked {
+			n++
+		}
+	}
+	return n
 }
 
 // public reports whether nodes and operators may read a blob: models, statistics, candidates under evaluation, and

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"choir.example/coordinator/state"
@@ -68,7 +69,12 @@ func mayPropose(who seal.Identity, cluster string, command []byte) error {
 
 // Presence lists the nodes heard lately.
 func (c peersService) Presence(context.Context, *choirv1.PresenceRequest) (*choirv1.PresenceReply, error) {
-	reply := &choirv1.PresenceReply{}
+	s := c.replica.State()
+	reply := &choirv1.PresenceReply{Applied: s.Index}
+	if s.Cluster != "" {
+		r := rosterOf(s)
+		reply.Roster, reply.RosterSignature = r.Version, r.Sign(c.cfg.Name, c.deps.Credential.Key).Signature
+	}
 	for name := range c.presence.recent(c.deps.Now()) {
 		reply.Nodes = append(reply.Nodes, name)
 	}
@@ -174,11 +180,16 @@ type peerClients struct {
 	dial func(name, address string) (*grpc.ClientConn, error)
 
 	mu    sync.Mutex // guards conns
-	conns map[string]*grpc.ClientConn
+	conns map[string]peerConn
+}
+
+type peerConn struct {
+	*grpc.ClientConn
+	address string
 }
 
 func newPeerClients(dial func(name, address string) (*grpc.ClientConn, error)) *peerClients {
-	return &peerClients{dial: dial, conns: map[string]*grpc.ClientConn{}}
+	return &peerClients{dial: dial, conns: map[string]peerConn{}}
 }
 
 // client returns a client for a peer, which is checked to be that peer in the handshake.
@@ -186,14 +197,31 @@ func (p *peerClients) client(name, address string) (choirv1.PeersClient, error) 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	conn, ok := p.conns[name]
+	if ok && conn.address != address {
+		_ = conn.Close() // it joined again elsewhere
+		ok = false
+	}
 	if !ok {
-		var err error
-		if conn, err = p.dial(name, address); err != nil {
+		dialled, err := p.dial(name, address)
+		if err != nil {
 			return nil, fmt.Errorf("connect to coordinator %s: %w", name, err)
 		}
+		conn = peerConn{dialled, address}
 		p.conns[name] = conn
 	}
 	return choirv1.NewPeersClient(conn), nil
+}
+
+// keep closes the connections to those who are not among the voters any more.
+func (p *peerClients) keep(voters []Voter) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, conn := range p.conns {
+		if !slices.ContainsFunc(voters, func(v Voter) bool { return v.Name == name && v.Address == conn.address }) {
+			_ = conn.Close()
+			delete(p.conns, name)
+		}
+	}
 }
 
 func (p *peerClients) close() {

@@ -22,7 +22,7 @@ func TestPeersSpeakForThemselves(t *testing.T) {
 	m := f.member(other)
 	peer := choirv1.NewPeersClient(f.connect(leader, m.deps.Credential))
 	signed := func(coordinator string) *choirv1.EpochKey {
-		k := m.epoch
+		k := m.epochs.newest()
 		return &choirv1.EpochKey{Coordinator: coordinator, Epoch: k.Epoch + 1, Recipient: k.Recipient(),
 			Signature: k.Sign("test", coordinator, m.deps.Credential.Key)}
 	}
