@@ -3,6 +3,7 @@ package state_test
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -20,12 +21,11 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// founders are three coordinators with real certificates and keys, so that the records can be audited.
+// founders are three coordinators with real certificates and keys, so that the records can be audited. Others join.
 type founders struct {
-	root  *seal.Root
-	names []string
-	keys  map[string]*choirv1.EpochKey // of epoch 1
-	all   []*choirv1.CoordinatorEntry
+	root *seal.Root
+	keys map[string]ed25519.PrivateKey // by public key
+	all  []*choirv1.CoordinatorEntry
 }
 
 func newFounders(t testing.TB) *founders {
@@ -34,8 +34,8 @@ func newFounders(t testing.TB) *founders {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &founders{root: root, names: []string{"ada", "bob", "cyd"}, keys: map[string]*choirv1.EpochKey{}}
-	for _, name := range f.names {
+	f := &founders{root: root, keys: map[string]ed25519.PrivateKey{}}
+	for _, name := range []string{"ada", "bob", "cyd"} {
 		key, err := seal.NewKey(rand.Reader)
 		if err != nil {
 			t.Fatal(err)
@@ -44,14 +44,47 @@ func newFounders(t testing.TB) *founders {
 		if err != nil {
 			t.Fatal(err)
 		}
-		epoch, err := seal.NewEpochKey(1)
-		if err != nil {
-			t.Fatal(err)
-		}
 		f.all = append(f.all, &choirv1.CoordinatorEntry{Name: name, Address: name + ":1", Chain: chain})
-		f.keys[name] = &choirv1.EpochKey{Coordinator: name, Epoch: 1, Recipient: epoch.Recipient(), Signature: epoch.Sign("shop", name, key)}
+		f.keep(key)
 	}
 	return f
+}
+
+func (f *founders) keep(key ed25519.PrivateKey) ed25519.PublicKey {
+	public := key.Public().(ed25519.PublicKey)
+	f.keys[string(public)] = key
+	return public
+}
+
+// announce is the next epoch key of a voter.
+func (f *founders) announce(v state.Coordinator) *choirv1.Command {
+	leaf, err := x509.ParseCertificate(v.Chain[0])
+	if err != nil {
+		panic(err)
+	}
+	epoch, err := seal.NewEpochKey(v.Epoch.Epoch + 1)
+	if err != nil {
+		panic(err)
+	}
+	key := f.keys[string(leaf.PublicKey.(ed25519.PublicKey))]
+	return &choirv1.Command{Body: &choirv1.Command_AnnounceEpoch{AnnounceEpoch: &choirv1.AnnounceEpoch{Key: &choirv1.EpochKey{
+		Coordinator: v.Name, Epoch: epoch.Epoch, Recipient: epoch.Recipient(), Signature: epoch.Sign("shop", v.Name, key),
+	}}}}
+}
+
+// approve certifies the keys of a machine that asked to join.
+func (f *founders) approve(name string, j state.Join) *choirv1.Command {
+	chain, err := f.root.Certify(seal.RoleCoordinator, name, j.Key, time.Now(), time.Hour)
+	if err != nil {
+		panic(err)
+	}
+	issuer, err := f.root.CertifyIssuer(name, j.IssuerKey, time.Now(), time.Hour)
+	if err != nil {
+		panic(err)
+	}
+	return &choirv1.Command{Body: &choirv1.Command_ApproveCoordinator{ApproveCoordinator: &choirv1.ApproveCoordinator{
+		Name: name, Chain: chain, Issuer: issuer, TimeMs: time.Now().UnixMilli(),
+	}}}
 }
 
 // audit has the independent verifier read the records.
@@ -90,21 +123,25 @@ func (l *life) next() *choirv1.Command {
 	}
 	switch n := l.IntN(100); {
 	case n < 2:
-		return &choirv1.Command{Body: &choirv1.Command_AnnounceEpoch{AnnounceEpoch: &choirv1.AnnounceEpoch{Key: l.keys[l.pick(l.names...)]}}}
-	case n < 6:
-		id := l.pick("t1", "t2", "t3", "t4", "t5", "t6")
+		return l.announce(l.s.Coordinators[l.IntN(len(l.s.Coordinators))])
+	case n < 5:
+		return l.membership()
+	case n < 9:
+		id := l.pick(tokens...)
 		return &choirv1.Command{Body: &choirv1.Command_CreateToken{CreateToken: &choirv1.CreateToken{
-			Id: id, SecretHash: digestOf(id), ExpiresMs: 1 + l.Int64N(1000), Role: "node",
+			Id: id, SecretHash: digestOf(id), ExpiresMs: 1 + l.Int64N(1000), Role: "node", Labels: map[string]string{"region": l.pick("1", "2", "3")},
 		}}}
-	case n < 16:
-		id := l.pick("t1", "t2", "t3", "t4", "t5", "t6")
+	case n < 19:
+		id := l.pick(tokens...)
 		return &choirv1.Command{Body: &choirv1.Command_Enrol{Enrol: &choirv1.Enrol{
-			TokenId: id, SecretHash: digestOf(id), Name: l.pick("n1", "n2", "n3", "n4", "n5"), PublicKey: digestOf(l.pick("k1", "k2", "k3") + id), TimeMs: 1 + l.Int64N(500),
+			TokenId: id, SecretHash: digestOf(id), Name: l.pick("n1", "n2", "n3", "n4", "n5", "n6", "n7"), PublicKey: digestOf(l.pick("k1", "k2", "k3") + id), TimeMs: 1 + l.Int64N(500),
 		}}}
+	case n < 22 && len(l.s.Jobs) > 0:
+		return l.control()
 	}
 	var running []*state.Job
 	for _, name := range slices.Sorted(maps.Keys(l.s.Jobs)) {
-		if j := l.s.Jobs[name]; j.State == state.JobRunning {
+		if j := l.s.Jobs[name]; j.State == state.JobRunning || j.Active() != nil {
 			running = append(running, j)
 		}
 	}
@@ -112,6 +149,12 @@ func (l *life) next() *choirv1.Command {
 		spec := usual()
 		spec.Name, spec.Model, spec.Hidden, spec.MinimumCohort = fmt.Sprint("job-", l.IntN(50)), l.pick("m", "n"), []uint32{4}, 1+l.Uint32N(2)
 		spec.Rounds, spec.BudgetRounds, spec.Goal, spec.MaxAttempts = 1+l.Uint64N(3), budget, spec.MinimumCohort*l.Uint32N(2), 4
+		if spec.Goal > 0 {
+			spec.OverSelectionPercent = 50 * l.Uint32N(4)
+		}
+		if l.IntN(3) == 0 {
+			spec.Where = []*choirv1.LabelMatch{{Label: "region", Values: []string{"1", "2"}}}
+		}
 		if l.IntN(3) == 0 {
 			spec.Validation = digestOf("public set")
 		}
@@ -122,6 +165,70 @@ func (l *life) next() *choirv1.Command {
 		return l.step(j, r)
 	}
 	return l.begin(j)
+}
+
+var tokens = []string{"t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9"}
+
+// membership draws who comes and goes.
+func (l *life) membership() *choirv1.Command {
+	names := slices.Sorted(maps.Keys(l.s.Joins))
+	switch n := l.IntN(20); {
+	case n < 7 && len(names) > 0:
+		name := l.pick(names...)
+		return l.approve(name, l.s.Joins[name])
+	case n < 10:
+		id := fmt.Sprint("c", len(l.s.Tokens))
+		return &choirv1.Command{Body: &choirv1.Command_CreateToken{CreateToken: &choirv1.CreateToken{
+			Id: id, SecretHash: digestOf(id), ExpiresMs: 1000, Role: "coordinator",
+		}}}
+	case n < 16:
+		id := "c0"
+		for _, t := range slices.Sorted(maps.Keys(l.s.Tokens)) {
+			if token := l.s.Tokens[t]; token.Role == "coordinator" && (token.Node == "" || l.IntN(4) == 0) {
+				id = t
+			}
+		}
+		name := l.pick("ada", "bob", "cyd", "dot", "eli")
+		key, issuer := ed25519.NewKeyFromSeed(digestOf(id+name)), ed25519.NewKeyFromSeed(digestOf("issuer"+id))
+		return &choirv1.Command{Body: &choirv1.Command_RequestJoin{RequestJoin: &choirv1.RequestJoin{
+			TokenId: id, SecretHash: digestOf(id), Name: name, Address: fmt.Sprint(name, ":", l.IntN(3)),
+			PublicKey: l.keep(key), IssuerKey: issuer.Public().(ed25519.PublicKey), TimeMs: 1 + l.Int64N(1000),
+		}}}
+	case n < 17:
+		return &choirv1.Command{Body: &choirv1.Command_RemoveCoordinator{RemoveCoordinator: &choirv1.RemoveCoordinator{Name: l.pick(l.voters()...)}}}
+	case n < 18:
+		return &choirv1.Command{Body: &choirv1.Command_RevokeToken{RevokeToken: &choirv1.RevokeToken{Id: l.pick(append(slices.Sorted(maps.Keys(l.s.Tokens)), "t1")...)}}}
+	case n < 19 && l.IntN(4) == 0:
+		return &choirv1.Command{Body: &choirv1.Command_RevokeNode{RevokeNode: &choirv1.RevokeNode{Name: l.pick("n1", "n2", "n3", "n4", "n5", "n6", "n7")}}}
+	}
+	fingerprint := digestOf(l.pick("operator", "officer", "auditor"))
+	if l.IntN(2) == 0 {
+		fingerprint = digestOf(string(l.s.Coordinators[0].Chain[0])) // that of a certificate
+	}
+	return &choirv1.Command{Body: &choirv1.Command_RevokePerson{RevokePerson: &choirv1.RevokePerson{Fingerprint: fingerprint}}}
+}
+
+func (l *life) voters() (names []string) {
+	for _, v := range l.s.Coordinators {
+		names = append(names, v.Name)
+	}
+	return names
+}
+
+// control draws what an operator does with a job. Jobs are resumed and continued more often than halted.
+func (l *life) control() *choirv1.Command {
+	c := &choirv1.ControlJob{Job: l.pick(slices.Sorted(maps.Keys(l.s.Jobs))...)}
+	switch j := l.s.Jobs[c.Job]; {
+	case l.IntN(4) == 0:
+		c.Action = l.pick(state.ActionPause, state.ActionResume, state.ActionStop, state.ActionContinue)
+	case j.State == state.JobPaused:
+		c.Action = state.ActionResume
+	case j.Ended():
+		c.Action, c.Rounds = state.ActionContinue, l.Uint64N(3)
+	default:
+		c.Action = l.pick(state.ActionPause, state.ActionStop)
+	}
+	return &choirv1.Command{Body: &choirv1.Command_ControlJob{ControlJob: c}}
 }
 
 // budget is that of every job, so that the test can hold nodes to it.
@@ -182,7 +289,7 @@ func (l *life) step(j *state.Job, r *state.Round) *choirv1.Command {
 		}
 		return &choirv1.Command{Body: &choirv1.Command_RecordIncident{RecordIncident: c}}
 	case n < 10 && r.Phase == state.PhaseOpen:
-		c := &choirv1.AcceptBatch{Key: key, Batch: l.fresh(), Sum: l.fresh(), Coordinator: l.pick(l.names...), Holders: l.names}
+		c := &choirv1.AcceptBatch{Key: key, Batch: l.fresh(), Sum: l.fresh(), Coordinator: l.pick(l.voters()...), Holders: l.voters()}
 		for _, node := range r.Cohort {
 			if l.IntN(3) == 0 {
 				a := &choirv1.Accepted{Node: node, Update: l.fresh(), Weight: 1 + l.Int64N(1000)}
@@ -265,7 +372,7 @@ func (l *life) other(f protoreflect.FieldDescriptor, v protoreflect.Value) proto
 
 func TestRandomLives(t *testing.T) {
 	f := newFounders(t)
-	closed, released, refusals := 0, 0, 0
+	closed, released, refusals, joined, again := 0, 0, 0, 0, 0
 	for seed := range uint64(16) {
 		l := &life{Rand: mathrand.New(mathrand.NewPCG(seed, 12)), founders: f, s: state.New(), term: 1}
 		for i := uint64(1); i <= 600; i++ {
@@ -299,9 +406,19 @@ func TestRandomLives(t *testing.T) {
 			closed += int(j.Trained)
 		}
 		released += len(l.s.Releases)
+		for _, v := range l.s.Coordinators {
+			if len(v.Issuer) > 0 {
+				joined++
+			}
+		}
+		for _, j := range l.s.Jobs {
+			if spec, err := j.JobSpec(); err == nil && spec.Rounds > 3 {
+				again++ // it was continued
+			}
+		}
 	}
-	t.Logf("%d training rounds closed, %d models released, %d commands refused", closed, released, refusals)
-	if closed < 100 || released < 15 || refusals < 3000 {
+	t.Logf("%d training rounds closed, %d models released, %d commands refused, %d coordinators joined, %d jobs continued", closed, released, refusals, joined, again)
+	if closed < 100 || released < 15 || refusals < 3000 || joined < 10 || again < 5 {
 		t.Error("these lives see too little")
 	}
 }
@@ -314,6 +431,9 @@ func (l *life) check(next *state.State, refused error) error {
 	}
 	if refused != nil && next.Log.Size() > before.Size() && !errors.Is(refused, state.ErrToken) {
 		return errors.New("a refused command left a record")
+	}
+	if err := checkEpochs(next); err != nil {
+		return err
 	}
 	reserved, spent := map[string]uint32{}, map[string]uint32{}
 	for _, j := range next.Jobs {
@@ -339,6 +459,40 @@ func (l *life) check(next *state.State, refused error) error {
 	for name, n := range next.Nodes {
 		if n.Reserved != reserved[name] || n.Spent < spent[name] || n.Spent+n.Reserved > budget {
 			return fmt.Errorf("node %s has %d rounds reserved and %d spent, its jobs %d and %d", name, n.Reserved, n.Spent, reserved[name], spent[name])
+		}
+	}
+	return nil
+}
+
+// checkEpochs: a round that is not over has the keys of all coordinators it names, and no others are kept but the newest.
+func checkEpochs(s *state.State) error {
+	named := map[string]bool{}
+	for _, j := range s.Jobs {
+		for _, r := range j.Rounds {
+			if r.Over() && r.Epochs != nil {
+				return fmt.Errorf("job %s round %d is over and names epochs", j.Name, r.Number)
+			}
+		}
+		r := j.Active()
+		if r == nil || len(r.Epochs) == 0 {
+			continue
+		}
+		keys := s.RoundKeys(r)
+		for _, k := range keys {
+			if r.Epochs[k.Coordinator] != k.Epoch || !s.NeedsEpoch(k.Coordinator, k.Epoch) {
+				return fmt.Errorf("job %s round %d is sealed to epoch %d of %s, fixed were %v", j.Name, r.Number, k.Epoch, k.Coordinator, r.Epochs)
+			}
+			named[fmt.Sprint(k.Coordinator, k.Epoch)] = true
+		}
+		if len(keys) != len(r.Epochs) {
+			return fmt.Errorf("job %s round %d is sealed to %d keys, fixed were %v", j.Name, r.Number, len(keys), r.Epochs)
+		}
+	}
+	for _, c := range s.Coordinators {
+		for _, k := range c.Epochs {
+			if !named[fmt.Sprint(c.Name, k.Epoch)] || k.Epoch >= c.Epoch.Epoch {
+				return fmt.Errorf("epoch %d of %s is kept, and no round names it", k.Epoch, c.Name)
+			}
 		}
 	}
 	return nil
