@@ -338,3 +338,15 @@ func TestConfigNamesTheField(t *testing.T) {
 		}
 	}
 }
+
+// Asking for a node that is not enrolled leaves no keys behind: they would race with those of an enrolment.
+func TestLookingMakesNothing(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Name, cfg.Dir = "n1", filepath.Join(t.TempDir(), "n1")
+	if _, err := New(cfg, newParty(t, "test").deps()); err == nil || !strings.Contains(err.Error(), "not enrolled") {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(cfg.Dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("New made %s: %v", cfg.Dir, err)
+	}
+}

@@ -47,8 +47,9 @@ func New(cfg Config, deps Deps) (_ *Node, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("open node %s: %w", cfg.Name, err)
+	// Looking makes nothing: another process may be enrolling here at this moment, with keys of its own.
+	if _, err := os.Stat(filepath.Join(cfg.Dir, identityFile)); errors.Is(err, os.ErrNotExist) {
+		return nil, notEnrolled(cfg)
 	}
 	box, err := seal.OpenKeys(filepath.Join(cfg.Dir, "keys"), deps.Rand)
 	if err != nil {
@@ -59,7 +60,7 @@ func New(cfg Config, deps Deps) (_ *Node, err error) {
 		return nil, err
 	}
 	if n.id == nil || len(n.id.chain) == 0 {
-		return nil, fmt.Errorf("open node %s: it is not enrolled; enrol it with a token", cfg.Name)
+		return nil, notEnrolled(cfg)
 	}
 	if err := n.id.of(cfg); err != nil {
 		return nil, err
@@ -90,6 +91,10 @@ func New(cfg Config, deps Deps) (_ *Node, err error) {
 		}
 	}
 	return n, nil
+}
+
+func notEnrolled(cfg Config) error {
+	return fmt.Errorf("open node %s: it is not enrolled; enrol it with a token", cfg.Name)
 }
 
 // Store is the node's private data.
