@@ -67,6 +67,8 @@ var (
 	bucketRows    = []byte("rows")
 	bucketAnswers = []byte("answers")
 	bucketErased  = []byte("erased")
+
+	buckets = [][]byte{bucketMeta, bucketImports, bucketRows, bucketAnswers, bucketErased}
 )
 
 // OpenStore opens or makes the store in a node's directory. A file that is damaged is refused.
@@ -161,27 +163,13 @@ func (s *Store) prepare() error {
 	if err := s.view(func(tx *bbolt.Tx) error { return checkLayout(tx, fresh) }); err != nil {
 		return err
 	}
-	err = s.update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketImports, bucketRows, bucketAnswers, bucketErased} {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err
-			}
+	if fresh {
+		if err := s.make(missing); err != nil {
+			return err
 		}
-		if first, _ := tx.Bucket(bucketImports).Cursor().First(); first != nil && fresh {
-			return missing
-		}
-		return tx.Bucket(bucketMeta).Put([]byte("layout"), []byte(layout))
-	})
-	if err != nil {
-		return err
 	}
 	if err := s.view(s.loadSchema); err != nil {
 		return err
-	}
-	if fresh { // from now on a store without buckets is one that lost them
-		if err := s.keys.write(s.keys.keys); err != nil {
-			return err
-		}
 	}
 	if err := s.loadImports(); err != nil {
 		return err
@@ -189,14 +177,36 @@ func (s *Store) prepare() error {
 	return s.cleanUp()
 }
 
+// make makes the buckets of a new store, and then the file of keys: from then on a store without buckets is one that
+// lost them.
+func (s *Store) make(missing error) error {
+	err := s.update(func(tx *bbolt.Tx) error {
+		for _, name := range buckets {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		if first, _ := tx.Bucket(bucketImports).Cursor().First(); first != nil {
+			return missing
+		}
+		return tx.Bucket(bucketMeta).Put([]byte("layout"), []byte(layout))
+	})
+	if err != nil {
+		return err
+	}
+	return s.keys.write(s.keys.keys)
+}
+
 // checkLayout refuses a store whose buckets hold something else.
 func checkLayout(tx *bbolt.Tx, fresh bool) error {
 	meta := tx.Bucket(bucketMeta)
-	switch {
-	case meta == nil && fresh:
+	if meta == nil && fresh {
 		return nil
-	case meta == nil:
-		return damagef("it is empty, although its keys are there")
+	}
+	for _, name := range buckets {
+		if tx.Bucket(name) == nil && !fresh {
+			return damagef("its part %q is missing", name)
+		}
 	}
 	if v := meta.Get([]byte("layout")); string(v) != layout {
 		return fmt.Errorf("its layout is %q, want %q: it was made by another version of choir; remove it and import the data again", v, layout)

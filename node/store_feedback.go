@@ -76,10 +76,12 @@ func onlyIf(yes bool, err error) error {
 	return nil
 }
 
+const answerBytes = 16
+
 // answerKey stands for a prediction's id in the store.
 func answerKey(id string) []byte {
 	h := sha256.Sum256([]byte("choir/feedback/v1|" + id))
-	return h[:16]
+	return h[:answerBytes]
 }
 
 func (s *Store) answered(key []byte) (known bool, err error) {

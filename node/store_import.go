@@ -155,6 +155,7 @@ type filling struct {
 	schema  *data.Schema
 	pending [][]byte // sealed rows that are in no transaction yet, the last of record.Rows
 	bytes   int
+	want    int // rows that a backup says there are
 }
 
 // begin makes a key for a new import.

@@ -317,13 +317,18 @@ func (s *Store) snapshot(f func(tx *bbolt.Tx, imports []*heldImport) error) erro
 func (s *Store) beginRead() (*bbolt.Tx, []*heldImport, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	tx, err := s.db.Begin(false)
+	return tx, s.copies(), err
+}
+
+// copies are the imports as they are now, the oldest first: feedback grows. The caller holds mu.
+func (s *Store) copies() []*heldImport {
 	imports := s.inOrder()
-	for i, h := range imports { // feedback grows
+	for i, h := range imports {
 		held := *h
 		imports[i] = &held
 	}
-	tx, err := s.db.Begin(false)
-	return tx, imports, err
+	return imports
 }
 
 // Rows decrypts all rows of a part, in the order of import. Its errors name rows by number and hold no value.
