@@ -272,6 +272,19 @@ func TestACohortIsTheJobsGoal(t *testing.T) {
 	}
 }
 
+func TestInvite(t *testing.T) {
+	for _, c := range []struct {
+		goal, percent uint32
+		want          int
+	}{
+		{10, 0, 10}, {10, 25, 13}, {10, 20, 12}, {1, 1, 2}, {3, 400, 15}, {0, 0, fedavg.MaxUpdates}, {1 << 16, 400, fedavg.MaxUpdates},
+	} {
+		if got := state.Invite(&choirv1.JobSpec{Goal: c.goal, OverSelectionPercent: c.percent}); got != c.want {
+			t.Errorf("goal %d and %d%% more: %d, want %d", c.goal, c.percent, got, c.want)
+		}
+	}
+}
+
 func TestTheSumOfWeightsIsBounded(t *testing.T) {
 	w := newWorld(t, 3)
 	w.tell(`submit_job { spec { name: "purchase" model: "buyer" rounds: 2 minimum_cohort: 2 hidden: 8 } time_ms: 1 }`)

@@ -57,6 +57,9 @@ func (s *State) check() error {
 		if i > 0 && s.Coordinators[i-1].Name >= c.Name {
 			return fmt.Errorf("coordinator %s is out of order", c.Name)
 		}
+		if len(c.Chain) == 0 {
+			return fmt.Errorf("coordinator %s has no certificate", c.Name)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Jobs)) {
 		if err := s.checkJob(name, s.Jobs[name]); err != nil {
@@ -79,6 +82,9 @@ func (s *State) checkJob(name string, j *Job) error {
 	}
 	if _, err := j.JobSpec(); err != nil {
 		return err
+	}
+	if j.Stopping && j.Active() == nil {
+		return errors.New("it is to stop when its open round ends, and has none")
 	}
 	for i, r := range j.Rounds {
 		if r == nil || !r.Over() && i < len(j.Rounds)-1 || r.Accepted == nil && i == len(j.Rounds)-1 {
