@@ -86,6 +86,9 @@ func said(err error) error {
 	text := errors.New(s.Message())
 	switch s.Code() {
 	case codes.Unavailable:
+		if strings.Contains(s.Message(), seal.ErrForeign.Error()) {
+			return &hinted{text, "the addresses in context.yaml lead to another federation than its root; take the context that belongs to them"}
+		}
 		return &hinted{fmt.Errorf("no coordinator answers: %w", text), "does one run, and a majority of them? The addresses stand in context.yaml"}
 	case codes.Unauthenticated:
 		return &hinted{text, "the credential is not accepted; who has the root key makes a new one: choir credential create"}

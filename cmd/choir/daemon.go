@@ -183,6 +183,8 @@ func readToken(source string) (*seal.Token, error) {
 // tokenError adds the cure to what a coordinator says about a token.
 func tokenError(err error) error {
 	switch {
+	case errors.Is(err, seal.ErrForeign):
+		return &hinted{err, "one directory is in one federation; give this one's configuration another dir, or take a token of its federation"}
 	case errors.Is(err, seal.ErrExpired):
 		return &hinted{err, "is this machine's clock right? If so, ask an operator for a new one: choir token create"}
 	case strings.Contains(err.Error(), "token"):
