@@ -50,6 +50,9 @@ func rowOf(j *state.Job) (jobRow, *choirv1.JobSpec, error) {
 			row.Doing += fmt.Sprintf(", attempt %d", r.Attempt)
 		}
 	}
+	if j.Stopping {
+		row.Doing = orNone(row.Doing, "a round") + "; stops after it"
+	}
 	for _, r := range slices.Backward(j.Rounds) {
 		if e, ok := measured(r); ok {
 			row.AUC = e.AUC

@@ -84,15 +84,20 @@ func record(r *http.Request, s *state.State) (view, error) {
 }
 
 // fieldsOf reads a record of any kind, also of one that comes later than this page.
-func fieldsOf(rec audit.Record) (out []field) {
-	v := reflect.Indirect(reflect.ValueOf(rec))
+func fieldsOf(rec audit.Record) []field { return fieldsIn(reflect.Indirect(reflect.ValueOf(rec))) }
+
+func fieldsIn(v reflect.Value) (out []field) {
 	for i := range v.NumField() {
 		name, value := v.Type().Field(i).Name, v.Field(i)
 		f := field{Name: title(name)}
-		if value.Kind() == reflect.Slice && value.Type().Elem().Kind() == reflect.Struct {
+		switch {
+		case value.Kind() == reflect.Struct: // its fields stand beside the others
+			out = append(out, fieldsIn(value)...)
+			continue
+		case value.Kind() == reflect.Slice && value.Type().Elem().Kind() == reflect.Struct:
 			f.Head, f.Table = tableOf(value)
 			f.Text = plural(value.Len(), "entry", "entries")
-		} else {
+		default:
 			f.Text, f.Code = textOf(name, value)
 		}
 		out = append(out, f)
@@ -188,6 +193,9 @@ func about(rec audit.Record) string {
 	v := reflect.Indirect(reflect.ValueOf(rec))
 	text := func(name string) string {
 		f := v.FieldByName(name)
+		if f.IsValid() && f.Kind() == reflect.Struct {
+			f = f.FieldByName("Name")
+		}
 		if !f.IsValid() || f.IsZero() {
 			return ""
 		}
@@ -216,7 +224,7 @@ func about(rec audit.Record) string {
 	if n := v.FieldByName("Attempt"); n.IsValid() && n.CanUint() && n.Uint() > 1 {
 		add(fmt.Sprintf("attempt %d", n.Uint()))
 	}
-	for _, name := range []string{"Node", "Coordinator", "Name", "ID", "Person", "State", "Action", "Reason"} {
+	for _, name := range []string{"Node", "Coordinator", "Name", "ID", "Fingerprint", "State", "Action", "Reason"} {
 		add(text(name))
 	}
 	if n := text("Epoch"); n != "" {
