@@ -126,6 +126,24 @@ func (s *Schema) RowFromInputs(inputs map[string]any) (Row, error) {
 	return nil, fmt.Errorf("input %s: the schema has no such column", slices.Min(unknown))
 }
 
+// WithLabel is a copy of the row with a label, as somebody gives it who knows the outcome: a number, string or boolean.
+func (s *Schema) WithLabel(r Row, v any) (Row, error) {
+	label := s.label()
+	if v == nil {
+		return nil, fmt.Errorf("label %s: the value is missing", s.Label)
+	}
+	x, err := s.Columns[label].fromInput(v)
+	if err != nil {
+		return nil, fmt.Errorf("label %s: %w", s.Label, err)
+	}
+	r = slices.Clone(r)
+	r[label] = x
+	if err := s.check(r); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
 func (c *Column) fromInput(v any) (float64, error) {
 	switch x := v.(type) {
 	case nil:
