@@ -182,7 +182,7 @@ func (p *party) delivery(addresses ...string) (*Node, *choirv1.Task, fedavg.Head
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	n := &Node{deps: p.deps(), client: p.client(addresses...)}
+	n := &Node{deps: p.deps(), client: p.client(addresses...), metrics: newMetrics()}
 	n.id = n.client.id
 	if n.journal, err = openJournal(p.t.TempDir()); err != nil {
 		p.t.Fatal(err)

@@ -58,23 +58,12 @@ func shortPath(path string) (dir *os.File, short string, err error) {
 	return dir, fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)), nil
 }
 
-// serve answers until the function it returns is called.
+// serve answers until the function it returns is called. An import that does not end soon then is undone.
 func (c *control) serve(n *Node) (stop func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := c.http.Serve(c.listener); !errors.Is(err, http.ErrServerClosed) {
-			n.deps.Log.Error("control socket ended", "error", err)
-		}
-	}()
+	end := background(n.deps.Log, "control socket", c.http, func() error { return c.http.Serve(c.listener) })
 	return func() {
 		_ = os.Remove(filepath.Join(n.cfg.Dir, controlSocket))
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		if c.http.Shutdown(ctx) != nil {
-			_ = c.http.Close() // an import that does not end is undone
-		}
-		<-done
+		end()
 	}
 }
 

@@ -36,9 +36,11 @@ type Node struct {
 	client *client
 	shop   *workshop
 	serve  *server // nil without HTTP
+	health *health // nil without Health
 
 	journal  *journal
 	progress progress
+	metrics  *metrics
 	late     bool // an update in the spool may have an answer by now; of Run's goroutine
 }
 
@@ -68,29 +70,43 @@ func New(cfg Config, deps Deps) (_ *Node, err error) {
 	if n.id.roster, err = openRoster(cfg.Dir, n.box); err != nil {
 		return nil, err
 	}
-	// First, because only one process can have it open: from here on the directory is ours.
-	if n.store, err = openStore(filepath.Join(cfg.Dir, "store.db"), box.Sub("store")); err != nil {
-		return nil, err
-	}
-	if n.spool, err = openSpool(filepath.Join(cfg.Dir, "spool"), box.Sub("spool")); err != nil {
-		return nil, errors.Join(err, n.store.Close())
-	}
-	if n.journal, err = openJournal(cfg.Dir); err != nil {
-		return nil, errors.Join(err, n.store.Close())
-	}
-	n.clock = newClock(deps.Now, issued(n.id.chain))
-	n.deps.Now = n.clock.Now
-	if taken, now := n.clock.Now(), deps.Now(); taken.After(now) { // in this order: a right clock has moved on in between
-		deps.Log.Warn("this machine's clock must be wrong, a later time is taken", "clock", now, "taken", taken)
-	}
-	n.client = newClient(n.id, n.deps)
-	n.shop = &workshop{store: n.store, fetch: n.client.fetch, name: n.id.name}
-	if cfg.HTTP != "" {
-		if n.serve, err = newServer(cfg, n.deps); err != nil {
-			return nil, errors.Join(err, n.store.Close(), n.journal.close())
-		}
+	if err := n.open(box); err != nil {
+		return nil, errors.Join(err, n.Close())
 	}
 	return n, nil
+}
+
+// open takes files and ports. The store comes first, because only one process can have it open: from then on the
+// directory is ours.
+func (n *Node) open(box *seal.Box) (err error) {
+	if n.store, err = openStore(filepath.Join(n.cfg.Dir, "store.db"), box.Sub("store")); err != nil {
+		return err
+	}
+	if n.spool, err = openSpool(filepath.Join(n.cfg.Dir, "spool"), box.Sub("spool")); err != nil {
+		return err
+	}
+	if n.journal, err = openJournal(n.cfg.Dir); err != nil {
+		return err
+	}
+	n.clock = newClock(n.deps.Now, issued(n.id.chain))
+	if taken, now := n.clock.Now(), n.deps.Now(); taken.After(now) { // in this order: a right clock has moved on in between
+		n.deps.Log.Warn("this machine's clock must be wrong, a later time is taken", "clock", now, "taken", taken)
+	}
+	n.deps.Now = n.clock.Now
+	n.client = newClient(n.id, n.deps)
+	n.shop = &workshop{store: n.store, fetch: n.client.fetch, name: n.id.name}
+	n.metrics = newMetrics()
+	n.metrics.observe(n)
+	if n.cfg.HTTP != "" {
+		if n.serve, err = newServer(n.cfg, n.deps, n.store, n.metrics); err != nil {
+			return err
+		}
+		n.shop.pause = n.serve.pauser()
+	}
+	if n.cfg.Health != "" {
+		n.health, err = n.newHealth(n.cfg.Health)
+	}
+	return err
 }
 
 func notEnrolled(cfg Config) error {
@@ -110,29 +126,57 @@ func (n *Node) Address() string {
 
 // Close releases files and ports of a node that does not run.
 func (n *Node) Close() error {
-	n.client.close()
-	err := errors.Join(n.store.Close(), n.journal.close())
-	if n.serve != nil {
-		err = errors.Join(err, n.serve.close())
+	var errs []error
+	if n.client != nil {
+		n.client.close()
 	}
-	return err
+	if n.journal != nil {
+		errs = append(errs, n.journal.close())
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
+	}
+	if n.serve != nil {
+		errs = append(errs, closeListener(n.serve.listener))
+	}
+	if n.health != nil {
+		errs = append(errs, closeListener(n.health.listener))
+	}
+	return errors.Join(errs...)
+}
+
+// serveAll answers on every port and socket of the node until the function it returns is called.
+func (n *Node) serveAll() (stop func(), err error) {
+	var stops []func()
+	if n.cfg.Control {
+		control, err := n.startControl()
+		if err != nil {
+			return nil, err
+		}
+		stops = append(stops, control.serve(n))
+	}
+	if n.serve != nil {
+		stops = append(stops, n.serve.start())
+	}
+	if n.health != nil {
+		stops = append(stops, n.health.start(n.deps.Log))
+	}
+	return func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}, nil
 }
 
 // Run works until ctx ends: it settles what a restart interrupted, then waits for invitations and releases. It returns
 // nil when it stopped because ctx ended. An update under way stays in the spool.
 func (n *Node) Run(ctx context.Context) error {
-	if n.cfg.Control {
-		control, err := n.startControl()
-		if err != nil {
-			return fmt.Errorf("run node %s: %w", n.id.name, err)
-		}
-		defer control.serve(n)()
-	}
-	if n.serve != nil {
-		stop := n.serve.start(ctx)
-		defer stop()
-	}
 	n.loadReleases()
+	stop, err := n.serveAll()
+	if err != nil {
+		return fmt.Errorf("run node %s: %w", n.id.name, err)
+	}
+	defer stop()
 	renew := n.renew(ctx)
 	if err := n.resume(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("run node %s: %w", n.id.name, err)
@@ -216,6 +260,7 @@ func (n *Node) invited(ctx context.Context, t *choirv1.Task) bool {
 	if err == nil && n.late {
 		err = n.resume(ctx)
 	}
+	n.metrics.task(t.Kind, err)
 	if err != nil && ctx.Err() == nil {
 		n.progress.decline(t, n.deps.Now(), err)
 		n.deps.Log.Warn("task not done", "job", t.Key.GetJob(), "round", t.Key.GetRound(), "attempt", t.Key.GetAttempt(), "error", err)
@@ -277,6 +322,7 @@ func (n *Node) answered(h fedavg.Header, payload []byte, a *answer) error {
 			f(*a.refusal)
 		}
 	}
+	n.metrics.answered(a)
 	if err := n.journal.answered(h, seal.UpdateDigest(payload), a); err != nil {
 		return err
 	}

@@ -131,6 +131,7 @@ func (n *Node) deliver(ctx context.Context, t *choirv1.Task, h fedavg.Header, pa
 	if err := n.journal.sending(t, digest, len(envelope), n.deps.Now()); err != nil {
 		return nil, err
 	}
+	n.metrics.sending(len(envelope))
 	if f := n.deps.Observe.Sending; f != nil {
 		f(h.Job, h.Round, h.Attempt, payload)
 	}

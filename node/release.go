@@ -51,7 +51,8 @@ func (n *Node) follow(ctx context.Context, refs []*choirv1.ReleaseRef) (settled 
 			return false
 		}
 		if err != nil {
-			n.deps.Log.Warn("release not taken", "model", ref.Model, "version", ref.Version, "error", err)
+			n.metrics.refused.Inc()
+			n.deps.Log.Warn("release not taken; the one before stays", "model", ref.Model, "version", ref.Version, "error", err)
 		}
 		final := (*finalError)(nil)
 		if errors.As(err, &final) {
@@ -95,6 +96,9 @@ func (n *Node) install(ref *choirv1.ReleaseRef, body []byte) error {
 	}
 	if m.Name != ref.Model || m.Variant != n.cfg.Variant {
 		return &finalError{fmt.Errorf("the file holds variant %s of model %q", m.Variant, m.Name)}
+	}
+	if err := n.serve.selfTest(m); err != nil {
+		return &finalError{fmt.Errorf("its self-test: %w", err)}
 	}
 	id := blob.ID(body)
 	file := append(append(binary.BigEndian.AppendUint64(nil, ref.Version), id[:]...), body...)
@@ -143,6 +147,26 @@ func (n *Node) loadRelease(path string) error {
 	if m.Variant != n.cfg.Variant || path != n.releasePath(m.Name) {
 		return fmt.Errorf("it holds variant %s of model %q", m.Variant, m.Name)
 	}
+	if err := n.serve.selfTest(m); err != nil {
+		return fmt.Errorf("its self-test: %w", err)
+	}
 	n.serve.swap(m, binary.BigEndian.Uint64(file), [32]byte(file[8:40]))
+	return nil
+}
+
+// selfTestRows is how many synthetic rows a release has to answer before it is served.
+const selfTestRows = 256
+
+// selfTest sees that a release can take the place of the one before: it is for the same schema, and answers synthetic
+// rows with numbers.
+func (s *server) selfTest(m *model.Model) error {
+	if old, ok := s.models()[m.Name]; ok && old.model.Schema.Digest() != m.Schema.Digest() {
+		return fmt.Errorf("it is for another schema than version %d, which is in use", old.version)
+	}
+	logits := make([]float32, selfTestRows)
+	m.Predictor().Predict(m.Statistics.Synthetic(selfTestRows, 1), logits)
+	if !model.Finite(logits) {
+		return errors.New("it answers synthetic rows with what is no number")
+	}
 	return nil
 }

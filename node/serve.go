@@ -2,15 +2,18 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"mime"
 	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,11 +22,12 @@ import (
 	"time"
 
 	"choir.example/model"
+	"choir.example/model/data"
 )
 
-// The prediction server speaks the Open Inference Protocol, version 2, over HTTP. It listens on loopback only, answers
-// no request whose Host is not a loopback name (a web page must not reach it through DNS), takes JSON only, and sends
-// no CORS headers.
+// The prediction server speaks the Open Inference Protocol, version 2, over HTTP. On loopback it answers no request whose
+// Host is not a loopback name (a web page must not reach it through DNS); beyond, it speaks TLS and answers only those
+// who show the token. It takes JSON only, and sends no CORS headers.
 const (
 	maxBody = 8 << 20
 	maxRows = 4096 // a request
@@ -35,7 +39,13 @@ type server struct {
 	listener net.Listener
 	http     *http.Server
 	deps     Deps
+	open     bool // beyond loopback
+	token    token
+	store    *Store // for feedback
+	memory   *memory
+	metrics  *metrics
 	current  atomic.Pointer[map[string]*served] // by model name; a map is never changed
+	inFlight atomic.Int64                       // predictions
 
 	mu   sync.Mutex // guards over, and swaps of current
 	over map[string]uint64
@@ -49,42 +59,92 @@ type served struct {
 	predictors sync.Pool
 }
 
-func newServer(cfg Config, deps Deps) (*server, error) {
-	l, err := net.Listen("tcp", cfg.HTTP)
+// newServer listens. What it answers feedback with is the store.
+func newServer(cfg Config, deps Deps, store *Store, m *metrics) (*server, error) {
+	s := &server{deps: deps, store: store, memory: newMemory(), metrics: m, over: map[string]uint64{}}
+	s.current.Store(&map[string]*served{})
+	loopback, err := onLoopback(cfg.HTTP)
 	if err != nil {
+		return nil, err
+	}
+	s.open = !loopback
+	if s.token, err = openToken(cfg.Dir, deps.Rand); err != nil {
+		return nil, err
+	}
+	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
+	if cfg.Certificate != "" {
+		pair, err := tls.LoadX509KeyPair(cfg.Certificate, cfg.Key)
+		if err != nil {
+			return nil, fmt.Errorf("certificate and key of the prediction server: %w", err)
+		}
+		s.http.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	}
+	if s.listener, err = net.Listen("tcp", cfg.HTTP); err != nil {
 		return nil, fmt.Errorf("listen for predictions on %s (is the port in use?): %w", cfg.HTTP, err)
 	}
-	s := &server{listener: l, deps: deps, over: map[string]uint64{}}
-	s.current.Store(&map[string]*served{})
-	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
 	return s, nil
 }
 
-// start serves until the function it returns is called.
-func (s *server) start(context.Context) (stop func()) {
+// serve answers until the server is shut down.
+func (s *server) serve() error {
+	if s.http.TLSConfig != nil {
+		return s.http.ServeTLS(s.listener, "", "")
+	}
+	return s.http.Serve(s.listener)
+}
+
+// start answers until the function it returns is called.
+func (s *server) start() (stop func()) {
+	return background(s.deps.Log, "prediction server", s.http, s.serve)
+}
+
+// background serves until the function it returns is called, which gives requests under way two seconds to end.
+func background(log *slog.Logger, what string, h *http.Server, serve func() error) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-			s.deps.Log.Error("prediction server ended", "error", err)
+		if err := serve(); !errors.Is(err, http.ErrServerClosed) {
+			log.Error(what+" ended", "error", err)
 		}
 	}()
 	return func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
-		if s.http.Shutdown(ctx) != nil {
-			_ = s.http.Close() // requests that do not end are cut
+		if h.Shutdown(ctx) != nil {
+			_ = h.Close() // requests that do not end are cut
 		}
 		<-done
 	}
 }
 
-// close gives the port back, if start's stop has not done so.
-func (s *server) close() error {
-	if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {
+// closeListener gives a port back, if that was not done yet.
+func closeListener(l net.Listener) error {
+	if err := l.Close(); !errors.Is(err, net.ErrClosed) {
 		return err
 	}
 	return nil
+}
+
+// Training leaves the processor after each slice of time to whoever waits for it; while predictions are under way it
+// waits for them to end, but no longer than trainingWaits, so that under any load it has a share left.
+const (
+	trainingSlice = 500 * time.Microsecond
+	trainingWaits = 4 * time.Millisecond
+)
+
+// pauser is what training calls before each step.
+func (s *server) pauser() func() {
+	last := time.Now()
+	return func() {
+		if time.Since(last) < trainingSlice {
+			return
+		}
+		runtime.Gosched()
+		for begin := time.Now(); s.inFlight.Load() > 0 && time.Since(begin) < trainingWaits; {
+			time.Sleep(50 * time.Microsecond)
+		}
+		last = time.Now()
+	}
 }
 
 // models are the releases that answer, by model name. The map must not be changed.
@@ -135,8 +195,13 @@ func (s *server) handler() http.Handler {
 		reply(w, http.StatusOK, map[string]any{"name": m.model.Name, "ready": true})
 	}))
 	mux.HandleFunc("POST /v2/models/{name}/infer", s.named(s.infer))
+	mux.HandleFunc("POST /v2/models/{name}/feedback", s.named(s.feedback))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !loopbackHost(r.Host) {
+		if s.open && !s.token.opens(r) {
+			refuse(w, http.StatusUnauthorized, errToken)
+			return
+		}
+		if !s.open && !loopbackHost(r.Host) {
 			refuse(w, http.StatusForbidden, fmt.Errorf("host %q: only loopback names are answered", r.Host))
 			return
 		}
@@ -224,84 +289,109 @@ func (s *server) metadata(w http.ResponseWriter, _ *http.Request, m *served) {
 }
 
 func (s *server) infer(w http.ResponseWriter, r *http.Request, m *served) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		refuse(w, http.StatusUnsupportedMediaType, errors.New("Content-Type must be application/json"))
+	s.inFlight.Add(1)
+	defer s.inFlight.Add(-1)
+	start := time.Now()
+	body, ok := jsonBody(w, r)
+	if !ok {
 		return
 	}
-	var req inferRequest
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&req); err != nil {
-		code := http.StatusBadRequest
-		if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
-			code, err = http.StatusRequestEntityTooLarge, fmt.Errorf("it is larger than %d bytes; send fewer rows", large.Limit)
-		}
-		refuse(w, code, fmt.Errorf("body: %w", err))
-		return
-	}
-	if _, err := d.Token(); err != io.EOF {
-		refuse(w, http.StatusBadRequest, errors.New("body: text after the end"))
-		return
-	}
-	x, n, err := features(m.model, req.Inputs)
+	req, err := decodeInfer(body)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err)
 		return
 	}
-	logits := make([]float32, n)
-	p := m.predictors.Get().(model.Predictor)
-	p.Predict(x, logits)
-	m.predictors.Put(p)
-	probabilities := make([]float64, n)
-	for i, z := range logits {
-		probabilities[i] = model.Probability(z)
+	x, rows, n, err := features(m.model, req.Inputs)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
 	}
-	id := make([]byte, 16)
-	if _, err := io.ReadFull(s.deps.Rand, id); err != nil {
+	p := &prediction{model: m.model, version: m.version, rows: rows, count: n, at: s.deps.Now()}
+	if _, err := io.ReadFull(s.deps.Rand, p.id[:]); err != nil {
 		refuse(w, http.StatusInternalServerError, err)
 		return
 	}
+	probabilities := m.predict(x, n)
+	s.memory.remember(p)
 	reply(w, http.StatusOK, inferReply{
 		ModelName: m.model.Name, ModelVersion: strconv.FormatUint(m.version, 10), ID: req.ID,
-		Parameters: map[string]string{"digest": m.digest, "variant": m.model.Variant, "prediction_id": hex.EncodeToString(id)},
+		Parameters: map[string]string{"digest": m.digest, "variant": m.model.Variant, "prediction_id": hex.EncodeToString(p.id[:])},
 		Outputs:    []outTensor{{Name: "probability", Datatype: "FP64", Shape: []int{n}, Data: probabilities}},
 	})
+	s.metrics.predicted(m.model.Name, n, time.Since(start))
 }
 
-// features turns inputs, by the schema's names or as one tensor "features", into n rows for the model.
-func features(m *model.Model, inputs []tensor) (x []float32, n int, err error) {
-	if len(inputs) == 0 {
-		return nil, 0, errors.New("inputs: none given")
+// predict computes the probability of each of n rows.
+func (m *served) predict(x []float32, n int) []float64 {
+	logits, out := make([]float32, n), make([]float64, n)
+	p := m.predictors.Get().(model.Predictor)
+	p.Predict(x, logits)
+	m.predictors.Put(p)
+	for i, z := range logits {
+		out[i] = model.Probability(z)
 	}
-	if inputs[0].Name == "features" {
-		return matrix(m, inputs)
+	return out
+}
+
+// jsonBody reads a body that says it is JSON. If it cannot it answers the caller itself.
+func jsonBody(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
+	if kind := r.Header.Get("Content-Type"); kind != "application/json" {
+		if kind, _, err := mime.ParseMediaType(kind); err != nil || kind != "application/json" {
+			refuse(w, http.StatusUnsupportedMediaType, errors.New("Content-Type must be application/json"))
+			return nil, false
+		}
 	}
-	n = len(inputs[0].Data)
-	for _, in := range inputs {
-		if err := in.check(n, 1); err != nil {
-			return nil, 0, err
-		}
-		if err := in.checkValues(); err != nil {
-			return nil, 0, err
-		}
+	return readBody(w, r)
+}
+
+// features turns inputs, by the schema's names or as one tensor "features", into n rows for the model. rows is nil for a
+// tensor.
+func features(m *model.Model, inputs []tensor) (x []float32, rows []data.Row, n int, err error) {
+	if len(inputs) > 0 && inputs[0].Name == "features" {
+		x, n, err = matrix(m, inputs)
+		return x, nil, n, err
+	}
+	if rows, err = rowsOf(m, inputs); err != nil {
+		return nil, nil, 0, err
 	}
 	width := m.Spec.Inputs
-	x = make([]float32, n*width)
+	x = make([]float32, len(rows)*width)
+	for i, row := range rows {
+		m.Statistics.Features(row, x[i*width:(i+1)*width])
+	}
+	return x, rows, len(rows), nil
+}
+
+// rowsOf turns inputs by the schema's names into rows.
+func rowsOf(m *model.Model, inputs []tensor) ([]data.Row, error) {
+	if len(inputs) == 0 {
+		return nil, errors.New("inputs: none given")
+	}
+	n := len(inputs[0].Data)
+	for _, in := range inputs {
+		if err := in.check(n, 1); err != nil {
+			return nil, err
+		}
+		if err := in.checkValues(); err != nil {
+			return nil, err
+		}
+	}
+	rows := make([]data.Row, n)
+	values := make(map[string]any, len(inputs))
 	for i := range n {
-		values := make(map[string]any, len(inputs))
+		clear(values)
 		for _, in := range inputs {
 			if _, twice := values[in.Name]; twice {
-				return nil, 0, fmt.Errorf("input %s: given twice", in.Name)
+				return nil, fmt.Errorf("input %s: given twice", in.Name)
 			}
 			values[in.Name] = in.Data[i]
 		}
-		row, err := m.Schema.RowFromInputs(values)
-		if err != nil {
-			return nil, 0, fmt.Errorf("row %d: %w", i+1, err)
+		var err error
+		if rows[i], err = m.Schema.RowFromInputs(values); err != nil {
+			return nil, fmt.Errorf("row %d: %w", i+1, err)
 		}
-		m.Statistics.Features(row, x[i*width:(i+1)*width])
 	}
-	return x, n, nil
+	return rows, nil
 }
 
 // check compares a tensor's shape with its data: n rows of width values.
@@ -318,6 +408,7 @@ func (t tensor) check(n, width int) error {
 // checkValues sees that the data are what the datatype says; null is a missing value. Whether a column takes them is the
 // schema's to say.
 func (t tensor) checkValues() error {
+	want, known := valueKinds[t.Datatype]
 	for i, v := range t.Data {
 		var is string
 		switch v.(type) {
@@ -332,7 +423,6 @@ func (t tensor) checkValues() error {
 		default:
 			is = "neither number, string nor boolean"
 		}
-		want, known := valueKinds[t.Datatype]
 		if !known {
 			return fmt.Errorf("input %s: datatype %q, want FP64, INT64 or another number, BYTES or BOOL", t.Name, t.Datatype)
 		}

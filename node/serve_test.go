@@ -51,7 +51,7 @@ func encoded(t testing.TB, m *model.Model) (body []byte, id [32]byte) {
 
 // bareServer has no port.
 func bareServer(t testing.TB) *server {
-	s := &server{deps: newParty(t, "test").deps(), over: map[string]uint64{}}
+	s := &server{deps: newParty(t, "test").deps(), memory: newMemory(), metrics: newMetrics(), over: map[string]uint64{}}
 	s.current.Store(&map[string]*served{})
 	return s
 }
@@ -329,11 +329,11 @@ func TestSwapUnderLoad(t *testing.T) {
 	p := newParty(t, "test")
 	cfg := configIn(t.TempDir())
 	cfg.HTTP = "127.0.0.1:0"
-	s, err := newServer(cfg, p.deps())
+	s, err := newServer(cfg, p.deps(), nil, newMetrics())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.start(t.Context())()
+	defer s.start()()
 	type release struct {
 		m      *model.Model
 		id     [32]byte

@@ -18,6 +18,7 @@ type workshop struct {
 	store   *Store
 	fetch   func(ctx context.Context, id []byte) ([]byte, error)
 	name    string // of the node: its chance derives from the round's seed and this
+	pause   func() // called before each step of training; nil: nothing else wants the processor
 	trainer *model.Trainer
 	shape   string            // what trainer was made for
 	stats   string            // statistics that sets were made with
@@ -147,7 +148,8 @@ func (w *workshop) train(ctx context.Context, t *choirv1.Task) (*fedavg.Update, 
 	}
 	_, err = trainer.Train(ctx, params, set.x, set.y, model.TrainConfig{
 		Epochs: int(t.Job.LocalEpochs), Rate: t.Job.LearningRate,
-		Seed: seeds.Derive("choir/node/v1", t.Seed, w.name, t.Key.Round),
+		Seed:  seeds.Derive("choir/node/v1", t.Seed, w.name, t.Key.Round),
+		Pause: w.pause,
 	})
 	if err != nil {
 		return nil, err

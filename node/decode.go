@@ -1,0 +1,202 @@
+package node
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// decodeStrict reads a JSON object with known fields only, and nothing after it.
+func decodeStrict(body []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return fmt.Errorf("body: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("body: text after the end")
+	}
+	return nil
+}
+
+// readBody reads a request's body whole, and answers the caller itself if it is too large.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
+	var body bytes.Buffer
+	body.Grow(int(min(max(r.ContentLength, 0), 1<<20)) + bytes.MinRead)
+	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
+	if err == nil {
+		return body.Bytes(), true
+	}
+	code := http.StatusBadRequest
+	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
+		code, err = http.StatusRequestEntityTooLarge, fmt.Errorf("it is larger than %d bytes; send fewer rows", large.Limit)
+	}
+	refuse(w, code, fmt.Errorf("body: %w", err))
+	return nil, false
+}
+
+// decodeInfer reads a prediction request. Most requests are plain, and quickInfer reads those in a fifth of the time that
+// encoding/json takes; it knows less of JSON and leaves whatever is not plain, or wrong, to that.
+func decodeInfer(body []byte) (inferRequest, error) {
+	if req, ok := quickInfer(string(body)); ok {
+		return req, nil
+	}
+	var req inferRequest
+	return req, decodeStrict(body, &req)
+}
+
+// quick is what is left of a JSON text. Its methods take the next thing, if that is what they are for.
+type quick struct{ text string }
+
+// quickInfer reads {"id":"…","inputs":[…]} without escapes, exponents and further fields.
+func quickInfer(text string) (req inferRequest, ok bool) {
+	q := &quick{text}
+	ok = q.object(func(key string) (ok bool) {
+		switch {
+		case key == "id":
+			req.ID, ok = q.str()
+		case key == "inputs" && req.Inputs == nil:
+			req.Inputs = make([]tensor, 0, 16)
+			ok = q.array(func() bool {
+				t, ok := q.tensor()
+				req.Inputs = append(req.Inputs, t)
+				return ok
+			})
+		}
+		return ok
+	})
+	q.space()
+	return req, ok && q.text == ""
+}
+
+// tensor takes an input with its fields.
+func (q *quick) tensor() (t tensor, ok bool) {
+	ok = q.object(func(key string) (ok bool) {
+		switch {
+		case key == "name":
+			t.Name, ok = q.str()
+		case key == "datatype":
+			t.Datatype, ok = q.str()
+		case key == "shape" && t.Shape == nil:
+			t.Shape = make([]int, 0, 2)
+			ok = q.array(func() bool {
+				n, ok := q.number()
+				t.Shape = append(t.Shape, int(n))
+				return ok && float64(int32(n)) == n
+			})
+		case key == "data" && t.Data == nil:
+			t.Data = make([]any, 0, 1)
+			ok = q.array(func() bool {
+				v, ok := q.value()
+				t.Data = append(t.Data, v)
+				return ok
+			})
+		}
+		return ok
+	})
+	return t, ok
+}
+
+func (q *quick) space() { q.text = strings.TrimLeft(q.text, " \t\r\n") }
+
+// take takes a byte, after white space.
+func (q *quick) take(c byte) bool {
+	q.space()
+	if q.text == "" || q.text[0] != c {
+		return false
+	}
+	q.text = q.text[1:]
+	return true
+}
+
+// object takes an object that is not empty; field takes the value of a key.
+func (q *quick) object(field func(key string) bool) bool {
+	return q.take('{') && q.list('}', func() bool {
+		key, ok := q.str()
+		return ok && q.take(':') && field(key)
+	})
+}
+
+// array takes an array that is not empty.
+func (q *quick) array(element func() bool) bool { return q.take('[') && q.list(']', element) }
+
+func (q *quick) list(end byte, element func() bool) bool {
+	for element() {
+		if q.take(end) {
+			return true
+		}
+		if !q.take(',') {
+			return false
+		}
+	}
+	return false
+}
+
+// str takes a string of printable ASCII without escapes.
+func (q *quick) str() (string, bool) {
+	if !q.take('"') {
+		return "", false
+	}
+	for i := range len(q.text) {
+		switch c := q.text[i]; {
+		case c == '"':
+			s := q.text[:i]
+			q.text = q.text[i+1:]
+			return s, true
+		case c == '\\' || c < ' ' || c > '~':
+			return "", false
+		}
+	}
+	return "", false
+}
+
+// number takes a number without an exponent.
+func (q *quick) number() (float64, bool) {
+	q.space()
+	i := 0
+	digits := func() (n int) {
+		for i < len(q.text) && q.text[i] >= '0' && q.text[i] <= '9' {
+			i, n = i+1, n+1
+		}
+		return n
+	}
+	if strings.HasPrefix(q.text, "-") {
+		i++
+	}
+	zero := i < len(q.text) && q.text[i] == '0'
+	if n := digits(); n == 0 || zero && n > 1 {
+		return 0, false
+	}
+	if i < len(q.text) && q.text[i] == '.' {
+		if i++; digits() == 0 {
+			return 0, false
+		}
+	}
+	x, err := strconv.ParseFloat(q.text[:i], 64)
+	q.text = q.text[i:]
+	return x, err == nil
+}
+
+// value takes a string, number, boolean or null.
+func (q *quick) value() (any, bool) {
+	q.space()
+	switch {
+	case strings.HasPrefix(q.text, "true"):
+		q.text = q.text[len("true"):]
+		return true, true
+	case strings.HasPrefix(q.text, "false"):
+		q.text = q.text[len("false"):]
+		return false, true
+	case strings.HasPrefix(q.text, "null"):
+		q.text = q.text[len("null"):]
+		return nil, true
+	case strings.HasPrefix(q.text, `"`):
+		return q.str()
+	}
+	return q.number()
+}
