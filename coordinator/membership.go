@@ -25,7 +25,8 @@ var ErrRemoved = errors.New("this coordinator was removed from the federation; t
 const (
 	reconcileAgain = time.Second
 	rosterAgain    = time.Second
-	caughtUp       = 64 // entries that a new replica may lack and still be given a vote
+	farewellTime   = time.Second // in which a removed coordinator may still hear that it is
+	caughtUp       = 64          // entries that a new replica may lack and still be given a vote
 )
 
 // voters are the coordinators by the replicated state. Where none is applied yet they are those that founded the
@@ -146,6 +147,7 @@ func (c *Coordinator) follow(ctx context.Context) error {
 		founded        bool
 	}
 	var seen version
+	var farewell <-chan time.Time
 	for {
 		changed := c.replica.Changed()
 		s := c.replica.State()
@@ -154,13 +156,22 @@ func (c *Coordinator) follow(ctx context.Context) error {
 			if c.former.has(s, c.deps.Credential.Chain[0]) {
 				return ErrRemoved
 			}
-			c.wire.dismiss(c.greet)
-			c.peers.keep(c.voters())
+			c.wire.dismiss(func(id seal.Identity) error {
+				if id.Role == seal.RoleCoordinator {
+					return nil
+				}
+				return c.admit(id)
+			})
+			farewell = time.After(farewellTime)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-farewell: // by now a removed coordinator has heard of it
+			farewell = nil
+			c.wire.dismiss(c.greet)
+			c.peers.keep(c.voters())
 		}
 	}
 }
@@ -206,6 +217,7 @@ func (c *Coordinator) reconcileOnce(ctx context.Context) (pending bool, err erro
 			return true, c.replica.raft.LeadershipTransfer().Error()
 		}
 		c.deps.Log.Info("coordinator loses its vote", "coordinator", name)
+		pause(ctx, farewellTime/2) // it may hear the reason
 		if err := c.replica.raft.RemoveServer(srv.ID, 0, peerTimeout).Error(); err != nil {
 			return true, fmt.Errorf("remove voter %s: %w", name, err)
 		}
