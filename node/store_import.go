@@ -206,6 +206,9 @@ func (f *filling) add(row data.Row) error {
 	if f.bytes < flushBytes {
 		return nil
 	}
+	if err := f.store.room(f.bytes); err != nil {
+		return err
+	}
 	return f.store.update(f.flush)
 }
 
@@ -237,6 +240,9 @@ func (f *filling) commit(digest string, skipped data.Skipped) (Imported, error) 
 	f.record.Digest, f.record.Time, f.record.Skipped = digest, s.now().UTC().Truncate(time.Second), skipped.Rows
 	f.record.Order = s.order() + 1
 	f.record.count()
+	if err := s.room(f.bytes); err != nil {
+		return Imported{}, fmt.Errorf("%s: %w", f.record.File, err)
+	}
 	err := s.update(func(tx *bbolt.Tx) error {
 		if err := f.flush(tx); err != nil {
 			return err
