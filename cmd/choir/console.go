@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -152,7 +153,7 @@ func (p *consoleProxy) serve(ctx context.Context, l net.Listener) error {
 // ServeHTTP answers the browser.
 func (p *consoleProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("Content-Security-Policy", consolePolicy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-store")
@@ -197,7 +198,12 @@ func (p *consoleProxy) open(secret string) bool {
 
 func equalSecrets(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
-// forward passes on what a coordinator answers. Of the browser's request it passes the address only.
+// consolePolicy allows the pages' style sheet and icon. It is set here, so that a coordinator that lies can lie, but run
+// no script in the browser.
+const consolePolicy = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// forward passes on a page that a coordinator answers, and nothing else: of the browser's request it passes the address
+// only, of the answer what says how to show it.
 func (p *consoleProxy) forward(w http.ResponseWriter, r *http.Request) {
 	page := r.URL.RequestURI()
 	if !strings.HasPrefix(page, "/") { // it would become part of the coordinator's name
@@ -211,10 +217,9 @@ func (p *consoleProxy) forward(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer reply.Body.Close()
-	for name, values := range reply.Header {
-		if name != "Set-Cookie" && name != "Connection" {
-			w.Header()[name] = values
-		}
+	w.Header().Set("Content-Type", reply.Header.Get("Content-Type"))
+	if seconds, err := strconv.ParseUint(reply.Header.Get("Refresh"), 10, 16); err == nil { // the same page, not another
+		w.Header().Set("Refresh", strconv.FormatUint(seconds, 10))
 	}
 	w.WriteHeader(reply.StatusCode)
 	_, _ = io.Copy(w, reply.Body) // whoever stopped first, the other cannot be told

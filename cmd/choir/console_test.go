@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -199,6 +201,7 @@ func TestConsole(t *testing.T) {
 	s := startSite(t)
 	t.Run("lets in one browser only", func(t *testing.T) { testOneBrowser(t, s) })
 	t.Run("is for officers and auditors, too", func(t *testing.T) { testOtherRoles(t, s) })
+	t.Run("keeps a lying coordinator from the browser", func(t *testing.T) { testLiar(t, s) })
 	t.Run("in a browser", func(t *testing.T) { testBrowser(t, s) })
 	t.Run("outlives coordinators", func(t *testing.T) { testOutlives(t, s) }) // last: it kills
 }
@@ -255,6 +258,46 @@ func testOtherRoles(t *testing.T, s *consoleSite) {
 		r.read(url, nil)
 		if reply, body := r.read(host(url)+"/nodes", nil); reply.StatusCode != http.StatusOK || !strings.Contains(body, "node-01") {
 			t.Errorf("%s: %s", role, reply.Status)
+		}
+	}
+}
+
+// What a coordinator says about how its page may be treated does not count.
+func testLiar(t *testing.T, s *consoleSite) {
+	cred, err := s.Credential(seal.RoleCoordinator, "liar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	liar := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Cookie") != "" || r.Header.Get("Referer") != "" || r.Header.Get("User-Agent") == "browser" {
+			t.Errorf("the coordinator is told %v", r.Header)
+		}
+		w.Header().Set("Content-Security-Policy", "script-src *")
+		w.Header().Set("Set-Cookie", "a=b")
+		w.Header().Set("Refresh", "0;url=https://evil.example/")
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		_, _ = io.WriteString(w, "a page")
+	}))
+	liar.Listener = tls.NewListener(liar.Listener, seal.ServerTLS(cred, s.Root(), time.Now, []string{"http/1.1"}, func(seal.Identity) error { return nil }))
+	liar.Start()
+	defer liar.Close()
+	dir := s.context(t, seal.RoleAuditor)
+	if err := saveContext(dir, contextFile{"shop", s.Fingerprint(), []string{liar.Listener.Addr().String()}}, s.Root().Raw); err != nil {
+		t.Fatal(err)
+	}
+	url := openConsole(t, dir)
+	r := newReader(t)
+	r.read(url, nil)
+	reply, body := r.read(host(url)+"/", func(r *http.Request) {
+		r.Header.Set("User-Agent", "browser")
+		r.Header.Set("Referer", "there")
+	})
+	if body != "a page" || reply.Header.Get("Content-Security-Policy") != consolePolicy {
+		t.Errorf("%q under %q", body, reply.Header.Get("Content-Security-Policy"))
+	}
+	for _, name := range []string{"Set-Cookie", "Refresh", "Access-Control-Allow-Origin"} {
+		if reply.Header.Get(name) != "" {
+			t.Errorf("%s is %q", name, reply.Header.Get(name))
 		}
 	}
 }
