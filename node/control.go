@@ -70,9 +70,7 @@ func (c *control) serve(n *Node) (stop func()) {
 func (n *Node) controlHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", answering(func(*http.Request) (any, error) { return n.runningStatus() }))
-	mux.HandleFunc("POST /v1/data/import", answering(n.controlImport))
-	mux.HandleFunc("GET /v1/data/schema", answering(func(*http.Request) (any, error) { return n.store.Schema(), nil }))
-	mux.HandleFunc("POST /v1/data/schema", answering(n.controlSchema))
+	n.serveData(mux)
 	return mux
 }
 
@@ -94,12 +92,6 @@ func answering(f func(*http.Request) (any, error)) http.HandlerFunc {
 		}
 		reply(w, http.StatusOK, v)
 	}
-}
-
-// controlImport reads the body into a part of the store.
-func (n *Node) controlImport(r *http.Request) (any, error) {
-	q := r.URL.Query()
-	return n.store.Import(r.Context(), r.Body, Source{Name: q.Get("name"), Part: Part(q.Get("part"))})
 }
 
 func (n *Node) controlSchema(r *http.Request) (any, error) {
