@@ -14,19 +14,32 @@ import (
 	"choir.example/coordinator/state"
 )
 
-var record = flag.Bool("record", false, "record the transcript of a job as a log of this version, if there is none yet")
+var record = flag.Bool("record", false, "record the transcripts as logs of this version, where there is none yet")
 
 // An old log replays in every later version: to the same answers, the same records, the same state. What follows an
 // entry's index and term is "ok" or "refused", and the command. The file is never written again; a change of Apply that
 // breaks it breaks every federation that runs. Only its last line, the digest of the snapshot, may change, and only
-// when the snapshot's format does.
-const recorded = "testdata/v1.log"
+// when the snapshot's format does. The files are named for the story they were recorded from.
+var recorded = map[string]string{
+	"testdata/v1.log":            "job",
+	"testdata/v1-control.log":    "control",
+	"testdata/v1-epochs.log":     "epochs",
+	"testdata/v1-membership.log": "membership",
+	"testdata/v1-revocation.log": "revocation",
+	"testdata/v1-selection.log":  "selection",
+}
 
 func TestAnOldLogReplays(t *testing.T) {
-	if *record {
-		recordLog(t)
+	for file, story := range recorded {
+		t.Run(story, func(t *testing.T) { replayLog(t, file, story) })
 	}
-	b, err := os.ReadFile(recorded)
+}
+
+func replayLog(t *testing.T, file, story string) {
+	if _, err := os.Stat(file); *record && err != nil {
+		recordLog(t, file, story)
+	}
+	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,14 +72,11 @@ func summary(t *testing.T, s *state.State) string {
 	return fmt.Sprintf("records %d root %x\nsnapshot %x\n", s.Log.Size(), s.Log.Root(), sha256.Sum256([]byte(snap(t, s))))
 }
 
-func recordLog(t *testing.T) {
+func recordLog(t *testing.T, file, story string) {
 	t.Helper()
-	if _, err := os.Stat(recorded); err == nil {
-		t.Fatalf("%s exists", recorded)
-	}
 	var w strings.Builder
 	s := state.New()
-	for _, e := range load(t, "job").entries(t) {
+	for _, e := range load(t, story).entries(t) {
 		next, refused := e.apply(s)
 		answer := "ok"
 		if refused != nil {
@@ -75,7 +85,7 @@ func recordLog(t *testing.T) {
 		fmt.Fprintln(&w, e.index, e.term, answer, base64.StdEncoding.EncodeToString(e.data))
 		s = next
 	}
-	if err := os.WriteFile(recorded, []byte(w.String()+summary(t, s)), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(w.String()+summary(t, s)), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

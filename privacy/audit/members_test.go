@@ -180,6 +180,8 @@ func TestUnlawfulSequelIsFound(t *testing.T) {
 		{"finished job continued for nothing", func(s *tale) { control(s, 0).Rounds = 0 }, `job j was told to "continue" for 0 rounds`},
 		{"continued while it runs", func(s *tale) { s.insertAfter(control(s, 0), copyOf(control(s, 0))) }, `job j was told to "continue" for 1 rounds`},
 		{"failed job continued", func(s *tale) { nth[*JobEnded](s, 0).State = "failed" }, `job j was told to "continue" for 1 rounds`},
+		{"specification changed by a pause", func(s *tale) { control(s, 1).Spec = dig(9) }, `job j was told to "pause" for 0 rounds; more rounds change its specification`},
+		{"more rounds by the same specification", func(s *tale) { control(s, 0).Spec = dig(1) }, `job j was told to "continue" for 1 rounds; more rounds change its specification`},
 		{"round of a paused job", func(s *tale) { s.drop(control(s, 2)) }, "round 4 of job j opened, which was paused or is to stop"},
 		{"round of a job that is to stop", func(s *tale) {
 			stop := control(s, 3)
@@ -220,7 +222,7 @@ func TestMoreRoundsLeaveAnEvaluationBehind(t *testing.T) {
 		s.drop(r)
 	}
 	last := nth[*RoundClosed](s, 2)
-	s.insertBefore(last, &JobControlled{"j", "stop", 0, dig(6)}, &RoundAbandoned{"j", 2, 1, "too few"}, &JobEnded{"j", "stopped", ""},
+	s.insertBefore(last, &JobControlled{"j", "stop", 0, dig(1)}, &RoundAbandoned{"j", 2, 1, "too few"}, &JobEnded{"j", "stopped", ""},
 		&JobControlled{"j", "continue", 1, dig(6)})
 	s.drop(last)
 	next := f.round(3, 1, roundTraining, "m n")

@@ -20,6 +20,7 @@ const (
 
 // jobHistory is what happened in one job.
 type jobHistory struct {
+	spec     [32]byte
 	ended    string          // its last state, empty while it may go on
 	paused   bool            // no round opens
 	stopping bool            // it stops when its open round ends
@@ -62,7 +63,7 @@ func (h *history) submit(r *JobSubmitted) error {
 	if h.jobs[r.Job] != nil {
 		return fmt.Errorf("job %s was submitted twice", r.Job)
 	}
-	h.jobs[r.Job] = &jobHistory{}
+	h.jobs[r.Job] = &jobHistory{spec: r.Spec}
 	return nil
 }
 
@@ -375,6 +376,10 @@ func (h *history) control(r *JobControlled) error {
 	if !lawful {
 		return fmt.Errorf("job %s was told to %q for %d rounds, which it could not do then", r.Job, r.Action, r.Rounds)
 	}
+	if changed := r.Spec != j.spec; changed != (r.Rounds > 0) {
+		return fmt.Errorf("job %s was told to %q for %d rounds; more rounds change its specification, and nothing else does", r.Job, r.Action, r.Rounds)
+	}
+	j.spec = r.Spec
 	return nil
 }
 
