@@ -58,7 +58,7 @@ func (s *Store) backup(ctx context.Context, w io.Writer, lock seal.Lock, progres
 	for _, h := range imports {
 		all += int64(h.Rows)
 	}
-	out := &frames{w: bufio.NewWriterSize(sealed, 1<<16)}
+	out := newFrames(sealed)
 	out.text(backupMagic)
 	out.write(frameSchema, schema.Encode())
 	for _, h := range imports {
@@ -123,6 +123,8 @@ type frames struct {
 	w   *bufio.Writer
 	err error
 }
+
+func newFrames(w io.Writer) *frames { return &frames{w: bufio.NewWriterSize(w, 1<<16)} }
 
 func (f *frames) text(s string) {
 	if f.err == nil {
