@@ -35,7 +35,7 @@ var arrows = map[string][]string{
 	"simulate/recount":  {"internal", "model", "fedavg", "privacy"},
 	"simulate":          {"internal", "model", "fedavg", "privacy", "proto", "coordinator", "node", "simulate/recount"},
 	"live":              {},
-	"cmd/choir":         {"internal", "model", "fedavg", "privacy", "proto", "coordinator", "node", "simulate"},
+	"cmd/choir":         {"internal", "model", "fedavg", "privacy", "proto", "coordinator", "coordinator/state", "node", "simulate"},
 }
 
 // contained says which rooms may import a third party, by prefix of its import path.
