@@ -86,18 +86,18 @@ func TestAnotherFederation(t *testing.T) {
 	// The other's operator asks this federation.
 	path := other.path(".config", "choir", "context.yaml")
 	write(t, path, strings.ReplaceAll(read(t, path), other.ports[mainPort(t)], s.ports[mainPort(t)]))
-	other.refuses("another federation", "cluster", "status")
+	other.refuses("not of this federation", "cluster", "status")
 
 	// A node of this federation is handed the other's token.
 	s.procs["n1"].stop(t)
 	write(t, path, strings.ReplaceAll(read(t, path), s.ports[mainPort(t)], other.ports[mainPort(t)]))
 	other.choir("token", "create", "--out", "n1.token")
 	write(t, s.path("foreign.token"), read(t, other.path("n1.token")))
-	s.fails(s.start("n1", "node", "--join-file", "foreign.token", "--config", "n1.yaml"), "another federation")
+	s.fails(s.start("n1", "node", "--join-file", "foreign.token", "--config", "n1.yaml"), "the token is of another", "take another directory")
 
 	// A second founding on a directory that has one.
 	s.procs["c1"].stop(t)
-	s.fails(s.start("c1", "coordinator", "--bootstrap", "--config", "c1.yaml", "--root-key", "other.key", "--passphrase-file", "pass"), "federation")
+	s.fails(s.start("c1", "coordinator", "--bootstrap", "--config", "c1.yaml", "--root-key", "other.key", "--passphrase-file", "pass"), "its federation exists", "without --bootstrap")
 }
 
 // mainPort is the port of c1 in deploy/local.

@@ -156,3 +156,23 @@ func TestLostDisk(t *testing.T) {
 	s.ready("c1")
 	s.exact("second")
 }
+
+// Any two of three coordinators go on, also from a cold start.
+func TestTwoOfThreeStart(t *testing.T) {
+	for _, absent := range coordinators {
+		t.Run("without "+absent, func(t *testing.T) {
+			s := stopped(t)
+			for _, c := range coordinators {
+				if c != absent {
+					s.again(c)
+				}
+			}
+			for _, c := range coordinators {
+				if c != absent {
+					s.ready(c)
+				}
+			}
+			s.choir("token", "create", "--out", "new.token") // something is decided
+		})
+	}
+}

@@ -56,17 +56,23 @@ func TestTornCoordinator(t *testing.T) {
 		damage     func(testing.TB, string)
 		says       []string
 	}{
-		{"raft log cut", "raft.db", cut, []string{"raft.db", "remove it from the cluster and join again"}},
+		{"raft log cut", "raft.db", func(t testing.TB, path string) {
+			if err := os.Truncate(path, 24<<10); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"raft.db", "remove it from the cluster and join again"}},
 		{"raft log empty", "raft.db", func(t testing.TB, path string) { write(t, path, "") }, []string{"the file is empty", "join again"}},
-		{"epoch key flipped", "keys/epoch.key", flip, []string{"epoch.key"}},
+		{"epoch key flipped", "keys/epoch-*.key", flip, []string{"epoch key", "does not verify"}},
+		{"data key flipped", "keys/data.key", flip, []string{"data.key", "does not verify"}},
+		{"identity flipped", "identity", flip, []string{"identity", "damaged", "join again"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := stopped(t)
-			path := s.path("c2", c.file)
-			if _, err := os.Stat(path); err != nil {
-				t.Skipf("there is no %s", c.file)
+			paths, err := filepath.Glob(s.path("c2", c.file))
+			if err != nil || len(paths) == 0 {
+				t.Fatalf("there is no %s: %v", c.file, err)
 			}
-			c.damage(t, path)
+			c.damage(t, paths[0])
 			p := s.again("c2")
 			s.fails(p, append(c.says, "choir: error:")...)
 			t.Log(last(p.log.String(), 2))
