@@ -118,6 +118,31 @@ func TestConsoleLooksAgain(t *testing.T) {
 	})
 }
 
+// Who is revoked sees no page more, with the connection that was open or a new one.
+func TestConsoleIsClosedToTheRevoked(t *testing.T) {
+	t.Parallel()
+	f := startFederation(t, 1, nil, Observer{})
+	cred := f.certify(seal.RoleAuditor, "eve")
+	c := f.browser("c1", cred)
+	if reply, _ := f.ask(c, http.MethodGet, "/records"); reply.StatusCode != http.StatusOK {
+		t.Fatal(reply.Status)
+	}
+	if _, err := f.operators().RevokePerson(f.ctx(), &choirv1.RevokePersonRequest{Fingerprint: seal.Fingerprint(cred.Chain[0])}); err != nil {
+		t.Fatal(err)
+	}
+	f.eventually("nothing is answered", func() bool {
+		reply, err := c.Get("https://console/records")
+		if err != nil {
+			return true
+		}
+		_ = reply.Body.Close()
+		return reply.StatusCode == http.StatusUnauthorized
+	})
+	if err := f.knock("c1", protoHTTP, cred); err == nil {
+		t.Error("a new connection is let in")
+	}
+}
+
 // The pages look at who comes by themselves, too, whatever the handshake let through.
 func TestConsoleRefusesOtherRoles(t *testing.T) {
 	t.Parallel()
