@@ -70,6 +70,7 @@ func (c *control) serve(n *Node) (stop func()) {
 func (n *Node) controlHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", answering(func(*http.Request) (any, error) { return n.runningStatus() }))
+	mux.HandleFunc("POST /v1/feedback", answering(n.takeFeedback))
 	n.serveData(mux)
 	return mux
 }

@@ -61,7 +61,7 @@ func quickInfer(text string) (req inferRequest, ok bool) {
 		case key == "id":
 			req.ID, ok = q.str()
 		case key == "inputs" && req.Inputs == nil:
-			req.Inputs = make([]tensor, 0, 16)
+			req.Inputs = make([]Tensor, 0, 16)
 			ok = q.array(func() bool {
 				t, ok := q.tensor()
 				req.Inputs = append(req.Inputs, t)
@@ -75,7 +75,7 @@ func quickInfer(text string) (req inferRequest, ok bool) {
 }
 
 // tensor takes an input with its fields.
-func (q *quick) tensor() (t tensor, ok bool) {
+func (q *quick) tensor() (t Tensor, ok bool) {
 	ok = q.object(func(key string) (ok bool) {
 		switch {
 		case key == "name":

@@ -1,9 +1,13 @@
 package node
 
 import (
+	"bytes"
+	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -15,7 +19,7 @@ import (
 type Feedback struct {
 	PredictionID string   `json:"prediction_id"`
 	Outcome      any      `json:"outcome"`          // of the label: a boolean, 0 or 1, or text such as "yes"; an array for several rows
-	Inputs       []tensor `json:"inputs,omitempty"` // by the schema's names, for a prediction that is no longer remembered
+	Inputs       []Tensor `json:"inputs,omitempty"` // by the schema's names, for a prediction that is no longer remembered
 	Model        string   `json:"model,omitempty"`  // the model's name; wanted with inputs only
 }
 
@@ -123,4 +127,30 @@ func feedbackCode(err error) int {
 		return http.StatusConflict
 	}
 	return http.StatusBadRequest
+}
+
+// takeFeedback is POST /v1/feedback on the control socket.
+func (n *Node) takeFeedback(r *http.Request) (any, error) {
+	if n.serve == nil {
+		return nil, errors.New("this node serves no predictions")
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
+	if err != nil {
+		return nil, err
+	}
+	var f Feedback
+	if err := decodeStrict(body, &f); err != nil {
+		return nil, err
+	}
+	return n.serve.keepOutcome(f)
+}
+
+// Feedback tells the node the true outcome of a prediction.
+func (c *Controller) Feedback(ctx context.Context, f Feedback) (*FeedbackTaken, error) {
+	body, err := json.Marshal(f)
+	if err != nil {
+		return nil, err
+	}
+	taken := &FeedbackTaken{}
+	return taken, c.call(ctx, http.MethodPost, "/v1/feedback", bytes.NewReader(body), taken)
 }

@@ -243,8 +243,8 @@ func (s *server) named(f func(http.ResponseWriter, *http.Request, *served)) http
 	}
 }
 
-// tensor is an input or output of the protocol.
-type tensor struct {
+// Tensor is an input or output of the protocol.
+type Tensor struct {
 	Name     string `json:"name"`
 	Datatype string `json:"datatype"`
 	Shape    []int  `json:"shape"`
@@ -254,7 +254,7 @@ type tensor struct {
 // inferRequest is what a caller sends. Parameters and requested outputs are allowed and have no effect here.
 type inferRequest struct {
 	ID         string          `json:"id,omitempty"`
-	Inputs     []tensor        `json:"inputs"`
+	Inputs     []Tensor        `json:"inputs"`
 	Outputs    json.RawMessage `json:"outputs,omitempty"`
 	Parameters json.RawMessage `json:"parameters,omitempty"`
 }
@@ -275,15 +275,15 @@ type outTensor struct {
 }
 
 func (s *server) metadata(w http.ResponseWriter, _ *http.Request, m *served) {
-	inputs := []tensor{{Name: "features", Datatype: "FP32", Shape: []int{-1, m.model.Spec.Inputs}}}
+	inputs := []Tensor{{Name: "features", Datatype: "FP32", Shape: []int{-1, m.model.Spec.Inputs}}}
 	for _, c := range m.model.Schema.Columns {
 		if c.Name != m.model.Schema.Label {
-			inputs = append(inputs, tensor{Name: c.Name, Datatype: map[string]string{"numeric": "FP64", "category": "BYTES", "boolean": "BOOL"}[string(c.Kind)], Shape: []int{-1}})
+			inputs = append(inputs, Tensor{Name: c.Name, Datatype: map[string]string{"numeric": "FP64", "category": "BYTES", "boolean": "BOOL"}[string(c.Kind)], Shape: []int{-1}})
 		}
 	}
 	reply(w, http.StatusOK, map[string]any{
 		"name": m.model.Name, "versions": []string{strconv.FormatUint(m.version, 10)}, "platform": "choir_mlp",
-		"inputs": inputs, "outputs": []tensor{{Name: "probability", Datatype: "FP64", Shape: []int{-1}}},
+		"inputs": inputs, "outputs": []Tensor{{Name: "probability", Datatype: "FP64", Shape: []int{-1}}},
 		"parameters": map[string]string{"digest": m.digest, "variant": m.model.Variant},
 	})
 }
@@ -346,7 +346,7 @@ func jsonBody(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 
 // features turns inputs, by the schema's names or as one tensor "features", into n rows for the model. rows is nil for a
 // tensor.
-func features(m *model.Model, inputs []tensor) (x []float32, rows []data.Row, n int, err error) {
+func features(m *model.Model, inputs []Tensor) (x []float32, rows []data.Row, n int, err error) {
 	if len(inputs) > 0 && inputs[0].Name == "features" {
 		x, n, err = matrix(m, inputs)
 		return x, nil, n, err
@@ -363,7 +363,7 @@ func features(m *model.Model, inputs []tensor) (x []float32, rows []data.Row, n 
 }
 
 // rowsOf turns inputs by the schema's names into rows.
-func rowsOf(m *model.Model, inputs []tensor) ([]data.Row, error) {
+func rowsOf(m *model.Model, inputs []Tensor) ([]data.Row, error) {
 	if len(inputs) == 0 {
 		return nil, errors.New("inputs: none given")
 	}
@@ -395,7 +395,7 @@ func rowsOf(m *model.Model, inputs []tensor) ([]data.Row, error) {
 }
 
 // check compares a tensor's shape with its data: n rows of width values.
-func (t tensor) check(n, width int) error {
+func (t Tensor) check(n, width int) error {
 	if n < 1 || n > maxRows || len(t.Data) != n*width {
 		return fmt.Errorf("input %s: %d values for %d rows of %d, want 1 to %d rows", t.Name, len(t.Data), n, width, maxRows)
 	}
@@ -407,7 +407,7 @@ func (t tensor) check(n, width int) error {
 
 // checkValues sees that the data are what the datatype says; null is a missing value. Whether a column takes them is the
 // schema's to say.
-func (t tensor) checkValues() error {
+func (t Tensor) checkValues() error {
 	want, known := valueKinds[t.Datatype]
 	for i, v := range t.Data {
 		var is string
@@ -442,7 +442,7 @@ var valueKinds = map[string]string{
 }
 
 // matrix reads the input "features", already standardised and one-hot.
-func matrix(m *model.Model, inputs []tensor) ([]float32, int, error) {
+func matrix(m *model.Model, inputs []Tensor) ([]float32, int, error) {
 	t, width := inputs[0], m.Spec.Inputs
 	if len(inputs) > 1 {
 		return nil, 0, errors.New("input features: given beside other inputs")
