@@ -23,7 +23,9 @@ type cli struct {
 	Cluster     clusterCommand     `cmd:"" help:"Coordinators and nodes: who lives, who may join, who must leave."`
 	Job         jobCommand         `cmd:"" help:"Train: submit jobs and follow them."`
 	Model       modelCommand       `cmd:"" help:"Released models."`
+	Data        dataCommand        `cmd:"" help:"The private data of the node on this machine."`
 	Predict     predictCommand     `cmd:"" help:"Ask the node on this machine for a prediction."`
+	Feedback    feedbackCommand    `cmd:"" help:"Tell the node on this machine what really happened."`
 	Audit       auditCommand       `cmd:"" help:"Check what a federation did."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`
 	Completion  completionCommand  `cmd:"" help:"Print a script that completes commands in a shell."`

@@ -180,14 +180,7 @@ func (c *predictCommand) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	path := "/v2/models/" + url.PathEscape(c.Name)
-	var meta struct {
-		Inputs []tensorView `json:"inputs"`
-	}
-	if err := s.call(ctx, http.MethodGet, path, nil, &meta); err != nil {
-		return err
-	}
-	columns := slices.DeleteFunc(meta.Inputs, func(in tensorView) bool { return len(in.Shape) > 1 }) // features, all in one
-	inputs, err := tensors(columns, c.Values)
+	inputs, err := s.inputs(ctx, path, c.Values)
 	if err != nil {
 		return err
 	}
@@ -203,6 +196,18 @@ func (c *predictCommand) Run(ctx context.Context, t *terminal) error {
 	}
 	_, err = fmt.Fprintf(t.out, "model %s, release %s, %s; prediction %s\n", answer.ModelName, answer.ModelVersion, answer.Parameters["variant"], answer.Parameters["prediction_id"])
 	return err
+}
+
+// inputs makes a model's inputs of KEY=VALUE.
+func (s *server) inputs(ctx context.Context, path string, values []string) ([]tensorView, error) {
+	var meta struct {
+		Inputs []tensorView `json:"inputs"`
+	}
+	if err := s.call(ctx, http.MethodGet, path, nil, &meta); err != nil {
+		return nil, err
+	}
+	columns := slices.DeleteFunc(meta.Inputs, func(in tensorView) bool { return len(in.Shape) > 1 }) // features, all in one
+	return tensors(columns, values)
 }
 
 // tensors makes inputs of one row from KEY=VALUE.

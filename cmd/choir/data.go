@@ -1,0 +1,363 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"choir.example/model/data"
+	"choir.example/node"
+	"choir.example/privacy/seal"
+)
+
+// dataCommand is `choir data`.
+type dataCommand struct {
+	Import  dataImport  `cmd:"" help:"Put a file's rows into the node's private store."`
+	List    dataList    `cmd:"" help:"List what was imported."`
+	Delete  dataDelete  `cmd:"" help:"Delete an import, and destroy its key."`
+	Schema  dataSchema  `cmd:"" help:"Show what the rows look like, or set it."`
+	Backup  dataBackup  `cmd:"" help:"Write the store as one age file."`
+	Restore dataRestore `cmd:"" help:"Read a backup into a store without rows."`
+}
+
+// holding is a node's data: of one that runs, over its control socket, or of one that does not, by its store.
+type holding interface {
+	SetSchema(ctx context.Context, s *data.Schema) error
+	Schema(ctx context.Context) (*data.Schema, error)
+	List(ctx context.Context) ([]node.Import, error)
+	Delete(ctx context.Context, id string) (node.Import, error)
+	Import(ctx context.Context, file io.Reader, src node.Source) (node.Imported, error)
+	ImportIDX(ctx context.Context, images io.Reader, length int64, labels io.Reader, src node.Source) (node.Imported, error)
+	Backup(ctx context.Context, w io.Writer, lock seal.Lock) error
+	Restore(ctx context.Context, file io.Reader, unlock seal.Unlock, size int64) ([]node.Import, error)
+}
+
+// open reaches the node's data. done gives them back.
+func (n nodeFlag) open(ctx context.Context) (h holding, done func() error, err error) {
+	file, err := n.file()
+	if err != nil {
+		return nil, nil, err
+	}
+	control, err := node.Control(ctx, file.Dir)
+	if err == nil {
+		return control, func() error { return nil }, nil
+	}
+	if !errors.Is(err, node.ErrNotRunning) {
+		return nil, nil, err
+	}
+	if _, err := os.Stat(filepath.Join(file.Dir, "keys")); err != nil {
+		return nil, nil, &hinted{fmt.Errorf("no node's directory: %w", err), "enrol the node first, or name its configuration with --config"}
+	}
+	store, err := node.OpenStore(file.Dir, random)
+	if err != nil {
+		return nil, nil, err
+	}
+	return stoppedStore{store}, store.Close, nil
+}
+
+// stoppedStore is the store of a node that does not run.
+type stoppedStore struct{ *node.Store }
+
+func (s stoppedStore) SetSchema(_ context.Context, schema *data.Schema) error {
+	return s.Store.SetSchema(schema)
+}
+func (s stoppedStore) Schema(context.Context) (*data.Schema, error) { return s.Store.Schema(), nil }
+func (s stoppedStore) List(context.Context) ([]node.Import, error)  { return s.Store.List(), nil }
+func (s stoppedStore) Delete(_ context.Context, id string) (node.Import, error) {
+	return s.Store.Delete(id)
+}
+func (s stoppedStore) ImportIDX(ctx context.Context, images io.Reader, length int64, labels io.Reader, src node.Source) (node.Imported, error) {
+	return s.Store.ImportIDX(ctx, io.LimitReader(images, length), labels, src)
+}
+func (s stoppedStore) Backup(ctx context.Context, w io.Writer, lock seal.Lock) error {
+	return s.Store.Backup(ctx, w, lock, nil)
+}
+func (s stoppedStore) Restore(ctx context.Context, file io.Reader, unlock seal.Unlock, size int64) ([]node.Import, error) {
+	return s.Store.Restore(ctx, file, unlock, size, nil)
+}
+
+// dataImport is `choir data import`.
+type dataImport struct {
+	nodeFlag
+	outputFlag
+	File         string `arg:"" help:"CSV file, or an IDX file of images with --labels." type:"path"`
+	Schema       string `help:"What the columns mean, YAML or JSON. Needed until the store has one." placeholder:"FILE" type:"path"`
+	Part         string `help:"Put all rows into one part: train, validation or held. Without it they are divided." enum:"train,validation,held," default:""`
+	Shares       string `help:"How rows are divided: train/validation/held out of 100." default:"80/20/0"`
+	Separator    string `help:"Between fields: a character, or tab. Without it the header tells." placeholder:"CHAR"`
+	DecimalComma bool   `help:"Numbers are written 1,5."`
+	SkipBad      int    `help:"Count and leave out so many bad rows; with one more the file is refused." placeholder:"N"`
+	Labels       string `help:"IDX file of labels: the file given is an IDX file of images." placeholder:"FILE" type:"path"`
+	Positive     int    `help:"IDX: the label that counts as true. 0: labels are 0 and 1." default:"0"`
+}
+
+// Help is what --help explains.
+func (dataImport) Help() string {
+	return `All rows or none: a bad row is named by line and column, and nothing is imported. The same file twice is a no-op; equal rows
+within a file all count. An empty field is a missing value. Works while the node runs.
+
+Example: choir data import --schema shop.yaml sessions.csv`
+}
+
+// source is how the file is read.
+func (c *dataImport) source() (node.Source, error) {
+	src := node.Source{Name: filepath.Base(c.File), Part: node.Part(c.Part), Positive: c.Positive, CSV: data.CSV{DecimalComma: c.DecimalComma, SkipBad: c.SkipBad}}
+	switch {
+	case c.SkipBad < 0:
+		return src, &usageError{fmt.Sprintf("--skip-bad is %d, want a number of rows", c.SkipBad), ""}
+	case c.Separator == "tab" || c.Separator == `\t`:
+		src.CSV.Separator = '\t'
+	case c.Separator != "" && !strings.Contains(",;|\t", c.Separator):
+		return src, &usageError{fmt.Sprintf("--separator is %q, want , ; | or tab", c.Separator), ""}
+	case c.Separator != "":
+		src.CSV.Separator = rune(c.Separator[0])
+	}
+	var err error
+	if src.Shares, err = node.ParseShares(c.Shares); err != nil {
+		return src, &usageError{"--shares: " + err.Error(), ""}
+	}
+	return src, nil
+}
+
+// Run imports a file.
+func (c *dataImport) Run(ctx context.Context, t *terminal) (err error) {
+	src, err := c.source()
+	if err != nil {
+		return err
+	}
+	file, size, err := openData(c.File)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	src.Size = size
+	h, done, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	if err := c.setSchema(ctx, h); err != nil {
+		return err
+	}
+	shown := newMeter(t.err, "importing "+src.Name)
+	watched := &watchedFile{File: file, shown: shown, size: uint64(size)}
+	var got node.Imported
+	if c.Labels == "" {
+		got, err = h.Import(ctx, watched, src)
+	} else {
+		got, err = c.importIDX(ctx, h, watched, size, src)
+	}
+	shown.finish()
+	if ctx.Err() != nil {
+		return errors.New("interrupted; nothing was imported")
+	}
+	if err != nil {
+		return importHint(err)
+	}
+	for _, bad := range got.Skipped.First {
+		fmt.Fprintf(t.err, "left out: %s\n", bad)
+	}
+	if c.json() {
+		return printJSON(t.out, got)
+	}
+	_, err = fmt.Fprintln(t.out, got)
+	return err
+}
+
+func (c *dataImport) importIDX(ctx context.Context, h holding, images io.Reader, size int64, src node.Source) (node.Imported, error) {
+	labels, _, err := openData(c.Labels)
+	if err != nil {
+		return node.Imported{}, err
+	}
+	defer labels.Close()
+	return h.ImportIDX(ctx, images, size, labels, src)
+}
+
+// setSchema gives the store the schema, if one is named, and sees that it has one.
+func (c *dataImport) setSchema(ctx context.Context, h holding) error {
+	if c.Schema != "" {
+		schema, err := readSchema(c.Schema)
+		if err != nil {
+			return err
+		}
+		return h.SetSchema(ctx, schema)
+	}
+	schema, err := h.Schema(ctx)
+	if err == nil && schema == nil {
+		err = &usageError{"the store has no schema yet", "say what the columns mean with --schema FILE; deploy/local/shop.yaml is an example"}
+	}
+	return err
+}
+
+// importHint adds the cure to an error about a row.
+func importHint(err error) error {
+	if strings.Contains(err.Error(), "disk is full") {
+		return &hinted{err, "nothing was imported; make room and import the file again"}
+	}
+	return &hinted{err, "nothing was imported; correct the file, or leave bad rows out with --skip-bad N"}
+}
+
+func openData(path string) (*os.File, int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, missing("data", err)
+	}
+	info, err := f.Stat()
+	if err == nil && info.IsDir() {
+		err = fmt.Errorf("%s is a directory", path)
+	}
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return f, info.Size(), nil
+}
+
+// watchedFile tells a meter how far it was read. It can be read again from its start.
+type watchedFile struct {
+	*os.File
+	shown *meter
+	size  uint64
+	done  uint64
+}
+
+func (w *watchedFile) Read(b []byte) (int, error) {
+	n, err := w.File.Read(b)
+	w.done += uint64(n)
+	w.shown.bytes(min(w.done, w.size), w.size)
+	return n, err
+}
+
+func (w *watchedFile) Seek(offset int64, whence int) (int64, error) {
+	at, err := w.File.Seek(offset, whence)
+	w.done = uint64(max(at, 0))
+	return at, err
+}
+
+// dataList is `choir data list`.
+type dataList struct {
+	nodeFlag
+	outputFlag
+}
+
+// Help is what --help explains.
+func (dataList) Help() string { return "Example: choir data list" }
+
+// Run lists imports.
+func (c *dataList) Run(ctx context.Context, t *terminal) (err error) {
+	h, done, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	all, err := h.List(ctx)
+	if err != nil {
+		return err
+	}
+	if c.json() {
+		if all == nil {
+			all = []node.Import{}
+		}
+		return printJSON(t.out, map[string]any{"imports": all})
+	}
+	return printImports(t.out, all)
+}
+
+func printImports(w io.Writer, all []node.Import) error {
+	tab := newTable("IMPORT", "FILE", "TIME", "ROWS", "TRAIN", "VALIDATION", "HELD", "LEFT OUT", "SHA-256")
+	for _, i := range all {
+		tab.add(i.ID, i.File, i.Time.UTC().Format(time.RFC3339), i.Rows, i.Train, i.Validation, i.Held, i.Skipped, i.Digest[:min(len(i.Digest), 16)])
+	}
+	return tab.print(w, "nothing is imported")
+}
+
+// dataDelete is `choir data delete`.
+type dataDelete struct {
+	nodeFlag
+	outputFlag
+	ID  string `arg:"" help:"The import, as data list shows it."`
+	Yes bool   `help:"Do not ask."`
+}
+
+// Help is what --help explains.
+func (dataDelete) Help() string {
+	return `The rows' key is destroyed: what is left on the disk, or in a copy of it, cannot be read again. Backups that were written
+before still hold the rows.
+
+Example: choir data delete 3f9a01bc --yes`
+}
+
+// Run deletes an import.
+func (c *dataDelete) Run(ctx context.Context, t *terminal) (err error) {
+	if !c.Yes {
+		if ok, err := confirm(t, "delete import "+c.ID+" and destroy its key?"); err != nil || !ok {
+			return orAbort(err)
+		}
+	}
+	h, done, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	gone, err := h.Delete(ctx, c.ID)
+	if err != nil {
+		return &hinted{err, "choir data list shows the imports"}
+	}
+	if c.json() {
+		return printJSON(t.out, gone)
+	}
+	_, err = fmt.Fprintf(t.out, "import %s is deleted: %d rows of %s\n", gone.ID, gone.Rows, gone.File)
+	return err
+}
+
+// dataSchema is `choir data schema`.
+type dataSchema struct {
+	nodeFlag
+	outputFlag
+	File string `arg:"" optional:"" help:"Set this schema, YAML or JSON; the store must hold no rows of another." type:"path"`
+}
+
+// Help is what --help explains.
+func (dataSchema) Help() string { return "Example: choir data schema shop.yaml" }
+
+// Run shows or sets the schema.
+func (c *dataSchema) Run(ctx context.Context, t *terminal) (err error) {
+	h, done, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	if c.File != "" {
+		schema, err := readSchema(c.File)
+		if err != nil {
+			return err
+		}
+		if err := h.SetSchema(ctx, schema); err != nil {
+			return err
+		}
+	}
+	schema, err := h.Schema(ctx)
+	if err != nil {
+		return err
+	}
+	if schema == nil {
+		return &hinted{errors.New("the store has no schema yet"), "choir data schema FILE sets one; so does choir data import --schema FILE"}
+	}
+	if c.json() {
+		return printJSON(t.out, schema)
+	}
+	fmt.Fprintf(t.out, "schema %s: a row is a %s; %s is predicted; digest %x\n", schema.Name, schema.Unit, schema.Label, schema.Digest())
+	tab := newTable("COLUMN", "KIND", "VALUES", "REQUIRED")
+	for _, col := range schema.Columns {
+		values := strings.Join(col.Categories, " ")
+		if col.Kind == data.Numeric {
+			values = fmt.Sprintf("%v to %v", col.Min, col.Max)
+		}
+		tab.add(col.Name, col.Kind, values, map[bool]string{true: "yes", false: ""}[col.Required])
+	}
+	return tab.print(t.out, "no columns")
+}

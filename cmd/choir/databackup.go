@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"choir.example/privacy/seal"
+)
+
+// dataBackup is `choir data backup`.
+type dataBackup struct {
+	nodeFlag
+	File       string   `arg:"" help:"The backup to write." type:"path"`
+	Recipient  []string `help:"Who can open it: an age recipient, age1…; may be given several times." placeholder:"AGE1" xor:"lock"`
+	Passphrase string   `name:"passphrase-file" help:"File of mode 0600 whose first line is the backup's passphrase; - is standard input. Without it, and without --recipient, you are asked." placeholder:"FILE" xor:"lock"`
+	Force      bool     `help:"Write over a file that exists."`
+}
+
+// Help is what --help explains.
+func (dataBackup) Help() string {
+	return `The file holds schema, rows and feedback, encrypted with age; the node's key and certificate are not in it. Works while the
+node runs.
+
+Example: choir data backup --recipient age1qz… n1.backup`
+}
+
+// Run writes a backup: under another name until it is whole.
+func (c *dataBackup) Run(ctx context.Context, t *terminal) (err error) {
+	if _, err := os.Lstat(c.File); err == nil && !c.Force {
+		return &hinted{fmt.Errorf("%s exists already", c.File), "add --force to write over it, or name another file"}
+	}
+	lock := seal.Lock{Recipients: c.Recipient}
+	if len(c.Recipient) == 0 {
+		if lock.Passphrase, err = backupPassphrase(t, c.Passphrase, true); err != nil {
+			return err
+		}
+	}
+	h, done, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	f, err := os.CreateTemp(filepath.Dir(c.File), ".backup-*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("write backup: %w", err)
+	}
+	defer os.Remove(f.Name()) // nothing to remove once it is renamed
+	shown := newMeter(t.err, "writing "+filepath.Base(c.File))
+	out := &countedWriter{w: f, shown: shown}
+	err = h.Backup(ctx, out, lock)
+	shown.finish()
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), c.File); err != nil {
+		return fmt.Errorf("write backup: %w", err)
+	}
+	_, err = fmt.Fprintf(t.out, "%s: %s\n", c.File, bytesOf(out.n))
+	return err
+}
+
+func backupPassphrase(t *terminal, file string, fresh bool) (string, error) {
+	if file != "" {
+		return readLine("passphrase file", file)
+	}
+	return askPassphrase(t, "passphrase of the backup", fresh)
+}
+
+// countedWriter tells a meter how much was written.
+type countedWriter struct {
+	w     io.Writer
+	shown *meter
+	n     uint64
+}
+
+func (c *countedWriter) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += uint64(n)
+	c.shown.bytes(c.n, 0)
+	return n, err
+}
+
+// dataRestore is `choir data restore`.
+type dataRestore struct {
+	nodeFlag
+	outputFlag
+	File       string `arg:"" help:"The backup." type:"path"`
+	Identity   string `help:"age identity file that opens it, mode 0600." placeholder:"FILE" xor:"unlock"`
+	Passphrase string `name:"passphrase-file" help:"File of mode 0600 whose first line is the backup's passphrase; - is standard input. Without it, and without --identity, you are asked." placeholder:"FILE" xor:"unlock"`
+}
+
+// Help is what --help explains.
+func (dataRestore) Help() string {
+	return `Into a store without rows: everything, or nothing if the backup is damaged or for somebody else.
+
+Example: choir data restore --identity key.txt n1.backup`
+}
+
+// Run reads a backup.
+func (c *dataRestore) Run(ctx context.Context, t *terminal) (err error) {
+	file, size, err := openData(c.File)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	var unlock seal.Unlock
+	if c.Identity != "" {
+		b, err := readSecret("identity file", c.Identity)
+		if err != nil {
+			return err
+		}
+		unlock.Identities = string(b)
+	} else if unlock.Passphrase, err = backupPassphrase(t, c.Passphrase, false); err != nil {
+		return err
+	}
+	h, done, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	shown := newMeter(t.err, "restoring "+filepath.Base(c.File))
+	all, err := h.Restore(ctx, &watchedFile{File: file, shown: shown, size: uint64(size)}, unlock, size)
+	shown.finish()
+	if err != nil {
+		return err
+	}
+	if c.json() {
+		return printJSON(t.out, map[string]any{"imports": all})
+	}
+	return printImports(t.out, all)
+}
