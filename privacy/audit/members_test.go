@@ -161,6 +161,12 @@ func TestUnlawfulSequelIsFound(t *testing.T) {
 			again.Token = "t-again"
 			s.add(&CoordinatorRemoved{"d"}, &TokenCreated{"t-again", "coordinator", 1}, again, copyOf(approve(s, 0)))
 		}, "coordinator d was approved with a certificate that was revoked"},
+		{"removed founder approved again without the root", func(s *tale) {
+			again, d := copyOf(join(s, 0)), copyOf(approve(s, 0)) // with the issuer of d
+			again.Token, again.Name, again.Key = "t-again", "b", f.firstKeys["b"].Public().(ed25519.PublicKey)
+			d.Coordinator = Coordinator{Name: "b", Address: again.Address, Chain: f.genesis.Coordinators[1].Chain}
+			s.add(&TokenCreated{"t-again", "coordinator", 1}, again, d)
+		}, "coordinator b was approved with a certificate that was revoked"},
 		{"stranger removed", func(s *tale) { s.add(&CoordinatorRemoved{"x"}) }, "coordinator x was removed, which is none or the last one"},
 		{"removed twice", func(s *tale) { s.add(&CoordinatorRemoved{"b"}) }, "coordinator b was removed, which is none or the last one"},
 		{"last one removed", func(s *tale) {
