@@ -123,6 +123,7 @@ type service struct {
 	choirv1.UnimplementedNodesServer
 	choirv1.UnimplementedEnrolmentServer
 	enrol   func(context.Context, *choirv1.EnrolRequest) (*choirv1.EnrolReply, error)
+	renew   func(*choirv1.RenewRequest) (*choirv1.EnrolReply, error)
 	poll    func(context.Context, *choirv1.PollRequest) (*choirv1.PollReply, error)
 	upload  func(choirv1.Nodes_UploadServer) error
 	outcome func(*choirv1.OutcomeRequest) (*choirv1.Outcome, error)
@@ -135,6 +136,13 @@ func (s *service) Enrol(ctx context.Context, r *choirv1.EnrolRequest) (*choirv1.
 		return s.UnimplementedEnrolmentServer.Enrol(ctx, r)
 	}
 	return s.enrol(ctx, r)
+}
+
+func (s *service) Renew(ctx context.Context, r *choirv1.RenewRequest) (*choirv1.EnrolReply, error) {
+	if s.renew == nil {
+		return s.UnimplementedEnrolmentServer.Renew(ctx, r)
+	}
+	return s.renew(r)
 }
 
 func (s *service) Poll(ctx context.Context, r *choirv1.PollRequest) (*choirv1.PollReply, error) {
