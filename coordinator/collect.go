@@ -118,6 +118,11 @@ func (k *collector) run(ctx context.Context) {
 func (k *collector) settle(batch []*verified, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	outcome := "committed"
+	if err != nil {
+		outcome = "given_up"
+	}
+	k.c.metrics.updates.WithLabelValues(outcome).Add(float64(len(batch)))
 	for _, u := range batch {
 		k.c.spool.drop(u.digest)
 		if err != nil {

@@ -20,6 +20,7 @@ type Config struct {
 	Dir     string // directory for keys, log, blobs and spool; made with mode 0700
 	Address string // host:port under which nodes and peers reach it; default: the listener's
 	Listen  string // host:port to listen on, where that differs; default: Address
+	Health  string // loopback host:port of /healthz, /readyz and /metrics; empty: none
 
 	Voters []Voter // the founding coordinators, this one among them; the same list on each. Read from Dir if Deps has no credential
 
@@ -71,6 +72,12 @@ func (c Config) Validate() error {
 	for _, f := range []struct{ field, value string }{{"Cluster", c.Cluster}, {"Dir", c.Dir}, {"Address", c.Address}} {
 		if f.value == "" {
 			return fmt.Errorf("coordinator config: %s is missing", f.field)
+		}
+	}
+	if c.Health != "" {
+		host, _, err := net.SplitHostPort(c.Health)
+		if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return fmt.Errorf("coordinator config: Health is %s, want a loopback address such as 127.0.0.1:9101", c.Health)
 		}
 	}
 	for _, v := range c.Voters {

@@ -17,6 +17,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -66,6 +67,9 @@ type Coordinator struct {
 	stopping   chan struct{} // closed when Run begins to end
 
 	limits     *limits
+	metrics    *metrics
+	expires    time.Time    // of the own certificate
+	health     net.Listener // nil without Health
 	gate       *gate
 	tasks      group
 	mu         sync.Mutex // guards the fields below
@@ -125,8 +129,13 @@ func open(cfg Config, deps Deps) (*Coordinator, error) {
 	c := &Coordinator{
 		cfg: cfg, deps: deps, box: box, founder: founder, presence: newPresence(), replica: newReplica(), collectors: map[attempt]*collector{}, offences: map[offence]bool{},
 		made: partials{byJob: map[string]*partial{}},
-		gate: &gate{}, limits: newLimits(), uploads: make(chan struct{}, cfg.Uploads), enrolments: make(chan struct{}, 4), stopping: make(chan struct{}),
+		gate: &gate{}, limits: newLimits(), metrics: newMetrics(), uploads: make(chan struct{}, cfg.Uploads), enrolments: make(chan struct{}, 4), stopping: make(chan struct{}),
 	}
+	leaf, err := x509.ParseCertificate(c.deps.Credential.Chain[0])
+	if err != nil {
+		return nil, fmt.Errorf("open coordinator %s: %w", cfg.Name, err)
+	}
+	c.expires = leaf.NotAfter
 	if err := c.openDir(); err != nil {
 		return nil, fmt.Errorf("open coordinator %s: %w", cfg.Name, err)
 	}
@@ -169,6 +178,16 @@ func (c *Coordinator) blobPeers() []blobPeer {
 
 // start opens the port and begins to replicate and to gossip.
 func (c *Coordinator) start() (err error) {
+	if c.cfg.Health != "" {
+		if c.health, err = openHealth(c.cfg.Health); err != nil {
+			return err
+		}
+		defer func() {
+			if err != nil {
+				_ = c.health.Close()
+			}
+		}()
+	}
 	listener := c.deps.Listener
 	if listener == nil {
 		if listener, err = net.Listen("tcp", cmp.Or(c.cfg.Listen, c.cfg.Address)); err != nil {
@@ -176,7 +195,7 @@ func (c *Coordinator) start() (err error) {
 		}
 	}
 	c.wire = &wire{
-		listener: listener, dialTCP: c.deps.Dial, log: c.deps.Log, address: addressOf(c.cfg.Address),
+		listener: listener, dialTCP: c.deps.Dial, log: c.deps.Log, refused: c.metrics.refused.Inc, address: addressOf(c.cfg.Address),
 		serverTLS: seal.ServerTLS(c.deps.Credential, c.deps.Root, c.deps.Now, protocols(), c.greet),
 		clientTLS: func(proto string, want func(seal.Identity) error) *tls.Config {
 			return seal.ClientTLS(c.deps.Credential, c.deps.Root, c.deps.Now, proto, func(id seal.Identity) error {
@@ -224,6 +243,10 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	for _, task := range []func(context.Context){c.watch, c.announce, c.countersign, c.members.run, c.serveConsole,
 		func(ctx context.Context) { c.replica.Lead(ctx, c.lead) }} {
 		c.tasks.spawn(task)
+	}
+	if c.health != nil {
+		c.metrics.observe(c)
+		c.tasks.spawn(func(ctx context.Context) { c.serveHealth(ctx, c.health) })
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(c.wire.grpcListener()) }()

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,9 @@ func openKeyring(dir string, box *seal.Box, g *gate, now func() time.Time) (*key
 		if err != nil {
 			return nil, err
 		}
-		r.keys = append(r.keys, k)
+		if k != nil {
+			r.keys = append(r.keys, k)
+		}
 	}
 	slices.SortFunc(r.keys, func(a, b *seal.EpochKey) int { return int(int64(a.Epoch) - int64(b.Epoch)) })
 	if len(r.keys) == 0 {
@@ -93,6 +96,7 @@ func (r *keyring) path(epoch uint64) string {
 
 func epochPlace(epoch uint64) []byte { return fmt.Appendf(nil, "epoch|%d", epoch) }
 
+// read is nil for a key that a crash interrupted being destroyed.
 func (r *keyring) read(path string) (*seal.EpochKey, error) {
 	text := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), epochPrefix), epochSuffix)
 	epoch, err := strconv.ParseUint(text, 10, 64)
@@ -102,6 +106,9 @@ func (r *keyring) read(path string) (*seal.EpochKey, error) {
 	sealed, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read epoch key: %w", err)
+	}
+	if len(bytes.Trim(sealed, "\x00")) == 0 {
+		return nil, shred(path)
 	}
 	b, err := r.box.Open(epochPlace(epoch), sealed)
 	if err != nil {
@@ -205,7 +212,7 @@ func shred(path string) error {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("destroy %s: %w", path, err)
 	}
-	if err := os.Remove(path); err != nil {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("destroy %s: %w", path, err)
 	}
 	return syncDir(filepath.Dir(path))

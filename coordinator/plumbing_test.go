@@ -88,7 +88,7 @@ func (s *site) wire(t *testing.T, name string) *wire {
 	}
 	root := s.root.Certificate()
 	w := &wire{
-		listener: l, log: quiet(), address: addressOf(s.address(name)),
+		listener: l, log: quiet(), refused: func() {}, address: addressOf(s.address(name)),
 		dialTCP: func(ctx context.Context, address string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", address)
 		},

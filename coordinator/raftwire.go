@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,7 +22,7 @@ import (
 
 const (
 	handshakeTimeout = 10 * time.Second
-	maxHandshakes    = 128                  // at once; more callers wait in the listener's queue
+	maxHandshakes    = 128                  // at once; one more makes the oldest give way, so nobody can block the door
 	acceptPause      = 5 * time.Millisecond // after a failed accept; doubles up to a second
 )
 
@@ -29,21 +30,22 @@ const (
 // negotiated in the handshake picks gRPC, raft, gossip or the console. All connections, in and out, are tracked, so
 // that kill cuts them at once.
 type wire struct {
-	listener   net.Listener
-	dialTCP    func(ctx context.Context, address string) (net.Conn, error)
-	serverTLS  *tls.Config
-	clientTLS  func(proto string, want func(seal.Identity) error) *tls.Config
-	identify   func(tls.ConnectionState) (seal.Identity, error)
-	log        *slog.Logger
-	address    net.Addr
-	queues     map[string]*connQueue
-	handshakes chan struct{}
-	wg         sync.WaitGroup
-	killed     chan struct{} // closed by kill
+	listener  net.Listener
+	dialTCP   func(ctx context.Context, address string) (net.Conn, error)
+	serverTLS *tls.Config
+	clientTLS func(proto string, want func(seal.Identity) error) *tls.Config
+	identify  func(tls.ConnectionState) (seal.Identity, error)
+	log       *slog.Logger
+	refused   func() // counts
+	address   net.Addr
+	queues    map[string]*connQueue
+	wg        sync.WaitGroup
+	killed    chan struct{} // closed by kill
 
-	mu    sync.Mutex // guards the fields below
-	conns map[*trackedConn]bool
-	dead  bool
+	mu      sync.Mutex // guards the fields below
+	conns   map[*trackedConn]bool
+	waiting []*trackedConn // for the end of their handshake, oldest first
+	dead    bool
 }
 
 // addressOf is an address by its text.
@@ -55,7 +57,6 @@ func (a addressOf) String() string  { return string(a) }
 // prepare makes the queues of the protocols; start accepts connections until close or kill.
 func (w *wire) prepare() {
 	w.conns = map[*trackedConn]bool{}
-	w.handshakes = make(chan struct{}, maxHandshakes)
 	w.killed = make(chan struct{})
 	w.queues = map[string]*connQueue{}
 	for _, proto := range protocols() {
@@ -88,12 +89,31 @@ func (w *wire) accept() {
 		if err != nil {
 			return
 		}
-		w.handshakes <- struct{}{}
-		w.wg.Go(func() {
-			defer func() { <-w.handshakes }()
-			w.welcome(tracked)
-		})
+		w.greeted(tracked)
+		w.wg.Go(func() { w.welcome(tracked) })
 	}
+}
+
+// greeted notes that a handshake begins. Callers that only hold a connection open make room for those who come later.
+func (w *wire) greeted(t *trackedConn) {
+	w.mu.Lock()
+	w.waiting = append(w.waiting, t)
+	var oldest *trackedConn
+	if len(w.waiting) > maxHandshakes {
+		oldest = w.waiting[0]
+		w.waiting = w.waiting[1:]
+	}
+	w.mu.Unlock()
+	if oldest != nil {
+		_ = oldest.Close()
+	}
+}
+
+// through notes that a handshake has ended.
+func (w *wire) through(t *trackedConn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waiting = slices.DeleteFunc(w.waiting, func(o *trackedConn) bool { return o == t })
 }
 
 // welcome shakes hands and hands the connection to its protocol.
@@ -101,7 +121,10 @@ func (w *wire) welcome(conn *trackedConn) {
 	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
 	defer cancel()
 	tc := tls.Server(conn, w.serverTLS)
-	if err := tc.HandshakeContext(ctx); err != nil {
+	err := tc.HandshakeContext(ctx)
+	w.through(conn)
+	if err != nil {
+		w.refused()
 		w.log.Debug("handshake refused", "from", conn.RemoteAddr().String(), "error", err)
 		_ = conn.Close()
 		return
@@ -114,6 +137,7 @@ func (w *wire) welcome(conn *trackedConn) {
 	conn.is(id)
 	if proto != protoGRPC { // gRPC looks at each call
 		if !allowed(proto, id.Role) {
+			w.refused()
 			w.log.Warn("connection refused", "protocol", proto, "caller", describe(id))
 			_ = tc.Close()
 			return

@@ -227,11 +227,36 @@ func TestKillCutsAHandshake(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer raw.Close()
-	eventually(t, "accepted", func() bool { return len(ada.handshakes) == 1 })
+	eventually(t, "accepted", func() bool { ada.mu.Lock(); defer ada.mu.Unlock(); return len(ada.waiting) == 1 })
 	ada.kill()
 	if _, err := raw.Read(make([]byte, 1)); err == nil {
 		t.Error("a silent caller got an answer")
 	}
+}
+
+// Callers that open connections and say nothing do not keep others out, however many there are.
+func TestIdleCallersDoNotBlockTheDoor(t *testing.T) {
+	noLeaks(t)
+	s := newSite(t, "ada", "bob")
+	ada, bob := s.wire(t, "ada"), s.wire(t, "bob")
+	ada.start()
+	for range maxHandshakes + 20 {
+		raw, err := net.Dial("tcp", s.address("ada"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer raw.Close()
+	}
+	conn, err := bob.dialTLS(protoGossip, s.address("ada"), handshakeTimeout/2) // before the idle ones time out
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
+	in, err := ada.queues[protoGossip].Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = in.Close()
 }
 
 // faultyListener fails a few times, as when there are too many open files.

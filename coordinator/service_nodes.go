@@ -288,6 +288,7 @@ func (c *Coordinator) receiveUpdate(stream choirv1.Nodes_UploadServer, s *state.
 	if err != nil {
 		return nil, err
 	}
+	c.metrics.bytes.Add(float64(len(envelope)))
 	return c.verify(s, j, r, node, h, envelope)
 }
 
@@ -335,6 +336,7 @@ func (c *Coordinator) reject(key attempt, node string, err error) error {
 		}
 		return status.Errorf(codes.Unavailable, "upload: %v", err)
 	}
+	c.metrics.updates.WithLabelValues("refused").Inc()
 	c.deps.Log.Warn("update refused", "node", node, "job", key.job, "round", key.round, "reason", r.reason, "error", r.err)
 	c.incident(key, node, r.reason, r.first, r.second)
 	return status.Errorf(codes.InvalidArgument, "node %s, round %d: %v", node, key.round, r.err)

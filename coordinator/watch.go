@@ -66,6 +66,9 @@ func (c *Coordinator) reportRound(job string, old, now *state.Round) {
 			o.BatchApplied(c.cfg.Name, e, BatchEvent{Index: b.Index, Term: b.Term, Coordinator: b.Coordinator, Nodes: b.Nodes})
 		}
 	}
+	if now.Over() && (old == nil || !old.Over()) {
+		c.metrics.rounds.WithLabelValues(e.Kind, now.Phase).Inc()
+	}
 	if now.Phase == state.PhaseClosed || now.Phase == state.PhaseAbandoned {
 		c.made.take(attemptOf(now.Key(job)))
 	}

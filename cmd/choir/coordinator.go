@@ -57,6 +57,7 @@ type coordinatorFile struct {
 	BatchDelay   time.Duration `yaml:"batch_delay"`
 	Uploads      int           `yaml:"uploads"`
 	MaxUpdate    int64         `yaml:"max_update"`
+	EpochLife    time.Duration `yaml:"epoch_life"`
 }
 
 // readCoordinator reads a configuration. Its dir lies relative to the file.
@@ -64,7 +65,7 @@ func readCoordinator(path string) (coordinatorFile, error) {
 	d := coordinator.DefaultConfig()
 	f := coordinatorFile{
 		Log: "text", Level: "info", Heartbeat: d.Heartbeat, BatchUpdates: d.BatchUpdates, BatchDelay: d.BatchDelay,
-		Uploads: d.Uploads, MaxUpdate: d.MaxUpdate,
+		Uploads: d.Uploads, MaxUpdate: d.MaxUpdate, EpochLife: d.EpochLife,
 	}
 	if err := readYAML(path, &f); err != nil {
 		return f, missing("configuration", err)
@@ -84,6 +85,7 @@ func (f coordinatorFile) config() coordinator.Config {
 	c := coordinator.DefaultConfig()
 	c.Name, c.Cluster, c.Address, c.Listen, c.Dir = f.Name, f.Cluster, f.Address, f.Listen, f.Dir
 	c.Heartbeat, c.BatchUpdates, c.BatchDelay, c.Uploads, c.MaxUpdate = f.Heartbeat, f.BatchUpdates, f.BatchDelay, f.Uploads, f.MaxUpdate
+	c.Health, c.EpochLife = f.Health, f.EpochLife
 	return c
 }
 
