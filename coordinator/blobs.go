@@ -451,6 +451,7 @@ func (s *blobStore) servePut(stream choirv1.Peers_PutBlobServer) error {
 		return status.Error(codes.InvalidArgument, "put blob: the bytes are not the blob announced")
 	}
 	if err := s.put(id, body); err != nil {
+		s.log.Warn("blob of a peer not kept", "error", err)
 		return status.Errorf(codes.Unavailable, "put blob: %v", err)
 	}
 	return stream.SendAndClose(&choirv1.PutBlobReply{})

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -65,9 +66,10 @@ const deleteSlice = 1000
 // bucket and key as associated data, so a changed, swapped or torn record does not verify. One StoreLogs is one fsync.
 type raftStore struct {
 	*gate
-	path string
-	db   *bbolt.DB
-	box  *seal.Box
+	path   string
+	db     *bbolt.DB
+	box    *seal.Box
+	failed func(error) // told of a write that failed, such as on a full disk; may be nil
 }
 
 // openRaftStore opens or makes the store and verifies every record in it: a log or a vote that does not verify must
@@ -266,7 +268,25 @@ func (s *raftStore) StoreLogs(ls []*raft.Log) error {
 
 // update runs a write transaction, unless the coordinator was killed.
 func (s *raftStore) update(f func(tx *bbolt.Tx) error) error {
-	return s.write(func() error { return s.db.Update(f) })
+	err := s.write(func() error { return s.db.Update(f) })
+	if err != nil && s.failed != nil && !errors.Is(err, errKilled) {
+		s.failed(err)
+	}
+	return err
+}
+
+// complainEvery is how often a disk that does not take what it should is complained about: raft tries again at once.
+const complainEvery = 10 * time.Second
+
+// complain makes a function that logs an error, but not again and again.
+func complain(log *slog.Logger, text string) func(error) {
+	var last atomic.Int64 // Unix nanoseconds
+	return func(err error) {
+		now := time.Now().UnixNano()
+		if before := last.Load(); now-before >= int64(complainEvery) && last.CompareAndSwap(before, now) {
+			log.Error(text, "error", err)
+		}
+	}
 }
 
 func encodeLog(l *raft.Log) []byte {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -433,4 +434,20 @@ func FuzzDecodeLog(f *testing.F) {
 			t.Fatalf("%x decodes to %+v, which encodes to %x", b, l, again)
 		}
 	})
+}
+
+// A write that fails is told, and not in a flood.
+func TestFailedWriteIsTold(t *testing.T) {
+	s := openStore(t, filepath.Join(t.TempDir(), "raft.db"), newTestBox(t))
+	var out bytes.Buffer
+	s.failed = complain(slog.New(slog.NewTextHandler(&out, nil)), "the disk takes nothing")
+	full := errors.New("no space left on device")
+	for range 3 {
+		if err := s.update(func(*bbolt.Tx) error { return full }); !errors.Is(err, full) {
+			t.Fatalf("%v", err)
+		}
+	}
+	if got := strings.Count(out.String(), "no space left on device"); got != 1 {
+		t.Errorf("told %d times:\n%s", got, &out)
+	}
 }

@@ -63,6 +63,7 @@ func (r *replica) open(cfg replicaConfig) (err error) {
 	if r.store, err = openRaftStore(filepath.Join(cfg.dir, "raft.db"), cfg.box.Sub("raft"), cfg.gate); err != nil {
 		return err
 	}
+	r.store.failed = complain(cfg.log, "the disk takes no log entry: this coordinator confirms none until it does; is it full?")
 	logger := raftLogger(cfg.log)
 	files, err := raft.NewFileSnapshotStoreWithLogger(cfg.dir, 2, logger)
 	if err != nil {
