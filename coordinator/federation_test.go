@@ -359,6 +359,25 @@ func (f *testFederation) enrol(names ...string) []*testNode {
 	return out
 }
 
+// enrolWith makes one node by a token.
+func (f *testFederation) enrolWith(text, name string) *testNode {
+	f.t.Helper()
+	token, err := seal.ParseToken(text)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	key, err := seal.NewKey(rand.Reader)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	reply, err := choirv1.NewEnrolmentClient(f.connect(f.leader(), nil)).Enrol(f.ctx(), enrolment(token, name, key))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return &testNode{f: f, name: name, cred: &seal.Credential{Chain: reply.Chain, Key: key},
+		rows: []data.Row{{0.25, 0}, {0.5, 1}}, done: &choirv1.RoundKey{}}
+}
+
 func (n *testNode) at(coordinator string) choirv1.NodesClient {
 	return choirv1.NewNodesClient(n.f.connect(coordinator, n.cred))
 }
