@@ -64,18 +64,18 @@ func train(t *testing.T, s *data.Schema, rows, test []data.Row, hidden, epochs i
 }
 
 // A small network learns the shop: area under the curve at least 0.85 on sessions of a shop with another seed, where the
-// formula's own probabilities reach 0.88 and a single unit does clearly worse.
+// formula's own probabilities reach 0.88 and two units do clearly worse.
 func TestShopIsLearnable(t *testing.T) {
 	s, rows, _, _ := shopRows(t, 1, 20_000)
 	_, test, _, _ := shopRows(t, 2, 10_000)
 	auc := train(t, s, rows, test, 32, 10)
-	linear := train(t, s, rows, test, 1, 10)
-	t.Logf("area under the curve %.4f; with one unit %.4f", auc, linear)
+	linear := train(t, s, rows, test, 2, 10) // two units can make a line, and little more
+	t.Logf("area under the curve %.4f; with two units %.4f", auc, linear)
 	if auc < 0.85 {
 		t.Errorf("a network of 32 units reaches %.4f, want 0.85", auc)
 	}
-	if linear > auc-0.02 {
-		t.Errorf("one unit reaches %.4f, a network %.4f: there is nothing to learn beyond a line", linear, auc)
+	if linear > auc-0.02 || linear < 0.7 {
+		t.Errorf("two units reach %.4f, a network %.4f: want less by 0.02, and above 0.7", linear, auc)
 	}
 }
 
