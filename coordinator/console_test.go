@@ -118,6 +118,25 @@ func TestConsoleLooksAgain(t *testing.T) {
 	})
 }
 
+// visit asks for a page past the handshake.
+func (f *testFederation) visit(name string, cred *seal.Credential) int {
+	f.t.Helper()
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.TLS = &tls.ConnectionState{}
+	if cred != nil {
+		for _, der := range cred.Chain {
+			cert, err := x509.ParseCertificate(der)
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			r.TLS.PeerCertificates = append(r.TLS.PeerCertificates, cert)
+		}
+	}
+	w := httptest.NewRecorder()
+	f.member(name).console().ServeHTTP(w, r)
+	return w.Code
+}
+
 // Who is revoked sees no page more, with the connection that was open or a new one.
 func TestConsoleIsClosedToTheRevoked(t *testing.T) {
 	t.Parallel()
@@ -141,30 +160,18 @@ func TestConsoleIsClosedToTheRevoked(t *testing.T) {
 	if err := f.knock("c1", protoHTTP, cred); err == nil {
 		t.Error("a new connection is let in")
 	}
+	if code := f.visit("c1", cred); code != http.StatusUnauthorized {
+		t.Errorf("past the handshake: %d", code)
+	}
 }
 
 // The pages look at who comes by themselves, too, whatever the handshake let through.
 func TestConsoleRefusesOtherRoles(t *testing.T) {
 	t.Parallel()
 	f := startFederation(t, 1, nil, Observer{})
-	pages := f.member("c1").console()
-	visit := func(p person) int {
-		r := httptest.NewRequest(http.MethodGet, "/", nil)
-		r.TLS = &tls.ConnectionState{}
-		if p.cred != nil {
-			leaf, err := x509.ParseCertificate(p.cred.Chain[0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.TLS.PeerCertificates = []*x509.Certificate{leaf}
-		}
-		w := httptest.NewRecorder()
-		pages.ServeHTTP(w, r)
-		return w.Code
-	}
 	welcome, strangers := f.people()
 	for _, p := range welcome {
-		if code := visit(p); (code == http.StatusOK) != slices.Contains(mayConnect[protoHTTP], p.role) {
+		if code := f.visit("c1", p.cred); (code == http.StatusOK) != slices.Contains(mayConnect[protoHTTP], p.role) {
 			t.Errorf("%s: %d", p.who, code)
 		}
 	}
@@ -172,7 +179,7 @@ func TestConsoleRefusesOtherRoles(t *testing.T) {
 		if p.who == "operator whose key is another" {
 			continue // which only a handshake can tell
 		}
-		if code := visit(p); code == http.StatusOK {
+		if code := f.visit("c1", p.cred); code == http.StatusOK {
 			t.Errorf("%s: %d", p.who, code)
 		}
 	}

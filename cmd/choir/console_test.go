@@ -306,6 +306,12 @@ func testLiar(t *testing.T, s *consoleSite) {
 func testOutlives(t *testing.T, s *consoleSite) {
 	dir := s.context(t, seal.RoleOperator)
 	url := openConsole(t, dir)
+	f, err := contextFlag{dir}.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newConsoleProxy(f)
+	defer p.transport.CloseIdleConnections()
 	r := newReader(t)
 	r.read(url, nil)
 	var dead []string
@@ -315,6 +321,10 @@ func testOutlives(t *testing.T, s *consoleSite) {
 		name, _, found := strings.Cut(after, " sees it")
 		if reply.StatusCode != http.StatusOK || !found || slices.Contains(dead, name) {
 			t.Fatalf("with %q dead, %q answers %s: %q", dead, name, reply.Status, body)
+		}
+		first := p.addresses[0]
+		if _, err := p.ask(t.Context(), "/style.css"); err != nil || p.addresses[0] != first && len(dead) == 0 || p.addresses[0] == first && len(dead) > 0 {
+			t.Errorf("with %q dead, %s is asked first: %v", dead, p.addresses[0], err)
 		}
 		s.Kill(name)
 		dead = append(dead, name)

@@ -166,6 +166,9 @@ func textOf(name string, v reflect.Value) (text string, code bool) {
 		return "no", false
 	}
 	if v.CanUint() {
+		if name == "Epoch" {
+			return epoch(v.Uint()), false
+		}
 		if name == "RoundKind" {
 			return kind(choirv1.RoundKind(v.Uint())), false
 		}

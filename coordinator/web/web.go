@@ -103,7 +103,7 @@ func New(self string, source Source, log *slog.Logger) http.Handler {
 	return guard(mux)
 }
 
-// guard sets the headers of every answer and refuses everything but reading.
+// guard sets the headers of every answer. That there is nothing but GET and HEAD is in the patterns.
 func guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -113,11 +113,6 @@ func guard(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			h.Set("Allow", "GET, HEAD")
-			http.Error(w, "the console is for reading only", http.StatusMethodNotAllowed)
-			return
-		}
 		next.ServeHTTP(w, r)
 	})
 }

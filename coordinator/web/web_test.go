@@ -382,6 +382,7 @@ func TestWords(t *testing.T) {
 		num(0): "0", num(999): "999", num(1000): "1\u202f000", num(-1234567): "-1\u202f234\u202f567", num(2.5): "2.5", num(1234.04): "1\u202f234",
 		size(9_999): "9\u202f999 B", size(10_000): "9.8 KiB", size(11 << 20): "11.0 MiB",
 		span(30_000): "30 s", span(1500): "1.5 s", span(60_000): "1 minute", span(7_200_000): "120 minutes", span(1 << 63): "9\u202f223\u202f372\u202f036\u202f854\u202f775\u202f808 ms",
+		epoch(2): "2", epoch(1_700_000_000): "2023-11-14 22:13 UTC",
 		title("ExpiresMS"): "Expires", title("RoundKind"): "Round kind", title("ID"): "ID", title("EvalExamples"): "Eval examples",
 	} {
 		if got != want {

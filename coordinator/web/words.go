@@ -22,6 +22,7 @@ var words = template.FuncMap{
 	"short":  func(digest fmt.Stringer) string { return digest.String()[:12] },
 	"labels": labels,
 	"kind":   kind,
+	"epoch":  epoch,
 	"list":   func(xs []string) string { return strings.Join(xs, ", ") },
 	"plural": plural,
 }
@@ -80,6 +81,14 @@ func kind(k choirv1.RoundKind) string {
 		return "evaluation"
 	}
 	return "unknown"
+}
+
+// epoch writes an epoch's number: the time its key was made, in seconds.
+func epoch(n uint64) string {
+	if n < 1e9 || n > 1e11 { // not a time
+		return num(n)
+	}
+	return time.Unix(int64(n), 0).UTC().Format("2006-01-02 15:04 MST")
 }
 
 // fingerprint is the root's, empty before there is one.
