@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,6 +90,9 @@ func said(err error) error {
 		if strings.Contains(s.Message(), seal.ErrForeign.Error()) {
 			return &hinted{text, "the addresses in context.yaml lead to another federation than its root; take the context that belongs to them"}
 		}
+		if closedOnUs(s.Message()) {
+			return &hinted{fmt.Errorf("a coordinator closed the connection: %w", text), "was this credential revoked, or has it expired? choir credential list shows it"}
+		}
 		return &hinted{fmt.Errorf("no coordinator answers: %w", text), "does one run, and a majority of them? The addresses stand in context.yaml"}
 	case codes.Unauthenticated:
 		return &hinted{text, "the credential is not accepted; who has the root key makes a new one: choir credential create"}
@@ -100,6 +104,14 @@ func said(err error) error {
 		return errors.New("interrupted")
 	}
 	return text
+}
+
+// closedOnUs reports whether a coordinator answered and then closed the connection, as it does when it refuses a
+// certificate: in TLS 1.3 the caller has finished the handshake by then.
+func closedOnUs(message string) bool {
+	return slices.ContainsFunc([]string{"bad certificate", "broken pipe", "connection reset", "EOF"}, func(sign string) bool {
+		return strings.Contains(message, sign)
+	})
 }
 
 // readBlob collects a stream of chunks, and tells how far it is.
