@@ -70,6 +70,9 @@ type raftStore struct {
 	db     *bbolt.DB
 	box    *seal.Box
 	failed func(error) // told of a write that failed, such as on a full disk; may be nil
+
+	closing atomic.Bool // raft is being stopped
+	mute    atomic.Bool // nothing is written any more, because a term was not
 }
 
 // openRaftStore opens or makes the store and verifies every record in it: a log or a vote that does not verify must
@@ -144,7 +147,7 @@ func catchDamage(f func() error) (err error) {
 }
 
 // damageCure is what the operator does about a log or a vote that cannot be trusted.
-const damageCure = "this replica must not vote with it: remove it from the cluster and join again with an empty directory"
+const damageCure = "this replica must not vote with it: take it out with `choir cluster remove NAME`, then join again with an empty directory and `choir coordinator --join TOKEN`"
 
 // complete checks that no entry after a snapshot's last one is missing. Before it there may be gaps: raft leaves what
 // it had when another replica's snapshot took it further.
@@ -268,6 +271,9 @@ func (s *raftStore) StoreLogs(ls []*raft.Log) error {
 
 // update runs a write transaction, unless the coordinator was killed.
 func (s *raftStore) update(f func(tx *bbolt.Tx) error) error {
+	if s.mute.Load() {
+		return errKilled
+	}
 	err := s.write(func() error { return s.db.Update(f) })
 	if err != nil && s.failed != nil && !errors.Is(err, errKilled) {
 		s.failed(err)
@@ -345,17 +351,28 @@ func (s *raftStore) DeleteRange(lo, hi uint64) error {
 
 // Set writes a stable value.
 func (s *raftStore) Set(k, v []byte) error {
-	err := s.update(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketStable).Put(k, s.box.Seal(place(bucketStable, k), v))
-	})
-	if errors.Is(err, errKilled) && string(k) == keyTerm {
-		return nil
+	put := func() error {
+		return s.update(func(tx *bbolt.Tx) error {
+			return tx.Bucket(bucketStable).Put(k, s.box.Seal(place(bucketStable, k), v))
+		})
 	}
-	return err
+	err := put()
+	if string(k) != keyTerm {
+		return err
+	}
+	for wait := 50 * time.Millisecond; err != nil && !errors.Is(err, errKilled) && !s.closing.Load(); wait = min(2*wait, time.Second) {
+		time.Sleep(wait) // the disk is full, or so: whoever cannot save its term waits, and takes no part meanwhile
+		err = put()
+	}
+	if err != nil && !errors.Is(err, errKilled) { // it stops while the disk is full
+		s.mute.Store(true)
+	}
+	return nil
 }
 
-// keyTerm is where raft keeps its term. It panics when the term cannot be saved, so a killed coordinator is told that
-// all is well. That is safe even for an answer already on its way: raft grants no vote and acknowledges no entry
+// keyTerm is where raft keeps its term. It panics when the term cannot be saved, so one that cannot is
+// tried again for as long as it takes, and a coordinator that is killed or stops meanwhile is told that all is well.
+// That is safe even for an answer already on its way: raft grants no vote and acknowledges no entry
 // without a further write, and those are refused.
 const keyTerm = "CurrentTerm"
 

@@ -231,6 +231,7 @@ func (r *replica) Close(handOn bool) error {
 	if handOn && r.raft.State() == raft.Leader {
 		_ = r.raft.LeadershipTransfer().Error() // a lone voter has nobody to hand on to
 	}
+	r.store.closing.Store(true)
 	return errors.Join(r.raft.Shutdown().Error(), r.trans.Close(), r.store.Close())
 }
 
