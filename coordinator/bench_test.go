@@ -94,7 +94,7 @@ func (n *benchNode) round(number uint64) {
 
 func (n *benchNode) try(number uint64) error {
 	ctx := n.f.t.Context()
-	reply, err := n.client.Poll(ctx, &choirv1.PollRequest{Done: n.done, WaitMs: 20_000})
+	reply, err := n.client.Poll(ctx, &choirv1.PollRequest{Roster: 1, Done: n.done, WaitMs: 20_000})
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func (f *testFederation) admitted(coordinator, name string, key ed25519.PrivateK
 		f.t.Errorf("%s: certificate of %s %s, %v", name, id.Role, id.Name, err)
 	}
 	node := choirv1.NewNodesClient(f.connect(coordinator, &seal.Credential{Chain: reply.Chain, Key: key}))
-	if _, err := node.Poll(f.ctx(), &choirv1.PollRequest{WaitMs: 1}); err != nil {
+	if _, err := node.Poll(f.ctx(), &choirv1.PollRequest{Roster: 1, WaitMs: 1}); err != nil {
 		f.t.Errorf("%s polls: %v", name, err)
 	}
 }

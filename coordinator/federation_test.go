@@ -386,7 +386,7 @@ func (n *testNode) at(coordinator string) choirv1.NodesClient {
 func (n *testNode) poll(coordinator string) *choirv1.Task {
 	n.f.t.Helper()
 	for {
-		reply, err := n.at(coordinator).Poll(n.f.ctx(), &choirv1.PollRequest{Done: n.done, WaitMs: 20_000})
+		reply, err := n.at(coordinator).Poll(n.f.ctx(), &choirv1.PollRequest{Roster: 1, Done: n.done, WaitMs: 20_000})
 		if err != nil {
 			n.f.t.Fatalf("%s polls: %v", n.name, err)
 		}

@@ -26,7 +26,7 @@ func (n *testNode) work(coordinator string, done func() bool) {
 	finished := map[string]*choirv1.RoundKey{}
 	client := n.at(coordinator)
 	for !done() {
-		req := &choirv1.PollRequest{WaitMs: 100}
+		req := &choirv1.PollRequest{Roster: 1, WaitMs: 100}
 		for _, k := range finished {
 			req.Finished = append(req.Finished, k)
 		}
@@ -68,7 +68,9 @@ func TestJobsAreControlled(t *testing.T) {
 	if err := f.control("job", state.ActionPause, 0); err != nil {
 		t.Fatal(err)
 	}
-	s := f.wait("c1", "at rest", func(s *state.State) bool { return s.Jobs["job"].State == state.JobPaused && s.Jobs["job"].Active() == nil })
+	s := f.wait("c1", "at rest", func(s *state.State) bool {
+		return s.Jobs["job"].State == state.JobPaused && s.Jobs["job"].Active() == nil
+	})
 	rested := len(s.Jobs["job"].Rounds)
 	if err := f.control("job", state.ActionResume, 0); err != nil {
 		t.Fatal(err)
@@ -131,7 +133,7 @@ func TestJobWaitsForEligibleNodes(t *testing.T) {
 	spec.WaitMs = 50
 	f.submit(spec)
 	for range 5 { // the leader looks again with every poll
-		if reply, err := plain[0].at("c1").Poll(f.ctx(), &choirv1.PollRequest{Done: plain[0].done, WaitMs: 100}); err != nil || reply.Task != nil {
+		if reply, err := plain[0].at("c1").Poll(f.ctx(), &choirv1.PollRequest{Roster: 1, Done: plain[0].done, WaitMs: 100}); err != nil || reply.Task != nil {
 			t.Fatalf("a node without the label got %v, %v", reply, err)
 		}
 	}

@@ -318,7 +318,7 @@ func (c *Coordinator) askPeers(ctx context.Context, s *state.State) map[string]*
 
 // rosterOf is the voter list of a state, unsigned.
 func rosterOf(s *state.State) audit.Roster {
-	r := audit.Roster{Cluster: s.Cluster, Version: s.Voters}
+	r := audit.Roster{Cluster: s.Cluster, Version: s.RosterVersion()}
 	for _, v := range s.Coordinators {
 		r.Coordinators = append(r.Coordinators, audit.Coordinator{Name: v.Name, Address: v.Address, Chain: v.Chain})
 	}
@@ -331,7 +331,7 @@ func (c *Coordinator) countersign(ctx context.Context) {
 	for ctx.Err() == nil {
 		changed := c.replica.Changed()
 		s := c.replica.State()
-		if held := c.roster.Load(); s.Cluster == "" || held != nil && held.Version == s.Voters && len(held.Signatures) == len(held.Coordinators) {
+		if held := c.roster.Load(); s.Cluster == "" || held != nil && held.Version == s.RosterVersion() && len(held.Signatures) == len(held.Coordinators) {
 			select {
 			case <-ctx.Done():
 			case <-changed:

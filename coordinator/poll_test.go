@@ -22,7 +22,7 @@ import (
 // look polls without waiting for work.
 func (n *testNode) look(coordinator string) *choirv1.PollReply {
 	n.f.t.Helper()
-	reply, err := n.at(coordinator).Poll(n.f.ctx(), &choirv1.PollRequest{Done: n.done, WaitMs: 1})
+	reply, err := n.at(coordinator).Poll(n.f.ctx(), &choirv1.PollRequest{Roster: 1, Done: n.done, WaitMs: 1})
 	if err != nil {
 		n.f.t.Fatalf("%s polls: %v", n.name, err)
 	}
@@ -83,7 +83,7 @@ func TestPollWithoutWork(t *testing.T) {
 	n := f.enrol("a")[0]
 	const wait = 100 * time.Millisecond
 	began := time.Now()
-	reply, err := n.at("c1").Poll(f.ctx(), &choirv1.PollRequest{WaitMs: uint64(wait / time.Millisecond)})
+	reply, err := n.at("c1").Poll(f.ctx(), &choirv1.PollRequest{Roster: 1, WaitMs: uint64(wait / time.Millisecond)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestPollWaitsForWork(t *testing.T) {
 	answers := make(chan answer, 1)
 	client, ctx := n.at("c1"), f.ctx()
 	go func() {
-		reply, err := client.Poll(ctx, &choirv1.PollRequest{WaitMs: math.MaxUint64})
+		reply, err := client.Poll(ctx, &choirv1.PollRequest{Roster: 1, WaitMs: math.MaxUint64})
 		answers <- answer{reply, err}
 	}()
 	p := f.member("c1").presence
@@ -141,7 +141,7 @@ func TestPollNamesTheRelease(t *testing.T) {
 	if len(rs) != 1 || rs[0].Model != "toy" || rs[0].Version != 1 {
 		t.Fatalf("releases %v", rs)
 	}
-	reply, err := n.at("c1").Poll(f.ctx(), &choirv1.PollRequest{Done: n.done, WaitMs: 1, Versions: map[string]uint64{"toy": 1}})
+	reply, err := n.at("c1").Poll(f.ctx(), &choirv1.PollRequest{Roster: 1, Done: n.done, WaitMs: 1, Versions: map[string]uint64{"toy": 1}})
 	if err != nil || len(reply.Releases) > 0 {
 		t.Fatalf("releases %v, %v", reply.GetReleases(), err)
 	}

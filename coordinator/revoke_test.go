@@ -27,7 +27,7 @@ func TestRevocationClosesOpenConnections(t *testing.T) {
 	polled := make(chan error, 1)
 	client := node.at("c1")
 	go func() {
-		_, err := client.Poll(f.ctx(), &choirv1.PollRequest{Done: node.done, WaitMs: 30_000}, grpc.WaitForReady(false))
+		_, err := client.Poll(f.ctx(), &choirv1.PollRequest{Roster: 1, Done: node.done, WaitMs: 30_000}, grpc.WaitForReady(false))
 		polled <- err
 	}()
 	f.eventually("the node polls", func() bool { return f.member("c1").presence.recent(time.Now())["a"] })
@@ -168,7 +168,7 @@ func TestCapturedEnvelopeCannotBeOpenedLater(t *testing.T) {
 	}
 	nodes[0].receipt(out)
 	for f.member(leader).replica.State().Jobs["job"].State == state.JobRunning { // the evaluation
-		reply, err := nodes[0].at(leader).Poll(f.ctx(), &choirv1.PollRequest{Done: nodes[0].done, WaitMs: 1000})
+		reply, err := nodes[0].at(leader).Poll(f.ctx(), &choirv1.PollRequest{Roster: 1, Done: nodes[0].done, WaitMs: 1000})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -212,7 +212,7 @@ func TestLimitsOfOneIdentity(t *testing.T) {
 	client := nodes[0].at("c1")
 	for range pollsEach {
 		go func() {
-			_, err := client.Poll(ctx, &choirv1.PollRequest{Done: nodes[0].done, WaitMs: 30_000})
+			_, err := client.Poll(ctx, &choirv1.PollRequest{Roster: 1, Done: nodes[0].done, WaitMs: 30_000})
 			polls <- err
 		}()
 	}
@@ -222,10 +222,10 @@ func TestLimitsOfOneIdentity(t *testing.T) {
 		defer p.mu.Unlock()
 		return p.here["a"] == pollsEach
 	})
-	if _, err := client.Poll(f.ctx(), &choirv1.PollRequest{Done: nodes[0].done}); status.Code(err) != codes.ResourceExhausted {
+	if _, err := client.Poll(f.ctx(), &choirv1.PollRequest{Roster: 1, Done: nodes[0].done}); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("one poll more: %v", err)
 	}
-	if _, err := nodes[1].at("c1").Poll(f.ctx(), &choirv1.PollRequest{Done: nodes[1].done}); err != nil {
+	if _, err := nodes[1].at("c1").Poll(f.ctx(), &choirv1.PollRequest{Roster: 1, Done: nodes[1].done}); err != nil {
 		t.Errorf("another node pays for it: %v", err)
 	}
 	cancel()
@@ -233,7 +233,7 @@ func TestLimitsOfOneIdentity(t *testing.T) {
 		<-polls
 	}
 	f.eventually("the places are free again", func() bool {
-		_, err := client.Poll(f.ctx(), &choirv1.PollRequest{Done: nodes[0].done})
+		_, err := client.Poll(f.ctx(), &choirv1.PollRequest{Roster: 1, Done: nodes[0].done})
 		return err == nil
 	})
 	l := newLimits()

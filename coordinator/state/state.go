@@ -251,6 +251,10 @@ func (s *State) Coordinator(name string) (Coordinator, bool) {
 	return Coordinator{}, false
 }
 
+// RosterVersion numbers the list of coordinators: the raft index of its last change, 1 for the founders. It is never 0,
+// so that whoever holds no list has an older one.
+func (s *State) RosterVersion() uint64 { return max(s.Voters, 1) }
+
 // Majority is how many voters make one.
 func (s *State) Majority() int { return len(s.Coordinators)/2 + 1 }
 

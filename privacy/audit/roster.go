@@ -20,7 +20,7 @@ const DomainRoster = "choir/roster/v1"
 // somebody was one once, the roster that it still is.
 type Roster struct {
 	Cluster      string
-	Version      uint64        // raft index of the last approval or removal of a coordinator; 0: the founders
+	Version      uint64        // raft index of the last approval or removal of a coordinator; 1: the founders
 	Coordinators []Coordinator // in order of names
 	Signatures   []Signature   // in order of signers
 }
