@@ -17,12 +17,13 @@ import (
 
 // dataCommand is `choir data`.
 type dataCommand struct {
-	Import  dataImport  `cmd:"" help:"Put a file's rows into the node's private store."`
-	List    dataList    `cmd:"" help:"List what was imported."`
-	Delete  dataDelete  `cmd:"" help:"Delete an import, and destroy its key."`
-	Schema  dataSchema  `cmd:"" help:"Show what the rows look like, or set it."`
-	Backup  dataBackup  `cmd:"" help:"Write the store as one age file."`
-	Restore dataRestore `cmd:"" help:"Read a backup into a store without rows."`
+	Import   dataImport   `cmd:"" help:"Put a file's rows into the node's private store."`
+	List     dataList     `cmd:"" help:"List what was imported."`
+	Delete   dataDelete   `cmd:"" help:"Delete an import, and destroy its key."`
+	Schema   dataSchema   `cmd:"" help:"Show what the rows look like, or set it."`
+	Generate dataGenerate `cmd:"" help:"Make data up, to try things out."`
+	Backup   dataBackup   `cmd:"" help:"Write the store as one age file."`
+	Restore  dataRestore  `cmd:"" help:"Read a backup into a store without rows."`
 }
 
 // holding is a node's data: of one that runs, over its control socket, or of one that does not, by its store.

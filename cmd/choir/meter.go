@@ -51,6 +51,17 @@ func (m *meter) bytes(done, total uint64) {
 	}
 }
 
+// count shows done of total things.
+func (m *meter) count(done, total int64, things string) {
+	switch {
+	case !m.due():
+	case onTerminal(m.w):
+		m.draw(uint64(done), uint64(total), progressbar.OptionShowCount())
+	default:
+		fmt.Fprintf(m.w, "%s: %d of %d %s\n", m.what, done, total, things)
+	}
+}
+
 // waiting shows that something is waited for, as a line.
 func (m *meter) waiting(text string) {
 	switch {
