@@ -25,7 +25,7 @@ type Order struct {
 	CSV      data.CSV `json:"csv"`
 	Positive int      `json:"positive,omitempty"`
 	Size     int64    `json:"size,omitempty"`
-	Images   int64    `json:"images,omitempty"` // of the body's bytes the first so many are an IDX file of images, the rest its labels
+	Labels   int64    `json:"labels,omitempty"` // of the body's bytes the first so many are an IDX file of labels, the rest its images
 }
 
 func (o Order) source() Source {
@@ -64,10 +64,25 @@ func (n *Node) takeImport(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Images > 0 {
-		return n.store.ImportIDX(r.Context(), io.LimitReader(file, o.Images), file, o.source())
+	if o.Labels > 0 {
+		labels, err := readLabels(io.LimitReader(file, o.Labels))
+		if err != nil {
+			return nil, err
+		}
+		return n.store.ImportIDX(r.Context(), file, bytes.NewReader(labels), o.source())
 	}
 	return n.store.Import(r.Context(), file, o.source())
+}
+
+// maxLabels is the longest file of labels, which is held in memory: images and labels are read side by side.
+const maxLabels = 64 << 20
+
+func readLabels(r io.Reader) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxLabels+1))
+	if err == nil && len(b) > maxLabels {
+		err = fmt.Errorf("the file of labels is longer than %d bytes", maxLabels)
+	}
+	return b, err
 }
 
 func (n *Node) giveBackup(w http.ResponseWriter, r *http.Request) {
@@ -144,11 +159,18 @@ func (c *Controller) Import(ctx context.Context, file io.Reader, src Source) (Im
 
 // ImportIDX imports images of a known length in bytes and their labels, as Store.ImportIDX does.
 func (c *Controller) ImportIDX(ctx context.Context, images io.Reader, length int64, labels io.Reader, src Source) (Imported, error) {
-	return c.transfer(ctx, io.MultiReader(io.LimitReader(images, length), labels), src, length)
+	b, err := readLabels(labels)
+	if err != nil {
+		return Imported{}, err
+	}
+	if len(b) == 0 {
+		return Imported{}, fmt.Errorf("import %s: the file of labels is empty", src.Name)
+	}
+	return c.transfer(ctx, io.MultiReader(bytes.NewReader(b), io.LimitReader(images, length)), src, int64(len(b)))
 }
 
-func (c *Controller) transfer(ctx context.Context, file io.Reader, src Source, images int64) (out Imported, err error) {
-	body, err := order(Order{Name: src.Name, Part: src.Part, Shares: src.Shares, CSV: src.CSV, Positive: src.Positive, Size: src.Size, Images: images}, file)
+func (c *Controller) transfer(ctx context.Context, file io.Reader, src Source, labels int64) (out Imported, err error) {
+	body, err := order(Order{Name: src.Name, Part: src.Part, Shares: src.Shares, CSV: src.CSV, Positive: src.Positive, Size: src.Size, Labels: labels}, file)
 	if err != nil {
 		return out, err
 	}

@@ -120,8 +120,6 @@ func TestBackupUnderAPassphrase(t *testing.T) {
 	s := toyStore(t, t.TempDir(), 3)
 	b := backup(t, s, seal.Lock{Passphrase: "correct horse"})
 	to := openTestStore(t, t.TempDir())
-	_, err := to.Restore(t.Context(), bytes.NewReader(b), seal.Unlock{Passphrase: "battery staple"}, 0, nil)
-	wantError(t, err, "another key or passphrase", "nothing was restored")
 	if _, err := to.Restore(t.Context(), bytes.NewReader(b), seal.Unlock{Passphrase: "correct horse"}, 0, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,19 @@ import (
 	"go.etcd.io/bbolt"
 )
 
+// The start of an id is enough if it has four letters or more and is no other's.
+func TestDeleteKnowsTheStartOfAnID(t *testing.T) {
+	s := toyStore(t, t.TempDir(), 5)
+	importCSV(t, s, Train, toyCSV(7))
+	a, b := s.held[s.List()[0].ID], s.held[s.List()[1].ID]
+	s.held = map[string]*heldImport{"abcdef01": a, "abcdee02": b}
+	for id, want := range map[string]*heldImport{"abcd": nil, "abc": nil, "": nil, "abcdef": a, "abcdee02": b, "abcdef011": nil} {
+		if got := s.find(id); got != want {
+			t.Errorf("%q finds %v, want %v", id, got, want)
+		}
+	}
+}
+
 func TestDeleteRemovesOneImport(t *testing.T) {
 	s := toyStore(t, t.TempDir(), 5)
 	importCSV(t, s, Train, toyCSV(7))

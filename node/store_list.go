@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"choir.example/internal/canon"
@@ -262,12 +263,24 @@ func (s *Store) Delete(id string) (Import, error) {
 	return h.public(), nil
 }
 
-// find knows an import by what the owner calls it. The caller holds mu.
+// find knows an import by what the owner calls it, or by the start of that if it is no other's. The caller holds mu.
 func (s *Store) find(id string) *heldImport {
 	if id == FeedbackID {
 		return s.feedback()
 	}
-	return s.held[id]
+	if h := s.held[id]; h != nil || len(id) < 4 {
+		return h
+	}
+	var found []*heldImport
+	for name, h := range s.held {
+		if strings.HasPrefix(name, id) {
+			found = append(found, h)
+		}
+	}
+	if len(found) != 1 {
+		return nil
+	}
+	return found[0]
 }
 
 // erase removes what an import wrote, and then its key. In between, the store remembers that the key must go. The caller
