@@ -147,7 +147,7 @@ func catchDamage(f func() error) (err error) {
 }
 
 // damageCure is what the operator does about a log or a vote that cannot be trusted.
-const damageCure = "this replica must not vote with it: take it out with `choir cluster remove NAME`, then join again with an empty directory and `choir coordinator --join TOKEN`"
+const damageCure = "this replica must not vote with it: remove it from the cluster and join again with an empty directory (choir cluster remove NAME, then choir coordinator --join TOKEN)"
 
 // complete checks that no entry after a snapshot's last one is missing. Before it there may be gaps: raft leaves what
 // it had when another replica's snapshot took it further.
