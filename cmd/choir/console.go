@@ -53,9 +53,8 @@ func (c *consoleCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return &hinted{err, "does a coordinator run? The addresses stand in " + f.dir + "/context.yaml"}
 	}
-	_ = reply.Body.Close() // it was only asked whether anybody answers
-	if reply.StatusCode != http.StatusOK {
-		return fmt.Errorf("the coordinator refuses %s %s: %s", f.role, f.name, reply.Status)
+	if reply.code != http.StatusOK { // it was only asked whether anybody answers
+		return fmt.Errorf("the coordinator refuses %s %s: %s", f.role, f.name, reply.body)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -90,7 +89,9 @@ func openBrowser(url string) error {
 
 const (
 	consoleDial  = 3 * time.Second  // for a connection to a coordinator, handshake included
-	consoleReply = 10 * time.Second // for the beginning of its answer
+	consoleReply = 10 * time.Second // for all of it
+
+	maxConsolePage = 16 << 20 // bytes
 )
 
 // consoleProxy lets one browser read a coordinator's pages. A secret in the address, good for one use, turns into a
@@ -116,7 +117,7 @@ func newConsoleProxy(f *federation) *consoleProxy {
 				defer cancel()
 				return (&tls.Dialer{Config: config}).DialContext(ctx, network, address)
 			},
-			ResponseHeaderTimeout: consoleReply, IdleConnTimeout: time.Minute,
+			IdleConnTimeout: time.Minute,
 		},
 	}
 }
@@ -216,34 +217,57 @@ func (p *consoleProxy) forward(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
 	}
-	defer reply.Body.Close()
-	w.Header().Set("Content-Type", reply.Header.Get("Content-Type"))
-	if seconds, err := strconv.ParseUint(reply.Header.Get("Refresh"), 10, 16); err == nil { // the same page, not another
+	w.Header().Set("Content-Type", reply.header.Get("Content-Type"))
+	if seconds, err := strconv.ParseUint(reply.header.Get("Refresh"), 10, 16); err == nil { // the same page, not another
 		w.Header().Set("Refresh", strconv.FormatUint(seconds, 10))
 	}
-	w.WriteHeader(reply.StatusCode)
-	_, _ = io.Copy(w, reply.Body) // whoever stopped first, the other cannot be told
+	w.WriteHeader(reply.code)
+	_, _ = w.Write(reply.body) // the browser is gone
 }
 
-// ask gets a page from the first coordinator that answers, beginning with the one that did last.
-func (p *consoleProxy) ask(ctx context.Context, page string) (*http.Response, error) {
+// consoleAnswer is a whole page.
+type consoleAnswer struct {
+	code   int
+	header http.Header
+	body   []byte
+}
+
+// ask gets a page from the first coordinator that answers, beginning with the one that did last. One that dies in the
+// middle of its answer has not answered.
+func (p *consoleProxy) ask(ctx context.Context, page string) (*consoleAnswer, error) {
 	p.mu.Lock()
 	addresses := slices.Clone(p.addresses)
 	p.mu.Unlock()
 	var failed []error
 	for _, address := range addresses {
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address+page, nil)
-		if err != nil {
-			return nil, fmt.Errorf("ask for %s: %w", page, err)
-		}
-		reply, err := p.transport.RoundTrip(r)
+		answer, err := p.askOne(ctx, address, page)
 		if err == nil {
 			p.prefer(address)
-			return reply, nil
+			return answer, nil
 		}
 		failed = append(failed, fmt.Errorf("%s: %w", address, err))
 	}
 	return nil, fmt.Errorf("no coordinator answers: %w", errors.Join(failed...))
+}
+
+// askOne gets a page from one coordinator.
+func (p *consoleProxy) askOne(ctx context.Context, address, page string) (*consoleAnswer, error) {
+	ctx, cancel := context.WithTimeout(ctx, consoleReply)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address+page, nil)
+	if err != nil {
+		return nil, err
+	}
+	reply, err := p.transport.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	defer reply.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(reply.Body, maxConsolePage+1))
+	if err == nil && len(body) > maxConsolePage {
+		err = fmt.Errorf("a page of more than %d bytes", maxConsolePage)
+	}
+	return &consoleAnswer{reply.StatusCode, reply.Header, body}, err
 }
 
 // prefer puts an address first.

@@ -202,6 +202,7 @@ func TestConsole(t *testing.T) {
 	t.Run("lets in one browser only", func(t *testing.T) { testOneBrowser(t, s) })
 	t.Run("is for officers and auditors, too", func(t *testing.T) { testOtherRoles(t, s) })
 	t.Run("keeps a lying coordinator from the browser", func(t *testing.T) { testLiar(t, s) })
+	t.Run("shows no half of a page", func(t *testing.T) { testBreaksOff(t, s) })
 	t.Run("in a browser", func(t *testing.T) { testBrowser(t, s) })
 	t.Run("outlives coordinators", func(t *testing.T) { testOutlives(t, s) }) // last: it kills
 }
@@ -262,13 +263,48 @@ func testOtherRoles(t *testing.T, s *consoleSite) {
 	}
 }
 
-// What a coordinator says about how its page may be treated does not count.
-func testLiar(t *testing.T, s *consoleSite) {
+// lie starts a server that has a coordinator's certificate, and returns its address.
+func (s *consoleSite) lie(t *testing.T, handler http.HandlerFunc) string {
+	t.Helper()
 	cred, err := s.Credential(seal.RoleCoordinator, "liar")
 	if err != nil {
 		t.Fatal(err)
 	}
-	liar := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	liar := httptest.NewUnstartedServer(handler)
+	liar.Listener = tls.NewListener(liar.Listener, seal.ServerTLS(cred, s.Root(), time.Now, []string{"http/1.1"}, func(seal.Identity) error { return nil }))
+	liar.Start()
+	t.Cleanup(liar.Close)
+	return liar.Listener.Addr().String()
+}
+
+// auditor writes an auditor's context with addresses of its own.
+func (s *consoleSite) auditor(t *testing.T, addresses ...string) string {
+	t.Helper()
+	dir := s.context(t, seal.RoleAuditor)
+	if err := saveContext(dir, contextFile{"shop", s.Fingerprint(), addresses}, s.Root().Raw); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// A page that breaks off comes whole from the next coordinator.
+func testBreaksOff(t *testing.T, s *consoleSite) {
+	broken := s.lie(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "<h1>half")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	url := openConsole(t, s.auditor(t, broken, s.Addresses()[0]))
+	r := newReader(t)
+	r.read(url, nil)
+	if reply, body := r.read(host(url)+"/", nil); reply.StatusCode != http.StatusOK || !strings.HasSuffix(strings.TrimSpace(body), "</html>") {
+		t.Errorf("%s: %q", reply.Status, body)
+	}
+}
+
+// What a coordinator says about how its page may be treated does not count.
+func testLiar(t *testing.T, s *consoleSite) {
+	liar := s.lie(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Cookie") != "" || r.Header.Get("Referer") != "" || r.Header.Get("User-Agent") == "browser" {
 			t.Errorf("the coordinator is told %v", r.Header)
 		}
@@ -277,15 +313,8 @@ func testLiar(t *testing.T, s *consoleSite) {
 		w.Header().Set("Refresh", "0;url=https://evil.example/")
 		w.Header().Set("Access-Control-Allow-Origin", "*")
 		_, _ = io.WriteString(w, "a page")
-	}))
-	liar.Listener = tls.NewListener(liar.Listener, seal.ServerTLS(cred, s.Root(), time.Now, []string{"http/1.1"}, func(seal.Identity) error { return nil }))
-	liar.Start()
-	defer liar.Close()
-	dir := s.context(t, seal.RoleAuditor)
-	if err := saveContext(dir, contextFile{"shop", s.Fingerprint(), []string{liar.Listener.Addr().String()}}, s.Root().Raw); err != nil {
-		t.Fatal(err)
-	}
-	url := openConsole(t, dir)
+	})
+	url := openConsole(t, s.auditor(t, liar))
 	r := newReader(t)
 	r.read(url, nil)
 	reply, body := r.read(host(url)+"/", func(r *http.Request) {
