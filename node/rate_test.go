@@ -3,12 +3,14 @@ package node
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -125,8 +127,17 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
 }
 
-// BenchmarkServe is the purchase model over HTTP with 16 connections: requests a second, then the time of one in a
-// hundred at half of that rate.
+// processorTime is what this process has used of the processors.
+func processorTime(t testing.TB) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkServe is the purchase model over HTTP with 16 connections: requests a second and the processor time of each,
+// that of the caller in this process included, then the time of one in a hundred at 5,000 a second.
 func BenchmarkServe(b *testing.B) {
 	m, body := shopModel(b)
 	s := bareServer(b)
@@ -140,8 +151,10 @@ func BenchmarkServe(b *testing.B) {
 	defer server.Close()
 	address, path := l.Addr().String(), "/v2/models/purchase/infer"
 	for b.Loop() {
+		before := processorTime(b)
 		full := load(b, address, path, body, 16, 0, time.Second)
 		b.ReportMetric(float64(len(full)), "requests/s")
+		b.ReportMetric(float64((processorTime(b)-before).Microseconds())/float64(len(full)), "cpu-µs/request")
 		half := load(b, address, path, body, 16, 5000, time.Second)
 		b.ReportMetric(float64(quantile(half, .99).Microseconds()), "p99-µs-at-5000/s")
 	}
@@ -173,3 +186,51 @@ type discard struct {
 func (d *discard) Header() http.Header         { return d.header }
 func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
 func (d *discard) WriteHeader(code int)        { d.code = code }
+
+// While the same process trains without end, a prediction over HTTP takes less than 5 ms in 99 of 100 cases, and the
+// training goes on. On a machine that is busy with other things it takes at most three times what it takes without.
+func TestPredictionsWhileTraining(t *testing.T) {
+	m, body := shopModel(t)
+	s := bareServer(t)
+	s.swap(m, 1, [32]byte{})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: s.handler()}
+	served := make(chan error)
+	go func() { served <- server.Serve(l) }()
+	_, rows, _, err := data.Shoppers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, y := m.Statistics.Matrix(rows[:4000])
+	trainer, err := model.NewTrainer(m.Spec, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const span = time.Second
+	ask := func() []time.Duration {
+		return load(t, l.Addr().String(), "/v2/models/purchase/infer", body, 4, 500, span)
+	}
+	alone := ask()
+	ctx, cancel := context.WithCancel(t.Context())
+	steps := make(chan int)
+	go func() {
+		n, _ := trainer.Train(ctx, m.Spec.Init(2), x, y, model.TrainConfig{Epochs: 1 << 30, Rate: .01, Pause: s.pauser()})
+		steps <- n
+	}()
+	took := ask()
+	cancel()
+	n := <-steps
+	t.Logf("%d predictions: median %v, p99 %v, longest %v (without training %v, %v, %v); %d training steps", len(took),
+		quantile(took, .5), quantile(took, .99), took[len(took)-1], quantile(alone, .5), quantile(alone, .99), alone[len(alone)-1], n)
+	if n < 200 {
+		t.Errorf("only %d steps in %v: training has no share left", n, span)
+	}
+	if p99, most := quantile(took, .99), max(5*time.Millisecond, 3*quantile(alone, .99)); p99 > most {
+		t.Errorf("p99 is %v, want less than %v", p99, most)
+	}
+	_ = server.Close()
+	<-served
+}

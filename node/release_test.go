@@ -149,6 +149,15 @@ func TestAnotherVariantIsFetchedAnew(t *testing.T) {
 	})
 }
 
+// wildModel has finite parameters, and answers that are not.
+func wildModel(t testing.TB) *model.Model {
+	m := toyModel(t, "toy", 1)
+	for i := range m.Params {
+		m.Params[i] = 3e38
+	}
+	return m
+}
+
 // What is not what was released never replaces what is served, in memory or on disk. What can never be had is not asked
 // for again; what may come is.
 func TestBadReleasesLeaveTheOldOne(t *testing.T) {
@@ -173,10 +182,18 @@ func TestBadReleasesLeaveTheOldOne(t *testing.T) {
 		"withheld": {func(s *shop, rel *choirv1.Release) {
 			rel.Variants[0].Published, rel.Variants[0].Reason = false, "AUC fell"
 		}, "withheld: AUC fell", true},
-		"no variants":       {func(s *shop, rel *choirv1.Release) { rel.Variants = nil }, "no variant float32", true},
-		"other variants":    {func(s *shop, rel *choirv1.Release) { rel.Variants[0].Name = "int8" }, "no variant float32", true},
-		"file of another":   {func(s *shop, rel *choirv1.Release) { rel.Variants[0] = s.addAs(t, toyModel(t, "tay", 1), "float32") }, `holds variant float32 of model \"tay\"`, true},
-		"file of int8":      {func(s *shop, rel *choirv1.Release) { rel.Variants[0] = s.addAs(t, quantised(t), "float32") }, `holds variant int8 of model \"toy\"`, true},
+		"no variants":     {func(s *shop, rel *choirv1.Release) { rel.Variants = nil }, "no variant float32", true},
+		"other variants":  {func(s *shop, rel *choirv1.Release) { rel.Variants[0].Name = "int8" }, "no variant float32", true},
+		"file of another": {func(s *shop, rel *choirv1.Release) { rel.Variants[0] = s.addAs(t, toyModel(t, "tay", 1), "float32") }, `holds variant float32 of model \"tay\"`, true},
+		"file of int8":    {func(s *shop, rel *choirv1.Release) { rel.Variants[0] = s.addAs(t, quantised(t), "float32") }, `holds variant int8 of model \"toy\"`, true},
+		"answers no numbers": {func(s *shop, rel *choirv1.Release) {
+			rel.Variants[0] = s.addAs(t, wildModel(t), "float32")
+		}, "its self-test: it answers synthetic rows with what is no number", true},
+		"another schema": {func(s *shop, rel *choirv1.Release) {
+			schema := toySchema(t)
+			schema.Columns[0].Max = 99
+			rel.Variants[0] = s.addAs(t, modelOf(t, schema, "toy", 1), "float32")
+		}, "its self-test: it is for another schema than version 1, which is in use", true},
 		"file that is none": {func(s *shop, rel *choirv1.Release) { rel.Variants[0] = s.addFile([]byte("no model")) }, "release not taken", true},
 	} {
 		t.Run(name, func(t *testing.T) {

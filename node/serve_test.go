@@ -323,7 +323,8 @@ func TestRequestsReachNoLog(t *testing.T) {
 	}
 }
 
-// Eight callers ask while releases are swapped under them: none fails, and each answer is wholly of one release.
+// Eight callers ask while releases are swapped under them, each after its self-test, and some fail that: no request fails,
+// and each answer is wholly of one good release.
 func TestSwapUnderLoad(t *testing.T) {
 	const swaps = 100
 	p := newParty(t, "test")
@@ -391,6 +392,12 @@ func TestSwapUnderLoad(t *testing.T) {
 	seen := map[int]bool{}
 	for v := 1; v <= swaps; v++ {
 		seen[<-asked] = true
+		if s.selfTest(wildModel(t)) == nil {
+			t.Error("a release that answers no numbers passes its self-test")
+		}
+		if err := s.selfTest(releases[v].m); err != nil {
+			t.Error(err)
+		}
 		s.swap(releases[v].m, uint64(v), releases[v].id)
 	}
 	close(stop)
@@ -495,6 +502,34 @@ func FuzzInfer(f *testing.F) {
 			}
 		default:
 			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	})
+}
+
+// What the quick reading of requests takes is what encoding/json makes of it.
+func FuzzDecodeInfer(f *testing.F) {
+	_, shop := shopModel(f)
+	for _, body := range []string{
+		string(shop), byNames, tensorOf("FP32", "[1,6]", "[1,-2.5,0,0.0,5e3,6]"), `{"id":"","id":"x","inputs":[{"name":"a","name":"b"}]}`,
+		`{"inputs":[{"data":[-0,01,1.,.5,tru,null]}]}`, `{"inputs":[{"shape":[1.0,2],"data":[]}]} `, `{"inputs":[{}]}x`, `{"INPUTS":[{"Name":"a"}]}`,
+		`{"inputs":[{"data":[12345678901234567890123,1.7976931348623159]}],"id":"é"}`, "{\"inputs\"\t:\r\n[ {\"name\" : \"a\\u0062\"} ]}",
+	} {
+		f.Add([]byte(body))
+	}
+	if _, ok := quickInfer(string(shop)); !ok {
+		f.Error("a plain request is not read quickly")
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		got, ok := quickInfer(string(body))
+		if !ok {
+			return
+		}
+		var want inferRequest
+		if err := decodeStrict(body, &want); err != nil {
+			t.Fatalf("read quickly, but %v", err)
+		}
+		if fmt.Sprintf("%#v", got) != fmt.Sprintf("%#v", want) {
+			t.Errorf("quickly %#v, want %#v", got, want)
 		}
 	})
 }
