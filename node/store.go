@@ -81,10 +81,11 @@ func OpenStore(dir string, rand io.Reader) (*Store, error) {
 }
 
 // damageCure is what the owner of a damaged store can do.
-const damageCure = "restore a backup in its place, or remove it and import the data again"
+const damageCure = "remove it, and restore a backup or import the data again"
 
 func openStore(path string, box *seal.Box) (*Store, error) {
 	s := &Store{path: path, box: box, now: time.Now}
+	_, missing := os.Lstat(path)
 	err := s.verify()
 	if err == nil {
 		err = s.open(false)
@@ -92,7 +93,7 @@ func openStore(path string, box *seal.Box) (*Store, error) {
 	if err != nil {
 		return nil, openError(path, err)
 	}
-	if err := s.prepare(); err != nil {
+	if err := s.prepare(errors.Is(missing, fs.ErrNotExist)); err != nil {
 		return nil, errors.Join(openError(path, err), s.Close())
 	}
 	return s, nil
@@ -151,15 +152,16 @@ func (s *Store) open(readOnly bool) error {
 	})
 }
 
-// prepare makes what a new store lacks, reads schema and imports, and finishes what was interrupted.
-func (s *Store) prepare() error {
-	var err error
-	s.keys, err = openKeyFile(filepath.Join(filepath.Dir(s.path), "store.keys"), s.box)
-	fresh := errors.Is(err, fs.ErrNotExist)
-	if err != nil && !fresh {
-		return err
+// prepare makes what a new store needs, reads schema and imports, and finishes what was interrupted.
+func (s *Store) prepare(fresh bool) error {
+	var missing error
+	s.keys, missing = openKeyFile(filepath.Join(filepath.Dir(s.path), "store.keys"), s.box)
+	switch {
+	case errors.Is(missing, fs.ErrNotExist):
+		fresh = true // it was not made to its end, or misses its keys
+	case missing != nil:
+		return missing
 	}
-	missing := err
 	if err := s.view(func(tx *bbolt.Tx) error { return checkLayout(tx, fresh) }); err != nil {
 		return err
 	}

@@ -211,6 +211,25 @@ func TestKeysOfImportsAreNeeded(t *testing.T) {
 	wantCount(t, openTestStore(t, dir), Train, 3)
 }
 
+// Who does what the cure says, and removes the store alone, has an empty one: not one that is damaged again.
+func TestRemovedStoreIsMadeAnew(t *testing.T) {
+	s := toyStore(t, t.TempDir(), 3)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	moved := s.path + ".away"
+	if err := os.Rename(s.path, moved); err != nil {
+		t.Fatal(err)
+	}
+	s = toyStore(t, filepath.Dir(s.path), 4)
+	s = reopen(t, s)
+	wantCount(t, s, Train, 4)
+	if err := errors.Join(s.Close(), os.Rename(moved, s.path)); err != nil {
+		t.Fatal(err)
+	}
+	wantCount(t, openTestStore(t, filepath.Dir(s.path)), Train, 3) // it was only put away, and its keys are kept
+}
+
 // A part of the file that is empty although it should not be is found out: nothing is taken for deleted.
 func TestEmptiedPartsAreFoundOut(t *testing.T) {
 	for name, change := range map[string]func(tx *bbolt.Tx) error{
