@@ -392,7 +392,7 @@ func (credentialRevoke) Help() string {
 	return `The certificate is refused by all coordinators from then on, and open connections with it are closed. It cannot be undone;
 the person gets a new credential with the root key.
 
-Example: choir credential revoke 3f…64 hex digits…9a --yes`
+Example: choir credential revoke 25af50c6c6531dd12378979c4c968f2f5a2eeadedeedded391b4ac399d578ad0`
 }
 
 // Run revokes a person's certificate.

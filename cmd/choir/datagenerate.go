@@ -14,7 +14,7 @@ type dataGenerate struct {
 	Users    int    `help:"How many users." default:"500"`
 	Items    int    `help:"How many items." default:"200"`
 	Sessions int    `help:"How many sessions: the rows to learn from." default:"4000"`
-	To       string `help:"Directory for the files; it must hold none of them yet. Default: what is made up, here." placeholder:"DIR" type:"path"`
+	To       string `help:"Directory for the files; it must hold none of them yet. Default: what is made up, here." placeholder:"DIR" type:"path" aliases:"out"`
 }
 
 // Help is what --help explains.
