@@ -74,6 +74,15 @@ func TestContainerfile(t *testing.T) {
 	}
 }
 
+// The schema in deploy/local is that of the shops that are made up.
+func TestShopSchema(t *testing.T) {
+	s := newSite(t)
+	s.choir("data", "generate", "shop", "--to", "shop", "--sessions", "10")
+	if read(t, s.path("shop", "shop.yaml")) != read(t, "../deploy/local/shop.yaml") {
+		t.Error("deploy/local/shop.yaml is not the schema that choir data generate shop writes")
+	}
+}
+
 func write(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -13,7 +13,6 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -107,12 +106,8 @@ func (s *site) enrol(name string) {
 // generate imports made-up data at a node.
 func (s *site) generate(node string, seed, rows int) {
 	s.t.Helper()
-	if !strings.Contains(s.choir("--help"), "data import") { // TEMPORARY
-		s.temporary(node, seed, rows)
-		return
-	}
 	out := fmt.Sprintf("%s-data", node)
-	s.choir("data", "generate", "shop", "--seed", fmt.Sprint(seed), "--sessions", fmt.Sprint(rows), "--out", out)
+	s.choir("data", "generate", "shop", "--seed", fmt.Sprint(seed), "--sessions", fmt.Sprint(rows), "--to", out)
 	s.choir("data", "import", "--config", node+".yaml", "--schema", "shop.yaml", filepath.Join(out, "sessions.csv"))
 }
 
@@ -184,24 +179,6 @@ func (s *site) ready(name string) {
 			return errEnded
 		}
 		code, body, err := s.health(name, "/readyz")
-		if errors.Is(err, syscall.ECONNREFUSED) { // TEMPORARY
-			if name[0] == 'n' {
-				if out, errs, code := s.try("node", "status", "--config", name+".yaml", "-o", "json"); code != 0 || !strings.Contains(out, `"running": true`) && !strings.Contains(out, `"running":true`) {
-					return errors.New(out + errs)
-				}
-				return nil
-			}
-			st, err := s.status()
-			if err != nil {
-				return err
-			}
-			for _, r := range st.Replicas {
-				if r.Name == name && r.State == "alive" && r.Applied >= st.Applied && st.Leader != "" {
-					return nil
-				}
-			}
-			return fmt.Errorf("%+v", st)
-		}
 		if err == nil && code != http.StatusOK {
 			err = fmt.Errorf("%d %s", code, body)
 		}

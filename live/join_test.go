@@ -23,7 +23,7 @@ func TestTokenToReceipt(t *testing.T) {
 		return err
 	})
 	s.copyConfig("n1", "n4")
-	s.choir("data", "generate", "shop", "--seed", "4", "--sessions", "1000", "--out", "n4-data")
+	s.choir("data", "generate", "shop", "--seed", "4", "--sessions", "1000", "--to", "n4-data")
 	s.choir("token", "create", "--out", "n4.token")
 
 	start := time.Now()

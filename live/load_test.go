@@ -77,7 +77,7 @@ func requestFor(t testing.TB, metadata string) string {
 	}](t, metadata)
 	var inputs []string
 	for _, in := range m.Inputs {
-		value, ok := map[string]string{"FP64": "1", "BOOL": "true", "BYTES": "null"}[in.Datatype]
+		value, ok := map[string]string{"FP64": "1", "BOOL": "true", "BYTES": map[string]string{"device": `"desktop"`, "source": `"mail"`, "category": `"books"`}[in.Name]}[in.Datatype]
 		if ok {
 			inputs = append(inputs, fmt.Sprintf(`{"name":%q,"datatype":%q,"shape":[1],"data":[%s]}`, in.Name, in.Datatype, value))
 		}

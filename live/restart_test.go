@@ -14,7 +14,8 @@ import (
 
 // small is a job whose rounds take less than two seconds.
 func small(rounds int) map[string]string {
-	return map[string]string{"rounds": fmt.Sprint(rounds), "hidden": "[32]", "local_epochs": "1", "student_rows": "2000", "student_epochs": "2"}
+	return map[string]string{"rounds": fmt.Sprint(rounds), "hidden": "[32]", "local_epochs": "1", "student_rows": "2000", "student_epochs": "2",
+		"duration": "4s"}
 }
 
 // uploading waits until an update of a job is on its way.
@@ -72,7 +73,7 @@ func TestNodeDies(t *testing.T) {
 	s.exact("again")
 
 	before := s.examples("n1")
-	s.choir("data", "generate", "shop", "--seed", "77", "--sessions", "20000", "--out", "more")
+	s.choir("data", "generate", "shop", "--seed", "77", "--sessions", "20000", "--to", "more")
 	file := filepath.Join("more", "sessions.csv")
 	importing := spawn(t, "import", s.dir, s.env(), choir, "data", "import", "--config", "n1.yaml", "--schema", "shop.yaml", file)
 	time.AfterFunc(150*time.Millisecond, s.procs["n1"].kill) // in the middle of it
@@ -95,12 +96,12 @@ func TestNodeDies(t *testing.T) {
 func (s *site) examples(node string) int {
 	s.t.Helper()
 	list := decode[struct {
-		Files []struct {
+		Imports []struct {
 			Rows int
 		}
 	}](s.t, s.choir("data", "list", "--config", node+".yaml", "-o", "json"))
 	n := 0
-	for _, f := range list.Files {
+	for _, f := range list.Imports {
 		n += f.Rows
 	}
 	return n

@@ -5,6 +5,7 @@ package live_test
 import (
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -101,10 +102,14 @@ func TestTornBlobs(t *testing.T) {
 	s.ready("c1")
 	// Only c1 is asked, and it holds nothing whole.
 	context := s.path("only-c1")
-	if err := os.CopyFS(context, os.DirFS(s.path(".config", "choir"))); err != nil {
-		t.Fatal(err)
+	if out, err := exec.Command("cp", "-a", s.path(".config", "choir"), context).CombinedOutput(); err != nil {
+		t.Fatalf("copy: %v\n%s", err, out)
 	}
-	s.choir("model", "pull", "purchase", "--variant", "int8", "--to", "model.safetensors")
+	file := filepath.Join(context, "context.yaml")
+	text, _, _ := strings.Cut(read(t, file), "addresses:")
+	_, address, _ := strings.Cut(addressLine.FindString(read(t, s.path("c1.yaml"))), ":")
+	write(t, file, text+"addresses: ["+strings.TrimSpace(address)+"]\n")
+	s.choir("model", "pull", "--context", context, "purchase", "--variant", "int8", "--to", "model.safetensors")
 	s.submit("second", small(1))
 	s.ended("second", 60*time.Second)
 	s.exact("second")
