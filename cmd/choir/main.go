@@ -26,6 +26,7 @@ type cli struct {
 	Data        dataCommand        `cmd:"" help:"The private data of the node on this machine."`
 	Predict     predictCommand     `cmd:"" help:"Ask the node on this machine for a prediction."`
 	Feedback    feedbackCommand    `cmd:"" help:"Tell the node on this machine what really happened."`
+	Console     consoleCommand     `cmd:"" help:"Read-only pages of the cluster in a browser."`
 	Audit       auditCommand       `cmd:"" help:"Check what a federation did."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`
 	Completion  completionCommand  `cmd:"" help:"Print a script that completes commands in a shell."`

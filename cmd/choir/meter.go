@@ -62,18 +62,6 @@ func (m *meter) count(done, total int64, things string) {
 	}
 }
 
-// waiting shows that something is waited for, as a line.
-func (m *meter) waiting(text string) {
-	switch {
-	case !m.due():
-	case onTerminal(m.w):
-		m.draw(0, 0, progressbar.OptionSetElapsedTime(true))
-		m.bar.Describe(m.what + ": " + text)
-	default:
-		fmt.Fprintf(m.w, "%s: %s\n", m.what, text)
-	}
-}
-
 func (m *meter) draw(done, total uint64, option progressbar.Option) {
 	if m.bar == nil {
 		most := int64(total)
