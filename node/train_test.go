@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -370,5 +371,21 @@ func TestHeaderOfATask(t *testing.T) {
 	want.Plan[0], want.Model[0] = 1, 2
 	if err != nil || h != want {
 		t.Errorf("%+v, %v", h, err)
+	}
+}
+
+// A node that is stopped while it trains stops before its next step, and sends nothing.
+func TestStoppingEndsTraining(t *testing.T) {
+	b := newBench(t, "node-01", 100, 4)
+	ctx, cancel := context.WithCancel(t.Context())
+	steps := 0
+	b.pause = func() {
+		if steps++; steps == 3 {
+			cancel()
+		}
+	}
+	u, err := b.work(ctx, b.task(func(t *choirv1.Task) { t.Job.LocalEpochs = 1000 }))
+	if u != nil || !errors.Is(err, context.Canceled) || steps != 3 {
+		t.Errorf("update %v, error %v after %d steps", u, err, steps)
 	}
 }
