@@ -240,7 +240,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	}
 	c.tasks.begin(ctx)
 	server := c.server()
-	for _, task := range []func(context.Context){c.watch, c.announce, c.countersign, c.members.run, c.serveConsole,
+	for _, task := range []func(context.Context){c.watch, c.announce, c.countersign, c.repair, c.members.run, c.serveConsole,
 		func(ctx context.Context) { c.replica.Lead(ctx, c.lead) }} {
 		c.tasks.spawn(task)
 	}
@@ -337,6 +337,7 @@ func (c *Coordinator) server() *grpc.Server {
 
 // lead drives the jobs, all at once, for as long as this coordinator leads.
 func (c *Coordinator) lead(ctx context.Context, term uint64) {
+	c.deps.Log.Info("this coordinator leads", "term", term)
 	if f := c.deps.Observe.Leading; f != nil {
 		f(c.cfg.Name, term)
 	}

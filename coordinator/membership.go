@@ -26,7 +26,8 @@ const (
 	reconcileAgain = time.Second
 	rosterAgain    = time.Second
 	farewellTime   = time.Second // in which a removed coordinator may still hear that it is
-	caughtUp       = 64          // entries that a new replica may lack and still be given a vote
+	repairAgain    = 30 * time.Second
+	caughtUp       = 64 // entries that a new replica may lack and still be given a vote
 )
 
 // voters are the coordinators by the replicated state. Where none is applied yet they are those that founded the
@@ -380,6 +381,44 @@ func (c *Coordinator) newerRoster(held uint64) []byte {
 		return r.encoded
 	}
 	return nil
+}
+
+// quorate sees that a majority of the voters that stay is there: without it nothing could be committed any more, not
+// even the way back.
+func (c *Coordinator) quorate(ctx context.Context, s *state.State, leaving string) error {
+	answers, alive, stay := c.askPeers(ctx, s), 0, 0
+	for _, v := range s.Coordinators {
+		if v.Name == leaving {
+			continue
+		}
+		stay++
+		if _, ok := answers[v.Name]; ok || v.Name == c.cfg.Name {
+			alive++
+		}
+	}
+	if alive < stay/2+1 {
+		return fmt.Errorf("only %d of the %d coordinators that stay answer, a majority is %d; start those that are down, or remove them first",
+			alive, stay, stay/2+1)
+	}
+	return nil
+}
+
+// repair fetches the live blobs that are not here: what a newcomer lacks, or a disk has lost.
+func (c *Coordinator) repair(ctx context.Context) {
+	for ctx.Err() == nil {
+		s := c.replica.State()
+		for _, id := range liveBlobs(s) {
+			if c.blobs.Has(id) || ctx.Err() != nil {
+				continue
+			}
+			if _, err := c.blobs.Get(ctx, id); err != nil && ctx.Err() == nil {
+				c.deps.Log.Debug("live blob is not here yet", "blob", id.String(), "error", err)
+			}
+		}
+		within, cancel := context.WithTimeout(ctx, repairAgain)
+		_, _ = c.replica.Wait(within, func(now *state.State) bool { return now.Voters != s.Voters || now.Cluster != s.Cluster })
+		cancel()
+	}
 }
 
 // evacuate sees to it that every live blob lies on a majority of the voters that stay when one goes. What this

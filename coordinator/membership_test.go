@@ -266,8 +266,8 @@ func TestRemovalIsRefusedWhileABlobWouldBeLost(t *testing.T) {
 	<-dead.done
 	other := f.kill("c2")
 	defer func() { <-other.done }()
-	if _, err := choirv1.NewOperatorsClient(f.connect("c1", f.operator)).RemoveCoordinator(f.ctx(), &choirv1.RemoveCoordinatorRequest{Name: "c1"}); err == nil ||
-		!strings.Contains(err.Error(), "fewer than a majority") {
+	c := f.member("c1")
+	if err := c.evacuate(f.ctx(), c.replica.State(), "c1"); err == nil || !strings.Contains(err.Error(), "fewer than a majority") {
 		t.Errorf("the only holder goes: %v", err)
 	}
 }
@@ -304,5 +304,32 @@ func TestJoinRefuses(t *testing.T) {
 	f.approve("c2")
 	if err := <-joined; err != nil {
 		t.Error(err)
+	}
+}
+
+// A newcomer fetches what is live, so that the founder may be lost.
+func TestNewcomerFetchesLiveBlobs(t *testing.T) {
+	t.Parallel()
+	f := startOnDisk(t)
+	f.submit(testJob(t, 1))
+	nodes := f.enrol("a")
+	f.statistics(nodes)
+	s := f.wait("c1", "statistics", func(s *state.State) bool { return s.Jobs["job"].Closed(0) != nil })
+	f.join("c2")
+	f.eventually("c2 has the model and the statistics", func() bool {
+		return f.member("c2").blobs.Has(s.Jobs["job"].Model) && f.member("c2").blobs.Has(s.Jobs["job"].Statistics)
+	})
+}
+
+// Nobody is removed when those that stay could decide nothing any more.
+func TestRemovalNeedsAMajorityThatAnswers(t *testing.T) {
+	t.Parallel()
+	f := startOnDisk(t)
+	f.join("c2")
+	f.join("c3")
+	dead := f.kill("c3")
+	defer func() { <-dead.done }()
+	if err := f.remove("c2"); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "1 of the 2 coordinators that stay") {
+		t.Errorf("the last but one that is alive: %v", err)
 	}
 }

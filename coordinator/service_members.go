@@ -275,6 +275,9 @@ func (c operatorsService) RemoveCoordinator(ctx context.Context, req *choirv1.Re
 	if _, ok := s.Coordinator(req.Name); !ok {
 		return nil, status.Errorf(codes.NotFound, "remove: coordinator %q is not a voter", req.Name)
 	}
+	if err := c.quorate(ctx, s, req.Name); err != nil {
+		return nil, status.Errorf(codes.FailedPrecondition, "remove coordinator %s: %v", req.Name, err)
+	}
 	if err := c.evacuate(ctx, s, req.Name); err != nil {
 		return nil, status.Errorf(codes.FailedPrecondition, "remove coordinator %s: %v", req.Name, err)
 	}

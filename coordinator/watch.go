@@ -68,6 +68,10 @@ func (c *Coordinator) reportRound(job string, old, now *state.Round) {
 	}
 	if now.Over() && (old == nil || !old.Over()) {
 		c.metrics.rounds.WithLabelValues(e.Kind, now.Phase).Inc()
+		if leader, _ := c.replica.Leader(); leader == c.cfg.Name {
+			c.deps.Log.Info("round is "+now.Phase, "job", job, "round", now.Number, "attempt", now.Attempt, "kind", e.Kind,
+				"updates", now.Count, "invited", now.Invited, "reason", now.Reason)
+		}
 	}
 	if now.Phase == state.PhaseClosed || now.Phase == state.PhaseAbandoned {
 		c.made.take(attemptOf(now.Key(job)))
