@@ -78,7 +78,7 @@ func readCoordinator(path string) (coordinatorFile, error) {
 	f.Dir = beside(path, f.Dir)
 	c := f.config()
 	c.Cluster, c.Voters = cmp.Or(c.Cluster, "unknown"), []coordinator.Voter{{Name: c.Name}} // the rest is in the directory
-	return f, inFile(path, f, c.Validate())
+	return f, inFile(path, f, cmp.Or(logKeys{f.Log, f.Level}.check(), c.Validate()))
 }
 
 func (f coordinatorFile) config() coordinator.Config {
@@ -97,7 +97,7 @@ func (c *coordinatorRun) Run(ctx context.Context, t *terminal) error {
 	}
 	log, level, err := logKeys{file.Log, file.Level}.start(t.err)
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.Config, err)
+		return err
 	}
 	log = log.With("coordinator", file.Name)
 	cfg, deps := file.config(), coordinator.Deps{Log: log, Dial: dialTCP, Now: time.Now, Rand: random}

@@ -31,26 +31,26 @@ var logLevels = map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.Lev
 
 // start makes the log, and the level that a reload may change.
 func (k logKeys) start(w io.Writer) (*slog.Logger, *slog.LevelVar, error) {
-	level := &slog.LevelVar{}
-	if err := k.setLevel(level); err != nil {
+	if err := k.check(); err != nil {
 		return nil, nil, err
 	}
+	level := &slog.LevelVar{}
+	level.Set(logLevels[k.Level])
 	options := &slog.HandlerOptions{Level: level}
-	switch k.Log {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, options)), level, nil
-	case "json":
+	if k.Log == "json" {
 		return slog.New(slog.NewJSONHandler(w, options)), level, nil
 	}
-	return nil, nil, fmt.Errorf("log is %q, want text or json", k.Log)
+	return slog.New(slog.NewTextHandler(w, options)), level, nil
 }
 
-func (k logKeys) setLevel(level *slog.LevelVar) error {
-	l, ok := logLevels[k.Level]
-	if !ok {
-		return fmt.Errorf("level is %q, want debug, info, warn or error", k.Level)
+// check names the first key that is wrong, as rooms name the fields of their configurations.
+func (k logKeys) check() error {
+	if k.Log != "text" && k.Log != "json" {
+		return fmt.Errorf("coordinator config: Log is %q, want text or json", k.Log)
 	}
-	level.Set(l)
+	if _, ok := logLevels[k.Level]; !ok {
+		return fmt.Errorf("coordinator config: Level is %q, want debug, info, warn or error", k.Level)
+	}
 	return nil
 }
 
@@ -86,10 +86,7 @@ func reload(log *slog.Logger, level *slog.LevelVar, old any, read func() (any, e
 		}
 	}
 	name := reflect.ValueOf(next).FieldByName("Level").String()
-	if err := (logKeys{Level: name}).setLevel(level); err != nil {
-		log.Error("configuration is not reloaded; the old one stays", "error", err)
-		return
-	}
+	level.Set(logLevels[name])
 	log.Info("configuration is reloaded", "level", name)
 	if len(restart) > 0 {
 		log.Warn("these keys changed and take effect at the next start", "keys", strings.Join(restart, ", "))

@@ -80,7 +80,7 @@ func readNode(path string) (nodeFile, error) {
 		}
 		f.Dir = filepath.Join(cmp.Or(os.Getenv("XDG_DATA_HOME"), filepath.Join(base, ".local", "share")), "choir", "node")
 	}
-	return f, inFile(path, f, f.config().Validate())
+	return f, inFile(path, f, cmp.Or(logKeys{f.Log, f.Level}.check(), f.config().Validate()))
 }
 
 func (f nodeFile) config() node.Config {
@@ -98,7 +98,7 @@ func (c *nodeRun) Run(ctx context.Context, t *terminal) (err error) {
 	}
 	log, level, err := logKeys{file.Log, file.Level}.start(t.err)
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.Config, err)
+		return err
 	}
 	log = log.With("node", file.Name)
 	cfg, deps := file.config(), node.Deps{Log: log, Dial: dialTCP, Now: time.Now, Rand: random}
