@@ -128,7 +128,8 @@ func (t *transition) createToken(c *choirv1.CreateToken) error {
 	return nil
 }
 
-// enrol binds a token to one key. The same key may come again until the token expires; another key is an incident.
+// enrol binds a token to one key. The same key may come again until the token expires; another key is an incident. A node
+// that was away for so long that it cannot renew its certificate comes back with its key and another token.
 func (t *transition) enrol(c *choirv1.Enrol) error {
 	if err := cmp.Or(CheckName("node", c.Name), checkTime(c.TimeMs)); err != nil {
 		return err
@@ -146,7 +147,8 @@ func (t *transition) enrol(c *choirv1.Enrol) error {
 		}
 		return nil // asked again
 	}
-	if _, ok := t.Nodes[c.Name]; ok {
+	old, again := t.Nodes[c.Name]
+	if again && (old.Revoked || !bytes.Equal(old.Key, c.PublicKey)) {
 		return fmt.Errorf("node %s %w, enrolled with another token", c.Name, ErrExists)
 	}
 	for _, n := range t.Nodes {
@@ -156,8 +158,11 @@ func (t *transition) enrol(c *choirv1.Enrol) error {
 	}
 	token := t.Tokens[c.TokenId]
 	t.Nodes = maps.Clone(t.Nodes)
-	t.Nodes[c.Name] = Node{Key: c.PublicKey, Token: c.TokenId, Labels: token.Labels}
-	t.Roster++
+	old.Key, old.Token, old.Labels = c.PublicKey, c.TokenId, token.Labels // what it spent stays spent
+	t.Nodes[c.Name] = old
+	if !again {
+		t.Roster++
+	}
 	t.record(&audit.Enrolled{Node: c.Name, Key: c.PublicKey, Token: c.TokenId})
 	return nil
 }

@@ -188,8 +188,8 @@ func (h *history) use(id string, role seal.Role, key []byte) error {
 }
 
 func (h *history) enrol(r *Enrolled) error {
-	if h.nodes[r.Node] != nil {
-		return fmt.Errorf("node %s enrolled twice", r.Node)
+	if old := h.nodes[r.Node]; old != nil && (h.revoked[r.Node] || !bytes.Equal(old.Key, r.Key)) {
+		return fmt.Errorf("node %s enrolled twice", r.Node) // with its own key it may, after a long absence
 	}
 	for name := range h.revoked {
 		if bytes.Equal(h.nodes[name].Key, r.Key) {
