@@ -18,15 +18,14 @@ func TestNodeKeepsItsHours(t *testing.T) {
 		p := newParty(t, "test")
 		s := newShop().service()
 		cred := p.coordinator("c1", s)
+		var mu sync.Mutex
 		rested, worked := map[int]bool{}, map[int]bool{}
 		s.poll = func(ctx context.Context, r *choirv1.PollRequest) (*choirv1.PollReply, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			hour := time.Now().Local().Hour()
-			if r.Resting {
-				rested[hour] = true
-			} else {
-				worked[hour] = true
-			}
-			return hold(ctx, r)
+			rested[hour], worked[hour] = rested[hour] || r.Resting, worked[hour] || !r.Resting
+			return &choirv1.PollReply{ComeBackMs: 30_000}, nil
 		}
 		n := p.node(t.TempDir(), func(c *Config, _ *Deps) { c.Hours = "22-6" }, "c1")
 		if err := n.store.SetSchema(toySchema(t)); err != nil {
@@ -38,6 +37,8 @@ func TestNodeKeepsItsHours(t *testing.T) {
 		if err := n.Run(ctx); err != nil {
 			t.Fatal(err)
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		for hour := range 24 {
 			in := hour >= 22 || hour < 6
 			if worked[hour] != in || rested[hour] == in {
@@ -89,10 +90,12 @@ func TestJobsTakeTurns(t *testing.T) {
 		p := newParty(t, "test")
 		s := newShop().service()
 		cred := p.coordinator("c1", s)
-		var mu sync.Mutex
+		var mu, books sync.Mutex
 		uploads, finished := map[string]int{}, []*choirv1.RoundKey{}
 		s.poll = func(ctx context.Context, r *choirv1.PollRequest) (*choirv1.PollReply, error) {
+			books.Lock()
 			finished = r.Finished
+			books.Unlock()
 			for _, job := range []string{"a", "b", "c"} {
 				done := false
 				for _, k := range r.Finished {
@@ -115,7 +118,9 @@ func TestJobsTakeTurns(t *testing.T) {
 			if err != nil {
 				return err
 			}
+			books.Lock()
 			uploads[h.Key.Job]++
+			books.Unlock()
 			time.Sleep(time.Second)
 			receipt := receiptFor(header("node-01"), [32]byte(h.Update))
 			receipt.Job = h.Key.Job
@@ -131,6 +136,8 @@ func TestJobsTakeTurns(t *testing.T) {
 		if err := n.Run(ctx); err != nil {
 			t.Fatal(err)
 		}
+		books.Lock()
+		defer books.Unlock()
 		if len(uploads) != 3 || uploads["a"]+uploads["b"]+uploads["c"] != 3 || len(finished) != 3 {
 			t.Errorf("uploads %v, finished %v", uploads, finished)
 		}
