@@ -306,3 +306,27 @@ func TestLostAnswerOfTheLeader(t *testing.T) {
 		})
 	}
 }
+
+// A node that rests gets no task and does not count as available, until it polls again without resting.
+func TestRestingNodeGetsNoTask(t *testing.T) {
+	f, nodes, tasks := trained(t, 1, Observer{}, "a", "b")
+	poll := func(req *choirv1.PollRequest) *choirv1.PollReply {
+		t.Helper()
+		req.WaitMs = 1
+		reply, err := nodes[0].at("c1").Poll(f.ctx(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply
+	}
+	c := f.running["c1"]
+	if reply := poll(&choirv1.PollRequest{Resting: true}); reply.Task != nil || c.presence.recent(time.Now())["a"] {
+		t.Errorf("a node that rests is present, or gets %v", reply.Task)
+	}
+	if reply := poll(&choirv1.PollRequest{Finished: []*choirv1.RoundKey{{Job: "other", Round: 9}}}); reply.Task == nil || !c.presence.recent(time.Now())["a"] {
+		t.Error("awake again it is not present, or gets no task")
+	}
+	if reply := poll(&choirv1.PollRequest{Finished: []*choirv1.RoundKey{tasks[0].Key, {Job: "other", Round: 9}}}); reply.Task != nil {
+		t.Errorf("it gets the task again that it has finished with: %v", reply.Task)
+	}
+}
