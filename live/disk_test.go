@@ -59,6 +59,19 @@ func fill(t testing.TB, path string) {
 	}
 }
 
+// forget takes a coordinator's address out of the operator's context.
+func (s *site) forget(name string) {
+	s.t.Helper()
+	_, address, _ := strings.Cut(addressLine.FindString(read(s.t, s.path(name+".yaml"))), ":")
+	path := s.path(".config", "choir", "context.yaml")
+	text := read(s.t, path)
+	short := strings.ReplaceAll(text, "  - \""+strings.TrimSpace(address)+"\"\n", "")
+	if short == text {
+		s.t.Fatalf("the context does not name %s", address)
+	}
+	write(s.t, path, short)
+}
+
 // A coordinator's disk is full in the middle of a job: the others go on, and it comes back when there is room.
 func TestCoordinatorDiskFull(t *testing.T) {
 	s := stopped(t)
@@ -67,6 +80,7 @@ func TestCoordinatorDiskFull(t *testing.T) {
 	s.submit("first", small(2))
 	s.ended("first", 60*time.Second)
 	fill(t, s.path("c3", "ballast"))
+	s.forget("c3") // it still answers, with what it knew when its disk was full
 	s.submit("second", small(5))
 	s.ended("second", 60*time.Second)
 	if err := os.Remove(s.path("c3", "ballast")); err != nil {
