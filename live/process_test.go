@@ -75,7 +75,7 @@ func last(text string, lines int) string {
 // kill is `kill -9`; it returns once the process is gone.
 func (p *process) kill() {
 	if p.running() {
-		_ = p.cmd.Process.Signal(syscall.SIGKILL) // it may have ended by itself
+		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // and what it started; it may have ended by itself
 	}
 	<-p.done
 }
