@@ -16,6 +16,9 @@ import (
 // smallDisk puts a process's directory on a file system of its own that has little room.
 func (s *site) smallDisk(name string, megabytes int) {
 	s.t.Helper()
+	if !*disks {
+		s.t.Skip("needs -disks")
+	}
 	if os.Geteuid() != 0 {
 		s.t.Skip("needs root, to mount a small file system")
 	}

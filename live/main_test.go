@@ -13,6 +13,7 @@ import (
 
 var (
 	kills = flag.Int("kills", 2, "how often the leader is killed")
+	disks = flag.Bool("disks", false, "fill disks, which takes 40 seconds and root")
 	keep  = flag.String("binary", "", "a choir binary to test instead of one built from this tree")
 )
 
