@@ -191,7 +191,7 @@ func (c *jobShow) Run(ctx context.Context, t *terminal) error {
 	if c.json() {
 		return printJSON(t.out, v)
 	}
-	fmt.Fprintf(t.out, "%s: %s, %d rounds trained%s%s\n", v.Name, v.State, v.Round, because(v.Reason), releaseText(v.Release))
+	fmt.Fprintf(t.out, "%s: %s, last trained in round %d%s%s\n", v.Name, v.State, v.Round, because(v.Reason), releaseText(v.Release))
 	tab := newTable("ROUND", "ATTEMPT", "KIND", "STATE", "INVITED", "ACCEPTED", "REJECTED", "AUC BEFORE", "REASON")
 	for _, r := range v.Rounds {
 		auc := ""
@@ -249,7 +249,7 @@ func (c *jobWatch) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	if !c.json() {
-		fmt.Fprintf(t.out, "%s: %s after %d rounds%s%s\n", last.Name, last.State, last.Round, because(last.Reason), releaseText(last.Release))
+		fmt.Fprintf(t.out, "%s: %s after round %d%s%s\n", last.Name, last.State, last.Round, because(last.Reason), releaseText(last.Release))
 	}
 	if last.State != "finished" {
 		return &hinted{fmt.Errorf("job %s: %s%s", last.Name, last.State, because(last.Reason)), "choir job show " + last.Name + " tells its rounds"}
