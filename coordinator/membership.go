@@ -27,7 +27,10 @@ const (
 	rosterAgain    = time.Second
 	farewellTime   = time.Second // in which a removed coordinator may still hear that it is
 	repairAgain    = 30 * time.Second
-	caughtUp       = 64 // entries that a new replica may lack and still be given a vote
+
+	quoratePatience = 5 * time.Second // in which a majority must answer before a removal
+	quorateAgain    = 200 * time.Millisecond
+	caughtUp        = 64 // entries that a new replica may lack and still be given a vote
 )
 
 // voters are the coordinators by the replicated state. Where none is applied yet they are those that founded the
@@ -254,6 +257,12 @@ func (r *replica) servers() ([]raft.Server, error) {
 	return f.Configuration().Servers, nil
 }
 
+// votes reports whether raft counts a coordinator's vote, by the latest configuration that is here.
+func (r *replica) votes(name string) bool {
+	servers, err := r.servers()
+	return err == nil && slices.ContainsFunc(servers, func(s raft.Server) bool { return string(s.ID) == name && s.Suffrage == raft.Voter })
+}
+
 // mayApprove refuses to let a coordinator in under a name whose former holder raft still counts: an empty replica must
 // not inherit a vote. Other commands it lets pass.
 func (r *replica) mayApprove(command []byte) error {
@@ -384,23 +393,33 @@ func (c *Coordinator) newerRoster(held uint64) []byte {
 }
 
 // quorate sees that a majority of the voters that stay is there: without it nothing could be committed any more, not
-// even the way back.
+// even the way back. One that is slow to answer, or has just come, is asked again for a while.
 func (c *Coordinator) quorate(ctx context.Context, s *state.State, leaving string) error {
-	answers, alive, stay := c.askPeers(ctx, s), 0, 0
+	stay := len(s.Coordinators) - 1
+	within, cancel := context.WithTimeout(ctx, quoratePatience)
+	defer cancel()
+	for {
+		alive := c.answering(within, s, leaving)
+		if alive >= stay/2+1 {
+			return nil
+		}
+		if pause(within, quorateAgain); within.Err() != nil {
+			return fmt.Errorf("only %d of the %d coordinators that stay answer, a majority is %d; start those that are down, or remove them first",
+				alive, stay, stay/2+1)
+		}
+	}
+}
+
+// answering counts the voters that answer, this one included, without the one that leaves.
+func (c *Coordinator) answering(ctx context.Context, s *state.State, leaving string) (n int) {
+	answers := c.askPeers(ctx, s)
 	for _, v := range s.Coordinators {
-		if v.Name == leaving {
-			continue
-		}
-		stay++
-		if _, ok := answers[v.Name]; ok || v.Name == c.cfg.Name {
-			alive++
+		_, ok := answers[v.Name]
+		if v.Name != leaving && (ok || v.Name == c.cfg.Name) {
+			n++
 		}
 	}
-	if alive < stay/2+1 {
-		return fmt.Errorf("only %d of the %d coordinators that stay answer, a majority is %d; start those that are down, or remove them first",
-			alive, stay, stay/2+1)
-	}
-	return nil
+	return n
 }
 
 // repair fetches the live blobs that are not here: what a newcomer lacks, or a disk has lost.

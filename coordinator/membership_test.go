@@ -16,7 +16,6 @@ import (
 	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
 
-	"github.com/hashicorp/raft"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -128,8 +127,7 @@ func (f *testFederation) voting(name string) {
 		})
 	}
 	f.eventually(name+" votes", func() bool {
-		servers, err := f.member(f.leader()).replica.servers()
-		return err == nil && slices.ContainsFunc(servers, func(s raft.Server) bool { return string(s.ID) == name && s.Suffrage == raft.Voter })
+		return f.member(f.leader()).replica.votes(name)
 	})
 }
 

@@ -144,6 +144,8 @@ func (c *Coordinator) ready() error {
 		return errors.New("the log has not arrived yet")
 	case !voter:
 		return errors.New("this coordinator is not a voter")
+	case !c.replica.votes(c.cfg.Name):
+		return errors.New("this coordinator has no vote yet: it gets one when it has caught up")
 	case c.deps.Now().After(c.expires):
 		return fmt.Errorf("the certificate ended at %s", c.expires.UTC().Format(time.DateTime))
 	}

@@ -15,7 +15,6 @@ import (
 	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
 
-	"github.com/hashicorp/raft"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -258,15 +257,11 @@ func (c operatorsService) GetStatus(ctx context.Context, _ *choirv1.StatusReques
 	}
 	answers := c.askPeers(ctx, s)
 	answers[c.cfg.Name] = &choirv1.PresenceReply{Applied: s.Index}
-	servers, err := c.replica.servers()
-	if err != nil {
-		return nil, status.Errorf(codes.Unavailable, "status: %v", err)
-	}
 	for _, v := range s.Coordinators {
 		r := &choirv1.ReplicaStatus{Name: v.Name, Address: v.Address, State: "unreachable", Load: load[v.Name]}
 		if a, ok := answers[v.Name]; ok {
 			r.State, r.Applied = "alive", a.Applied
-			if i := slices.IndexFunc(servers, func(srv raft.Server) bool { return string(srv.ID) == v.Name }); i < 0 || servers[i].Suffrage != raft.Voter {
+			if !c.replica.votes(v.Name) {
 				r.State = "joining" // it has no vote yet: it is still getting the log
 			}
 		}

@@ -127,20 +127,6 @@ func (p *process) memory(t testing.TB) int64 {
 	return 0
 }
 
-// said waits until the process has printed a text.
-func (p *process) said(t testing.TB, text string, atMost time.Duration) {
-	t.Helper()
-	eventually(t, atMost, fmt.Sprintf("%s says %q", p.name, text), func() error {
-		if strings.Contains(p.log.String(), text) {
-			return nil
-		}
-		if !p.running() {
-			return errEnded
-		}
-		return errors.New("not yet")
-	})
-}
-
 // errEnded ends eventually at once: what is waited for cannot come any more.
 var errEnded = errors.New("the process has ended")
 

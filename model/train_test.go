@@ -111,7 +111,7 @@ func TestEpoch(t *testing.T) {
 func TestTrainingStopsBetweenSteps(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	paused := 0
-	cfg := TrainConfig{Epochs: 1 << 40, Rate: .1, Pause: func() {
+	cfg := TrainConfig{Epochs: math.MaxInt, Rate: .1, Pause: func() {
 		if paused++; paused == 3 {
 			cancel()
 		}

@@ -124,10 +124,11 @@ func TestRowsAreDivided(t *testing.T) {
 func TestShareOfARowIsItsNumbers(t *testing.T) {
 	s, moved := DefaultShares(), 0
 	for n := 1; n <= 1000; n++ {
-		if s.part("aa", n) != s.part("aa", n) {
-			t.Fatal("not the same twice")
+		part := s.part("aa", n)
+		if again := s.part("aa", n); again != part {
+			t.Fatalf("row %d goes to part %v, then to %v", n, part, again)
 		}
-		if s.part("aa", n) != s.part("ab", n) {
+		if part != s.part("ab", n) {
 			moved++
 		}
 	}
@@ -261,9 +262,9 @@ func TestKilledImportLeavesNothing(t *testing.T) {
 
 // sessionsReader makes up a CSV file as it is read.
 type sessionsReader struct {
-	head, line []byte
-	left       int64
-	rest       []byte
+	line []byte
+	left int64
+	rest []byte
 }
 
 func (r *sessionsReader) Read(b []byte) (int, error) {
