@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // decodeStrict reads a JSON object with known fields only, and nothing after it.
@@ -24,20 +26,32 @@ func decodeStrict(body []byte, into any) error {
 	return nil
 }
 
-// readBody reads a request's body whole, and answers the caller itself if it is too large.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
-	var body bytes.Buffer
+// bodies are buffers for request bodies; large ones are left to the garbage collector.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+const pooledBody = 64 << 10
+
+// readBody reads a request's body whole and hands it to use, which keeps none of it. It answers the caller itself if the
+// body is too large.
+func readBody(w http.ResponseWriter, r *http.Request, use func(body []byte)) {
+	body := bodies.Get().(*bytes.Buffer)
+	body.Reset()
+	defer func() {
+		if body.Cap() <= pooledBody {
+			bodies.Put(body)
+		}
+	}()
 	body.Grow(int(min(max(r.ContentLength, 0), 1<<20)) + bytes.MinRead)
 	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
 	if err == nil {
-		return body.Bytes(), true
+		use(body.Bytes())
+		return
 	}
 	code := http.StatusBadRequest
 	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
 		code, err = http.StatusRequestEntityTooLarge, fmt.Errorf("it is larger than %d bytes; send fewer rows", large.Limit)
 	}
 	refuse(w, code, fmt.Errorf("body: %w", err))
-	return nil, false
 }
 
 // decodeInfer reads a prediction request. Most requests are plain, and quickInfer reads those in a fifth of the time that
@@ -50,18 +64,25 @@ func decodeInfer(body []byte) (inferRequest, error) {
 	return req, decodeStrict(body, &req)
 }
 
-// quick is what is left of a JSON text. Its methods take the next thing, if that is what they are for.
-type quick struct{ text string }
+// quick is what is left of a JSON text. Its methods take the next thing, if that is what they are for. Small arrays are
+// cut from two larger ones, which spares most of a request's allocations.
+type quick struct {
+	text   string
+	shapes []int
+	values []any
+}
+
+const quickInputs = 32 // one-row inputs for which there is room at first
 
 // quickInfer reads {"id":"…","inputs":[…]} without escapes, exponents and further fields.
 func quickInfer(text string) (req inferRequest, ok bool) {
-	q := &quick{text}
+	q := &quick{text, make([]int, 0, 2*quickInputs), make([]any, 0, quickInputs)}
 	ok = q.object(func(key string) (ok bool) {
 		switch {
 		case key == "id":
 			req.ID, ok = q.str()
 		case key == "inputs" && req.Inputs == nil:
-			req.Inputs = make([]Tensor, 0, 16)
+			req.Inputs = make([]Tensor, 0, quickInputs)
 			ok = q.array(func() bool {
 				t, ok := q.tensor()
 				req.Inputs = append(req.Inputs, t)
@@ -83,26 +104,34 @@ func (q *quick) tensor() (t Tensor, ok bool) {
 		case key == "datatype":
 			t.Datatype, ok = q.str()
 		case key == "shape" && t.Shape == nil:
-			t.Shape = make([]int, 0, 2)
+			at := len(q.shapes)
 			ok = q.array(func() bool {
 				n, ok := q.number()
-				t.Shape = append(t.Shape, int(n))
+				q.shapes = append(q.shapes, int(n))
 				return ok && float64(int32(n)) == n
 			})
+			t.Shape = slices.Clip(q.shapes[at:])
 		case key == "data" && t.Data == nil:
-			t.Data = make([]any, 0, 1)
+			at := len(q.values)
 			ok = q.array(func() bool {
 				v, ok := q.value()
-				t.Data = append(t.Data, v)
+				q.values = append(q.values, v)
 				return ok
 			})
+			t.Data = slices.Clip(q.values[at:])
 		}
 		return ok
 	})
 	return t, ok
 }
 
-func (q *quick) space() { q.text = strings.TrimLeft(q.text, " \t\r\n") }
+func (q *quick) space() {
+	i := 0
+	for i < len(q.text) && (q.text[i] == ' ' || q.text[i] == '\t' || q.text[i] == '\r' || q.text[i] == '\n') {
+		i++
+	}
+	q.text = q.text[i:]
+}
 
 // take takes a byte, after white space.
 func (q *quick) take(c byte) bool {

@@ -100,22 +100,20 @@ func (s *server) feedback(w http.ResponseWriter, r *http.Request, m *served) {
 		refuse(w, http.StatusUnauthorized, errToken)
 		return
 	}
-	body, ok := jsonBody(w, r)
-	if !ok {
-		return
-	}
-	var f Feedback
-	if err := decodeStrict(body, &f); err != nil {
-		refuse(w, http.StatusBadRequest, err)
-		return
-	}
-	f.Model = m.model.Name
-	taken, err := s.keepOutcome(f)
-	if err != nil {
-		refuse(w, feedbackCode(err), err)
-		return
-	}
-	reply(w, http.StatusOK, taken)
+	jsonBody(w, r, func(body []byte) {
+		var f Feedback
+		if err := decodeStrict(body, &f); err != nil {
+			refuse(w, http.StatusBadRequest, err)
+			return
+		}
+		f.Model = m.model.Name
+		taken, err := s.keepOutcome(f)
+		if err != nil {
+			refuse(w, feedbackCode(err), err)
+			return
+		}
+		reply(w, http.StatusOK, taken)
+	})
 }
 
 // feedbackCode is the HTTP code of an error of keepOutcome.

@@ -19,6 +19,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"choir.example/model"
 	"choir.example/model/data"
 )
 
@@ -165,10 +166,47 @@ func TestMemoryForgets(t *testing.T) {
 			t.Error("forgotten within 24 hours")
 		}
 		time.Sleep(time.Second)
-		if m.find(id(-1), time.Now()) != nil || len(m.byID) != 0 || m.rows != 0 || len(m.queue)-m.head != 0 {
-			t.Errorf("after 24 hours %d are left", len(m.byID))
+		if m.find(id(-1), time.Now()) != nil || len(m.order) != 0 || m.rows != 0 || m.next != m.first || m.models[0].model != nil {
+			t.Errorf("after 24 hours %d are left", len(m.order))
+		}
+		if want := 1 << 17; len(m.ring) > want {
+			t.Errorf("the ring holds %d places, want at most %d", len(m.ring), want)
 		}
 	})
+}
+
+// What is remembered of each prediction is its own model and rows, however many came since and were forgotten.
+func TestMemoryKeepsRows(t *testing.T) {
+	m, now := newMemory(), time.Unix(1, 0)
+	models := []*model.Model{{Name: "a"}, {Name: "b"}, {Name: "c"}}
+	rows := func(i int) (out []data.Row) {
+		for k := range i%4 + 1 {
+			out = append(out, data.Row{float64(i), float64(k), float64(i * k)}[:2+i%2])
+		}
+		return out
+	}
+	id := func(i int) (id [16]byte) { copy(id[:], fmt.Sprint(i)); return id }
+	const n = 60_000
+	for i := range n {
+		m.remember(&prediction{id: id(i), model: models[i*3/n], count: i%4 + 1, rows: rows(i), at: now})
+	}
+	seen := 0
+	for i := range n {
+		p := m.find(id(i), now)
+		if p == nil {
+			continue
+		}
+		seen += p.count
+		if p.model != models[i*3/n] || fmt.Sprint(p.rows) != fmt.Sprint(rows(i)) {
+			t.Fatalf("prediction %d: %s %v", i, p.model.Name, p.rows)
+		}
+	}
+	if seen < memoryRows-4 || seen > memoryRows || m.find(id(n-1), now) == nil {
+		t.Errorf("%d rows are remembered, want %d", seen, memoryRows)
+	}
+	if m.models[0].model != nil || len(m.blocks) > memoryRows*3/blockValues+2 {
+		t.Errorf("a model nobody asked for is kept, or %d blocks are", len(m.blocks))
+	}
 }
 
 // An example from feedback takes part in the next training.

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"mime"
@@ -22,16 +21,12 @@ import (
 	"time"
 
 	"choir.example/model"
-	"choir.example/model/data"
 )
 
 // The prediction server speaks the Open Inference Protocol, version 2, over HTTP. On loopback it answers no request whose
 // Host is not a loopback name (a web page must not reach it through DNS); beyond, it speaks TLS and answers only those
 // who show the token. It takes JSON only, and sends no CORS headers.
-const (
-	maxBody = 8 << 20
-	maxRows = 4096 // a request
-)
+const maxBody = 8 << 20
 
 // server answers predictions from the releases it holds, one a model. A swap is atomic: a request is answered by one
 // release.
@@ -243,37 +238,6 @@ func (s *server) named(f func(http.ResponseWriter, *http.Request, *served)) http
 	}
 }
 
-// Tensor is an input or output of the protocol.
-type Tensor struct {
-	Name     string `json:"name"`
-	Datatype string `json:"datatype"`
-	Shape    []int  `json:"shape"`
-	Data     []any  `json:"data,omitempty"`
-}
-
-// inferRequest is what a caller sends. Parameters and requested outputs are allowed and have no effect here.
-type inferRequest struct {
-	ID         string          `json:"id,omitempty"`
-	Inputs     []Tensor        `json:"inputs"`
-	Outputs    json.RawMessage `json:"outputs,omitempty"`
-	Parameters json.RawMessage `json:"parameters,omitempty"`
-}
-
-type inferReply struct {
-	ModelName    string            `json:"model_name"`
-	ModelVersion string            `json:"model_version"`
-	ID           string            `json:"id,omitempty"`
-	Parameters   map[string]string `json:"parameters"`
-	Outputs      []outTensor       `json:"outputs"`
-}
-
-type outTensor struct {
-	Name     string    `json:"name"`
-	Datatype string    `json:"datatype"`
-	Shape    []int     `json:"shape"`
-	Data     []float64 `json:"data"`
-}
-
 func (s *server) metadata(w http.ResponseWriter, _ *http.Request, m *served) {
 	inputs := []Tensor{{Name: "features", Datatype: "FP32", Shape: []int{-1, m.model.Spec.Inputs}}}
 	for _, c := range m.model.Schema.Columns {
@@ -288,181 +252,15 @@ func (s *server) metadata(w http.ResponseWriter, _ *http.Request, m *served) {
 	})
 }
 
-func (s *server) infer(w http.ResponseWriter, r *http.Request, m *served) {
-	s.inFlight.Add(1)
-	defer s.inFlight.Add(-1)
-	start := time.Now()
-	body, ok := jsonBody(w, r)
-	if !ok {
-		return
-	}
-	req, err := decodeInfer(body)
-	if err != nil {
-		refuse(w, http.StatusBadRequest, err)
-		return
-	}
-	x, rows, n, err := features(m.model, req.Inputs)
-	if err != nil {
-		refuse(w, http.StatusBadRequest, err)
-		return
-	}
-	p := &prediction{model: m.model, version: m.version, rows: rows, count: n, at: s.deps.Now()}
-	if _, err := io.ReadFull(s.deps.Rand, p.id[:]); err != nil {
-		refuse(w, http.StatusInternalServerError, err)
-		return
-	}
-	probabilities := m.predict(x, n)
-	s.memory.remember(p)
-	reply(w, http.StatusOK, inferReply{
-		ModelName: m.model.Name, ModelVersion: strconv.FormatUint(m.version, 10), ID: req.ID,
-		Parameters: map[string]string{"digest": m.digest, "variant": m.model.Variant, "prediction_id": hex.EncodeToString(p.id[:])},
-		Outputs:    []outTensor{{Name: "probability", Datatype: "FP64", Shape: []int{n}, Data: probabilities}},
-	})
-	s.metrics.predicted(m.model.Name, n, time.Since(start))
-}
-
-// predict computes the probability of each of n rows.
-func (m *served) predict(x []float32, n int) []float64 {
-	logits, out := make([]float32, n), make([]float64, n)
-	p := m.predictors.Get().(model.Predictor)
-	p.Predict(x, logits)
-	m.predictors.Put(p)
-	for i, z := range logits {
-		out[i] = model.Probability(z)
-	}
-	return out
-}
-
-// jsonBody reads a body that says it is JSON. If it cannot it answers the caller itself.
-func jsonBody(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
+// jsonBody hands a body that says it is JSON to use. Of one that it cannot read it tells the caller itself.
+func jsonBody(w http.ResponseWriter, r *http.Request, use func(body []byte)) {
 	if kind := r.Header.Get("Content-Type"); kind != "application/json" {
 		if kind, _, err := mime.ParseMediaType(kind); err != nil || kind != "application/json" {
 			refuse(w, http.StatusUnsupportedMediaType, errors.New("Content-Type must be application/json"))
-			return nil, false
+			return
 		}
 	}
-	return readBody(w, r)
-}
-
-// features turns inputs, by the schema's names or as one tensor "features", into n rows for the model. rows is nil for a
-// tensor.
-func features(m *model.Model, inputs []Tensor) (x []float32, rows []data.Row, n int, err error) {
-	if len(inputs) > 0 && inputs[0].Name == "features" {
-		x, n, err = matrix(m, inputs)
-		return x, nil, n, err
-	}
-	if rows, err = rowsOf(m, inputs); err != nil {
-		return nil, nil, 0, err
-	}
-	width := m.Spec.Inputs
-	x = make([]float32, len(rows)*width)
-	for i, row := range rows {
-		m.Statistics.Features(row, x[i*width:(i+1)*width])
-	}
-	return x, rows, len(rows), nil
-}
-
-// rowsOf turns inputs by the schema's names into rows.
-func rowsOf(m *model.Model, inputs []Tensor) ([]data.Row, error) {
-	if len(inputs) == 0 {
-		return nil, errors.New("inputs: none given")
-	}
-	n := len(inputs[0].Data)
-	for _, in := range inputs {
-		if err := in.check(n, 1); err != nil {
-			return nil, err
-		}
-		if err := in.checkValues(); err != nil {
-			return nil, err
-		}
-	}
-	rows := make([]data.Row, n)
-	values := make(map[string]any, len(inputs))
-	for i := range n {
-		clear(values)
-		for _, in := range inputs {
-			if _, twice := values[in.Name]; twice {
-				return nil, fmt.Errorf("input %s: given twice", in.Name)
-			}
-			values[in.Name] = in.Data[i]
-		}
-		var err error
-		if rows[i], err = m.Schema.RowFromInputs(values); err != nil {
-			return nil, fmt.Errorf("row %d: %w", i+1, err)
-		}
-	}
-	return rows, nil
-}
-
-// check compares a tensor's shape with its data: n rows of width values.
-func (t Tensor) check(n, width int) error {
-	if n < 1 || n > maxRows || len(t.Data) != n*width {
-		return fmt.Errorf("input %s: %d values for %d rows of %d, want 1 to %d rows", t.Name, len(t.Data), n, width, maxRows)
-	}
-	if !slices.Equal(t.Shape, []int{n, width}) && (width > 1 || !slices.Equal(t.Shape, []int{n})) {
-		return fmt.Errorf("input %s: shape %v, want [%d, %d]", t.Name, t.Shape, n, width)
-	}
-	return nil
-}
-
-// checkValues sees that the data are what the datatype says; null is a missing value. Whether a column takes them is the
-// schema's to say.
-func (t Tensor) checkValues() error {
-	want, known := valueKinds[t.Datatype]
-	for i, v := range t.Data {
-		var is string
-		switch v.(type) {
-		case nil:
-			continue
-		case float64:
-			is = "a number"
-		case string:
-			is = "a string"
-		case bool:
-			is = "a boolean"
-		default:
-			is = "neither number, string nor boolean"
-		}
-		if !known {
-			return fmt.Errorf("input %s: datatype %q, want FP64, INT64 or another number, BYTES or BOOL", t.Name, t.Datatype)
-		}
-		if is != want {
-			return fmt.Errorf("input %s: value %d is %s, datatype %s wants %s", t.Name, i+1, is, t.Datatype, want)
-		}
-	}
-	return nil
-}
-
-// valueKinds says what stands in JSON for a value of each datatype.
-var valueKinds = map[string]string{
-	"BOOL": "a boolean", "BYTES": "a string",
-	"FP16": "a number", "FP32": "a number", "FP64": "a number",
-	"INT8": "a number", "INT16": "a number", "INT32": "a number", "INT64": "a number",
-	"UINT8": "a number", "UINT16": "a number", "UINT32": "a number", "UINT64": "a number",
-}
-
-// matrix reads the input "features", already standardised and one-hot.
-func matrix(m *model.Model, inputs []Tensor) ([]float32, int, error) {
-	t, width := inputs[0], m.Spec.Inputs
-	if len(inputs) > 1 {
-		return nil, 0, errors.New("input features: given beside other inputs")
-	}
-	if t.Datatype != "FP32" {
-		return nil, 0, fmt.Errorf("input features: datatype %q, want FP32", t.Datatype)
-	}
-	n := len(t.Data) / width
-	if err := t.check(n, width); err != nil {
-		return nil, 0, err
-	}
-	x := make([]float32, len(t.Data))
-	for i, v := range t.Data {
-		f, ok := v.(float64)
-		if !ok || f > 1e6 || f < -1e6 {
-			return nil, 0, fmt.Errorf("input features: value %d is not a number in ±1e6", i+1)
-		}
-		x[i] = float32(f)
-	}
-	return x, n, nil
+	readBody(w, r, use)
 }
 
 func reply(w http.ResponseWriter, code int, v any) {
@@ -470,10 +268,20 @@ func reply(w http.ResponseWriter, code int, v any) {
 	if err != nil {
 		code, b = http.StatusInternalServerError, []byte(`{"error":"the answer does not encode"}`)
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	respond(w, code, b)
+}
+
+// Header values of every answer; net/http only reads them.
+var (
+	jsonType = []string{"application/json"}
+	noSniff  = []string{"nosniff"}
+)
+
+func respond(w http.ResponseWriter, code int, body []byte) {
+	h := w.Header()
+	h["Content-Type"], h["X-Content-Type-Options"] = jsonType, noSniff
 	w.WriteHeader(code)
-	_, _ = w.Write(b) // a caller that is gone needs no answer
+	_, _ = w.Write(body) // a caller that is gone needs no answer
 }
 
 func refuse(w http.ResponseWriter, code int, err error) {

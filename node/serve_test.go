@@ -101,9 +101,9 @@ func predicted(m *model.Model, rows []data.Row) []float64 {
 }
 
 // answers reads a good reply.
-func answers(t testing.TB, w *httptest.ResponseRecorder) inferReply {
+func answers(t testing.TB, w *httptest.ResponseRecorder) wireReply {
 	t.Helper()
-	var reply inferReply
+	var reply wireReply
 	if err := json.Unmarshal(w.Body.Bytes(), &reply); w.Code != http.StatusOK || err != nil || len(reply.Outputs) != 1 {
 		t.Fatalf("%d %s (%v)", w.Code, w.Body, err)
 	}
@@ -407,7 +407,7 @@ func TestSwapUnderLoad(t *testing.T) {
 	}
 }
 
-func post(client *http.Client, url, body string) (*inferReply, error) {
+func post(client *http.Client, url, body string) (*wireReply, error) {
 	resp, err := client.Post(url, "application/json", strings.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -417,7 +417,7 @@ func post(client *http.Client, url, body string) (*inferReply, error) {
 	if err != nil || resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("%s: %s (%v)", resp.Status, b, err)
 	}
-	var reply inferReply
+	var reply wireReply
 	if err := json.Unmarshal(b, &reply); err != nil || len(reply.Outputs) != 1 {
 		return nil, fmt.Errorf("%s: %v", b, err)
 	}
@@ -558,5 +558,37 @@ func BenchmarkPredict(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		p.Predict(x, logits)
+	}
+}
+
+// wireReply is an answer as a caller reads it.
+type wireReply struct {
+	ModelName    string            `json:"model_name"`
+	ModelVersion string            `json:"model_version"`
+	ID           string            `json:"id"`
+	Parameters   map[string]string `json:"parameters"`
+	Outputs      []struct {
+		Name     string    `json:"name"`
+		Datatype string    `json:"datatype"`
+		Shape    []int     `json:"shape"`
+		Data     []float64 `json:"data"`
+	} `json:"outputs"`
+}
+
+// Answers are JSON whatever the caller and the model are called, and however small the probability.
+func TestAnswersAreJSON(t *testing.T) {
+	m := &served{model: &model.Model{Name: `a "b" ä` + "\n", Variant: "int8"}, version: 7, digest: "00ff"}
+	for _, id := range []string{"", "plain", `"quoted\`, "\x00\xff<&> "} {
+		a := inferReply{release: m, id: id, prediction: [16]byte{1, 2}, probabilities: []float64{1e-300, 0, .5, 1}}
+		var got wireReply
+		if err := decodeStrict(a.append(nil), &got); err != nil {
+			t.Fatalf("id %q: %v", id, err)
+		}
+		want := strings.ToValidUTF8(id, "\ufffd")
+		if got.ModelName != m.model.Name || got.ModelVersion != "7" || got.ID != want || got.Parameters["variant"] != "int8" ||
+			got.Parameters["digest"] != "00ff" || got.Parameters["prediction_id"] != "01020000000000000000000000000000" ||
+			!slices.Equal(got.Outputs[0].Data, a.probabilities) || !slices.Equal(got.Outputs[0].Shape, []int{4}) {
+			t.Errorf("id %q: %+v", id, got)
+		}
 	}
 }
