@@ -84,7 +84,7 @@ func TestFeedbackRefuses(t *testing.T) {
 		"outcome out of range":  {fmt.Sprintf(`{"prediction_id":%q,"outcome":2}`, id), 400, "outcome: label y: "},
 		"two outcomes":          {fmt.Sprintf(`{"prediction_id":%q,"outcome":[true,true]}`, id), 400, "outcome: 2 given for a prediction of 1 rows"},
 		"made from a tensor":    {fmt.Sprintf(`{"prediction_id":%q,"outcome":true}`, matrix), 400, `made from the tensor "features"; send its inputs along`},
-		"inputs that do not do": {fmt.Sprintf(`{"prediction_id":%q,"outcome":true,"inputs":[{"name":"shoe","datatype":"FP64","shape":[1],"data":[1]}]}`, otherID), 400, "input income: the value is missing"},
+		"inputs that do not do": {fmt.Sprintf(`{"prediction_id":%q,"outcome":true,"inputs":[{"name":"shoe","datatype":"FP64","shape":[1],"data":[1]}]}`, otherID), 400, "input shoe: the schema has no such column"},
 	} {
 		w := ask(s.handler(), "POST", feedbackPath, c.body, s.token.show)
 		if w.Code != c.code || !strings.Contains(w.Body.String(), strings.ReplaceAll(c.say, `"`, `\"`)) {

@@ -101,22 +101,23 @@ func (s *server) infer(w http.ResponseWriter, r *http.Request, m *served) {
 }
 
 // answer predicts each row of a request, and remembers it for feedback.
-func (s *server) answer(m *served, body []byte) (answer *inferReply, n int, err error) {
-	req, err := decodeInfer(body)
+func (s *server) answer(m *served, body []byte) (_ *inferReply, n int, err error) {
+	var x []float32
+	p, answer := prediction{model: m.model, at: s.deps.Now()}, &inferReply{release: m}
+	err = decodeInfer(body, func(req *inferRequest) (err error) {
+		answer.id = req.ID
+		x, p.rows, p.count, err = features(m.model, req.Inputs)
+		return err
+	})
 	if err != nil {
 		return nil, 0, err
 	}
-	x, rows, n, err := features(m.model, req.Inputs)
-	if err != nil {
-		return nil, 0, err
-	}
-	p := prediction{model: m.model, rows: rows, count: n, at: s.deps.Now()}
 	if _, err := io.ReadFull(s.deps.Rand, p.id[:]); err != nil {
 		return nil, 0, err
 	}
-	probabilities := m.predict(x, n)
+	answer.prediction, answer.probabilities = p.id, m.predict(x, p.count)
 	s.memory.remember(&p)
-	return &inferReply{release: m, id: req.ID, prediction: p.id, probabilities: probabilities}, n, nil
+	return answer, p.count, nil
 }
 
 // predict computes the probability of each of n rows.
@@ -163,22 +164,13 @@ func rowsOf(m *model.Model, inputs []Tensor) ([]data.Row, error) {
 			return nil, err
 		}
 	}
-	rows := make([]data.Row, n)
-	values := make(map[string]any, len(inputs))
-	for i := range n {
-		clear(values)
-		for _, in := range inputs {
-			if _, twice := values[in.Name]; twice {
-				return nil, fmt.Errorf("input %s: given twice", in.Name)
+	return m.Schema.RowsFromInputs(n, func(yield func(string, []any) bool) {
+		for i := range inputs {
+			if !yield(inputs[i].Name, inputs[i].Data) {
+				return
 			}
-			values[in.Name] = in.Data[i]
 		}
-		var err error
-		if rows[i], err = m.Schema.RowFromInputs(values); err != nil {
-			return nil, fmt.Errorf("row %d: %w", i+1, err)
-		}
-	}
-	return rows, nil
+	})
 }
 
 // check compares a tensor's shape with its data: n rows of width values.

@@ -170,8 +170,8 @@ func TestInferRefuses(t *testing.T) {
 		"no inputs":                {`{}`, 400, "inputs: none given"},
 		"no rows":                  {`{"inputs":[{"name":"income","datatype":"FP64","shape":[0],"data":[]}]}`, 400, "want 1 to 4096 rows"},
 		"too many rows":            {`{"inputs":[{"name":"income","datatype":"FP64","shape":[4097],"data":[0` + strings.Repeat(",0", 4096) + `]}]}`, 400, "want 1 to 4096 rows"},
-		"unknown input":            {one(`{"name":"shoe","datatype":"FP64","shape":[1],"data":[44]}`), 400, "row 1: input shoe: the schema has no such column"},
-		"required input missing":   {`{"inputs":[{"name":"age","datatype":"FP64","shape":[1],"data":[1]}]}`, 400, "row 1: input income: the value is missing"},
+		"unknown input":            {one(`{"name":"shoe","datatype":"FP64","shape":[1],"data":[44]}`), 400, "input shoe: the schema has no such column"},
+		"required input missing":   {`{"inputs":[{"name":"age","datatype":"FP64","shape":[1],"data":[1]}]}`, 400, "input income: the value is missing"},
 		"required value missing":   {`{"inputs":[{"name":"income","datatype":"FP64","shape":[2],"data":[1,null]}]}`, 400, "row 2: input income: the value is missing"},
 		"given twice":              {one(`{"name":"income","datatype":"FP64","shape":[1],"data":[2]}`), 400, "input income: given twice"},
 		"unknown datatype":         {one(`{"name":"age","datatype":"FLOAT","shape":[1],"data":[1]}`), 400, `input age: datatype "FLOAT", want`},
@@ -516,14 +516,16 @@ func FuzzDecodeInfer(f *testing.F) {
 	} {
 		f.Add([]byte(body))
 	}
-	if _, ok := quickInfer(string(shop)); !ok {
+	if !new(quick).infer(string(shop)) {
 		f.Error("a plain request is not read quickly")
 	}
+	q := new(quick)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		got, ok := quickInfer(string(body))
-		if !ok {
+		q.clear() // what was read before leaves no trace
+		if !q.infer(string(body)) {
 			return
 		}
+		got := q.req
 		var want inferRequest
 		if err := decodeStrict(body, &want); err != nil {
 			t.Fatalf("read quickly, but %v", err)

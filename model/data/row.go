@@ -3,6 +3,7 @@ package data
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"math"
 	"slices"
 	"strconv"
@@ -95,35 +96,47 @@ func (s *Schema) DecodeRow(b []byte) (Row, error) {
 	return r, nil
 }
 
-// RowFromInputs makes a row from values by column name, as a prediction's caller gives them: numbers, strings or
-// booleans. The label may be absent and is ignored; another column that is absent is missing. Errors name the field.
-func (s *Schema) RowFromInputs(inputs map[string]any) (Row, error) {
-	r := make(Row, len(s.Columns))
-	known := 0
-	for i := range s.Columns {
-		c := &s.Columns[i]
-		v, ok := inputs[c.Name]
-		if ok {
-			known++
+// RowsFromInputs makes n rows from columns of n values, as a prediction's caller gives them: numbers, strings, booleans,
+// or nil for a missing value. The label may be absent and is ignored; every value of another column that is absent is
+// missing. Errors name the input, and the row where it is one row's fault. The rows share one array.
+func (s *Schema) RowsFromInputs(n int, inputs iter.Seq2[string, []any]) ([]Row, error) {
+	width := len(s.Columns)
+	values, rows, given := make([]float64, n*width), make([]Row, n), make([]bool, width)
+	for k := range rows {
+		rows[k] = values[k*width : (k+1)*width : (k+1)*width]
+	}
+	for name, column := range inputs {
+		i := s.column(name)
+		if i < 0 {
+			return nil, fmt.Errorf("input %s: the schema has no such column", name)
 		}
-		if c.Name == s.Label {
+		if given[i] {
+			return nil, fmt.Errorf("input %s: given twice", name)
+		}
+		if given[i] = true; name == s.Label {
 			continue
 		}
-		var err error
-		if r[i], err = c.fromInput(v); err != nil {
+		for k, v := range column {
+			var err error
+			if rows[k][i], err = s.Columns[i].fromInput(v); err != nil {
+				return nil, fmt.Errorf("row %d: input %s: %w", k+1, name, err)
+			}
+		}
+	}
+	for i := range s.Columns {
+		c := &s.Columns[i]
+		if given[i] || c.Name == s.Label {
+			continue
+		}
+		missing, err := c.missing()
+		if err != nil {
 			return nil, fmt.Errorf("input %s: %w", c.Name, err)
 		}
-	}
-	if known == len(inputs) {
-		return r, nil
-	}
-	var unknown []string
-	for name := range inputs {
-		if s.column(name) < 0 {
-			unknown = append(unknown, name)
+		for _, row := range rows {
+			row[i] = missing
 		}
 	}
-	return nil, fmt.Errorf("input %s: the schema has no such column", slices.Min(unknown))
+	return rows, nil
 }
 
 // WithLabel is a copy of the row with a label, as somebody gives it who knows the outcome: a number, string or boolean.

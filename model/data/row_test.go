@@ -3,7 +3,9 @@ package data
 import (
 	"bytes"
 	"encoding/binary"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -68,7 +70,7 @@ func TestRowRefused(t *testing.T) {
 	}
 }
 
-func TestRowFromInputs(t *testing.T) {
+func TestRowsFromInputs(t *testing.T) {
 	s, nan := visits(t), math.NaN()
 	for _, c := range []struct {
 		name string
@@ -79,7 +81,7 @@ func TestRowFromInputs(t *testing.T) {
 		{"all", map[string]any{"age": 31.0, "spent": "12.5", "day": "Tue", "member": true, "shop": "b"}, Row{31, 12.5, 1, 1, 1, 0}, ""},
 		{"absent and null", map[string]any{"day": nil, "shop": "a"}, Row{nan, nan, nan, nan, 0, 0}, ""},
 		{"label ignored", map[string]any{"shop": "a", "member": 0.0, "bought": true}, Row{nan, nan, nan, 0, 0, 0}, ""},
-		{"unknown", map[string]any{"shop": "a", "z": 1.0, "w": 1.0}, nil, "input w: the schema has no such column"},
+		{"unknown", map[string]any{"shop": "a", "z": 1.0}, nil, "input z: the schema has no such column"},
 		{"required", map[string]any{"age": 1.0}, nil, "input shop: the value is missing"},
 		{"NaN", map[string]any{"shop": "a", "age": nan}, nil, "input age: NaN is outside"},
 		{"1e30", map[string]any{"shop": "a", "age": 1e30}, nil, "input age: 1e+30 is outside [-10, 90]"},
@@ -89,9 +91,16 @@ func TestRowFromInputs(t *testing.T) {
 		{"other type", map[string]any{"shop": "a", "age": []any{1.0}}, nil, "input age: a value of type []interface {}"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			row, err := s.RowFromInputs(c.in)
-			if c.want == "" && (err != nil || !equal(row, c.row)) {
-				t.Errorf("%v, error %v; want %v", row, err, c.row)
+			fine := map[string]any{"shop": "b"} // the first of two rows
+			rows, err := s.RowsFromInputs(2, func(yield func(string, []any) bool) {
+				for _, name := range slices.Sorted(maps.Keys(c.in)) {
+					if !yield(name, []any{fine[name], c.in[name]}) {
+						return
+					}
+				}
+			})
+			if c.want == "" && (err != nil || !equal(rows[1], c.row)) {
+				t.Errorf("%v, error %v; want %v", rows, err, c.row)
 			}
 			if c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("error %v, want %q", err, c.want)

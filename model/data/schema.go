@@ -162,7 +162,12 @@ func (s *Schema) Digest() [32]byte { return sha256.Sum256(s.Encode()) }
 
 // column is the index of a column by name, -1 if there is none.
 func (s *Schema) column(name string) int {
-	return slices.IndexFunc(s.Columns, func(c Column) bool { return c.Name == name })
+	for i := range s.Columns { // a Column is large: slices.IndexFunc would copy each
+		if s.Columns[i].Name == name {
+			return i
+		}
+	}
+	return -1
 }
 
 // label is the index of the label's column.
