@@ -34,7 +34,9 @@ func (w *workshop) work(ctx context.Context, t *choirv1.Task) (*fedavg.Update, e
 	if err := w.check(t); err != nil {
 		return nil, err
 	}
-	u, err := w.compute(ctx, t)
+	var u *fedavg.Update
+	var err error
+	inBackground(func() { u, err = w.compute(ctx, t) })
 	if err != nil {
 		return nil, err
 	}
