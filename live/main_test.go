@@ -41,7 +41,7 @@ func withBinary(m *testing.M) int {
 		}
 		return m.Run()
 	}
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", choir, "choir.example/cmd/choir")
+	build := exec.Command("go", "build", "-buildvcs=auto", "-trimpath", "-ldflags", "-s -w", "-o", choir, "choir.example/cmd/choir")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build choir: %v\n%s", err, out)

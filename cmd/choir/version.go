@@ -6,8 +6,21 @@ import (
 	"runtime/debug"
 )
 
-// version is set by the linker in release builds: -X main.version=v1.2.3.
-var version = "development"
+// release is set by the linker where a release is built from an archive without history: -X main.release=v1.2.3.
+var release string
+
+// version is the release, else what the build knows from the history: a tag, or v0.0.0-TIME-COMMIT.
+var version = versionOf(debug.ReadBuildInfo())
+
+func versionOf(info *debug.BuildInfo, ok bool) string {
+	switch {
+	case release != "":
+		return release
+	case ok && info.Main.Version != "" && info.Main.Version != "(devel)":
+		return info.Main.Version
+	}
+	return "development"
+}
 
 // versionCommand is `choir version`.
 type versionCommand struct {
