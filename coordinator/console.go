@@ -62,19 +62,19 @@ func (c *Coordinator) console() http.Handler {
 // consoleSource is what the pages show: the agreed state, and what this coordinator sees of the others.
 type consoleSource struct{ *Coordinator }
 
-// State is the state applied here, and the leader this coordinator hears of.
-func (c consoleSource) State() (s *state.State, leader string) {
-	leader, _ = c.replica.Leader()
-	return c.replica.State(), leader
+// State is the state applied here, which a leader confirms if there is one.
+func (c consoleSource) State(ctx context.Context) (s *state.State, doubt error) {
+	doubt = c.confirm(ctx)
+	return c.replica.State(), doubt
 }
 
 // Cluster is what operators are told by GetStatus.
 func (c consoleSource) Cluster(ctx context.Context) (web.Cluster, error) {
-	reply, err := operatorsService{Coordinator: c.Coordinator}.GetStatus(ctx, &choirv1.StatusRequest{})
+	reply, err := operatorsService{Coordinator: c.Coordinator}.GetStatus(ctx, &choirv1.StatusRequest{Unconfirmed: true})
 	if err != nil {
 		return web.Cluster{}, err
 	}
-	out := web.Cluster{Term: reply.Term, Replicas: map[string]web.Replica{}}
+	out := web.Cluster{Leader: reply.Leader, Term: reply.Term, Replicas: map[string]web.Replica{}}
 	for _, r := range reply.Replicas {
 		out.Replicas[r.Name] = web.Replica{State: r.State, Load: r.Load, Applied: r.Applied}
 	}

@@ -66,6 +66,7 @@ type Coordinator struct {
 	enrolments chan struct{} // one slot an enrolment under way
 	stopping   chan struct{} // closed when Run begins to end
 
+	standing   *standing
 	limits     *limits
 	metrics    *metrics
 	expires    time.Time    // of the own certificate
@@ -129,7 +130,7 @@ func open(cfg Config, deps Deps) (*Coordinator, error) {
 	c := &Coordinator{
 		cfg: cfg, deps: deps, box: box, founder: founder, presence: newPresence(), replica: newReplica(), collectors: map[attempt]*collector{}, offences: map[offence]bool{},
 		made: partials{byJob: map[string]*partial{}},
-		gate: &gate{}, limits: newLimits(), metrics: newMetrics(), uploads: make(chan struct{}, cfg.Uploads), enrolments: make(chan struct{}, 4), stopping: make(chan struct{}),
+		gate: &gate{}, limits: newLimits(), standing: newStanding(), metrics: newMetrics(), uploads: make(chan struct{}, cfg.Uploads), enrolments: make(chan struct{}, 4), stopping: make(chan struct{}),
 	}
 	leaf, err := x509.ParseCertificate(c.deps.Credential.Chain[0])
 	if err != nil {
@@ -240,7 +241,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	}
 	c.tasks.begin(ctx)
 	server := c.server()
-	for _, task := range []func(context.Context){c.watch, c.announce, c.countersign, c.repair, c.members.run, c.serveConsole,
+	for _, task := range []func(context.Context){c.watch, c.keepCurrent, c.announce, c.countersign, c.repair, c.members.run, c.serveConsole,
 		func(ctx context.Context) { c.replica.Lead(ctx, c.lead) }} {
 		c.tasks.spawn(task)
 	}

@@ -140,3 +140,147 @@ func TestFullDisk(t *testing.T) {
 	defer stop()
 	wait("opened again", func(s *state.State) bool { _, ok := s.Tokens["t1000000"]; return ok && len(s.Tokens) >= made })
 }
+
+// onSmallDisk gives a replica a directory on a small disk.
+func (x *seat) onSmallDisk(t *testing.T, kib int) *seat {
+	t.Helper()
+	x.disk = smallDisk(t, kib)
+	x.dir = filepath.Join(x.disk, x.name)
+	if err := os.Mkdir(x.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+// tokens proposes tokens with long labels: a state of many kilobytes.
+func tokens(t *testing.T, x *seat, lo, hi int) (index uint64) {
+	t.Helper()
+	for i := lo; i < hi; i++ {
+		index = propose(t, x, encode(t, &choirv1.Command{Body: &choirv1.Command_CreateToken{CreateToken: &choirv1.CreateToken{
+			Id: fmt.Sprintf("t%d", i), SecretHash: bytes.Repeat([]byte{1}, 32), ExpiresMs: 1 << 50, Role: "node",
+			Labels: map[string]string{"x": strings.Repeat("y", 255), "z": strings.Repeat("y", 255)},
+		}}}))
+	}
+	return index
+}
+
+// snapshots lists what lies in a replica's directory of snapshots.
+func (x *seat) snapshots(t *testing.T) (whole, begun []string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(x.dir, "snapshots"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".tmp") {
+			begun = append(begun, e.Name())
+		} else {
+			whole = append(whole, e.Name())
+		}
+	}
+	return whole, begun
+}
+
+// A snapshot for which the disk has no room is said in the log and leaves nothing behind; the one before and the log stay,
+// the replica goes on, and with room the next one succeeds.
+func TestSnapshotOnAFullDisk(t *testing.T) {
+	noLeaks(t)
+	for _, room := range []struct {
+		name string
+		kib  int64
+	}{{"for nothing", 0}, {"for a part of it", 64}} {
+		t.Run(room.name, func(t *testing.T) {
+			s := newSite(t, "ada")
+			x := s.seat(t, "ada").onSmallDisk(t, 4096)
+			log := &lines{}
+			x.log = slog.New(slog.NewTextHandler(log, nil))
+			s.open(t, x, steady)
+			leader(t, []*seat{x})
+			propose(t, x, s.genesis(t))
+			tokens(t, x, 0, 200)
+			if err := x.raft.Snapshot().Error(); err != nil {
+				t.Fatal(err)
+			}
+			before, _ := x.snapshots(t)
+			index := tokens(t, x, 200, 300)
+			free := fill(t, x.disk)
+			if err := os.Truncate(filepath.Join(x.disk, "filler"), size(t, filepath.Join(x.disk, "filler"))-room.kib<<10); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				if err := x.raft.Snapshot().Error(); err == nil {
+					t.Fatal("a snapshot on a full disk")
+				}
+				if whole, begun := x.snapshots(t); len(whole) != len(before) || whole[0] != before[0] || len(begun) > 0 {
+					t.Fatalf("snapshots %v, begun %v, before there were %v", whole, begun, before)
+				}
+			}
+			if !log.has("the disk takes no snapshot") {
+				t.Error("the log does not say so")
+			}
+			x.stop(false) // what is there opens, on the disk as it is
+			s.open(t, x, steady)
+			if at := x.State().Index; at == 0 {
+				t.Error("the snapshot before is not used")
+			}
+			free() // it may vote for itself again
+			leader(t, []*seat{x})
+			agreeAt(t, index, x)
+			if err := x.raft.Snapshot().Error(); err != nil {
+				t.Fatalf("with room again: %v", err)
+			}
+			if whole, begun := x.snapshots(t); len(whole) != 2 || len(begun) > 0 {
+				t.Errorf("snapshots %v, begun %v", whole, begun)
+			}
+			agreeAt(t, tokens(t, x, 300, 301), x)
+		})
+	}
+}
+
+func size(t *testing.T, path string) int64 {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
+
+// A replica that needs a snapshot of another and has no room for it says so, is asked again, and takes it when there is.
+func TestSnapshotFromAfarOnAFullDisk(t *testing.T) {
+	noLeaks(t)
+	s := newSite(t, "ada", "bob", "cyd")
+	log := &lines{}
+	var all []*seat
+	for _, v := range s.voters {
+		x := s.seat(t, v.Name).onSmallDisk(t, 8192)
+		x.log = slog.New(slog.NewTextHandler(log, nil))
+		s.open(t, x, steady)
+		all = append(all, x)
+	}
+	first, others := leader(t, all)
+	away := others[0]
+	agreeAt(t, propose(t, first, s.genesis(t)), all...)
+	away.stop(false)
+	first, _ = leader(t, []*seat{first, others[1]})
+	tokens(t, first, 0, 300)
+	forget(t, first)
+	index := tokens(t, first, 300, 302)
+	free := fill(t, away.disk)
+	if err := os.Truncate(filepath.Join(away.disk, "filler"), size(t, filepath.Join(away.disk, "filler"))-128<<10); err != nil {
+		t.Fatal(err)
+	}
+	s.open(t, away, steady)
+	eventually(t, "it says why it takes no snapshot", func() bool { return log.has("the disk takes no snapshot") })
+	if whole, _ := away.snapshots(t); len(whole) > 0 || away.State().Index >= index {
+		t.Errorf("at entry %d with snapshots %v", away.State().Index, whole)
+	}
+	free()
+	agreeAt(t, index, first, others[1], away)
+	away.stop(false)
+	if whole, begun := away.snapshots(t); len(whole) == 0 || len(begun) > 0 {
+		t.Errorf("snapshots %v, begun %v", whole, begun)
+	}
+	s.open(t, away, steady)
+	agreeAt(t, index, first, away)
+}

@@ -137,6 +137,7 @@ func say(w http.ResponseWriter, err error) {
 func (c *Coordinator) ready() error {
 	s := c.replica.State()
 	leader, _ := c.replica.Leader()
+	doubt := c.standing.ready()
 	switch _, voter := s.Coordinator(c.cfg.Name); {
 	case leader == "":
 		return errors.New("no leader is known: a majority of the coordinators must be running and reach each other")
@@ -146,6 +147,8 @@ func (c *Coordinator) ready() error {
 		return errors.New("this coordinator is not a voter")
 	case !c.replica.votes(c.cfg.Name):
 		return errors.New("this coordinator has no vote yet: it gets one when it has caught up")
+	case doubt != nil:
+		return doubt
 	case c.deps.Now().After(c.expires):
 		return fmt.Errorf("the certificate ended at %s", c.expires.UTC().Format(time.DateTime))
 	}

@@ -270,14 +270,14 @@ func (c *deafConn) Read(b []byte) (int, error) {
 func TestLostAnswerOfTheLeader(t *testing.T) {
 	for _, command := range []struct {
 		name string
-		send func(ctx context.Context, operators choirv1.OperatorsClient) error
+		send func(ctx context.Context, operators choirv1.OperatorsServer) error
 		done func(s *state.State) bool
 	}{
-		{"submit job", func(ctx context.Context, operators choirv1.OperatorsClient) error {
+		{"submit job", func(ctx context.Context, operators choirv1.OperatorsServer) error {
 			_, err := operators.SubmitJob(ctx, &choirv1.SubmitJobRequest{Spec: testJob(t, 1)})
 			return err
 		}, func(s *state.State) bool { return s.Jobs["job"] != nil }},
-		{"create token", func(ctx context.Context, operators choirv1.OperatorsClient) error {
+		{"create token", func(ctx context.Context, operators choirv1.OperatorsServer) error {
 			_, err := operators.CreateToken(ctx, &choirv1.CreateTokenRequest{LifetimeMs: 1000})
 			return err
 		}, func(s *state.State) bool { return len(s.Tokens) == 2 }},
@@ -295,8 +295,9 @@ func TestLostAnswerOfTheLeader(t *testing.T) {
 				t.Fatal(err) // now it is connected to the leader
 			}
 			d.on.Store(true)
-			sent, ctx := make(chan error, 1), f.ctx()
-			go func() { sent <- command.send(ctx, operators) }()
+			// Past the door, where it would ask the leader first and be sent elsewhere.
+			sent, ctx, service := make(chan error, 1), f.ctx(), operatorsService{Coordinator: f.member(follower).Coordinator}
+			go func() { sent <- command.send(ctx, service) }()
 			f.wait(leader, "committed", command.done)
 			close(d.cut)
 			if err := <-sent; err != nil {

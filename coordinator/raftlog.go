@@ -71,6 +71,8 @@ type raftStore struct {
 	box    *seal.Box
 	failed func(error) // told of a write that failed, such as on a full disk; may be nil
 
+	trouble atomic.Pointer[error] // why the last write failed, nil if it did not
+
 	closing atomic.Bool // raft is being stopped
 	mute    atomic.Bool // nothing is written any more, because a term was not
 }
@@ -275,10 +277,24 @@ func (s *raftStore) update(f func(tx *bbolt.Tx) error) error {
 		return errKilled
 	}
 	err := s.write(func() error { return s.db.Update(f) })
+	if err == nil {
+		s.trouble.Store(nil)
+	} else {
+		s.trouble.Store(&err)
+	}
 	if err != nil && s.failed != nil && !errors.Is(err, errKilled) {
 		s.failed(err)
 	}
 	return err
+}
+
+// writable says why nothing can be written now. After a write that failed it tries another, because raft may have given
+// up the one that did.
+func (s *raftStore) writable() error {
+	if s.trouble.Load() == nil {
+		return nil
+	}
+	return s.Set([]byte("Probe"), nil)
 }
 
 // complainEvery is how often a disk that does not take what it should is complained about: raft tries again at once.

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,7 +37,8 @@ type replica struct {
 	trans *raft.NetworkTransport
 
 	state   atomic.Pointer[state.State]
-	mu      sync.Mutex // guards changed
+	reign   atomic.Uint64 // term in which this replica leads and has applied all that was committed before
+	mu      sync.Mutex    // guards changed
 	changed chan struct{}
 }
 
@@ -73,8 +76,12 @@ func (r *replica) open(cfg replicaConfig) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("start raft: %w", err), r.store.Close())
 	}
-	r.snaps = &sealedSnapshots{files, cfg.box.Sub("snapshot"), cfg.gate, logs}
+	r.snaps = &sealedSnapshots{files: files, dir: filepath.Join(cfg.dir, "snapshots"), box: cfg.box.Sub("snapshot"), gate: cfg.gate, logs: logs}
+	r.snaps.failed = complain(cfg.log, "the disk takes no snapshot: the one before and the log since then stay; is it full?")
 	newest, err := r.snaps.verify()
+	if err == nil {
+		err = r.snaps.sweep()
+	}
 	if err == nil {
 		err = r.store.complete(newest.Index)
 	}
@@ -179,6 +186,42 @@ func (r *replica) Propose(ctx context.Context, command []byte) (index uint64, er
 	return f.Index(), nil
 }
 
+// Committed is the index of the last committed command, as of a moment after the call: whoever has applied that much has
+// seen all that anybody was told before (Ongaro, Consensus: Bridging Theory and Practice, §6.4). errNotLeader: this
+// replica does not lead, or does not know yet what the leaders before it have committed.
+//
+// Like Propose it does not wait longer than the leader's lease without a quorum.
+func (r *replica) Committed() (uint64, error) {
+	term := r.Term()
+	if r.raft.State() != raft.Leader || r.reign.Load() != term {
+		return 0, errNotLeader
+	}
+	commit := r.raft.CommitIndex()
+	if r.raft.VerifyLeader().Error() != nil || r.Term() != term {
+		return 0, errNotLeader
+	}
+	return r.lastCommand(commit)
+}
+
+// lastCommand is the index of the last command up to an entry: a state counts commands only, and raft's log has entries
+// of its own in between.
+func (r *replica) lastCommand(commit uint64) (uint64, error) {
+	for i := commit; i > r.State().Index; i-- {
+		var l raft.Log
+		err := r.snaps.logs.GetLog(i, &l)
+		if errors.Is(err, raft.ErrLogNotFound) {
+			break // a snapshot took its place, of a state that is applied
+		}
+		if err != nil {
+			return 0, fmt.Errorf("read entry %d: %w", i, err)
+		}
+		if l.Type == raft.LogCommand {
+			return i, nil
+		}
+	}
+	return r.State().Index, nil
+}
+
 // Leader is the leader's name and address as far as this replica knows; empty if it knows none.
 func (r *replica) Leader() (name, address string) {
 	a, id := r.raft.LeaderWithID()
@@ -220,6 +263,7 @@ func (r *replica) enthrone() (term uint64, leads bool) {
 	for r.raft.State() == raft.Leader {
 		term := r.Term()
 		if r.raft.Barrier(applyTimeout).Error() == nil && r.raft.State() == raft.Leader && r.Term() == term {
+			r.reign.Store(term)
 			return term, true
 		}
 	}
@@ -286,10 +330,66 @@ func (fsmSnapshot) Release() {}
 // sealedSnapshots keeps raft's snapshot files sealed under the coordinator's data key; what travels between replicas
 // is the plaintext, inside mutual TLS. The index, term and voters that raft writes beside a snapshot are bound to it.
 type sealedSnapshots struct {
-	files *raft.FileSnapshotStore
-	box   *seal.Box
-	gate  *gate
-	logs  raft.LogStore
+	files  *raft.FileSnapshotStore
+	dir    string // of files
+	box    *seal.Box
+	gate   *gate
+	logs   raft.LogStore
+	failed func(error) // told of a snapshot that could not be written; may be nil
+
+	mu    sync.Mutex      // guards begun, and keeps sweep from what is just being made
+	begun map[string]bool // ids of those being written
+}
+
+// begin makes a snapshot's directory and its first files.
+func (s *sealedSnapshots) begin(create func() (raft.SnapshotSink, error)) (sink raft.SnapshotSink, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sink, err = create(); err != nil {
+		return nil, err
+	}
+	if s.begun == nil {
+		s.begun = map[string]bool{}
+	}
+	s.begun[sink.ID()] = true
+	return sink, nil
+}
+
+// end forgets a snapshot that is written or given up, and sweeps.
+func (s *sealedSnapshots) end(id string) error {
+	s.mu.Lock()
+	delete(s.begun, id)
+	s.mu.Unlock()
+	return s.sweep()
+}
+
+// sweep removes what raft leaves of snapshots that it could not write to their end: on a full disk that is all that still
+// fitted, and it would stay for ever.
+func (s *sealedSnapshots) sweep() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left, err := filepath.Glob(filepath.Join(s.dir, "*.tmp"))
+	if err != nil {
+		return err
+	}
+	for _, path := range left {
+		if s.begun[strings.TrimSuffix(filepath.Base(path), ".tmp")] {
+			continue
+		}
+		_ = os.Truncate(filepath.Join(path, "state.bin"), 0) // raft may have left it open, which would keep its space
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("sweep snapshots: %w", err)
+		}
+	}
+	return nil
+}
+
+// tell passes on why a snapshot was not written.
+func (s *sealedSnapshots) tell(err error) error {
+	if err != nil && s.failed != nil && !errors.Is(err, errKilled) {
+		s.failed(err)
+	}
+	return err
 }
 
 // verify opens every snapshot once and returns what the newest one says of itself, zero if there is none.
@@ -338,12 +438,15 @@ func snapshotPlace(index, term uint64, c raft.Configuration, ci uint64) []byte {
 // Create starts a snapshot file.
 func (s *sealedSnapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, t raft.Transport) (sink raft.SnapshotSink, err error) {
 	err = s.gate.write(func() error {
-		file, err := s.files.Create(v, index, term, c, ci, t)
+		file, err := s.begin(func() (raft.SnapshotSink, error) { return s.files.Create(v, index, term, c, ci, t) })
+		if err != nil {
+			return errors.Join(err, s.sweep())
+		}
 		sink = &sealedSink{SnapshotSink: file, store: s, index: index, term: term, place: snapshotPlace(index, term, c, ci)}
-		return err
+		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("create snapshot: %w", err)
+		return nil, s.tell(fmt.Errorf("create snapshot: %w", err))
 	}
 	return sink, nil
 }
@@ -390,19 +493,22 @@ func (s *sealedSink) Close() error {
 	}
 	s.ended = true
 	err := s.store.gate.write(func() error {
-		if _, err := s.SnapshotSink.Write(s.store.box.Seal(s.place, s.plain.Bytes())); err != nil {
-			return errors.Join(err, s.SnapshotSink.Cancel())
+		_, err := s.SnapshotSink.Write(s.store.box.Seal(s.place, s.plain.Bytes()))
+		if err == nil {
+			err = s.SnapshotSink.Close()
+		} else {
+			_ = s.SnapshotSink.Cancel() // it fails as the write did
 		}
-		return s.SnapshotSink.Close()
+		return errors.Join(err, s.store.end(s.ID()))
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		err = s.store.anchor(s.index, s.term)
 	}
-	return s.store.anchor(s.index, s.term)
+	return s.store.tell(err)
 }
 
 // Cancel removes what was begun.
 func (s *sealedSink) Cancel() error {
 	s.ended = true
-	return s.store.gate.write(s.SnapshotSink.Cancel)
+	return s.store.gate.write(func() error { return errors.Join(s.SnapshotSink.Cancel(), s.store.end(s.ID())) })
 }

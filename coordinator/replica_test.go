@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,13 +27,15 @@ type seat struct {
 	wire *wire
 	gate *gate
 	dir  string
+	disk string // that dir is on, where it is a small one
 	box  *seal.Box
+	log  *slog.Logger
 	stop func(handOn bool)
 }
 
 func (s *site) seat(t *testing.T, name string) *seat {
 	t.Helper()
-	return &seat{name: name, dir: t.TempDir(), box: newTestBox(t)}
+	return &seat{name: name, dir: t.TempDir(), box: newTestBox(t), log: quiet()}
 }
 
 // open starts a replica on a seat's directory.
@@ -41,7 +44,7 @@ func (s *site) open(t *testing.T, x *seat, heartbeat time.Duration) {
 	x.wire, x.gate, x.replica = s.wire(t, x.name), &gate{}, newReplica()
 	err := x.replica.open(replicaConfig{
 		name: x.name, dir: x.dir, voters: s.voters, heartbeat: heartbeat, box: x.box,
-		stream: x.wire.raftStream(), log: quiet(), gate: x.gate,
+		stream: x.wire.raftStream(), log: x.log, gate: x.gate,
 	})
 	if err != nil {
 		t.Fatal(err)

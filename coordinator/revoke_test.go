@@ -304,6 +304,7 @@ func TestHealthListener(t *testing.T) {
 		}
 		return reply.StatusCode, string(b)
 	}
+	f.eventually("the coordinator has compared itself with the leader", func() bool { return f.member("c1").ready() == nil })
 	for _, path := range []string{"/healthz", "/readyz"} {
 		if code, body := get(path, ""); code != 200 || body != "ok\n" {
 			t.Errorf("%s: %d %q", path, code, body)

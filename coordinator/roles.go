@@ -67,6 +67,7 @@ var roles = map[string][]seal.Role{
 	choirv1.Peers_FetchBlob_FullMethodName: {seal.RoleCoordinator},
 	choirv1.Peers_Presence_FullMethodName:  {seal.RoleCoordinator},
 	choirv1.Peers_SignHead_FullMethodName:  {seal.RoleCoordinator},
+	choirv1.Peers_Committed_FullMethodName: {seal.RoleCoordinator},
 }
 
 // allowed reports whether the role may use the RPC or protocol.
@@ -119,6 +120,9 @@ func (c *Coordinator) authoriseUnary(ctx context.Context, req any, info *grpc.Un
 		return nil, err
 	}
 	defer leave()
+	if err := c.current(ctx, info.FullMethod); err != nil {
+		return nil, err
+	}
 	return next(ctx, req)
 }
 
@@ -132,6 +136,9 @@ func (c *Coordinator) authoriseStream(srv any, ss grpc.ServerStream, info *grpc.
 		return err
 	}
 	defer leave()
+	if err := c.current(ctx, info.FullMethod); err != nil {
+		return err
+	}
 	return next(srv, &identifiedStream{ss, ctx})
 }
 

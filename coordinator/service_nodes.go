@@ -41,6 +41,10 @@ func (c nodesService) Poll(ctx context.Context, req *choirv1.PollRequest) (*choi
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(min(req.WaitMs, uint64(maxPoll/time.Millisecond)))*time.Millisecond)
 	defer cancel()
 	for {
+		doubt, turned := c.standing.look()
+		if doubt != nil {
+			return nil, status.Errorf(codes.Unavailable, "poll: %v", doubt)
+		}
 		changed := c.replica.Changed()
 		s := c.replica.State()
 		reply := &choirv1.PollReply{Releases: newer(s, req.Versions), Roster: c.newerRoster(req.Roster)}
@@ -54,6 +58,7 @@ func (c nodesService) Poll(ctx context.Context, req *choirv1.PollRequest) (*choi
 		}
 		select {
 		case <-changed:
+		case <-turned:
 		case <-ctx.Done():
 		case <-c.stopping:
 			return nil, status.Error(codes.Unavailable, "this coordinator is stopping")
@@ -349,8 +354,13 @@ func (c *Coordinator) decided(ctx context.Context, key attempt, node string, upd
 		if out := c.outcome(c.replica.State(), key, node, update); !out.GetPending() {
 			return out, nil
 		}
+		doubt, turned := c.standing.look()
+		if doubt != nil {
+			return nil, status.Errorf(codes.Unavailable, "upload: %v; send to another", doubt)
+		}
 		select {
 		case <-changed:
+		case <-turned:
 		case <-dropped:
 			return nil, status.Error(codes.Unavailable, "the batch was not committed; send again")
 		case <-c.stopping:

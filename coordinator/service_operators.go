@@ -165,6 +165,10 @@ func (c operatorsService) GetJob(_ context.Context, req *choirv1.GetJobRequest) 
 func (c operatorsService) WatchJob(req *choirv1.GetJobRequest, stream choirv1.Operators_WatchJobServer) error {
 	var sent *state.Job
 	for {
+		doubt, turned := c.standing.look()
+		if doubt != nil {
+			return status.Errorf(codes.Unavailable, "watch job: %v", doubt)
+		}
 		changed := c.replica.Changed()
 		j, ok := c.replica.State().Jobs[req.Name]
 		if !ok {
@@ -181,6 +185,7 @@ func (c operatorsService) WatchJob(req *choirv1.GetJobRequest, stream choirv1.Op
 		}
 		select {
 		case <-changed:
+		case <-turned:
 		case <-stream.Context().Done():
 			return stream.Context().Err()
 		case <-c.stopping:
@@ -243,13 +248,24 @@ func (c operatorsService) GetBlob(req *choirv1.BlobRequest, stream choirv1.Opera
 	return c.streamPublic(stream.Context(), req, stream.Send)
 }
 
-// GetStatus describes the cluster as this coordinator sees it.
-func (c operatorsService) GetStatus(ctx context.Context, _ *choirv1.StatusRequest) (*choirv1.StatusReply, error) {
+// GetStatus describes the cluster as this coordinator sees it. Where no leader confirms that, it does so only if asked
+// to, and names none.
+func (c operatorsService) GetStatus(ctx context.Context, req *choirv1.StatusRequest) (*choirv1.StatusReply, error) {
+	doubt := c.confirm(ctx)
+	if doubt != nil && !req.Unconfirmed {
+		return nil, status.Errorf(codes.Unavailable, "status: %v", doubt)
+	}
 	s := c.replica.State()
 	leader, _ := c.replica.Leader()
+	if errors.Is(doubt, errNoLeader) {
+		leader = ""
+	}
 	out := &choirv1.StatusReply{
 		Cluster: s.Cluster, Leader: leader, Term: c.replica.Term(), Applied: s.Index,
 		Nodes: enrolled(s), Records: s.Log.Size(),
+	}
+	if doubt != nil {
+		out.Unconfirmed = doubt.Error()
 	}
 	load := map[string]float64{}
 	for _, m := range c.members.ByLoad() {

@@ -107,6 +107,15 @@ func (c peersService) SignHead(ctx context.Context, req *choirv1.SignHeadRequest
 	}, nil
 }
 
+// Committed answers when a majority has confirmed that this coordinator leads.
+func (c peersService) Committed(context.Context, *choirv1.CommittedRequest) (*choirv1.CommittedReply, error) {
+	index, err := c.replica.Committed()
+	if err != nil {
+		return nil, status.Errorf(codes.Unavailable, "committed: %v", err)
+	}
+	return &choirv1.CommittedReply{Index: index}, nil
+}
+
 // signHead signs a head with this coordinator's certified key.
 func (c *Coordinator) signHead(h audit.Head) audit.Signature {
 	return audit.Signature{Signer: c.cfg.Name, Signature: seal.Sign(c.deps.Credential.Key, audit.DomainHead, h.Message())}

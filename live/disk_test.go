@@ -5,6 +5,7 @@ package live_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -62,20 +63,20 @@ func fill(t testing.TB, path string) {
 	}
 }
 
-// forget takes a coordinator's address out of the operator's context.
-func (s *site) forget(name string) {
+// first puts a coordinator's address before the others in the operator's context.
+func (s *site) first(name string) {
 	s.t.Helper()
 	_, address, _ := strings.Cut(addressLine.FindString(read(s.t, s.path(name+".yaml"))), ":")
-	path := s.path(".config", "choir", "context.yaml")
-	text := read(s.t, path)
-	short := strings.ReplaceAll(text, "  - \""+strings.TrimSpace(address)+"\"\n", "")
-	if short == text {
+	path, line := s.path(".config", "choir", "context.yaml"), "  - \""+strings.TrimSpace(address)+"\"\n"
+	rest := strings.Replace(read(s.t, path), line, "", 1)
+	if !strings.Contains(read(s.t, path), line) {
 		s.t.Fatalf("the context does not name %s", address)
 	}
-	write(s.t, path, short)
+	write(s.t, path, strings.Replace(rest, "addresses:\n", "addresses:\n"+line, 1))
 }
 
-// A coordinator's disk is full in the middle of a job: the others go on, and it comes back when there is room.
+// A coordinator's disk is full in the middle of a job: the others go on, operators and nodes who ask it are sent to
+// them, and it comes back when there is room.
 func TestCoordinatorDiskFull(t *testing.T) {
 	s := stopped(t)
 	s.smallDisk("c3", 24)
@@ -83,9 +84,25 @@ func TestCoordinatorDiskFull(t *testing.T) {
 	s.submit("first", small(2))
 	s.ended("first", 60*time.Second)
 	fill(t, s.path("c3", "ballast"))
-	s.forget("c3") // it still answers, with what it knew when its disk was full
+	s.first("c3") // and it is the one that everybody asks first
 	s.submit("second", small(5))
-	s.ended("second", 60*time.Second)
+	if seen := s.choir("job", "watch", "second"); !strings.Contains(seen, "second: finished after round 5") {
+		s.t.Errorf("who watches is left alone with\n%s", seen)
+	}
+	if j, err := s.job("second"); err != nil || j.State != "finished" {
+		t.Errorf("the job that finished is %s, %v", j.State, err)
+	}
+	s.choir("audit", "export", "while-full.bundle")
+	eventually(t, 10*time.Second, "c3 says that it is not ready", func() error {
+		code, body, err := s.health("c3", "/readyz")
+		if err != nil || code == http.StatusServiceUnavailable && strings.Contains(body, "no space left on device") {
+			return err
+		}
+		return fmt.Errorf("%d %s", code, body)
+	})
+	if st, err := s.status(); err != nil || st.Leader == "" || st.Leader == "c3" {
+		t.Errorf("status names the leader %q, %v", st.Leader, err)
+	}
 	if err := os.Remove(s.path("c3", "ballast")); err != nil {
 		t.Fatal(err)
 	}

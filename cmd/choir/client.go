@@ -44,18 +44,27 @@ func (a *anyCoordinator) dial(address string) (*grpc.ClientConn, error) {
 
 // each calls f on one address after the other until one answers.
 func (a *anyCoordinator) each(ctx context.Context, f func(conn *grpc.ClientConn) error) error {
-	var said []string
-	for _, address := range a.f.Addresses {
-		conn, err := a.dial(address)
+	_, err := a.beyond(ctx, 0, nil, f)
+	return err
+}
+
+// beyond is each from the i-th address on, after what those before it have said. It returns where it has come to.
+func (a *anyCoordinator) beyond(ctx context.Context, i int, said []string, f func(conn *grpc.ClientConn) error) (int, error) {
+	for ; i < len(a.f.Addresses); i++ {
+		conn, err := a.dial(a.f.Addresses[i])
 		if err == nil {
 			err = f(conn)
 		}
 		if err == nil || ctx.Err() != nil || status.Code(err) != codes.Unavailable {
-			return err
+			return i, err
 		}
-		said = append(said, fmt.Sprintf("%s: %s", address, strings.TrimPrefix(status.Convert(err).Message(), "connection error: desc = ")))
+		said = append(said, unavailable(a.f.Addresses[i], err))
 	}
-	return status.Error(codes.Unavailable, strings.Join(said, "; "))
+	return i, status.Error(codes.Unavailable, strings.Join(said, "; "))
+}
+
+func unavailable(address string, err error) string {
+	return fmt.Sprintf("%s: %s", address, strings.TrimPrefix(status.Convert(err).Message(), "connection error: desc = "))
 }
 
 // Invoke makes one call.
@@ -66,16 +75,66 @@ func (a *anyCoordinator) Invoke(ctx context.Context, method string, args, reply 
 	})
 }
 
-// NewStream opens a stream; its connection ends with it.
-func (a *anyCoordinator) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (s grpc.ClientStream, err error) {
-	err = a.each(ctx, func(conn *grpc.ClientConn) error {
-		s, err = conn.NewStream(ctx, desc, method, append(opts, grpc.OnFinish(func(error) { go conn.Close() }))...)
+// NewStream opens a stream of answers to one question; its connection ends with it.
+func (a *anyCoordinator) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	s := &answers{a: a, ctx: ctx, open: func(conn *grpc.ClientConn) (grpc.ClientStream, error) {
+		return conn.NewStream(ctx, desc, method, append(slices.Clone(opts), grpc.OnFinish(func(error) { go conn.Close() }))...)
+	}}
+	return s, s.next(0)
+}
+
+// answers is a stream that goes on to the next address as long as nothing has come.
+type answers struct {
+	grpc.ClientStream
+	a    *anyCoordinator
+	ctx  context.Context // of the stream, as grpc.ClientStream has one
+	open func(conn *grpc.ClientConn) (grpc.ClientStream, error)
+
+	at       int // among the addresses
+	said     []string
+	question any
+	heard    bool
+}
+
+// next opens the stream at the i-th address or a later one, and asks there what was asked before.
+func (s *answers) next(i int) (err error) {
+	s.at, err = s.a.beyond(s.ctx, i, s.said, func(conn *grpc.ClientConn) error {
+		stream, err := s.open(conn)
 		if err != nil {
 			_ = conn.Close()
+			return err
 		}
-		return err
+		s.ClientStream = stream
+		if s.question == nil {
+			return nil
+		}
+		if err := stream.SendMsg(s.question); err != nil && !errors.Is(err, io.EOF) { // the reason is received
+			return err
+		}
+		return stream.CloseSend()
 	})
-	return s, err
+	return err
+}
+
+// SendMsg asks.
+func (s *answers) SendMsg(m any) error {
+	s.question = m
+	return s.ClientStream.SendMsg(m)
+}
+
+// RecvMsg receives the next answer.
+func (s *answers) RecvMsg(m any) error {
+	for {
+		err := s.ClientStream.RecvMsg(m)
+		if s.heard || s.ctx.Err() != nil || status.Code(err) != codes.Unavailable {
+			s.heard = true
+			return err
+		}
+		s.said = append(s.said, unavailable(s.a.f.Addresses[s.at], err))
+		if err := s.next(s.at + 1); err != nil {
+			return err
+		}
+	}
 }
 
 // said turns what a coordinator answered into words, with the cure where it is known.

@@ -14,6 +14,9 @@ import (
 
 	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // clusterCommand is `choir cluster`.
@@ -40,7 +43,8 @@ type clusterStatus struct {
 
 // Help is what --help explains.
 func (clusterStatus) Help() string {
-	return `Asks the first coordinator of the context that answers. New addresses of coordinators are kept in the context, so that
+	return `Asks the coordinators of the context, one after the other, for an answer that the leader confirms. Where there is
+none, the first that answers tells what it knows, names no leader, and says why on standard error. New addresses of coordinators are kept in the context, so that
 later commands can ask those, too.
 
 Example: choir cluster status -o json`
@@ -56,6 +60,9 @@ func (c *clusterStatus) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	if s.Unconfirmed != "" {
+		fmt.Fprintf(t.err, "choir: this may be old: %s\n", s.Unconfirmed)
+	}
 	type replica struct {
 		Name    string `json:"name"`
 		Address string `json:"address"`
@@ -69,9 +76,13 @@ func (c *clusterStatus) Run(ctx context.Context, t *terminal) error {
 		tab.add(r.Name, r.Address, r.State, r.Applied)
 	}
 	if c.json() {
-		return printJSON(t.out, map[string]any{
+		all := map[string]any{
 			"cluster": s.Cluster, "leader": s.Leader, "term": s.Term, "applied": s.Applied, "replicas": replicas, "nodes": s.Nodes, "records": s.Records,
-		})
+		}
+		if s.Unconfirmed != "" {
+			all["unconfirmed"] = s.Unconfirmed
+		}
+		return printJSON(t.out, all)
 	}
 	leader := s.Leader
 	if leader == "" {
@@ -84,6 +95,9 @@ func (c *clusterStatus) Run(ctx context.Context, t *terminal) error {
 // status asks for the cluster's status and keeps the addresses it learns.
 func (f *federation) status(ctx context.Context) (*choirv1.StatusReply, error) {
 	s, err := f.operators().GetStatus(ctx, &choirv1.StatusRequest{})
+	if status.Code(err) == codes.Unavailable {
+		s, err = f.operators().GetStatus(ctx, &choirv1.StatusRequest{Unconfirmed: true})
+	}
 	if err != nil {
 		return nil, said(err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -233,19 +234,27 @@ type consoleAnswer struct {
 }
 
 // ask gets a page from the first coordinator that answers, beginning with the one that did last. One that dies in the
-// middle of its answer has not answered.
+// middle of its answer has not answered; one that says that its page may be old counts if no other does better.
 func (p *consoleProxy) ask(ctx context.Context, page string) (*consoleAnswer, error) {
 	p.mu.Lock()
 	addresses := slices.Clone(p.addresses)
 	p.mu.Unlock()
 	var failed []error
+	var doubtful *consoleAnswer
 	for _, address := range addresses {
 		answer, err := p.askOne(ctx, address, page)
-		if err == nil {
+		switch {
+		case err != nil:
+			failed = append(failed, fmt.Errorf("%s: %w", address, err))
+		case answer.header.Get("Choir-Unconfirmed") != "":
+			doubtful = cmp.Or(doubtful, answer)
+		default:
 			p.prefer(address)
 			return answer, nil
 		}
-		failed = append(failed, fmt.Errorf("%s: %w", address, err))
+	}
+	if doubtful != nil {
+		return doubtful, nil
 	}
 	return nil, fmt.Errorf("no coordinator answers: %w", errors.Join(failed...))
 }

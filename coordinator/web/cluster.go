@@ -41,20 +41,19 @@ func (c *console) cluster(r *http.Request, s *state.State) (view, error) {
 	if err != nil {
 		return view{}, err
 	}
-	_, leader := c.source.State()
-	return view{"cluster", "cluster", "Cluster", clusterOf(s, leader, c.self, seen)}, nil
+	return view{"cluster", "cluster", "Cluster", clusterOf(s, c.self, seen)}, nil
 }
 
 // clusterOf puts together what is agreed and what is seen.
-func clusterOf(s *state.State, leader, self string, seen Cluster) clusterBody {
+func clusterOf(s *state.State, self string, seen Cluster) clusterBody {
 	b := clusterBody{
-		Leader: leader, Term: seen.Term, Index: s.Index, Majority: s.Majority(), Jobs: len(s.Jobs), Records: s.Log.Size(),
+		Leader: seen.Leader, Term: seen.Term, Index: s.Index, Majority: s.Majority(), Jobs: len(s.Jobs), Records: s.Log.Size(),
 		Root: fingerprint(s.Root),
 	}
 	for _, v := range s.Coordinators {
 		r := seen.Replicas[v.Name]
 		row := replicaRow{
-			Name: v.Name, Address: v.Address, State: r.State, Leads: v.Name == leader, Here: v.Name == self,
+			Name: v.Name, Address: v.Address, State: r.State, Leads: v.Name == seen.Leader, Here: v.Name == self,
 			Load: r.Load, Applied: r.Applied, Epoch: v.Epoch.Epoch,
 		}
 		if row.Here {

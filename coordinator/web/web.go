@@ -25,8 +25,8 @@ import (
 
 // Source is what the pages show. Requests call it concurrently.
 type Source interface {
-	// State is the agreed state and the leader that is heard of, empty if none is.
-	State() (s *state.State, leader string)
+	// State is the agreed state, and why it may be old: nil if a leader confirms that it is not, which may take a moment.
+	State(ctx context.Context) (s *state.State, doubt error)
 	// Cluster is how the coordinators do, as far as this one knows.
 	Cluster(ctx context.Context) (Cluster, error)
 	// Present is the set of nodes that some coordinator heard lately. It may ask the others, within a second or so.
@@ -35,6 +35,7 @@ type Source interface {
 
 // Cluster is what one coordinator sees of all.
 type Cluster struct {
+	Leader   string // empty if there is none
 	Term     uint64
 	Replicas map[string]Replica // by name
 }
@@ -63,11 +64,12 @@ type view struct {
 
 // frame is what the layout shows around a page's content.
 type frame struct {
-	Cluster, Self, Leader string
-	Tab, Title            string
-	Follow                bool
-	FollowLink            string // the same page, following or not
-	Body                  any
+	Cluster, Self string
+	Tab, Title    string
+	Doubt         string // why this may be old
+	Follow        bool
+	FollowLink    string // the same page, following or not
+	Body          any
 }
 
 // console serves the pages.
@@ -133,10 +135,13 @@ func (c *console) static(kind string, body []byte) http.HandlerFunc {
 	}
 }
 
+// Unconfirmed is the header of a page that no leader confirms, so that whoever asked can ask another coordinator.
+const Unconfirmed = "Choir-Unconfirmed"
+
 // page renders what make says. A page that asks to follow loads itself again after some seconds.
 func (c *console) page(make func(r *http.Request, s *state.State) (view, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		s, leader := c.source.State()
+		s, doubt := c.source.State(r.Context())
 		code := http.StatusOK
 		v, err := make(r, s)
 		if errors.Is(err, errNotFound) {
@@ -146,7 +151,11 @@ func (c *console) page(make func(r *http.Request, s *state.State) (view, error))
 			c.fail(w, r, err)
 			return
 		}
-		f := frame{Cluster: s.Cluster, Self: c.self, Leader: leader, Tab: v.tab, Title: v.title, Body: v.body}
+		f := frame{Cluster: s.Cluster, Self: c.self, Tab: v.tab, Title: v.title, Body: v.body}
+		if doubt != nil {
+			f.Doubt = doubt.Error()
+			w.Header().Set(Unconfirmed, "1")
+		}
 		f.follow(r, w.Header())
 		var b bytes.Buffer
 		if err := c.pages[v.page].Execute(&b, f); err != nil {

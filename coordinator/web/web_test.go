@@ -25,15 +25,15 @@ const hostile = `"><script>alert(1)</script>`
 // fixed is a source that does not change.
 type fixed struct {
 	state   *state.State
-	leader  string
+	doubt   error
 	cluster Cluster
 	present map[string]bool
 	err     error
 }
 
-func (f fixed) State() (*state.State, string)            { return f.state, f.leader }
-func (f fixed) Cluster(context.Context) (Cluster, error) { return f.cluster, f.err }
-func (f fixed) Present(context.Context) map[string]bool  { return f.present }
+func (f fixed) State(context.Context) (*state.State, error) { return f.state, f.doubt }
+func (f fixed) Cluster(context.Context) (Cluster, error)    { return f.cluster, f.err }
+func (f fixed) Present(context.Context) map[string]bool     { return f.present }
 
 // get asks for a page.
 func get(t *testing.T, source Source, method, target string) (*httptest.ResponseRecorder, string) {
@@ -114,7 +114,7 @@ func site(t *testing.T) fixed {
 		{Name: "int8", Blob: state.Digest{0xcd}, Bytes: 5_120, Reason: "AUC 1 against 2 " + hostile},
 	}}}}
 	s.Log = audit.NewLog([][]byte{audit.Encode(&audit.Genesis{Cluster: hostile}), audit.Encode(&audit.RoundCut{Job: "purchase", Round: 2, Attempt: 1, Count: 2})})
-	return fixed{s, "c2", Cluster{Term: 7, Replicas: map[string]Replica{
+	return fixed{s, nil, Cluster{Leader: "c2", Term: 7, Replicas: map[string]Replica{
 		"c1": {State: "alive", Load: 2}, "c2": {State: "unreachable", Applied: 1200},
 	}}, map[string]bool{"n1": true, "n3": true}, nil}
 }
@@ -128,12 +128,15 @@ func TestClusterPage(t *testing.T) {
 }
 
 // A page says when what it shows may be old.
-func TestNoLeader(t *testing.T) {
+func TestUnconfirmed(t *testing.T) {
 	s := site(t)
-	never(t, page(t, s, "/jobs"), "hears of no leader")
-	s.leader = ""
+	never(t, page(t, s, "/jobs"), "may be old")
+	s.doubt = errors.New("coordinator c1 is behind")
 	for _, target := range []string{"/", "/nodes", "/jobs", "/records"} {
-		want(t, page(t, s, target), "Coordinator c1 hears of no leader")
+		want(t, page(t, s, target), "may be old: coordinator c1 is behind.")
+		if w, _ := get(t, s, http.MethodGet, target); w.Header().Get(Unconfirmed) == "" {
+			t.Errorf("%s does not say so to programs", target)
+		}
 	}
 }
 
@@ -176,7 +179,7 @@ func TestNothingBecomesMarkup(t *testing.T) {
 	s := site(t)
 	j := s.state.Jobs["purchase"]
 	j.Reason, j.Rounds[2].Reason = hostile, hostile
-	s.state.Coordinators[0].Address, s.leader = hostile, hostile
+	s.state.Coordinators[0].Address, s.cluster.Leader = hostile, hostile
 	for _, target := range []string{"/", "/nodes", "/jobs", "/jobs/purchase", "/releases", "/releases/shop/1", "/records", "/records/0", "/records/1"} {
 		body := page(t, s, target)
 		never(t, body, "<script", `">alert`)

@@ -3975,6 +3975,7 @@ func (x *RoundStatus) GetSum() []byte {
 
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Unconfirmed   bool                   `protobuf:"varint,1,opt,name=unconfirmed,proto3" json:"unconfirmed,omitempty"` // answer even if no leader confirms what is known here
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4009,6 +4010,13 @@ func (*StatusRequest) Descriptor() ([]byte, []int) {
 	return file_choir_v1_choir_proto_rawDescGZIP(), []int{61}
 }
 
+func (x *StatusRequest) GetUnconfirmed() bool {
+	if x != nil {
+		return x.Unconfirmed
+	}
+	return false
+}
+
 type StatusReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
@@ -4018,6 +4026,7 @@ type StatusReply struct {
 	Replicas      []*ReplicaStatus       `protobuf:"bytes,5,rep,name=replicas,proto3" json:"replicas,omitempty"`
 	Nodes         uint32                 `protobuf:"varint,6,opt,name=nodes,proto3" json:"nodes,omitempty"`
 	Records       uint64                 `protobuf:"varint,7,opt,name=records,proto3" json:"records,omitempty"`
+	Unconfirmed   string                 `protobuf:"bytes,8,opt,name=unconfirmed,proto3" json:"unconfirmed,omitempty"` // why no leader confirms this answer, which may be old; empty: it is confirmed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4099,6 +4108,13 @@ func (x *StatusReply) GetRecords() uint64 {
 		return x.Records
 	}
 	return 0
+}
+
+func (x *StatusReply) GetUnconfirmed() string {
+	if x != nil {
+		return x.Unconfirmed
+	}
+	return ""
 }
 
 type ReplicaStatus struct {
@@ -4533,6 +4549,86 @@ func (x *SignHeadReply) GetChain() [][]byte {
 	return nil
 }
 
+type CommittedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommittedRequest) Reset() {
+	*x = CommittedRequest{}
+	mi := &file_choir_v1_choir_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommittedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommittedRequest) ProtoMessage() {}
+
+func (x *CommittedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommittedRequest.ProtoReflect.Descriptor instead.
+func (*CommittedRequest) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{71}
+}
+
+type CommittedReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // of the last committed command
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommittedReply) Reset() {
+	*x = CommittedReply{}
+	mi := &file_choir_v1_choir_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommittedReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommittedReply) ProtoMessage() {}
+
+func (x *CommittedReply) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommittedReply.ProtoReflect.Descriptor instead.
+func (*CommittedReply) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *CommittedReply) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 type Command struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"` // 1
@@ -4566,7 +4662,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_choir_v1_choir_proto_msgTypes[71]
+	mi := &file_choir_v1_choir_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4578,7 +4674,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[71]
+	mi := &file_choir_v1_choir_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4591,7 +4687,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{71}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *Command) GetVersion() uint32 {
@@ -4939,7 +5035,7 @@ type Genesis struct {
 
 func (x *Genesis) Reset() {
 	*x = Genesis{}
-	mi := &file_choir_v1_choir_proto_msgTypes[72]
+	mi := &file_choir_v1_choir_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4951,7 +5047,7 @@ func (x *Genesis) String() string {
 func (*Genesis) ProtoMessage() {}
 
 func (x *Genesis) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[72]
+	mi := &file_choir_v1_choir_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4964,7 +5060,7 @@ func (x *Genesis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Genesis.ProtoReflect.Descriptor instead.
 func (*Genesis) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{72}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *Genesis) GetCluster() string {
@@ -5006,7 +5102,7 @@ type CoordinatorEntry struct {
 
 func (x *CoordinatorEntry) Reset() {
 	*x = CoordinatorEntry{}
-	mi := &file_choir_v1_choir_proto_msgTypes[73]
+	mi := &file_choir_v1_choir_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5018,7 +5114,7 @@ func (x *CoordinatorEntry) String() string {
 func (*CoordinatorEntry) ProtoMessage() {}
 
 func (x *CoordinatorEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[73]
+	mi := &file_choir_v1_choir_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5031,7 +5127,7 @@ func (x *CoordinatorEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorEntry.ProtoReflect.Descriptor instead.
 func (*CoordinatorEntry) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{73}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *CoordinatorEntry) GetName() string {
@@ -5064,7 +5160,7 @@ type AnnounceEpoch struct {
 
 func (x *AnnounceEpoch) Reset() {
 	*x = AnnounceEpoch{}
-	mi := &file_choir_v1_choir_proto_msgTypes[74]
+	mi := &file_choir_v1_choir_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5076,7 +5172,7 @@ func (x *AnnounceEpoch) String() string {
 func (*AnnounceEpoch) ProtoMessage() {}
 
 func (x *AnnounceEpoch) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[74]
+	mi := &file_choir_v1_choir_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5089,7 +5185,7 @@ func (x *AnnounceEpoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceEpoch.ProtoReflect.Descriptor instead.
 func (*AnnounceEpoch) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{74}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *AnnounceEpoch) GetKey() *EpochKey {
@@ -5112,7 +5208,7 @@ type CreateToken struct {
 
 func (x *CreateToken) Reset() {
 	*x = CreateToken{}
-	mi := &file_choir_v1_choir_proto_msgTypes[75]
+	mi := &file_choir_v1_choir_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5124,7 +5220,7 @@ func (x *CreateToken) String() string {
 func (*CreateToken) ProtoMessage() {}
 
 func (x *CreateToken) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[75]
+	mi := &file_choir_v1_choir_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5137,7 +5233,7 @@ func (x *CreateToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateToken.ProtoReflect.Descriptor instead.
 func (*CreateToken) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{75}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *CreateToken) GetId() string {
@@ -5188,7 +5284,7 @@ type Enrol struct {
 
 func (x *Enrol) Reset() {
 	*x = Enrol{}
-	mi := &file_choir_v1_choir_proto_msgTypes[76]
+	mi := &file_choir_v1_choir_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5200,7 +5296,7 @@ func (x *Enrol) String() string {
 func (*Enrol) ProtoMessage() {}
 
 func (x *Enrol) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[76]
+	mi := &file_choir_v1_choir_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5213,7 +5309,7 @@ func (x *Enrol) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enrol.ProtoReflect.Descriptor instead.
 func (*Enrol) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{76}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *Enrol) GetTokenId() string {
@@ -5261,7 +5357,7 @@ type SubmitJob struct {
 
 func (x *SubmitJob) Reset() {
 	*x = SubmitJob{}
-	mi := &file_choir_v1_choir_proto_msgTypes[77]
+	mi := &file_choir_v1_choir_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5273,7 +5369,7 @@ func (x *SubmitJob) String() string {
 func (*SubmitJob) ProtoMessage() {}
 
 func (x *SubmitJob) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[77]
+	mi := &file_choir_v1_choir_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5286,7 +5382,7 @@ func (x *SubmitJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJob.ProtoReflect.Descriptor instead.
 func (*SubmitJob) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{77}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *SubmitJob) GetSpec() *JobSpec {
@@ -5320,7 +5416,7 @@ type OpenRound struct {
 
 func (x *OpenRound) Reset() {
 	*x = OpenRound{}
-	mi := &file_choir_v1_choir_proto_msgTypes[78]
+	mi := &file_choir_v1_choir_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5332,7 +5428,7 @@ func (x *OpenRound) String() string {
 func (*OpenRound) ProtoMessage() {}
 
 func (x *OpenRound) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[78]
+	mi := &file_choir_v1_choir_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5345,7 +5441,7 @@ func (x *OpenRound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenRound.ProtoReflect.Descriptor instead.
 func (*OpenRound) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{78}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *OpenRound) GetKey() *RoundKey {
@@ -5426,7 +5522,7 @@ type AcceptBatch struct {
 
 func (x *AcceptBatch) Reset() {
 	*x = AcceptBatch{}
-	mi := &file_choir_v1_choir_proto_msgTypes[79]
+	mi := &file_choir_v1_choir_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5438,7 +5534,7 @@ func (x *AcceptBatch) String() string {
 func (*AcceptBatch) ProtoMessage() {}
 
 func (x *AcceptBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[79]
+	mi := &file_choir_v1_choir_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5451,7 +5547,7 @@ func (x *AcceptBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptBatch.ProtoReflect.Descriptor instead.
 func (*AcceptBatch) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{79}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *AcceptBatch) GetKey() *RoundKey {
@@ -5514,7 +5610,7 @@ type Accepted struct {
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_choir_v1_choir_proto_msgTypes[80]
+	mi := &file_choir_v1_choir_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5526,7 +5622,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[80]
+	mi := &file_choir_v1_choir_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5539,7 +5635,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{80}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Accepted) GetNode() string {
@@ -5573,7 +5669,7 @@ type CutRound struct {
 
 func (x *CutRound) Reset() {
 	*x = CutRound{}
-	mi := &file_choir_v1_choir_proto_msgTypes[81]
+	mi := &file_choir_v1_choir_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5585,7 +5681,7 @@ func (x *CutRound) String() string {
 func (*CutRound) ProtoMessage() {}
 
 func (x *CutRound) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[81]
+	mi := &file_choir_v1_choir_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5598,7 +5694,7 @@ func (x *CutRound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CutRound.ProtoReflect.Descriptor instead.
 func (*CutRound) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{81}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *CutRound) GetKey() *RoundKey {
@@ -5626,7 +5722,7 @@ type Charge struct {
 
 func (x *Charge) Reset() {
 	*x = Charge{}
-	mi := &file_choir_v1_choir_proto_msgTypes[82]
+	mi := &file_choir_v1_choir_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5638,7 +5734,7 @@ func (x *Charge) String() string {
 func (*Charge) ProtoMessage() {}
 
 func (x *Charge) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[82]
+	mi := &file_choir_v1_choir_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5651,7 +5747,7 @@ func (x *Charge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Charge.ProtoReflect.Descriptor instead.
 func (*Charge) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{82}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *Charge) GetKey() *RoundKey {
@@ -5690,7 +5786,7 @@ type CloseRound struct {
 
 func (x *CloseRound) Reset() {
 	*x = CloseRound{}
-	mi := &file_choir_v1_choir_proto_msgTypes[83]
+	mi := &file_choir_v1_choir_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5702,7 +5798,7 @@ func (x *CloseRound) String() string {
 func (*CloseRound) ProtoMessage() {}
 
 func (x *CloseRound) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[83]
+	mi := &file_choir_v1_choir_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5715,7 +5811,7 @@ func (x *CloseRound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseRound.ProtoReflect.Descriptor instead.
 func (*CloseRound) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{83}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *CloseRound) GetKey() *RoundKey {
@@ -5778,7 +5874,7 @@ type AbandonRound struct {
 
 func (x *AbandonRound) Reset() {
 	*x = AbandonRound{}
-	mi := &file_choir_v1_choir_proto_msgTypes[84]
+	mi := &file_choir_v1_choir_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5790,7 +5886,7 @@ func (x *AbandonRound) String() string {
 func (*AbandonRound) ProtoMessage() {}
 
 func (x *AbandonRound) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[84]
+	mi := &file_choir_v1_choir_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5803,7 +5899,7 @@ func (x *AbandonRound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbandonRound.ProtoReflect.Descriptor instead.
 func (*AbandonRound) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{84}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *AbandonRound) GetKey() *RoundKey {
@@ -5841,7 +5937,7 @@ type PublishRelease struct {
 
 func (x *PublishRelease) Reset() {
 	*x = PublishRelease{}
-	mi := &file_choir_v1_choir_proto_msgTypes[85]
+	mi := &file_choir_v1_choir_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5853,7 +5949,7 @@ func (x *PublishRelease) String() string {
 func (*PublishRelease) ProtoMessage() {}
 
 func (x *PublishRelease) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[85]
+	mi := &file_choir_v1_choir_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5866,7 +5962,7 @@ func (x *PublishRelease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishRelease.ProtoReflect.Descriptor instead.
 func (*PublishRelease) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{85}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *PublishRelease) GetJob() string {
@@ -5924,7 +6020,7 @@ type RecordIncident struct {
 
 func (x *RecordIncident) Reset() {
 	*x = RecordIncident{}
-	mi := &file_choir_v1_choir_proto_msgTypes[86]
+	mi := &file_choir_v1_choir_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5936,7 +6032,7 @@ func (x *RecordIncident) String() string {
 func (*RecordIncident) ProtoMessage() {}
 
 func (x *RecordIncident) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[86]
+	mi := &file_choir_v1_choir_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5949,7 +6045,7 @@ func (x *RecordIncident) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordIncident.ProtoReflect.Descriptor instead.
 func (*RecordIncident) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{86}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *RecordIncident) GetKey() *RoundKey {
@@ -5996,7 +6092,7 @@ type RevokeToken struct {
 
 func (x *RevokeToken) Reset() {
 	*x = RevokeToken{}
-	mi := &file_choir_v1_choir_proto_msgTypes[87]
+	mi := &file_choir_v1_choir_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6008,7 +6104,7 @@ func (x *RevokeToken) String() string {
 func (*RevokeToken) ProtoMessage() {}
 
 func (x *RevokeToken) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[87]
+	mi := &file_choir_v1_choir_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6021,7 +6117,7 @@ func (x *RevokeToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeToken.ProtoReflect.Descriptor instead.
 func (*RevokeToken) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{87}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *RevokeToken) GetId() string {
@@ -6040,7 +6136,7 @@ type RevokeNode struct {
 
 func (x *RevokeNode) Reset() {
 	*x = RevokeNode{}
-	mi := &file_choir_v1_choir_proto_msgTypes[88]
+	mi := &file_choir_v1_choir_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6052,7 +6148,7 @@ func (x *RevokeNode) String() string {
 func (*RevokeNode) ProtoMessage() {}
 
 func (x *RevokeNode) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[88]
+	mi := &file_choir_v1_choir_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6065,7 +6161,7 @@ func (x *RevokeNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeNode.ProtoReflect.Descriptor instead.
 func (*RevokeNode) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{88}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *RevokeNode) GetName() string {
@@ -6084,7 +6180,7 @@ type RevokePerson struct {
 
 func (x *RevokePerson) Reset() {
 	*x = RevokePerson{}
-	mi := &file_choir_v1_choir_proto_msgTypes[89]
+	mi := &file_choir_v1_choir_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6096,7 +6192,7 @@ func (x *RevokePerson) String() string {
 func (*RevokePerson) ProtoMessage() {}
 
 func (x *RevokePerson) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[89]
+	mi := &file_choir_v1_choir_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6109,7 +6205,7 @@ func (x *RevokePerson) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokePerson.ProtoReflect.Descriptor instead.
 func (*RevokePerson) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{89}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *RevokePerson) GetFingerprint() []byte {
@@ -6134,7 +6230,7 @@ type RequestJoin struct {
 
 func (x *RequestJoin) Reset() {
 	*x = RequestJoin{}
-	mi := &file_choir_v1_choir_proto_msgTypes[90]
+	mi := &file_choir_v1_choir_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6146,7 +6242,7 @@ func (x *RequestJoin) String() string {
 func (*RequestJoin) ProtoMessage() {}
 
 func (x *RequestJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[90]
+	mi := &file_choir_v1_choir_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6159,7 +6255,7 @@ func (x *RequestJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestJoin.ProtoReflect.Descriptor instead.
 func (*RequestJoin) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{90}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *RequestJoin) GetTokenId() string {
@@ -6223,7 +6319,7 @@ type ApproveCoordinator struct {
 
 func (x *ApproveCoordinator) Reset() {
 	*x = ApproveCoordinator{}
-	mi := &file_choir_v1_choir_proto_msgTypes[91]
+	mi := &file_choir_v1_choir_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6235,7 +6331,7 @@ func (x *ApproveCoordinator) String() string {
 func (*ApproveCoordinator) ProtoMessage() {}
 
 func (x *ApproveCoordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[91]
+	mi := &file_choir_v1_choir_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6248,7 +6344,7 @@ func (x *ApproveCoordinator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveCoordinator.ProtoReflect.Descriptor instead.
 func (*ApproveCoordinator) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{91}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ApproveCoordinator) GetName() string {
@@ -6288,7 +6384,7 @@ type RemoveCoordinator struct {
 
 func (x *RemoveCoordinator) Reset() {
 	*x = RemoveCoordinator{}
-	mi := &file_choir_v1_choir_proto_msgTypes[92]
+	mi := &file_choir_v1_choir_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6300,7 +6396,7 @@ func (x *RemoveCoordinator) String() string {
 func (*RemoveCoordinator) ProtoMessage() {}
 
 func (x *RemoveCoordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[92]
+	mi := &file_choir_v1_choir_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6313,7 +6409,7 @@ func (x *RemoveCoordinator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCoordinator.ProtoReflect.Descriptor instead.
 func (*RemoveCoordinator) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{92}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *RemoveCoordinator) GetName() string {
@@ -6334,7 +6430,7 @@ type ControlJob struct {
 
 func (x *ControlJob) Reset() {
 	*x = ControlJob{}
-	mi := &file_choir_v1_choir_proto_msgTypes[93]
+	mi := &file_choir_v1_choir_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6346,7 +6442,7 @@ func (x *ControlJob) String() string {
 func (*ControlJob) ProtoMessage() {}
 
 func (x *ControlJob) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[93]
+	mi := &file_choir_v1_choir_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6359,7 +6455,7 @@ func (x *ControlJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlJob.ProtoReflect.Descriptor instead.
 func (*ControlJob) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{93}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ControlJob) GetJob() string {
@@ -6395,7 +6491,7 @@ type EndJob struct {
 
 func (x *EndJob) Reset() {
 	*x = EndJob{}
-	mi := &file_choir_v1_choir_proto_msgTypes[94]
+	mi := &file_choir_v1_choir_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6407,7 +6503,7 @@ func (x *EndJob) String() string {
 func (*EndJob) ProtoMessage() {}
 
 func (x *EndJob) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[94]
+	mi := &file_choir_v1_choir_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6420,7 +6516,7 @@ func (x *EndJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndJob.ProtoReflect.Descriptor instead.
 func (*EndJob) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{94}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *EndJob) GetJob() string {
@@ -6769,8 +6865,9 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	" \x01(\v2\x17.choir.v1.EvaluationSumR\n" +
 	"evaluation\x12\x14\n" +
 	"\x05model\x18\v \x01(\fR\x05model\x12\x10\n" +
-	"\x03sum\x18\f \x01(\fR\x03sum\"\x0f\n" +
-	"\rStatusRequest\"\xd2\x01\n" +
+	"\x03sum\x18\f \x01(\fR\x03sum\"1\n" +
+	"\rStatusRequest\x12 \n" +
+	"\vunconfirmed\x18\x01 \x01(\bR\vunconfirmed\"\xf4\x01\n" +
 	"\vStatusReply\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x12\n" +
@@ -6778,7 +6875,8 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\aapplied\x18\x04 \x01(\x04R\aapplied\x123\n" +
 	"\breplicas\x18\x05 \x03(\v2\x17.choir.v1.ReplicaStatusR\breplicas\x12\x14\n" +
 	"\x05nodes\x18\x06 \x01(\rR\x05nodes\x12\x18\n" +
-	"\arecords\x18\a \x01(\x04R\arecords\"\x81\x01\n" +
+	"\arecords\x18\a \x01(\x04R\arecords\x12 \n" +
+	"\vunconfirmed\x18\b \x01(\tR\vunconfirmed\"\x81\x01\n" +
 	"\rReplicaStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +
@@ -6806,7 +6904,10 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x04root\x18\x02 \x01(\fR\x04root\"X\n" +
 	"\rSignHeadReply\x121\n" +
 	"\tsignature\x18\x01 \x01(\v2\x13.choir.v1.SignatureR\tsignature\x12\x14\n" +
-	"\x05chain\x18\x02 \x03(\fR\x05chain\"\xff\t\n" +
+	"\x05chain\x18\x02 \x03(\fR\x05chain\"\x12\n" +
+	"\x10CommittedRequest\"&\n" +
+	"\x0eCommittedReply\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\xff\t\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12-\n" +
 	"\agenesis\x18\x02 \x01(\v2\x11.choir.v1.GenesisH\x00R\agenesis\x12@\n" +
@@ -7010,13 +7111,14 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"GetRelease\x12\x18.choir.v1.ReleaseRequest\x1a\x11.choir.v1.Release\x127\n" +
 	"\aGetBlob\x12\x15.choir.v1.BlobRequest\x1a\x13.choir.v1.BlobChunk0\x01\x12;\n" +
 	"\tGetStatus\x12\x17.choir.v1.StatusRequest\x1a\x15.choir.v1.StatusReply\x12;\n" +
-	"\tGetBundle\x12\x17.choir.v1.BundleRequest\x1a\x13.choir.v1.BlobChunk0\x012\xb9\x02\n" +
+	"\tGetBundle\x12\x17.choir.v1.BundleRequest\x1a\x13.choir.v1.BlobChunk0\x012\xfc\x02\n" +
 	"\x05Peers\x12;\n" +
 	"\aPropose\x12\x18.choir.v1.ProposeRequest\x1a\x16.choir.v1.ProposeReply\x128\n" +
 	"\aPutBlob\x12\x13.choir.v1.BlobChunk\x1a\x16.choir.v1.PutBlobReply(\x01\x129\n" +
 	"\tFetchBlob\x12\x15.choir.v1.BlobRequest\x1a\x13.choir.v1.BlobChunk0\x01\x12>\n" +
 	"\bPresence\x12\x19.choir.v1.PresenceRequest\x1a\x17.choir.v1.PresenceReply\x12>\n" +
-	"\bSignHead\x12\x19.choir.v1.SignHeadRequest\x1a\x17.choir.v1.SignHeadReplyB&Z$choir.example/proto/choir/v1;choirv1b\x06proto3"
+	"\bSignHead\x12\x19.choir.v1.SignHeadRequest\x1a\x17.choir.v1.SignHeadReply\x12A\n" +
+	"\tCommitted\x12\x1a.choir.v1.CommittedRequest\x1a\x18.choir.v1.CommittedReplyB&Z$choir.example/proto/choir/v1;choirv1b\x06proto3"
 
 var (
 	file_choir_v1_choir_proto_rawDescOnce sync.Once
@@ -7031,7 +7133,7 @@ func file_choir_v1_choir_proto_rawDescGZIP() []byte {
 }
 
 var file_choir_v1_choir_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_choir_v1_choir_proto_msgTypes = make([]protoimpl.MessageInfo, 100)
+var file_choir_v1_choir_proto_msgTypes = make([]protoimpl.MessageInfo, 102)
 var file_choir_v1_choir_proto_goTypes = []any{
 	(RoundKind)(0),                    // 0: choir.v1.RoundKind
 	(*EnrolRequest)(nil),              // 1: choir.v1.EnrolRequest
@@ -7105,40 +7207,42 @@ var file_choir_v1_choir_proto_goTypes = []any{
 	(*PresenceReply)(nil),             // 69: choir.v1.PresenceReply
 	(*SignHeadRequest)(nil),           // 70: choir.v1.SignHeadRequest
 	(*SignHeadReply)(nil),             // 71: choir.v1.SignHeadReply
-	(*Command)(nil),                   // 72: choir.v1.Command
-	(*Genesis)(nil),                   // 73: choir.v1.Genesis
-	(*CoordinatorEntry)(nil),          // 74: choir.v1.CoordinatorEntry
-	(*AnnounceEpoch)(nil),             // 75: choir.v1.AnnounceEpoch
-	(*CreateToken)(nil),               // 76: choir.v1.CreateToken
-	(*Enrol)(nil),                     // 77: choir.v1.Enrol
-	(*SubmitJob)(nil),                 // 78: choir.v1.SubmitJob
-	(*OpenRound)(nil),                 // 79: choir.v1.OpenRound
-	(*AcceptBatch)(nil),               // 80: choir.v1.AcceptBatch
-	(*Accepted)(nil),                  // 81: choir.v1.Accepted
-	(*CutRound)(nil),                  // 82: choir.v1.CutRound
-	(*Charge)(nil),                    // 83: choir.v1.Charge
-	(*CloseRound)(nil),                // 84: choir.v1.CloseRound
-	(*AbandonRound)(nil),              // 85: choir.v1.AbandonRound
-	(*PublishRelease)(nil),            // 86: choir.v1.PublishRelease
-	(*RecordIncident)(nil),            // 87: choir.v1.RecordIncident
-	(*RevokeToken)(nil),               // 88: choir.v1.RevokeToken
-	(*RevokeNode)(nil),                // 89: choir.v1.RevokeNode
-	(*RevokePerson)(nil),              // 90: choir.v1.RevokePerson
-	(*RequestJoin)(nil),               // 91: choir.v1.RequestJoin
-	(*ApproveCoordinator)(nil),        // 92: choir.v1.ApproveCoordinator
-	(*RemoveCoordinator)(nil),         // 93: choir.v1.RemoveCoordinator
-	(*ControlJob)(nil),                // 94: choir.v1.ControlJob
-	(*EndJob)(nil),                    // 95: choir.v1.EndJob
-	nil,                               // 96: choir.v1.PollRequest.VersionsEntry
-	nil,                               // 97: choir.v1.CreateTokenRequest.LabelsEntry
-	nil,                               // 98: choir.v1.TokenStatus.LabelsEntry
-	nil,                               // 99: choir.v1.NodeStatus.LabelsEntry
-	nil,                               // 100: choir.v1.CreateToken.LabelsEntry
+	(*CommittedRequest)(nil),          // 72: choir.v1.CommittedRequest
+	(*CommittedReply)(nil),            // 73: choir.v1.CommittedReply
+	(*Command)(nil),                   // 74: choir.v1.Command
+	(*Genesis)(nil),                   // 75: choir.v1.Genesis
+	(*CoordinatorEntry)(nil),          // 76: choir.v1.CoordinatorEntry
+	(*AnnounceEpoch)(nil),             // 77: choir.v1.AnnounceEpoch
+	(*CreateToken)(nil),               // 78: choir.v1.CreateToken
+	(*Enrol)(nil),                     // 79: choir.v1.Enrol
+	(*SubmitJob)(nil),                 // 80: choir.v1.SubmitJob
+	(*OpenRound)(nil),                 // 81: choir.v1.OpenRound
+	(*AcceptBatch)(nil),               // 82: choir.v1.AcceptBatch
+	(*Accepted)(nil),                  // 83: choir.v1.Accepted
+	(*CutRound)(nil),                  // 84: choir.v1.CutRound
+	(*Charge)(nil),                    // 85: choir.v1.Charge
+	(*CloseRound)(nil),                // 86: choir.v1.CloseRound
+	(*AbandonRound)(nil),              // 87: choir.v1.AbandonRound
+	(*PublishRelease)(nil),            // 88: choir.v1.PublishRelease
+	(*RecordIncident)(nil),            // 89: choir.v1.RecordIncident
+	(*RevokeToken)(nil),               // 90: choir.v1.RevokeToken
+	(*RevokeNode)(nil),                // 91: choir.v1.RevokeNode
+	(*RevokePerson)(nil),              // 92: choir.v1.RevokePerson
+	(*RequestJoin)(nil),               // 93: choir.v1.RequestJoin
+	(*ApproveCoordinator)(nil),        // 94: choir.v1.ApproveCoordinator
+	(*RemoveCoordinator)(nil),         // 95: choir.v1.RemoveCoordinator
+	(*ControlJob)(nil),                // 96: choir.v1.ControlJob
+	(*EndJob)(nil),                    // 97: choir.v1.EndJob
+	nil,                               // 98: choir.v1.PollRequest.VersionsEntry
+	nil,                               // 99: choir.v1.CreateTokenRequest.LabelsEntry
+	nil,                               // 100: choir.v1.TokenStatus.LabelsEntry
+	nil,                               // 101: choir.v1.NodeStatus.LabelsEntry
+	nil,                               // 102: choir.v1.CreateToken.LabelsEntry
 }
 var file_choir_v1_choir_proto_depIdxs = []int32{
-	74,  // 0: choir.v1.JoinReply.coordinators:type_name -> choir.v1.CoordinatorEntry
+	76,  // 0: choir.v1.JoinReply.coordinators:type_name -> choir.v1.CoordinatorEntry
 	8,   // 1: choir.v1.PollRequest.done:type_name -> choir.v1.RoundKey
-	96,  // 2: choir.v1.PollRequest.versions:type_name -> choir.v1.PollRequest.VersionsEntry
+	98,  // 2: choir.v1.PollRequest.versions:type_name -> choir.v1.PollRequest.VersionsEntry
 	8,   // 3: choir.v1.PollRequest.finished:type_name -> choir.v1.RoundKey
 	13,  // 4: choir.v1.PollReply.task:type_name -> choir.v1.Task
 	11,  // 5: choir.v1.PollReply.addresses:type_name -> choir.v1.UploadAddress
@@ -7160,11 +7264,11 @@ var file_choir_v1_choir_proto_depIdxs = []int32{
 	28,  // 21: choir.v1.Release.variants:type_name -> choir.v1.Variant
 	6,   // 22: choir.v1.Release.signatures:type_name -> choir.v1.Signature
 	29,  // 23: choir.v1.Variant.evaluation:type_name -> choir.v1.EvaluationSum
-	97,  // 24: choir.v1.CreateTokenRequest.labels:type_name -> choir.v1.CreateTokenRequest.LabelsEntry
+	99,  // 24: choir.v1.CreateTokenRequest.labels:type_name -> choir.v1.CreateTokenRequest.LabelsEntry
 	34,  // 25: choir.v1.ListTokensReply.tokens:type_name -> choir.v1.TokenStatus
-	98,  // 26: choir.v1.TokenStatus.labels:type_name -> choir.v1.TokenStatus.LabelsEntry
+	100, // 26: choir.v1.TokenStatus.labels:type_name -> choir.v1.TokenStatus.LabelsEntry
 	39,  // 27: choir.v1.ListNodesReply.nodes:type_name -> choir.v1.NodeStatus
-	99,  // 28: choir.v1.NodeStatus.labels:type_name -> choir.v1.NodeStatus.LabelsEntry
+	101, // 28: choir.v1.NodeStatus.labels:type_name -> choir.v1.NodeStatus.LabelsEntry
 	46,  // 29: choir.v1.ListJoinsReply.joins:type_name -> choir.v1.JoinStatus
 	60,  // 30: choir.v1.ListJobsReply.jobs:type_name -> choir.v1.JobStatus
 	27,  // 31: choir.v1.ListReleasesReply.releases:type_name -> choir.v1.Release
@@ -7174,35 +7278,35 @@ var file_choir_v1_choir_proto_depIdxs = []int32{
 	29,  // 35: choir.v1.RoundStatus.evaluation:type_name -> choir.v1.EvaluationSum
 	64,  // 36: choir.v1.StatusReply.replicas:type_name -> choir.v1.ReplicaStatus
 	6,   // 37: choir.v1.SignHeadReply.signature:type_name -> choir.v1.Signature
-	73,  // 38: choir.v1.Command.genesis:type_name -> choir.v1.Genesis
-	75,  // 39: choir.v1.Command.announce_epoch:type_name -> choir.v1.AnnounceEpoch
-	76,  // 40: choir.v1.Command.create_token:type_name -> choir.v1.CreateToken
-	77,  // 41: choir.v1.Command.enrol:type_name -> choir.v1.Enrol
-	78,  // 42: choir.v1.Command.submit_job:type_name -> choir.v1.SubmitJob
-	79,  // 43: choir.v1.Command.open_round:type_name -> choir.v1.OpenRound
-	80,  // 44: choir.v1.Command.accept_batch:type_name -> choir.v1.AcceptBatch
-	82,  // 45: choir.v1.Command.cut_round:type_name -> choir.v1.CutRound
-	83,  // 46: choir.v1.Command.charge:type_name -> choir.v1.Charge
-	84,  // 47: choir.v1.Command.close_round:type_name -> choir.v1.CloseRound
-	85,  // 48: choir.v1.Command.abandon_round:type_name -> choir.v1.AbandonRound
-	86,  // 49: choir.v1.Command.publish_release:type_name -> choir.v1.PublishRelease
-	87,  // 50: choir.v1.Command.record_incident:type_name -> choir.v1.RecordIncident
-	95,  // 51: choir.v1.Command.end_job:type_name -> choir.v1.EndJob
-	88,  // 52: choir.v1.Command.revoke_token:type_name -> choir.v1.RevokeToken
-	89,  // 53: choir.v1.Command.revoke_node:type_name -> choir.v1.RevokeNode
-	90,  // 54: choir.v1.Command.revoke_person:type_name -> choir.v1.RevokePerson
-	91,  // 55: choir.v1.Command.request_join:type_name -> choir.v1.RequestJoin
-	92,  // 56: choir.v1.Command.approve_coordinator:type_name -> choir.v1.ApproveCoordinator
-	93,  // 57: choir.v1.Command.remove_coordinator:type_name -> choir.v1.RemoveCoordinator
-	94,  // 58: choir.v1.Command.control_job:type_name -> choir.v1.ControlJob
-	74,  // 59: choir.v1.Genesis.coordinators:type_name -> choir.v1.CoordinatorEntry
+	75,  // 38: choir.v1.Command.genesis:type_name -> choir.v1.Genesis
+	77,  // 39: choir.v1.Command.announce_epoch:type_name -> choir.v1.AnnounceEpoch
+	78,  // 40: choir.v1.Command.create_token:type_name -> choir.v1.CreateToken
+	79,  // 41: choir.v1.Command.enrol:type_name -> choir.v1.Enrol
+	80,  // 42: choir.v1.Command.submit_job:type_name -> choir.v1.SubmitJob
+	81,  // 43: choir.v1.Command.open_round:type_name -> choir.v1.OpenRound
+	82,  // 44: choir.v1.Command.accept_batch:type_name -> choir.v1.AcceptBatch
+	84,  // 45: choir.v1.Command.cut_round:type_name -> choir.v1.CutRound
+	85,  // 46: choir.v1.Command.charge:type_name -> choir.v1.Charge
+	86,  // 47: choir.v1.Command.close_round:type_name -> choir.v1.CloseRound
+	87,  // 48: choir.v1.Command.abandon_round:type_name -> choir.v1.AbandonRound
+	88,  // 49: choir.v1.Command.publish_release:type_name -> choir.v1.PublishRelease
+	89,  // 50: choir.v1.Command.record_incident:type_name -> choir.v1.RecordIncident
+	97,  // 51: choir.v1.Command.end_job:type_name -> choir.v1.EndJob
+	90,  // 52: choir.v1.Command.revoke_token:type_name -> choir.v1.RevokeToken
+	91,  // 53: choir.v1.Command.revoke_node:type_name -> choir.v1.RevokeNode
+	92,  // 54: choir.v1.Command.revoke_person:type_name -> choir.v1.RevokePerson
+	93,  // 55: choir.v1.Command.request_join:type_name -> choir.v1.RequestJoin
+	94,  // 56: choir.v1.Command.approve_coordinator:type_name -> choir.v1.ApproveCoordinator
+	95,  // 57: choir.v1.Command.remove_coordinator:type_name -> choir.v1.RemoveCoordinator
+	96,  // 58: choir.v1.Command.control_job:type_name -> choir.v1.ControlJob
+	76,  // 59: choir.v1.Genesis.coordinators:type_name -> choir.v1.CoordinatorEntry
 	7,   // 60: choir.v1.AnnounceEpoch.key:type_name -> choir.v1.EpochKey
-	100, // 61: choir.v1.CreateToken.labels:type_name -> choir.v1.CreateToken.LabelsEntry
+	102, // 61: choir.v1.CreateToken.labels:type_name -> choir.v1.CreateToken.LabelsEntry
 	14,  // 62: choir.v1.SubmitJob.spec:type_name -> choir.v1.JobSpec
 	8,   // 63: choir.v1.OpenRound.key:type_name -> choir.v1.RoundKey
 	0,   // 64: choir.v1.OpenRound.kind:type_name -> choir.v1.RoundKind
 	8,   // 65: choir.v1.AcceptBatch.key:type_name -> choir.v1.RoundKey
-	81,  // 66: choir.v1.AcceptBatch.accepted:type_name -> choir.v1.Accepted
+	83,  // 66: choir.v1.AcceptBatch.accepted:type_name -> choir.v1.Accepted
 	8,   // 67: choir.v1.CutRound.key:type_name -> choir.v1.RoundKey
 	8,   // 68: choir.v1.Charge.key:type_name -> choir.v1.RoundKey
 	8,   // 69: choir.v1.CloseRound.key:type_name -> choir.v1.RoundKey
@@ -7243,40 +7347,42 @@ var file_choir_v1_choir_proto_depIdxs = []int32{
 	23,  // 104: choir.v1.Peers.FetchBlob:input_type -> choir.v1.BlobRequest
 	68,  // 105: choir.v1.Peers.Presence:input_type -> choir.v1.PresenceRequest
 	70,  // 106: choir.v1.Peers.SignHead:input_type -> choir.v1.SignHeadRequest
-	2,   // 107: choir.v1.Enrolment.Enrol:output_type -> choir.v1.EnrolReply
-	2,   // 108: choir.v1.Enrolment.Renew:output_type -> choir.v1.EnrolReply
-	5,   // 109: choir.v1.Enrolment.Join:output_type -> choir.v1.JoinReply
-	10,  // 110: choir.v1.Nodes.Poll:output_type -> choir.v1.PollReply
-	18,  // 111: choir.v1.Nodes.Upload:output_type -> choir.v1.UploadReply
-	20,  // 112: choir.v1.Nodes.GetOutcome:output_type -> choir.v1.Outcome
-	24,  // 113: choir.v1.Nodes.GetBlob:output_type -> choir.v1.BlobChunk
-	27,  // 114: choir.v1.Nodes.GetRelease:output_type -> choir.v1.Release
-	31,  // 115: choir.v1.Operators.CreateToken:output_type -> choir.v1.CreateTokenReply
-	33,  // 116: choir.v1.Operators.ListTokens:output_type -> choir.v1.ListTokensReply
-	36,  // 117: choir.v1.Operators.RevokeToken:output_type -> choir.v1.RevokeTokenReply
-	38,  // 118: choir.v1.Operators.ListNodes:output_type -> choir.v1.ListNodesReply
-	41,  // 119: choir.v1.Operators.RevokeNode:output_type -> choir.v1.RevokeNodeReply
-	43,  // 120: choir.v1.Operators.RevokePerson:output_type -> choir.v1.RevokePersonReply
-	45,  // 121: choir.v1.Operators.ListJoins:output_type -> choir.v1.ListJoinsReply
-	48,  // 122: choir.v1.Operators.ApproveCoordinator:output_type -> choir.v1.ApproveCoordinatorReply
-	50,  // 123: choir.v1.Operators.RemoveCoordinator:output_type -> choir.v1.RemoveCoordinatorReply
-	52,  // 124: choir.v1.Operators.ListJobs:output_type -> choir.v1.ListJobsReply
-	54,  // 125: choir.v1.Operators.ControlJob:output_type -> choir.v1.ControlJobReply
-	56,  // 126: choir.v1.Operators.ListReleases:output_type -> choir.v1.ListReleasesReply
-	58,  // 127: choir.v1.Operators.SubmitJob:output_type -> choir.v1.SubmitJobReply
-	60,  // 128: choir.v1.Operators.GetJob:output_type -> choir.v1.JobStatus
-	60,  // 129: choir.v1.Operators.WatchJob:output_type -> choir.v1.JobStatus
-	27,  // 130: choir.v1.Operators.GetRelease:output_type -> choir.v1.Release
-	24,  // 131: choir.v1.Operators.GetBlob:output_type -> choir.v1.BlobChunk
-	63,  // 132: choir.v1.Operators.GetStatus:output_type -> choir.v1.StatusReply
-	24,  // 133: choir.v1.Operators.GetBundle:output_type -> choir.v1.BlobChunk
-	67,  // 134: choir.v1.Peers.Propose:output_type -> choir.v1.ProposeReply
-	25,  // 135: choir.v1.Peers.PutBlob:output_type -> choir.v1.PutBlobReply
-	24,  // 136: choir.v1.Peers.FetchBlob:output_type -> choir.v1.BlobChunk
-	69,  // 137: choir.v1.Peers.Presence:output_type -> choir.v1.PresenceReply
-	71,  // 138: choir.v1.Peers.SignHead:output_type -> choir.v1.SignHeadReply
-	107, // [107:139] is the sub-list for method output_type
-	75,  // [75:107] is the sub-list for method input_type
+	72,  // 107: choir.v1.Peers.Committed:input_type -> choir.v1.CommittedRequest
+	2,   // 108: choir.v1.Enrolment.Enrol:output_type -> choir.v1.EnrolReply
+	2,   // 109: choir.v1.Enrolment.Renew:output_type -> choir.v1.EnrolReply
+	5,   // 110: choir.v1.Enrolment.Join:output_type -> choir.v1.JoinReply
+	10,  // 111: choir.v1.Nodes.Poll:output_type -> choir.v1.PollReply
+	18,  // 112: choir.v1.Nodes.Upload:output_type -> choir.v1.UploadReply
+	20,  // 113: choir.v1.Nodes.GetOutcome:output_type -> choir.v1.Outcome
+	24,  // 114: choir.v1.Nodes.GetBlob:output_type -> choir.v1.BlobChunk
+	27,  // 115: choir.v1.Nodes.GetRelease:output_type -> choir.v1.Release
+	31,  // 116: choir.v1.Operators.CreateToken:output_type -> choir.v1.CreateTokenReply
+	33,  // 117: choir.v1.Operators.ListTokens:output_type -> choir.v1.ListTokensReply
+	36,  // 118: choir.v1.Operators.RevokeToken:output_type -> choir.v1.RevokeTokenReply
+	38,  // 119: choir.v1.Operators.ListNodes:output_type -> choir.v1.ListNodesReply
+	41,  // 120: choir.v1.Operators.RevokeNode:output_type -> choir.v1.RevokeNodeReply
+	43,  // 121: choir.v1.Operators.RevokePerson:output_type -> choir.v1.RevokePersonReply
+	45,  // 122: choir.v1.Operators.ListJoins:output_type -> choir.v1.ListJoinsReply
+	48,  // 123: choir.v1.Operators.ApproveCoordinator:output_type -> choir.v1.ApproveCoordinatorReply
+	50,  // 124: choir.v1.Operators.RemoveCoordinator:output_type -> choir.v1.RemoveCoordinatorReply
+	52,  // 125: choir.v1.Operators.ListJobs:output_type -> choir.v1.ListJobsReply
+	54,  // 126: choir.v1.Operators.ControlJob:output_type -> choir.v1.ControlJobReply
+	56,  // 127: choir.v1.Operators.ListReleases:output_type -> choir.v1.ListReleasesReply
+	58,  // 128: choir.v1.Operators.SubmitJob:output_type -> choir.v1.SubmitJobReply
+	60,  // 129: choir.v1.Operators.GetJob:output_type -> choir.v1.JobStatus
+	60,  // 130: choir.v1.Operators.WatchJob:output_type -> choir.v1.JobStatus
+	27,  // 131: choir.v1.Operators.GetRelease:output_type -> choir.v1.Release
+	24,  // 132: choir.v1.Operators.GetBlob:output_type -> choir.v1.BlobChunk
+	63,  // 133: choir.v1.Operators.GetStatus:output_type -> choir.v1.StatusReply
+	24,  // 134: choir.v1.Operators.GetBundle:output_type -> choir.v1.BlobChunk
+	67,  // 135: choir.v1.Peers.Propose:output_type -> choir.v1.ProposeReply
+	25,  // 136: choir.v1.Peers.PutBlob:output_type -> choir.v1.PutBlobReply
+	24,  // 137: choir.v1.Peers.FetchBlob:output_type -> choir.v1.BlobChunk
+	69,  // 138: choir.v1.Peers.Presence:output_type -> choir.v1.PresenceReply
+	71,  // 139: choir.v1.Peers.SignHead:output_type -> choir.v1.SignHeadReply
+	73,  // 140: choir.v1.Peers.Committed:output_type -> choir.v1.CommittedReply
+	108, // [108:141] is the sub-list for method output_type
+	75,  // [75:108] is the sub-list for method input_type
 	75,  // [75:75] is the sub-list for extension type_name
 	75,  // [75:75] is the sub-list for extension extendee
 	0,   // [0:75] is the sub-list for field type_name
@@ -7300,7 +7406,7 @@ func file_choir_v1_choir_proto_init() {
 		(*Outcome_Refusal)(nil),
 		(*Outcome_Pending)(nil),
 	}
-	file_choir_v1_choir_proto_msgTypes[71].OneofWrappers = []any{
+	file_choir_v1_choir_proto_msgTypes[73].OneofWrappers = []any{
 		(*Command_Genesis)(nil),
 		(*Command_AnnounceEpoch)(nil),
 		(*Command_CreateToken)(nil),
@@ -7329,7 +7435,7 @@ func file_choir_v1_choir_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_choir_v1_choir_proto_rawDesc), len(file_choir_v1_choir_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   100,
+			NumMessages:   102,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -1300,6 +1300,7 @@ const (
 	Peers_FetchBlob_FullMethodName = "/choir.v1.Peers/FetchBlob"
 	Peers_Presence_FullMethodName  = "/choir.v1.Peers/Presence"
 	Peers_SignHead_FullMethodName  = "/choir.v1.Peers/SignHead"
+	Peers_Committed_FullMethodName = "/choir.v1.Peers/Committed"
 )
 
 // PeersClient is the client API for Peers service.
@@ -1316,6 +1317,8 @@ type PeersClient interface {
 	Presence(ctx context.Context, in *PresenceRequest, opts ...grpc.CallOption) (*PresenceReply, error)
 	// SignHead asks for this coordinator's signature over the head of its own log at a size it has applied.
 	SignHead(ctx context.Context, in *SignHeadRequest, opts ...grpc.CallOption) (*SignHeadReply, error)
+	// Committed asks the leader how far the log is decided. It answers when a majority has confirmed that it still leads.
+	Committed(ctx context.Context, in *CommittedRequest, opts ...grpc.CallOption) (*CommittedReply, error)
 }
 
 type peersClient struct {
@@ -1388,6 +1391,16 @@ func (c *peersClient) SignHead(ctx context.Context, in *SignHeadRequest, opts ..
 	return out, nil
 }
 
+func (c *peersClient) Committed(ctx context.Context, in *CommittedRequest, opts ...grpc.CallOption) (*CommittedReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CommittedReply)
+	err := c.cc.Invoke(ctx, Peers_Committed_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeersServer is the server API for Peers service.
 // All implementations must embed UnimplementedPeersServer
 // for forward compatibility.
@@ -1402,6 +1415,8 @@ type PeersServer interface {
 	Presence(context.Context, *PresenceRequest) (*PresenceReply, error)
 	// SignHead asks for this coordinator's signature over the head of its own log at a size it has applied.
 	SignHead(context.Context, *SignHeadRequest) (*SignHeadReply, error)
+	// Committed asks the leader how far the log is decided. It answers when a majority has confirmed that it still leads.
+	Committed(context.Context, *CommittedRequest) (*CommittedReply, error)
 	mustEmbedUnimplementedPeersServer()
 }
 
@@ -1426,6 +1441,9 @@ func (UnimplementedPeersServer) Presence(context.Context, *PresenceRequest) (*Pr
 }
 func (UnimplementedPeersServer) SignHead(context.Context, *SignHeadRequest) (*SignHeadReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method SignHead not implemented")
+}
+func (UnimplementedPeersServer) Committed(context.Context, *CommittedRequest) (*CommittedReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Committed not implemented")
 }
 func (UnimplementedPeersServer) mustEmbedUnimplementedPeersServer() {}
 func (UnimplementedPeersServer) testEmbeddedByValue()               {}
@@ -1520,6 +1538,24 @@ func _Peers_SignHead_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Peers_Committed_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CommittedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeersServer).Committed(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peers_Committed_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeersServer).Committed(ctx, req.(*CommittedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Peers_ServiceDesc is the grpc.ServiceDesc for Peers service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1538,6 +1574,10 @@ var Peers_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SignHead",
 			Handler:    _Peers_SignHead_Handler,
+		},
+		{
+			MethodName: "Committed",
+			Handler:    _Peers_Committed_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
