@@ -2,11 +2,13 @@ package coordinator
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"choir.example/coordinator/state"
 	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
 
@@ -51,6 +53,79 @@ func TestLeaderStopsInGoodOrder(t *testing.T) {
 	})
 	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("handed on after %v", took)
+	}
+}
+
+// A coordinator that is told to stop while an update is on its way to it, or waits there for its batch, sends the node
+// elsewhere. The same bytes go to another coordinator, and count once.
+func TestStopWithUploadsUnderWay(t *testing.T) {
+	t.Parallel()
+	spooled := make(chan string, 8)
+	f := startFederation(t, 3, func(c *Config) { c.BatchDelay = 10 * time.Second }, Observer{
+		Spooled: func(coordinator string, _ RoundEvent, _ string) { spooled <- coordinator },
+	})
+	nodes := f.enrol("a", "b")
+	f.submit(testJob(t, 1, 16_000)) // an update that does not come in one piece
+	f.statistics(nodes)
+	tasks := f.tasks(nodes)
+	for len(spooled) > 0 {
+		<-spooled
+	}
+	leader := f.leader()
+	victim := f.other(leader)
+	envelopes, digests := make([][]byte, 2), make([][32]byte, 2)
+	for i, n := range nodes {
+		envelopes[i], digests[i] = n.sealed(tasks[i], n.payload(tasks[i], int32(i+1)))
+	}
+	// The first sends a part of it, so that the second, which has sent all, waits for it.
+	stream, err := nodes[0].at(victim).Upload(f.ctx())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(envelopes[0])
+	h := &choirv1.UploadHeader{Key: tasks[0].Key, Update: digests[0][:], Envelope: sum[:], Size: uint64(len(envelopes[0]))}
+	for _, m := range []*choirv1.UploadRequest{
+		{Body: &choirv1.UploadRequest_Header{Header: h}}, {Body: &choirv1.UploadRequest_Chunk{Chunk: envelopes[0][:1000]}},
+	} {
+		if err := stream.Send(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	waits := make(chan error, 1)
+	go func() {
+		_, err := nodes[1].upload(f.ctx(), victim, tasks[1].Key, envelopes[1], digests[1])
+		waits <- err
+	}()
+	if at := <-spooled; at != victim {
+		t.Fatalf("spooled at %s", at)
+	}
+
+	f.mu.Lock()
+	m := f.running[victim]
+	delete(f.running, victim)
+	f.mu.Unlock()
+	m.cancel()
+	if err := <-m.done; err != nil {
+		t.Errorf("stopped with %v", err)
+	}
+	if _, err := stream.Recv(); status.Code(err) != codes.Unavailable {
+		t.Errorf("the upload under way ended with %v", err)
+	}
+	if err := <-waits; status.Code(err) != codes.Unavailable {
+		t.Errorf("the upload that waited for its batch ended with %v", err)
+	}
+	for i, n := range nodes {
+		out, err := n.upload(f.ctx(), leader, tasks[i].Key, envelopes[i], digests[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.receipt(out)
+	}
+	if r := f.round(leader, 1, state.PhaseClosed); r.Count != 2 || len(r.Incidents) > 0 {
+		t.Errorf("%d updates counted, incidents %v", r.Count, r.Incidents)
 	}
 }
 
