@@ -291,7 +291,8 @@ func TestBadUpdates(t *testing.T) {
 	}
 	nodes := f.enrol(append(names, "victim", "thief")...)
 	spec := testJob(t, 2)
-	spec.Clip = 1 // 2^20 on a grid of range 8
+	spec.Clip = 1             // 2^20 on a grid of range 8
+	spec.DurationMs = 600_000 // the cases take turns with other tests
 	f.submit(spec)
 	f.statistics(nodes)
 	tasks := f.tasks(nodes)
