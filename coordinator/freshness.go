@@ -89,7 +89,7 @@ func (c *Coordinator) current(ctx context.Context, method string) error {
 	switch want := freshnessOf[method]; want {
 	case asIs:
 	case unlessBehind, unlessDoubted:
-		if doubt, _ = c.standing.look(); want == unlessBehind && errors.Is(doubt, errNoLeader) {
+		if _, doubt = c.standing.look(); want == unlessBehind && errors.Is(doubt, errNoLeader) {
 			doubt = nil
 		}
 	case command:
@@ -106,7 +106,7 @@ func (c *Coordinator) current(ctx context.Context, method string) error {
 // confirm returns nil once this coordinator has applied all that was committed before the call. It returns at once where
 // there is doubt already.
 func (c *Coordinator) confirm(ctx context.Context) error {
-	if doubt, _ := c.standing.look(); doubt != nil {
+	if _, doubt := c.standing.look(); doubt != nil {
 		return doubt
 	}
 	ctx, cancel := context.WithTimeout(ctx, confirmWithin)
@@ -216,11 +216,11 @@ type standing struct {
 
 func newStanding() *standing { return &standing{turned: make(chan struct{})} }
 
-// look is why this coordinator may be behind, nil if it is not known to be, and a channel that closes when that changes.
-func (s *standing) look() (doubt error, turned <-chan struct{}) {
+// look is why this coordinator may be behind, nil if it is not known to be; turned closes when that changes.
+func (s *standing) look() (turned <-chan struct{}, doubt error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.doubt, s.turned
+	return s.turned, s.doubt
 }
 
 // ready is look for those who must not come before it is known how this coordinator stands.

@@ -210,7 +210,7 @@ func TestWithoutMajority(t *testing.T) {
 // what the leaders before it committed.
 func TestCommittedCountsCommands(t *testing.T) {
 	s := newSite(t, "ada", "bob", "cyd")
-	all := s.seats(t, steady)
+	all := s.seats(t, 1500*time.Millisecond) // one leader for the whole test
 	first, others := leader(t, all)
 	index := propose(t, first, s.genesis(t))
 	if _, err := first.Committed(); err != errNotLeader {

@@ -41,7 +41,7 @@ func (c nodesService) Poll(ctx context.Context, req *choirv1.PollRequest) (*choi
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(min(req.WaitMs, uint64(maxPoll/time.Millisecond)))*time.Millisecond)
 	defer cancel()
 	for {
-		doubt, turned := c.standing.look()
+		turned, doubt := c.standing.look()
 		if doubt != nil {
 			return nil, status.Errorf(codes.Unavailable, "poll: %v", doubt)
 		}
@@ -354,7 +354,7 @@ func (c *Coordinator) decided(ctx context.Context, key attempt, node string, upd
 		if out := c.outcome(c.replica.State(), key, node, update); !out.GetPending() {
 			return out, nil
 		}
-		doubt, turned := c.standing.look()
+		turned, doubt := c.standing.look()
 		if doubt != nil {
 			return nil, status.Errorf(codes.Unavailable, "upload: %v; send to another", doubt)
 		}

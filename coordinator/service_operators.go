@@ -165,7 +165,7 @@ func (c operatorsService) GetJob(_ context.Context, req *choirv1.GetJobRequest) 
 func (c operatorsService) WatchJob(req *choirv1.GetJobRequest, stream choirv1.Operators_WatchJobServer) error {
 	var sent *state.Job
 	for {
-		doubt, turned := c.standing.look()
+		turned, doubt := c.standing.look()
 		if doubt != nil {
 			return status.Errorf(codes.Unavailable, "watch job: %v", doubt)
 		}
