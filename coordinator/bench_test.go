@@ -203,7 +203,7 @@ func floorTLS(b *testing.B) (server, client *tls.Config) {
 	f := &testFederation{t: b, root: root}
 	cred := f.certify(seal.RoleCoordinator, "c1")
 	anybody := func(seal.Identity) error { return nil }
-	return seal.ServerTLS(cred, root.Certificate(), time.Now, []string{protoGRPC}, anybody),
+	return seal.ServerTLS(cred, seal.LineageFrom(root.Certificate()), time.Now, []string{protoGRPC}, anybody),
 		seal.ClientTLS(f.certify(seal.RoleOperator, "o1"), root.Certificate(), time.Now, protoGRPC, nil)
 }
 

@@ -24,6 +24,8 @@ type Config struct {
 
 	Voters []Voter // the founding coordinators, this one among them; the same list on each. Read from Dir if Deps has no credential
 
+	Officers [][]byte // SHA-256 of the officers' public keys that the genesis pins, in order; of the founders only
+
 	Heartbeat    time.Duration // raft heartbeat and election timeout, in [50 ms, 10 s]; default 500 ms
 	BatchUpdates int           // a batch is cut at this many updates, in [1, 64]; default 8
 	BatchDelay   time.Duration // or when its first update has waited this long, in [1 ms, 10 s]; default 500 ms

@@ -10,7 +10,6 @@ import (
 
 	"choir.example/coordinator/state"
 	"choir.example/coordinator/web"
-	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
 )
 
@@ -43,7 +42,7 @@ var noUpgrade = map[string]func(*http.Server, *tls.Conn, http.Handler){}
 func (c *Coordinator) console() http.Handler {
 	pages := web.New(c.cfg.Name, consoleSource{c}, c.deps.Log)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id, err := seal.PeerIdentity(*r.TLS, c.deps.Root, c.deps.Now())
+		id, err := c.identify(*r.TLS)
 		if err == nil {
 			err = c.admit(id)
 		}

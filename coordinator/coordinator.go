@@ -16,8 +16,6 @@ package coordinator
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -50,6 +48,7 @@ type Coordinator struct {
 
 	box      *seal.Box // data key of this directory
 	unlock   func()    // of this directory
+	onDisk   bool      // who this is lies in the directory
 	founder  bool      // raft's empty log begins with the founding voters; otherwise they send it
 	epochs   *keyring  // open what nodes seal to this voter
 	former   former
@@ -69,7 +68,8 @@ type Coordinator struct {
 	standing   *standing
 	limits     *limits
 	metrics    *metrics
-	expires    time.Time    // of the own certificate
+	own        atomic.Pointer[papers]
+	believed   atomic.Pointer[trust]
 	health     net.Listener // nil without Health
 	gate       *gate
 	tasks      group
@@ -118,9 +118,9 @@ func open(cfg Config, deps Deps) (*Coordinator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open coordinator %s: %w", cfg.Name, err)
 	}
-	founder := true
-	if deps.Credential == nil {
-		if founder, err = openIdentity(&cfg, &deps, box); err != nil {
+	founder, onDisk, since := true, deps.Credential == nil, uint64(0)
+	if onDisk {
+		if founder, since, err = openIdentity(&cfg, &deps, box); err != nil {
 			return nil, fmt.Errorf("open coordinator %s: %w", cfg.Name, err)
 		}
 	}
@@ -132,11 +132,12 @@ func open(cfg Config, deps Deps) (*Coordinator, error) {
 		made: partials{byJob: map[string]*partial{}},
 		gate: &gate{}, limits: newLimits(), standing: newStanding(), metrics: newMetrics(), uploads: make(chan struct{}, cfg.Uploads), enrolments: make(chan struct{}, 4), stopping: make(chan struct{}),
 	}
-	leaf, err := x509.ParseCertificate(c.deps.Credential.Chain[0])
+	own, err := newPapers(deps.Root, deps.Credential, deps.Issuer, since)
 	if err != nil {
 		return nil, fmt.Errorf("open coordinator %s: %w", cfg.Name, err)
 	}
-	c.expires = leaf.NotAfter
+	c.own.Store(own)
+	c.onDisk = onDisk
 	if err := c.openDir(); err != nil {
 		return nil, fmt.Errorf("open coordinator %s: %w", cfg.Name, err)
 	}
@@ -197,20 +198,7 @@ func (c *Coordinator) start() (err error) {
 	}
 	c.wire = &wire{
 		listener: listener, dialTCP: c.deps.Dial, log: c.deps.Log, refused: c.metrics.refused.Inc, address: addressOf(c.cfg.Address),
-		serverTLS: seal.ServerTLS(c.deps.Credential, c.deps.Root, c.deps.Now, protocols(), c.greet),
-		clientTLS: func(proto string, want func(seal.Identity) error) *tls.Config {
-			return seal.ClientTLS(c.deps.Credential, c.deps.Root, c.deps.Now, proto, func(id seal.Identity) error {
-				if want != nil {
-					if err := want(id); err != nil {
-						return err
-					}
-				}
-				return c.greet(id)
-			})
-		},
-		identify: func(cs tls.ConnectionState) (seal.Identity, error) {
-			return seal.PeerIdentity(cs, c.deps.Root, c.deps.Now())
-		},
+		serverTLS: c.serverTLS(), clientTLS: c.clientTLS, identify: c.identify,
 	}
 	c.wire.prepare()
 	c.peers = newPeerClients(c.wire.dialPeer)
@@ -241,7 +229,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	}
 	c.tasks.begin(ctx)
 	server := c.server()
-	for _, task := range []func(context.Context){c.watch, c.keepCurrent, c.announce, c.countersign, c.repair, c.members.run, c.serveConsole,
+	for _, task := range []func(context.Context){c.watch, c.keepCurrent, c.takeOver, c.warnOfExpiry, c.announce, c.countersign, c.repair, c.members.run, c.serveConsole,
 		func(ctx context.Context) { c.replica.Lead(ctx, c.lead) }} {
 		c.tasks.spawn(task)
 	}
@@ -375,7 +363,7 @@ func (c *Coordinator) found(ctx context.Context) {
 	if c.replica.State().Cluster != "" {
 		return
 	}
-	g := &choirv1.Genesis{Cluster: c.cfg.Cluster, Root: c.deps.Root.Raw, TimeMs: c.deps.Now().UnixMilli()}
+	g := &choirv1.Genesis{Cluster: c.cfg.Cluster, Root: c.own.Load().root.Raw, TimeMs: c.deps.Now().UnixMilli(), Officers: c.cfg.Officers}
 	for _, v := range c.cfg.Voters {
 		g.Coordinators = append(g.Coordinators, &choirv1.CoordinatorEntry{Name: v.Name, Address: v.Address, Chain: v.Chain})
 	}

@@ -258,7 +258,7 @@ func endedJobs(s *state.State) (n int) {
 
 func (c *Coordinator) tendEpochs(ctx context.Context, s *state.State, due bool) error {
 	v, ok := s.Coordinator(c.cfg.Name)
-	if !ok || !slices.EqualFunc(v.Chain, c.deps.Credential.Chain, slices.Equal) {
+	if !ok || !c.itself(v) {
 		return nil
 	}
 	newest := c.epochs.newest()
@@ -280,7 +280,7 @@ func (c *Coordinator) tendEpochs(ctx context.Context, s *state.State, due bool) 
 func (c *Coordinator) announceEpoch(ctx context.Context, s *state.State, k *seal.EpochKey) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	sig := k.Sign(s.Cluster, c.cfg.Name, c.deps.Credential.Key)
+	sig := k.Sign(s.Cluster, c.cfg.Name, c.own.Load().key())
 	return c.retry(ctx, func() error {
 		return c.propose(ctx, &choirv1.Command{Body: &choirv1.Command_AnnounceEpoch{AnnounceEpoch: &choirv1.AnnounceEpoch{
 			Key: &choirv1.EpochKey{Coordinator: c.cfg.Name, Epoch: k.Epoch, Recipient: k.Recipient(), Signature: sig},

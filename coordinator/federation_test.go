@@ -110,7 +110,29 @@ func (f *testFederation) certify(role seal.Role, name string) *seal.Credential {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	if role == seal.RoleOfficer {
+		f.admit(name, key.Public().(ed25519.PublicKey), [32]byte{})
+	}
 	return &seal.Credential{Chain: chain, Key: key}
+}
+
+// admit has the root say that an officer's key counts.
+func (f *testFederation) admit(name string, key ed25519.PublicKey, replaces [32]byte) {
+	f.t.Helper()
+	if err := f.admission(name, key, replaces); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *testFederation) admission(name string, key ed25519.PublicKey, replaces [32]byte) error {
+	f.t.Helper()
+	print := seal.KeyFingerprint(key)
+	req := &choirv1.AdmitOfficerRequest{Key: print[:], Name: name, Signature: f.root.AdmitOfficer(print, replaces, name)}
+	if replaces != [32]byte{} {
+		req.Replaces = replaces[:]
+	}
+	_, err := f.operators().AdmitOfficer(f.ctx(), req)
+	return err
 }
 
 func (f *testFederation) prepare(name string) *testMember {

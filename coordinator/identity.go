@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"choir.example/coordinator/state"
@@ -49,6 +51,9 @@ type identity struct {
 	IssuerCert []byte
 	Voters     []Voter // when it was founded, or when it joined
 	Founder    bool    // the voters found raft's log; a joiner gets it from them
+
+	Since    uint64   `json:",omitempty"` // version of the voter list that brought the certificates, if they were replaced
+	Officers [][]byte `json:",omitempty"` // SHA-256 of the officers' keys that a founder pins
 }
 
 // Furnished reports whether Found or Join has made the directory a coordinator's.
@@ -77,7 +82,7 @@ func Found(cfg Config, deps Deps, root *seal.Root) error {
 		return err
 	}
 	now := deps.Now()
-	id := identity{Cluster: cfg.Cluster, Name: cfg.Name, Address: cfg.Address, Root: root.Certificate().Raw, Key: k.Key, IssuerKey: k.Issuer, Founder: true}
+	id := identity{Cluster: cfg.Cluster, Name: cfg.Name, Address: cfg.Address, Root: root.Certificate().Raw, Key: k.Key, IssuerKey: k.Issuer, Founder: true, Officers: cfg.Officers}
 	if id.Chain, err = root.Certify(seal.RoleCoordinator, cfg.Name, k.public(), now, CertificateLife); err != nil {
 		return err
 	}
@@ -120,9 +125,6 @@ func Join(ctx context.Context, cfg Config, deps Deps, token *seal.Token) error {
 	}
 	for _, v := range reply.Coordinators {
 		id.Voters = append(id.Voters, Voter{Name: v.Name, Address: v.Address, Chain: v.Chain})
-	}
-	if seal.Fingerprint(id.Root) != token.Root {
-		return fmt.Errorf("join: the answer names another root than the token: %w", seal.ErrForeign)
 	}
 	if cfg.Cluster != "" && cfg.Cluster != id.Cluster {
 		return fmt.Errorf("join: the token leads to federation %s, the configuration says %s", id.Cluster, cfg.Cluster)
@@ -167,20 +169,27 @@ func awaitApproval(ctx context.Context, cfg Config, deps Deps, token *seal.Token
 	}
 }
 
+// postJoin asks one coordinator. A reply is taken only if it names the root to which that coordinator's own certificates
+// lead from the token's.
 func postJoin(ctx context.Context, deps Deps, token *seal.Token, address string, req *choirv1.JoinRequest) (*choirv1.JoinReply, error) {
 	dial := deps.Dial
 	if dial == nil {
 		dial = dialDirect
 	}
+	var present atomic.Pointer[x509.Certificate]
 	conn, err := grpc.NewClient("passthrough:///"+address, append(rpc.Client(), grpc.WithContextDialer(dial),
-		grpc.WithTransportCredentials(credentials.NewTLS(seal.PinnedTLS(token.Root, deps.Now, protoGRPC))))...)
+		grpc.WithTransportCredentials(credentials.NewTLS(seal.PinnedTLS(token.Root, deps.Now, protoGRPC, func(l seal.Lineage) { present.Store(l.Present()) }))))...)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return choirv1.NewEnrolmentClient(conn).Join(ctx, req)
+	reply, err := choirv1.NewEnrolmentClient(conn).Join(ctx, req)
+	if err == nil && reply.Approved && !bytes.Equal(reply.Root, present.Load().Raw) {
+		return nil, fmt.Errorf("the answer names another root than the coordinator's certificates: %w", seal.ErrForeign)
+	}
+	return reply, err
 }
 
 func dialDirect(ctx context.Context, address string) (net.Conn, error) {
@@ -304,32 +313,32 @@ func (id *identity) check(now time.Time) (*x509.Certificate, error) {
 }
 
 // openIdentity completes configuration and dependencies from the directory, where the caller has not given an identity.
-func openIdentity(cfg *Config, deps *Deps, box *seal.Box) (founder bool, err error) {
+func openIdentity(cfg *Config, deps *Deps, box *seal.Box) (founder bool, since uint64, err error) {
 	id := &identity{}
 	ok, err := readSealed(filepath.Join(cfg.Dir, identityFile), identityFile, box, id)
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
 	if !ok {
-		return false, fmt.Errorf("%s: %w; found a federation with --bootstrap, or join one with --join TOKEN", cfg.Dir, ErrNoIdentity)
+		return false, 0, fmt.Errorf("%s: %w; found a federation with --bootstrap, or join one with --join TOKEN", cfg.Dir, ErrNoIdentity)
 	}
 	switch {
 	case cfg.Name != id.Name:
-		return false, fmt.Errorf("%s belongs to coordinator %s, the configuration says %s; set the name or the directory right", cfg.Dir, id.Name, cfg.Name)
+		return false, 0, fmt.Errorf("%s belongs to coordinator %s, the configuration says %s; set the name or the directory right", cfg.Dir, id.Name, cfg.Name)
 	case cfg.Cluster != "" && cfg.Cluster != id.Cluster:
-		return false, fmt.Errorf("%s belongs to federation %s, the configuration says %s; set the cluster or the directory right", cfg.Dir, id.Cluster, cfg.Cluster)
+		return false, 0, fmt.Errorf("%s belongs to federation %s, the configuration says %s; set the cluster or the directory right", cfg.Dir, id.Cluster, cfg.Cluster)
 	case cfg.Address != id.Address:
-		return false, fmt.Errorf("coordinator %s is known to its federation at %s, the configuration says %s; to move it, remove it and join again", id.Name, id.Address, cfg.Address)
+		return false, 0, fmt.Errorf("coordinator %s is known to its federation at %s, the configuration says %s; to move it, remove it and join again", id.Name, id.Address, cfg.Address)
 	}
 	root, err := id.check(deps.Now())
 	if err != nil {
-		return false, fmt.Errorf("%s: %w", filepath.Join(cfg.Dir, identityFile), err)
+		return false, 0, fmt.Errorf("%s: %w", filepath.Join(cfg.Dir, identityFile), err)
 	}
-	cfg.Cluster, cfg.Voters = id.Cluster, id.Voters
+	cfg.Cluster, cfg.Voters, cfg.Officers = id.Cluster, id.Voters, id.Officers
 	deps.Root = root
 	deps.Credential = &seal.Credential{Chain: id.Chain, Key: ed25519.NewKeyFromSeed(id.Key)}
 	deps.Issuer = &seal.Issuer{Certificate: id.IssuerCert, Key: ed25519.NewKeyFromSeed(id.IssuerKey)}
-	return id.Founder, nil
+	return id.Founder, id.Since, nil
 }
 
 // checkSelf refuses a configuration in which a coordinator cannot be founded or join.

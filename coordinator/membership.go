@@ -53,6 +53,9 @@ func (c *Coordinator) admit(id seal.Identity) error {
 	s := c.replica.State()
 	switch id.Role {
 	case seal.RoleNode:
+		if s.Retired(id.Root) {
+			return fmt.Errorf("node %s: %w", id.Name, errRetired)
+		}
 		if n, ok := s.Nodes[id.Name]; !ok || n.Revoked || !bytes.Equal(n.Key, id.Key) {
 			return fmt.Errorf("node %s: %w", id.Name, seal.ErrRevoked)
 		}
@@ -61,6 +64,12 @@ func (c *Coordinator) admit(id seal.Identity) error {
 			return fmt.Errorf("coordinator %s is not a voter: %w", id.Name, seal.ErrRevoked)
 		}
 	default:
+		if s.Retired(id.Root) {
+			return fmt.Errorf("%s %s: %w", id.Role, id.Name, errRetired)
+		}
+		if print := seal.KeyFingerprint(id.Key); id.Role == seal.RoleOfficer && !s.CountsOfficer(print[:]) {
+			return fmt.Errorf("officer %s: key %x is neither pinned by the genesis nor admitted, or was replaced: %w", id.Name, print, seal.ErrRevoked)
+		}
 		if s.Revoked[seal.Fingerprint(id.Certificate.Raw)] {
 			return fmt.Errorf("%s %s: %w", id.Role, id.Name, seal.ErrRevoked)
 		}
@@ -68,9 +77,12 @@ func (c *Coordinator) admit(id seal.Identity) error {
 	return nil
 }
 
-func (v Voter) is(id seal.Identity) bool {
-	return len(v.Chain) > 0 && bytes.Equal(v.Chain[0], id.Certificate.Raw)
-}
+// errRetired refuses what a root certified that was retired since.
+var errRetired = fmt.Errorf("its certificate is by a root that was retired: %w", seal.ErrRevoked)
+
+// is reports whether an identity has the voter's key. Its certificate may be older than the voter list or newer: a
+// coordinator that was down while the root was rotated comes back with the one it has.
+func (v Voter) is(id seal.Identity) bool { return certifies(v.Chain, id.Key) }
 
 // greet is admit at the handshake. A replica that was away may not know those who joined since, one of whom may lead:
 // as long as it hears of no leader whom it knows, it shakes hands with every coordinator that the root has certified
@@ -85,27 +97,27 @@ func (c *Coordinator) greet(id seal.Identity) error {
 	if leader != "" && slices.ContainsFunc(c.voters(), func(v Voter) bool { return v.Name == leader }) {
 		return err
 	}
-	if c.former.has(c.replica.State(), id.Certificate.Raw) {
+	if s := c.replica.State(); c.former.has(s, id.Key) || s.Retired(id.Root) {
 		return err
 	}
 	return nil
 }
 
-// former remembers the certificates of coordinators that were removed: the state holds the present ones only, the
+// former remembers the keys of coordinators that were removed: the state holds the present ones only, the
 // audit log all.
 type former struct {
-	mu    sync.Mutex // guards the fields below
-	read  uint64     // records looked at
-	known map[string][]byte
-	gone  map[string]bool // leaf certificates
+	mu    sync.Mutex        // guards the fields below
+	read  uint64            // records looked at
+	known map[string]string // keys by name
+	gone  map[string]bool   // keys
 }
 
-// has reports whether the log up to a state removed the coordinator of this certificate.
-func (f *former) has(s *state.State, leaf []byte) bool {
+// has reports whether the log up to a state removed the coordinator of this key.
+func (f *former) has(s *state.State, key ed25519.PublicKey) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.known == nil {
-		f.known, f.gone = map[string][]byte{}, map[string]bool{}
+		f.known, f.gone = map[string]string{}, map[string]bool{}
 	}
 	for ; f.read < s.Log.Size(); f.read++ {
 		r, err := audit.Decode(s.Log.Record(f.read))
@@ -115,15 +127,23 @@ func (f *former) has(s *state.State, leaf []byte) bool {
 		switch r := r.(type) {
 		case *audit.Genesis:
 			for _, v := range r.Coordinators {
-				f.known[v.Name] = v.Chain[0]
+				f.knows(v)
 			}
 		case *audit.CoordinatorApproved:
-			f.known[r.Coordinator.Name] = r.Coordinator.Chain[0]
+			f.knows(r.Coordinator)
 		case *audit.CoordinatorRemoved:
-			f.gone[string(f.known[r.Name])] = true
+			f.gone[f.known[r.Name]] = true
 		}
 	}
-	return f.gone[string(leaf)]
+	return f.gone[string(key)]
+}
+
+// knows notes a coordinator's key, which counts again if it was removed before.
+func (f *former) knows(v audit.Coordinator) {
+	if key, err := keyOf(v.Chain); err == nil {
+		f.known[v.Name] = string(key)
+		delete(f.gone, string(key))
+	}
 }
 
 // keyOf is the public key that a chain certifies.
@@ -146,18 +166,18 @@ func keyOf(chain [][]byte) (ed25519.PublicKey, error) {
 // when ctx ends or this coordinator was removed.
 func (c *Coordinator) follow(ctx context.Context) error {
 	type version struct {
-		roster, voters uint64
-		people         int
-		founded        bool
+		roster, voters   uint64
+		people, officers int
+		founded          bool
 	}
 	var seen version
 	var farewell <-chan time.Time
 	for {
 		changed := c.replica.Changed()
 		s := c.replica.State()
-		if now := (version{s.Roster, s.Voters, len(s.Revoked), s.Cluster != ""}); now != seen {
+		if now := (version{s.Roster, s.Voters, len(s.Revoked), len(s.Officers), s.Cluster != ""}); now != seen {
 			seen = now
-			if c.former.has(s, c.deps.Credential.Chain[0]) {
+			if c.former.has(s, c.own.Load().key().Public().(ed25519.PublicKey)) {
 				return ErrRemoved
 			}
 			c.wire.dismiss(func(id seal.Identity) error {
@@ -330,7 +350,7 @@ func (c *Coordinator) askPeers(ctx context.Context, s *state.State) map[string]*
 func rosterOf(s *state.State) audit.Roster {
 	r := audit.Roster{Cluster: s.Cluster, Version: s.RosterVersion()}
 	for _, v := range s.Coordinators {
-		r.Coordinators = append(r.Coordinators, audit.Coordinator{Name: v.Name, Address: v.Address, Chain: v.Chain})
+		r.Coordinators = append(r.Coordinators, audit.Coordinator{Name: v.Name, Address: v.Address, Chain: s.Shown(v)})
 	}
 	return r
 }
@@ -357,7 +377,10 @@ func (c *Coordinator) countersign(ctx context.Context) {
 // gatherRoster asks all voters once; the roster is handed out when a majority has signed.
 func (c *Coordinator) gatherRoster(ctx context.Context, s *state.State) (signed int) {
 	r := rosterOf(s)
-	signatures := map[string][]byte{c.cfg.Name: r.Sign(c.cfg.Name, c.deps.Credential.Key).Signature}
+	signatures := map[string][]byte{}
+	if c.shows(s) {
+		signatures[c.cfg.Name] = r.Sign(c.cfg.Name, c.own.Load().key()).Signature
+	}
 	for name, reply := range c.askPeers(ctx, s) {
 		if reply.Roster == r.Version {
 			signatures[name] = reply.RosterSignature

@@ -73,6 +73,13 @@ func (f *testFederation) joinToken() *seal.Token {
 // approve signs a request with the root key, as `choir cluster approve` does.
 func (f *testFederation) approve(name string) {
 	f.t.Helper()
+	if err := f.approval(name); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *testFederation) approval(name string) error {
+	f.t.Helper()
 	var ask *choirv1.JoinStatus
 	f.eventually(name+" asks to join", func() bool {
 		reply, err := f.operators().ListJoins(f.ctx(), &choirv1.ListJoinsRequest{})
@@ -94,9 +101,8 @@ func (f *testFederation) approve(name string) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	if _, err := f.operators().ApproveCoordinator(f.ctx(), &choirv1.ApproveCoordinatorRequest{Name: name, Chain: chain, Issuer: issuer}); err != nil {
-		f.t.Fatal(err)
-	}
+	_, err = f.operators().ApproveCoordinator(f.ctx(), &choirv1.ApproveCoordinatorRequest{Name: name, Chain: chain, Issuer: issuer})
+	return err
 }
 
 // join lets a coordinator in and waits until it has a vote and a key.

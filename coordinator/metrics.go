@@ -79,8 +79,11 @@ func (m *metrics) observe(c *Coordinator) {
 		defer c.mu.Unlock()
 		return float64(c.load)
 	})
-	gauge("choir_coordinator_certificate_expiry_timestamp_seconds", "When this coordinator's certificate ends, in seconds since 1970.", nil, func() float64 {
-		return float64(c.expires.Unix())
+	gauge("choir_coordinator_root_expiry_timestamp_seconds", "When the root that certified this coordinator ends, in seconds since 1970.", nil, func() float64 {
+		return float64(c.own.Load().root.NotAfter.Unix())
+	})
+	gauge("choir_coordinator_certificate_expiry_timestamp_seconds", "When the first of this coordinator's certificates ends, in seconds since 1970.", nil, func() float64 {
+		return float64(c.own.Load().expires.Unix())
 	})
 }
 
@@ -149,8 +152,8 @@ func (c *Coordinator) ready() error {
 		return errors.New("this coordinator has no vote yet: it gets one when it has caught up")
 	case doubt != nil:
 		return doubt
-	case c.deps.Now().After(c.expires):
-		return fmt.Errorf("the certificate ended at %s", c.expires.UTC().Format(time.DateTime))
+	case c.deps.Now().After(c.own.Load().expires):
+		return fmt.Errorf("the certificate ended at %s", c.own.Load().expires.UTC().Format(time.DateTime))
 	}
 	return nil
 }

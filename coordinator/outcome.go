@@ -53,7 +53,7 @@ func (c *Coordinator) receipt(s *state.State, key attempt, node string, a state.
 		Update: a.Update, Batch: a.Batch, Index: a.Index,
 	}.Encode()
 	return &choirv1.Outcome{Body: &choirv1.Outcome_Receipt{Receipt: &choirv1.Receipt{
-		Body: body, Signatures: c.sign(audit.DomainReceipt, body), Chain: c.deps.Credential.Chain,
+		Body: body, Signatures: c.sign(audit.DomainReceipt, body), Chain: c.shown(),
 	}}}
 }
 
@@ -63,11 +63,11 @@ func (c *Coordinator) refusal(s *state.State, key attempt, node string, update s
 		Update: update, Index: index, Reason: reason,
 	}.Encode()
 	return &choirv1.Outcome{Body: &choirv1.Outcome_Refusal{Refusal: &choirv1.Refusal{
-		Body: body, Signatures: c.sign(audit.DomainRefusal, body), Chain: c.deps.Credential.Chain,
+		Body: body, Signatures: c.sign(audit.DomainRefusal, body), Chain: c.shown(),
 	}}}
 }
 
 // sign signs with this coordinator's certified key; the answer has room for a majority.
 func (c *Coordinator) sign(domain string, body []byte) []*choirv1.Signature {
-	return []*choirv1.Signature{{Signer: c.cfg.Name, Signature: seal.Sign(c.deps.Credential.Key, domain, body)}}
+	return []*choirv1.Signature{{Signer: c.cfg.Name, Signature: seal.Sign(c.own.Load().key(), domain, body)}}
 }

@@ -92,11 +92,13 @@ func (s *site) wire(t *testing.T, name string) *wire {
 		dialTCP: func(ctx context.Context, address string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", address)
 		},
-		serverTLS: seal.ServerTLS(s.creds[name], root, time.Now, []string{protoGRPC, protoRaft, protoGossip}, admit),
+		serverTLS: seal.ServerTLS(s.creds[name], seal.LineageFrom(root), time.Now, []string{protoGRPC, protoRaft, protoGossip}, admit),
 		clientTLS: func(proto string, want func(seal.Identity) error) *tls.Config {
 			return seal.ClientTLS(s.creds[name], root, time.Now, proto, want)
 		},
-		identify: func(cs tls.ConnectionState) (seal.Identity, error) { return seal.PeerIdentity(cs, root, time.Now()) },
+		identify: func(cs tls.ConnectionState) (seal.Identity, error) {
+			return seal.PeerIdentity(cs, seal.LineageFrom(root), time.Now())
+		},
 	}
 	w.prepare()
 	t.Cleanup(w.close)

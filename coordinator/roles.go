@@ -58,6 +58,10 @@ var roles = map[string][]seal.Role{
 	choirv1.Operators_ListJoins_FullMethodName:          {seal.RoleOperator},
 	choirv1.Operators_ApproveCoordinator_FullMethodName: {seal.RoleOperator},
 	choirv1.Operators_RemoveCoordinator_FullMethodName:  {seal.RoleOperator},
+	choirv1.Operators_ListCertificates_FullMethodName:   {seal.RoleOperator},
+	choirv1.Operators_RotateRoot_FullMethodName:         {seal.RoleOperator},
+	choirv1.Operators_RenewCoordinator_FullMethodName:   {seal.RoleOperator},
+	choirv1.Operators_AdmitOfficer_FullMethodName:       {seal.RoleOperator},
 	choirv1.Operators_ListJobs_FullMethodName:           {seal.RoleOperator},
 	choirv1.Operators_ControlJob_FullMethodName:         {seal.RoleOperator},
 	choirv1.Operators_ListReleases_FullMethodName:       {seal.RoleOperator},
@@ -89,7 +93,7 @@ func (c *Coordinator) authorise(ctx context.Context, method string) (context.Con
 	if p, ok := peer.FromContext(ctx); ok {
 		if info, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(info.State.PeerCertificates) > 0 {
 			var err error
-			if id, err = seal.PeerIdentity(info.State, c.deps.Root, c.deps.Now()); err != nil {
+			if id, err = c.identify(info.State); err != nil {
 				return nil, status.Errorf(codes.Unauthenticated, "verify certificate: %v", err)
 			}
 			if err := c.admit(id); err != nil {

@@ -89,11 +89,12 @@ func (c enrolmentService) Renew(_ context.Context, req *choirv1.RenewRequest) (*
 	if err := c.renewable(req, now); err != nil {
 		return nil, status.Errorf(codes.FailedPrecondition, "renew: %v", err)
 	}
-	chain, err := c.deps.Issuer.CertifyNode(req.Name, n.Key, now, nodeCertificateLife)
+	own := c.own.Load()
+	chain, err := own.issuer.CertifyNode(req.Name, n.Key, now, nodeCertificateLife)
 	if err != nil {
 		return nil, status.Errorf(codes.Internal, "renew: %v", err)
 	}
-	return &choirv1.EnrolReply{Chain: chain, Root: c.deps.Root.Raw}, nil
+	return &choirv1.EnrolReply{Chain: chain, Root: own.root.Raw}, nil
 }
 
 // renewable sees that the certificate shown is the node's and did not end too long ago.
@@ -113,7 +114,7 @@ func (c *Coordinator) renewable(req *choirv1.RenewRequest, now time.Time) error 
 	if at.After(leaf.NotAfter) {
 		at = leaf.NotAfter
 	}
-	id, err := seal.VerifyChain(req.Chain, c.deps.Root, at)
+	id, err := c.roots().VerifyChain(req.Chain, at) // by a retired root, too: the key that signed the request is the one enrolled
 	if err != nil {
 		return fmt.Errorf("certificate of node %s: %w", req.Name, err)
 	}
@@ -160,10 +161,11 @@ func (c operatorsService) createToken(ctx context.Context, role seal.Role, life 
 	for _, v := range s.Coordinators {
 		addresses = append(addresses, v.Address)
 	}
-	token, err := seal.NewToken(role, seal.Fingerprint(c.deps.Root.Raw), addresses, labels, c.deps.Now().Add(life), c.deps.Rand)
+	token, err := seal.NewToken(role, seal.Fingerprint(s.Root), addresses, labels, c.deps.Now().Add(life), c.deps.Rand)
 	if err != nil {
 		return "", status.Errorf(codes.Internal, "create token: %v", err)
 	}
+	token.Officers = s.OfficerKeys()
 	hash := token.SecretHash()
 	err = c.command(ctx, &choirv1.Command{Body: &choirv1.Command_CreateToken{CreateToken: &choirv1.CreateToken{
 		Id: token.ID, SecretHash: hash[:], ExpiresMs: token.Expires.UnixMilli(), Role: string(token.Role), Labels: labels,

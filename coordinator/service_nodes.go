@@ -47,7 +47,7 @@ func (c nodesService) Poll(ctx context.Context, req *choirv1.PollRequest) (*choi
 		}
 		changed := c.replica.Changed()
 		s := c.replica.State()
-		reply := &choirv1.PollReply{Releases: newer(s, req.Versions), Roster: c.newerRoster(req.Roster)}
+		reply := &choirv1.PollReply{Releases: newer(s, req.Versions), Roster: c.newerRoster(req.Roster), Officers: s.OfficerKeys()}
 		var err error
 		if reply.Task, err = c.taskFor(s, node, req); err != nil {
 			return nil, status.Errorf(codes.Internal, "poll: %v", err)

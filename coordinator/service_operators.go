@@ -52,11 +52,12 @@ func (c enrolmentService) Enrol(ctx context.Context, req *choirv1.EnrolRequest) 
 	if err != nil {
 		return nil, rpcError("enrol", err)
 	}
-	chain, err := c.deps.Issuer.CertifyNode(req.Name, req.PublicKey, c.deps.Now(), nodeCertificateLife)
+	own := c.own.Load()
+	chain, err := own.issuer.CertifyNode(req.Name, req.PublicKey, c.deps.Now(), nodeCertificateLife)
 	if err != nil {
 		return nil, status.Errorf(codes.Internal, "enrol: %v", err)
 	}
-	return &choirv1.EnrolReply{Chain: chain, Root: c.deps.Root.Raw}, nil
+	return &choirv1.EnrolReply{Chain: chain, Root: own.root.Raw}, nil
 }
 
 // rehearse applies an enrolment or a request to join to the own state only. Callers have no certificate yet, so what would be refused without
@@ -262,7 +263,7 @@ func (c operatorsService) GetStatus(ctx context.Context, req *choirv1.StatusRequ
 	}
 	out := &choirv1.StatusReply{
 		Cluster: s.Cluster, Leader: leader, Term: c.replica.Term(), Applied: s.Index,
-		Nodes: enrolled(s), Records: s.Log.Size(),
+		Nodes: enrolled(s), Records: s.Log.Size(), Officers: s.OfficerKeys(), Root: s.Root,
 	}
 	if doubt != nil {
 		out.Unconfirmed = doubt.Error()
@@ -271,10 +272,9 @@ func (c operatorsService) GetStatus(ctx context.Context, req *choirv1.StatusRequ
 	for _, m := range c.members.ByLoad() {
 		load[m.Name] = m.Load
 	}
-	answers := c.askPeers(ctx, s)
-	answers[c.cfg.Name] = &choirv1.PresenceReply{Applied: s.Index}
+	answers := c.answers(ctx, s)
 	for _, v := range s.Coordinators {
-		r := &choirv1.ReplicaStatus{Name: v.Name, Address: v.Address, State: "unreachable", Load: load[v.Name]}
+		r := &choirv1.ReplicaStatus{Name: v.Name, Address: v.Address, State: "unreachable", Load: load[v.Name], ExpiresMs: expiresMS(v.Chain[0], issuerOf(v, answers))}
 		if a, ok := answers[v.Name]; ok {
 			r.State, r.Applied = "alive", a.Applied
 			if !c.replica.votes(v.Name) {

@@ -70,10 +70,10 @@ func mayPropose(who seal.Identity, cluster string, command []byte) error {
 // Presence lists the nodes heard lately.
 func (c peersService) Presence(context.Context, *choirv1.PresenceRequest) (*choirv1.PresenceReply, error) {
 	s := c.replica.State()
-	reply := &choirv1.PresenceReply{Applied: s.Index}
-	if s.Cluster != "" {
+	reply := &choirv1.PresenceReply{Applied: s.Index, Issuer: c.own.Load().issuer.Certificate}
+	if s.Cluster != "" && c.shows(s) { // nodes that hear of the list call those who signed it, and are to find them with their new certificates
 		r := rosterOf(s)
-		reply.Roster, reply.RosterSignature = r.Version, r.Sign(c.cfg.Name, c.deps.Credential.Key).Signature
+		reply.Roster, reply.RosterSignature = r.Version, r.Sign(c.cfg.Name, c.own.Load().key()).Signature
 	}
 	for name := range c.presence.recent(c.deps.Now()) {
 		reply.Nodes = append(reply.Nodes, name)
@@ -103,7 +103,7 @@ func (c peersService) SignHead(ctx context.Context, req *choirv1.SignHeadRequest
 	}
 	sig := c.signHead(audit.Head{Cluster: s.Cluster, Size: req.Size, Root: root})
 	return &choirv1.SignHeadReply{
-		Signature: &choirv1.Signature{Signer: sig.Signer, Signature: sig.Signature}, Chain: c.deps.Credential.Chain,
+		Signature: &choirv1.Signature{Signer: sig.Signer, Signature: sig.Signature}, Chain: c.shown(),
 	}, nil
 }
 
@@ -118,7 +118,7 @@ func (c peersService) Committed(context.Context, *choirv1.CommittedRequest) (*ch
 
 // signHead signs a head with this coordinator's certified key.
 func (c *Coordinator) signHead(h audit.Head) audit.Signature {
-	return audit.Signature{Signer: c.cfg.Name, Signature: seal.Sign(c.deps.Credential.Key, audit.DomainHead, h.Message())}
+	return audit.Signature{Signer: c.cfg.Name, Signature: seal.Sign(c.own.Load().key(), audit.DomainHead, h.Message())}
 }
 
 // ownHead is the encoded head of the applied log with this coordinator's signature alone.
@@ -140,7 +140,7 @@ func (c operatorsService) GetBundle(_ *choirv1.BundleRequest, stream choirv1.Ope
 		return status.Errorf(codes.Unavailable, "bundle: %d of %d coordinators signed the head, a majority is %d",
 			len(signers), len(s.Coordinators), s.Majority())
 	}
-	bundle := audit.Bundle{Root: s.Root}
+	bundle := audit.Bundle{Root: s.FoundingRoot()}
 	for _, v := range s.Coordinators {
 		if sig, ok := signers[v.Name]; ok {
 			h.Signatures = append(h.Signatures, sig)

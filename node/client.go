@@ -47,6 +47,8 @@ type client struct {
 	dial func(ctx context.Context, address string) (net.Conn, error)
 	now  func() time.Time
 
+	fresh func(ctx context.Context) // sees to the certificate after a call that failed; nil for a node that does not run
+
 	mu        sync.Mutex // guards the fields below
 	chain     [][]byte   // the node's certificate
 	addresses []string   // in the order in which to try them, never empty
@@ -106,11 +108,6 @@ func (c *client) hangUp(which func(address string) bool) {
 			delete(c.conns, address)
 		}
 	}
-}
-
-// tls is the configuration for a coordinator of the roster.
-func (c *client) tls(cred *seal.Credential) *tls.Config {
-	return sayClock(seal.ClientTLS(cred, c.id.root, c.now, "h2", c.id.roster.check), c.now)
 }
 
 // sayClock has a configuration name the clock where a time does not fit.
@@ -190,6 +187,9 @@ func (c *client) try(ctx context.Context, f func(ctx context.Context, n choirv1.
 		}
 		if final := (*finalError)(nil); errors.As(err, &final) {
 			return err
+		}
+		if c.fresh != nil {
+			c.fresh(ctx)
 		}
 		all := c.demote(address)
 		level := slog.LevelDebug

@@ -1,13 +1,16 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"choir.example/internal/canon"
@@ -27,7 +30,8 @@ type identity struct {
 	root      *x509.Certificate
 	addresses []string // of coordinators
 
-	roster *rosterBook // whom to believe among the coordinators; not part of the file
+	roster *rosterBook // whom to believe among the coordinators; not part of the file, nor is the next
+	roots  *rootBook   // that came after root
 }
 
 const identityFile = "identity"
@@ -129,12 +133,11 @@ func Enrol(ctx context.Context, cfg Config, deps Deps, token *seal.Token) error 
 		if err := id.of(cfg); err != nil {
 			return err
 		}
-		if own := seal.Fingerprint(id.root.Raw); own != token.Root {
-			return fmt.Errorf("directory %s belongs to a node of federation %s (root %.16s), and the token is of another (root %.16s); take another directory: %w",
-				cfg.Dir, id.root.Subject.CommonName, own, token.Root, seal.ErrForeign)
+		if id.roots, err = openRoots(cfg.Dir, id.root, box, deps.Log); err != nil {
+			return err
 		}
 		if !id.lost(deps.Now()) {
-			return nil
+			return id.sameFederation(token)
 		}
 	}
 	if err := token.Check(deps.Now()); err != nil {
@@ -155,6 +158,9 @@ func Enrol(ctx context.Context, cfg Config, deps Deps, token *seal.Token) error 
 	}
 	if err := id.enrol(ctx, deps, token); err != nil {
 		return fmt.Errorf("enrol %s: %w", cfg.Name, err)
+	}
+	if err := (officers{known: true, keys: token.Officers}).save(cfg.Dir, box); err != nil {
+		return err
 	}
 	return id.save(cfg.Dir, box)
 }
@@ -177,8 +183,9 @@ func (id *identity) enrol(ctx context.Context, deps Deps, token *seal.Token) err
 }
 
 func (id *identity) enrolAt(ctx context.Context, deps Deps, token *seal.Token, address string, req *choirv1.EnrolRequest) error {
+	var present atomic.Pointer[x509.Certificate]
 	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithContextDialer(deps.Dial),
-		grpc.WithTransportCredentials(credentials.NewTLS(sayClock(seal.PinnedTLS(token.Root, deps.Now, "h2"), deps.Now))))
+		grpc.WithTransportCredentials(credentials.NewTLS(sayClock(id.pinned(token, deps, &present), deps.Now))))
 	if err != nil {
 		return err
 	}
@@ -189,17 +196,45 @@ func (id *identity) enrolAt(ctx context.Context, deps Deps, token *seal.Token, a
 	if err != nil {
 		return err
 	}
-	if seal.Fingerprint(reply.Root) != token.Root {
-		return fmt.Errorf("the reply's root is not the token's")
+	root := present.Load()
+	if !bytes.Equal(reply.Root, root.Raw) {
+		return fmt.Errorf("the reply's root is not the token's, nor one that follows it")
 	}
-	root, err := x509.ParseCertificate(reply.Root)
-	if err != nil {
-		return fmt.Errorf("root: %w", err)
-	}
-	id.root = root
+	id.root, id.roots = root, nil
 	if err := id.accepts(reply.Chain, deps.Now()); err != nil {
 		return err
 	}
 	id.chain = reply.Chain
 	return nil
+}
+
+// pinned is the configuration for enrolment. The handshake says which root is the present one of the token's federation.
+// A node that comes back after long knows a root already, which must be that one or lead to it.
+func (id *identity) pinned(token *seal.Token, deps Deps, present *atomic.Pointer[x509.Certificate]) *tls.Config {
+	config := seal.PinnedTLS(token.Root, deps.Now, "h2", func(l seal.Lineage) { present.Store(l.Present()) })
+	verify := config.VerifyConnection
+	config.VerifyConnection = func(cs tls.ConnectionState) error {
+		if err := verify(cs); err != nil || id.root == nil {
+			return err
+		}
+		known := seal.LineageFrom(id.trusted()).Learn(cs.PeerCertificates, deps.Now())
+		if !known.Present().Equal(present.Load()) {
+			return foreignToken(id, token)
+		}
+		return nil
+	}
+	return config
+}
+
+// sameFederation refuses a token that is of none of the roots which the node knows.
+func (id *identity) sameFederation(token *seal.Token) error {
+	if id.roots.knows(token.Root) {
+		return nil
+	}
+	return foreignToken(id, token)
+}
+
+func foreignToken(id *identity, token *seal.Token) error {
+	return fmt.Errorf("this directory belongs to a node of federation %s (root %.16s), and the token is of another (root %.16s); take another directory; if the federation only has another root since, start the node without the token, and it learns that: %w",
+		id.root.Subject.CommonName, seal.Fingerprint(id.trusted().Raw), token.Root, seal.ErrForeign)
 }

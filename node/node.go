@@ -41,7 +41,9 @@ type Node struct {
 	journal  *journal
 	progress progress
 	metrics  *metrics
-	late     bool // an update in the spool may have an answer by now; of Run's goroutine
+	officers officers
+	renewal  renewal // of Run's goroutine
+	late     bool    // an update in the spool may have an answer by now; of Run's goroutine
 }
 
 // New opens the node's directory. The node must be enrolled. Close releases what it opened.
@@ -68,6 +70,12 @@ func New(cfg Config, deps Deps) (_ *Node, err error) {
 		return nil, err
 	}
 	if n.id.roster, err = openRoster(cfg.Dir, n.box); err != nil {
+		return nil, err
+	}
+	if n.id.roots, err = openRoots(cfg.Dir, n.id.root, n.box, deps.Log); err != nil {
+		return nil, err
+	}
+	if n.officers, err = loadOfficers(cfg.Dir, n.box); err != nil {
 		return nil, err
 	}
 	if err := n.open(box); err != nil {
@@ -177,20 +185,20 @@ func (n *Node) Run(ctx context.Context) error {
 		return fmt.Errorf("run node %s: %w", n.id.name, err)
 	}
 	defer stop()
-	renew := n.renew(ctx)
+	n.client.fresh = n.fresh
+	n.fresh(ctx)
 	if err := n.resume(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("run node %s: %w", n.id.name, err)
 	}
 	var finished []*choirv1.RoundKey
 	for ctx.Err() == nil {
-		if !n.deps.Now().Before(renew) {
-			renew = n.renew(ctx)
-		}
-		reply, err := n.poll(ctx, finished, renew)
+		n.fresh(ctx)
+		reply, err := n.poll(ctx, finished)
 		if err != nil {
 			continue // ctx has ended, or the certificate is due: poll tries for as long as neither
 		}
 		n.enlist(reply.Roster)
+		n.told(reply.Officers)
 		n.client.prefer(reply.Addresses)
 		busy := n.follow(ctx, reply.Releases)
 		if reply.Task != nil {
@@ -214,7 +222,7 @@ func finish(finished []*choirv1.RoundKey, key *choirv1.RoundKey) []*choirv1.Roun
 }
 
 // poll asks for work until there is an answer, the time has come at which the certificate is to be renewed, or ctx ends.
-func (n *Node) poll(ctx context.Context, finished []*choirv1.RoundKey, renew time.Time) (*choirv1.PollReply, error) {
+func (n *Node) poll(ctx context.Context, finished []*choirv1.RoundKey) (*choirv1.PollReply, error) {
 	req := &choirv1.PollRequest{
 		Finished: finished, WaitMs: uint64(n.cfg.Poll / time.Millisecond), Versions: n.held(), Resting: n.rests() != "",
 		Roster: n.id.roster.version(),
@@ -222,7 +230,7 @@ func (n *Node) poll(ctx context.Context, finished []*choirv1.RoundKey, renew tim
 	if len(finished) > 0 {
 		req.Done = finished[len(finished)-1]
 	}
-	ctx, cancel := context.WithTimeout(ctx, max(renew.Sub(n.deps.Now()), time.Second))
+	ctx, cancel := context.WithTimeout(ctx, max(n.renewal.due.Sub(n.deps.Now()), time.Second))
 	defer cancel()
 	return n.client.poll(ctx, req)
 }

@@ -19,7 +19,7 @@ import (
 // task says.
 func headerOf(t *choirv1.Task, id *identity) (fedavg.Header, error) {
 	h := fedavg.Header{Cluster: t.Cluster, Job: t.Key.GetJob(), Round: t.Key.GetRound(), Attempt: t.Key.GetAttempt(), Node: id.name}
-	switch own := id.root.Subject.CommonName; {
+	switch own := id.trusted().Subject.CommonName; {
 	case t.Cluster != own:
 		return h, fmt.Errorf("task of round %d is of cluster %q, not %q: %w", h.Round, t.Cluster, own, seal.ErrForeign)
 	case t.Job == nil || h.Job == "" || t.Job.Name != h.Job:

@@ -21,19 +21,35 @@ import (
 // renewAgain is the pause after a renewal that did not succeed.
 const renewAgain = time.Minute
 
+// renewal is when the certificate is renewed next, and for which root that was last tried.
+type renewal struct {
+	due  time.Time
+	root *x509.Certificate
+}
+
+// fresh renews the certificate when it is due, or the federation has another root.
+func (n *Node) fresh(ctx context.Context) {
+	if n.renewal.root == n.id.trusted() && n.deps.Now().Before(n.renewal.due) {
+		return
+	}
+	n.renewal.due = n.renew(ctx)
+	n.renewal.root = n.id.trusted()
+}
+
 // renewDue is when a certificate is renewed: when half of its life is over, which leaves days to try again.
 func renewDue(leaf *x509.Certificate) time.Time {
 	return leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)
 }
 
-// renew gets a new certificate for the same key once the old one is due, also when that has expired. It returns when it
+// renew gets a new certificate for the same key once the old one is due, also when that has expired, and at once when
+// the federation has another root than the one it is of. It returns when it
 // wants to be called again. A node that is refused works on for as long as its certificate lasts.
 func (n *Node) renew(ctx context.Context) (again time.Time) {
 	leaf, now := n.client.leaf(), n.deps.Now()
-	if due := renewDue(leaf); now.Before(due) {
+	if due := renewDue(leaf); now.Before(due) && !n.id.outdated(n.client.certificate(), now) {
 		return due
 	}
-	chain, err := n.renewal(ctx, now)
+	chain, err := n.renewed(ctx, now)
 	if err == nil {
 		err = n.keep(chain)
 	}
@@ -60,11 +76,11 @@ func (n *Node) keep(chain [][]byte) error {
 	return nil
 }
 
-// renewal asks the coordinators, one after the other, for a certificate.
-func (n *Node) renewal(ctx context.Context, now time.Time) ([][]byte, error) {
+// renewed asks the coordinators, one after the other, for a certificate.
+func (n *Node) renewed(ctx context.Context, now time.Time) ([][]byte, error) {
 	req := &choirv1.RenewRequest{
 		Name: n.id.name, TimeMs: now.UnixMilli(), Chain: n.client.certificate(),
-		Signature: seal.ProveRenewal(n.id.key, n.id.root.Subject.CommonName, n.id.name, now.UnixMilli()),
+		Signature: seal.ProveRenewal(n.id.key, n.id.trusted().Subject.CommonName, n.id.name, now.UnixMilli()),
 	}
 	var errs []error
 	for _, address := range n.client.all() {
@@ -96,7 +112,7 @@ func (n *Node) renewalAt(ctx context.Context, address string, req *choirv1.Renew
 
 // accepts sees that a certificate is for this node: its name, its key, its federation.
 func (id *identity) accepts(chain [][]byte, now time.Time) error {
-	who, err := seal.VerifyChain(chain, id.root, now)
+	who, err := seal.VerifyChain(chain, id.trusted(), now)
 	if err != nil {
 		return clockError(err, now)
 	}

@@ -147,7 +147,7 @@ func TestRenewalTakesOwnCertificatesOnly(t *testing.T) {
 		"none": {func(*choirv1.RenewRequest) (*choirv1.EnrolReply, error) { return &choirv1.EnrolReply{}, nil }, ""},
 	} {
 		s.renew = c.renew
-		_, err := n.renewal(t.Context(), time.Now())
+		_, err := n.renewed(t.Context(), time.Now())
 		if wantError(t, err, c.say); !expires(t, dir).Equal(before) {
 			t.Errorf("%s: the certificate changed", name)
 		}

@@ -15,7 +15,7 @@ import (
 const rosterFile = "roster"
 
 // errNotListed says that a coordinator's certificate is not in the newest roster that the node knows.
-var errNotListed = errors.New("its certificate is not among those of the coordinators")
+var errNotListed = errors.New("its key is not among those of the coordinators")
 
 // rosterBook keeps the newest list of coordinators that a majority of them signed. Who is not in it is refused, whatever
 // the root once certified. Before the first list, every coordinator that the root certified is spoken with. A nil
@@ -71,7 +71,7 @@ func (b *rosterBook) take(encoded []byte, id *identity, now time.Time) (bool, er
 	if b.held != nil && next.Version <= b.held.Version {
 		return false, nil
 	}
-	if err := next.Verify(id.root, now); err != nil {
+	if err := next.Verify(id.trusted(), now); err != nil {
 		return false, clockError(err, now)
 	}
 	if b.held != nil && !next.SignedByMajorityOf(*b.held) {
@@ -92,7 +92,7 @@ func (b *rosterBook) check(who seal.Identity) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.held != nil && !b.held.Lists(who.Name, who.Certificate.Raw) {
+	if b.held != nil && !b.held.Lists(who.Name, who.Key) {
 		return fmt.Errorf("coordinator %s: %w", who.Name, errNotListed)
 	}
 	return nil
@@ -100,7 +100,7 @@ func (b *rosterBook) check(who seal.Identity) error {
 
 // coordinator verifies that a chain is of a coordinator of the federation, one that is in the roster.
 func (id *identity) coordinator(chain [][]byte, now time.Time) (seal.Identity, error) {
-	who, err := seal.VerifyChain(chain, id.root, now)
+	who, err := seal.VerifyChain(chain, id.trusted(), now)
 	if err != nil {
 		return who, clockError(err, now)
 	}

@@ -184,7 +184,7 @@ func (s *service) GetRelease(ctx context.Context, r *choirv1.ReleaseRequest) (*c
 func (p *party) serve(address string, cred *seal.Credential, root *seal.Root, s *service) {
 	l := bufconn.Listen(1 << 20)
 	p.wire[address] = l
-	config := seal.ServerTLS(cred, root.Certificate(), time.Now, []string{"h2"}, func(seal.Identity) error { return nil })
+	config := seal.ServerTLS(cred, seal.LineageFrom(root.Certificate()), time.Now, []string{"h2"}, func(seal.Identity) error { return nil })
 	server := grpc.NewServer(append(rpc.Server(), grpc.Creds(credentials.NewTLS(config)))...)
 	choirv1.RegisterNodesServer(server, s)
 	choirv1.RegisterEnrolmentServer(server, s)

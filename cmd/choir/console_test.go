@@ -271,7 +271,7 @@ func (s *consoleSite) lie(t *testing.T, handler http.HandlerFunc) string {
 		t.Fatal(err)
 	}
 	liar := httptest.NewUnstartedServer(handler)
-	liar.Listener = tls.NewListener(liar.Listener, seal.ServerTLS(cred, s.Root(), time.Now, []string{"http/1.1"}, func(seal.Identity) error { return nil }))
+	liar.Listener = tls.NewListener(liar.Listener, seal.ServerTLS(cred, seal.LineageFrom(s.Root()), time.Now, []string{"http/1.1"}, func(seal.Identity) error { return nil }))
 	liar.Start()
 	t.Cleanup(liar.Close)
 	return liar.Listener.Addr().String()

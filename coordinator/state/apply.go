@@ -184,6 +184,12 @@ func (t *transition) apply(c *choirv1.Command) error {
 		return t.removeCoordinator(b.RemoveCoordinator)
 	case *choirv1.Command_ControlJob:
 		return t.controlJob(b.ControlJob)
+	case *choirv1.Command_RotateRoot:
+		return t.rotateRoot(b.RotateRoot)
+	case *choirv1.Command_RenewCoordinator:
+		return t.renewCoordinator(b.RenewCoordinator)
+	case *choirv1.Command_AdmitOfficer:
+		return t.admitOfficer(b.AdmitOfficer)
 	}
 	return fmt.Errorf("%w: unknown command", ErrFormat)
 }

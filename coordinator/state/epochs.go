@@ -36,7 +36,7 @@ func (s *State) RoundKeys(r *Round) []NamedKey {
 	for _, c := range s.Coordinators {
 		for _, k := range append(slices.Clone(c.Epochs), c.Epoch) {
 			if epoch, ok := named[c.Name]; ok && k.Epoch == epoch {
-				out = append(out, NamedKey{Coordinator: c.Name, Chain: c.Chain, EpochKey: k})
+				out = append(out, NamedKey{Coordinator: c.Name, Chain: s.Shown(c), EpochKey: k})
 			}
 		}
 	}

@@ -59,6 +59,9 @@ func (t *transition) genesis(c *choirv1.Genesis) error {
 		}
 		t.Coordinators = append(t.Coordinators, Coordinator{Name: e.Name, Address: e.Address, Chain: e.Chain})
 	}
+	if err := t.pinOfficers(c.Officers, record); err != nil {
+		return err
+	}
 	slices.SortFunc(t.Coordinators, func(a, b Coordinator) int { return cmp.Compare(a.Name, b.Name) })
 	for i, e := range t.Coordinators {
 		if i > 0 && t.Coordinators[i-1].Name == e.Name {

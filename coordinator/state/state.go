@@ -63,9 +63,12 @@ type State struct {
 	Releases     map[string][]Release // by model name, version 1 first
 	Log          audit.Log
 
-	Voters  uint64          `json:",omitempty"` // raft index of the last approval or removal of a coordinator; 0: the founders
+	Voters  uint64          `json:",omitempty"` // raft index of the last change of the coordinators or their certificates; 0: the founders
 	Joins   map[string]Join `json:",omitempty"` // by name: who asks to become a coordinator
 	Revoked map[string]bool `json:",omitempty"` // people and removed coordinators: fingerprint of a certificate in hex
+
+	Roots    []EarlierRoot      `json:",omitempty"` // oldest first
+	Officers map[string]Officer `json:",omitempty"` // by SHA-256 of the public key in hex
 }
 
 // Coordinator is a voter.

@@ -137,6 +137,9 @@ func (r *Reader) Fixed(n int) []byte {
 	return b
 }
 
+// More reports whether bytes are left, and no error was met.
+func (r *Reader) More() bool { return r.err == nil && len(r.buf) > 0 }
+
 // Close reports the first error, or that bytes are left over.
 func (r *Reader) Close() error {
 	if r.err == nil && len(r.buf) > 0 {

@@ -14,22 +14,24 @@ import (
 // history is what the records say happened, replayed from the first. Its methods hold each record against the rules
 // that the replicated state follows, as far as the records alone can show them; rounds and releases stand in rounds.go.
 type history struct {
-	genesis *Genesis
-	root    *x509.Certificate
-	keys    map[string]ed25519.PublicKey // of the coordinators, as of now
-	voters  map[string][][]byte          // their certificates
-	epochs  map[string]uint64            // last epoch announced by each coordinator
-	tokens  map[string]*tokenHistory     // created tokens
-	used    map[string]int               // tokens used with a public key, but for those that came back
-	nodes   map[string]*Enrolled         // enrolled
-	revoked map[string]bool              // nodes
-	issuers map[string][]byte            // issuing certificates of those who joined
-	gone    map[string]bool              // fingerprints of certificates revoked, or of coordinators removed
-	joins   map[string]*JoinRequested    // pending
-	jobs    map[string]*jobHistory
-	models  map[string]uint64 // versions released
-	updates map[[32]byte]bool // counted: an update's digest covers its attempt and node, so it counts once for ever
-	closed  int               // rounds closed
+	genesis  *Genesis
+	root     *x509.Certificate            // the present one
+	roots    []RootReport                 // all, oldest first
+	officers map[[32]byte]bool            // keys of officers; false for those that were replaced
+	keys     map[string]ed25519.PublicKey // of the coordinators, as of now
+	voters   map[string][][]byte          // their certificates
+	epochs   map[string]uint64            // last epoch announced by each coordinator
+	tokens   map[string]*tokenHistory     // created tokens
+	used     map[string]int               // tokens used with a public key, but for those that came back
+	nodes    map[string]*Enrolled         // enrolled
+	revoked  map[string]bool              // nodes
+	issuers  map[string][]byte            // issuing certificates of those who joined
+	gone     map[string]bool              // fingerprints of certificates revoked, or of coordinators removed
+	joins    map[string]*JoinRequested    // pending
+	jobs     map[string]*jobHistory
+	models   map[string]uint64 // versions released
+	updates  map[[32]byte]bool // counted: an update's digest covers its attempt and node, so it counts once for ever
+	closed   int               // rounds closed
 }
 
 // replay checks that the records tell a history that the rules allow. Errors name the record. The history holds what
@@ -38,7 +40,7 @@ func replay(records [][]byte) (*history, error) {
 	h := &history{
 		keys: map[string]ed25519.PublicKey{}, voters: map[string][][]byte{}, epochs: map[string]uint64{},
 		tokens: map[string]*tokenHistory{}, used: map[string]int{}, nodes: map[string]*Enrolled{}, revoked: map[string]bool{},
-		issuers: map[string][]byte{}, gone: map[string]bool{}, joins: map[string]*JoinRequested{},
+		issuers: map[string][]byte{}, gone: map[string]bool{}, joins: map[string]*JoinRequested{}, officers: map[[32]byte]bool{},
 		jobs: map[string]*jobHistory{}, models: map[string]uint64{}, updates: map[[32]byte]bool{},
 	}
 	for i, b := range records {
@@ -103,6 +105,12 @@ func (h *history) apply(r Record) error {
 		return h.approve(r)
 	case *CoordinatorRemoved:
 		return h.remove(r)
+	case *RootRotated:
+		return h.rotateRoot(r)
+	case *CoordinatorRenewed:
+		return h.renew(r)
+	case *OfficerAdmitted:
+		return h.admitOfficer(r)
 	}
 	return fmt.Errorf("no rule for %v", r.Kind())
 }
@@ -122,6 +130,9 @@ func (h *history) found(g *Genesis) error {
 	if !ascending(g.Coordinators, func(c Coordinator) string { return c.Name }) {
 		return fmt.Errorf("the founding coordinators are not a sorted set")
 	}
+	if !ascending(g.Officers, func(key [32]byte) string { return string(key[:]) }) {
+		return fmt.Errorf("the officers' keys are not a sorted set")
+	}
 	for _, c := range g.Coordinators {
 		id, err := seal.VerifyChain(c.Chain, root, time.UnixMilli(g.TimeMS))
 		if err != nil {
@@ -130,9 +141,16 @@ func (h *history) found(g *Genesis) error {
 		if id.Role != seal.RoleCoordinator || id.Name != c.Name {
 			return fmt.Errorf("certificate of coordinator %s: it is of %s %s", c.Name, id.Role, id.Name)
 		}
+		if len(c.Chain) > 1 {
+			return fmt.Errorf("certificate of coordinator %s: a chain of %d: %w", c.Name, len(c.Chain), seal.ErrForeign)
+		}
 		h.keys[c.Name], h.voters[c.Name] = id.Key, c.Chain
 	}
+	for _, key := range g.Officers {
+		h.officers[key] = true
+	}
 	h.genesis, h.root = g, root
+	h.roots = []RootReport{{Fingerprint: seal.Fingerprint(g.Root)}}
 	return nil
 }
 

@@ -189,19 +189,5 @@ func (h *history) remove(r *CoordinatorRemoved) error {
 // CheckApproval checks that the root certified, at that time, a coordinator's name with the two keys that it asked to
 // join with: key by the chain, issuerKey by the constrained issuing certificate.
 func CheckApproval(root *x509.Certificate, name string, key, issuerKey []byte, chain [][]byte, issuer []byte, now time.Time) error {
-	id, err := seal.VerifyChain(chain, root, now)
-	if err != nil {
-		return err
-	}
-	if id.Role != seal.RoleCoordinator || id.Name != name || !bytes.Equal(id.Key, key) {
-		return fmt.Errorf("its certificate is of %s %s, or for another key than it asked with: %w", id.Role, id.Name, seal.ErrRole)
-	}
-	issues, err := seal.VerifyIssuer(issuer, root, now)
-	if err != nil {
-		return fmt.Errorf("its issuing certificate: %w", err)
-	}
-	if !bytes.Equal(issues, issuerKey) {
-		return fmt.Errorf("its issuing certificate is for another key than it asked with: %w", seal.ErrRole)
-	}
-	return nil
+	return CheckRenewal(root, Certified{name, chain, issuer}, Keys{key, issuerKey}, now)
 }

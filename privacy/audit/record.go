@@ -41,11 +41,15 @@ const (
 	KindCoordinatorApproved
 	KindCoordinatorRemoved
 	KindJobControlled
+	KindRootRotated
+	KindCoordinatorRenewed
+	KindOfficerAdmitted
 )
 
 var kindNames = [...]string{"", "genesis", "epoch announced", "token created", "enrolled", "job submitted", "round opened",
 	"batch accepted", "round cut", "charged", "round closed", "round abandoned", "released", "incident", "job ended",
-	"token revoked", "node revoked", "person revoked", "join requested", "coordinator approved", "coordinator removed", "job controlled"}
+	"token revoked", "node revoked", "person revoked", "join requested", "coordinator approved", "coordinator removed", "job controlled",
+	"root rotated", "coordinator renewed", "officer admitted"}
 
 // String names the kind.
 func (k Kind) String() string {
@@ -67,6 +71,7 @@ type Genesis struct {
 	Root         []byte // certificate, DER
 	Coordinators []Coordinator
 	TimeMS       int64
+	Officers     [][32]byte // SHA-256 of the officers' public keys, in order; not written if there are none
 }
 
 // Coordinator is a voter.
@@ -243,6 +248,7 @@ func (r *Genesis) visit(v visitor) {
 	v.bytes(&r.Root)
 	list(v, &r.Coordinators, func(c *Coordinator) { c.visit(v) })
 	v.int(&r.TimeMS)
+	trailing(v, &r.Officers, v.digest)
 }
 
 func (c *Coordinator) visit(v visitor) {
@@ -403,7 +409,10 @@ func blank(k Kind) Record {
 	case KindJobEnded:
 		return &JobEnded{}
 	}
-	return blankOfMembers(k)
+	if r := blankOfMembers(k); r != nil {
+		return r
+	}
+	return blankOfRoots(k)
 }
 
 // recordVersion starts every record.

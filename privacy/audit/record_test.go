@@ -253,7 +253,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"version 2", "020e000000", "version 2 is not known"},
 		{"version in two bytes", "81000e000000", "not minimal"},
 		{"kind 0", "0100", "kind 0 is not known"},
-		{"kind 22", "0116", "kind 22 is not known"},
+		{"kind 25", "0119", "kind 25 is not known"},
 		{"kind in two bytes", "018e00000000", "not minimal"},
 		{"string longer than the record", "010e7f", "more than the input holds"},
 		{"length in two bytes", "010e80000000", "not minimal"},

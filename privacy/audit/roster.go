@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"crypto/x509"
 	"errors"
@@ -70,10 +69,15 @@ func (r Roster) Find(name string) (Coordinator, bool) {
 	return r.Coordinators[i], true
 }
 
-// Lists reports whether the coordinator of that name has this leaf certificate.
-func (r Roster) Lists(name string, leaf []byte) bool {
+// Lists reports whether the coordinator of that name has this key. Its certificate may be another one by now: it is
+// renewed, and certified anew by another root, for the same key.
+func (r Roster) Lists(name string, key ed25519.PublicKey) bool {
 	c, ok := r.Find(name)
-	return ok && len(c.Chain) > 0 && bytes.Equal(c.Chain[0], leaf)
+	if !ok || len(c.Chain) == 0 {
+		return false
+	}
+	own, err := publicKey(c.Chain[0])
+	return err == nil && own.Equal(key)
 }
 
 // Verify checks that the roster is of the root's federation, and signed by a majority of the coordinators in it, each
@@ -119,13 +123,16 @@ func (r Roster) checkSigner(sig Signature, message []byte, root *x509.Certificat
 	return nil
 }
 
-// SignedByMajorityOf reports whether those who signed, as far as another roster lists them with the same certificates,
+// SignedByMajorityOf reports whether those who signed, as far as another roster lists them with the same keys,
 // are a majority of that one. The signatures themselves are for Verify.
 func (r Roster) SignedByMajorityOf(held Roster) bool {
 	n := 0
 	for _, sig := range r.Signatures {
 		c, _ := r.Find(sig.Signer)
-		if len(c.Chain) > 0 && held.Lists(sig.Signer, c.Chain[0]) {
+		if len(c.Chain) == 0 {
+			continue
+		}
+		if key, err := publicKey(c.Chain[0]); err == nil && held.Lists(sig.Signer, key) {
 			n++
 		}
 	}

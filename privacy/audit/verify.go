@@ -15,12 +15,14 @@ import (
 
 // Report is the outcome of a verification. Its texts hold printable characters only, whatever the bundle holds.
 type Report struct {
-	OK      bool // every check holds, and the root is the one asked for
-	Self    bool // every check holds, but self-consistent only: no fingerprint was given to hold the root against
-	Cluster string
-	Records int
-	Rounds  int // closed rounds
-	Checks  []Check
+	OK       bool // every check holds, and the root is the one asked for
+	Self     bool // every check holds, but self-consistent only: no fingerprint was given to hold the root against
+	Cluster  string
+	Records  int
+	Rounds   int // closed rounds
+	Checks   []Check
+	Roots    []RootReport // the federation's, oldest first, as the records say
+	Officers []string     // SHA-256 of the officers' public keys that count as of the head
 }
 
 // Check is one thing that was checked.
@@ -53,6 +55,9 @@ func printable(s string) string {
 // history. It trusts nobody but the fingerprint; without one it can say only that the bundle agrees with itself, and
 // OK stays false. All checks are made, but for a file that is no bundle.
 //
+// The fingerprint may be that of the founding root or of any that came after it: the records of rotations lead from one to
+// the next, each certified by the one before, and the head is signed under the last.
+//
 // Certificates of coordinators must be valid at the time in the record that names them, those of the signers at the time now
 // as well: a head bears no time that an old signature could be judged by.
 func Verify(file []byte, fingerprint string, now time.Time) Report {
@@ -63,10 +68,10 @@ func Verify(file []byte, fingerprint string, now time.Time) Report {
 		return r
 	}
 	r.Records = len(b.Records)
-	r.root(b, fingerprint)
-	r.add("tree", checkTree(b), fmt.Sprintf("root of %d records is the head's", len(b.Records)))
 	h, err := replay(b.Records)
-	r.Rounds = h.closed
+	r.Rounds, r.Roots, r.Officers = h.closed, h.roots, h.countedOfficers()
+	r.root(b, h, fingerprint)
+	r.add("tree", checkTree(b), fmt.Sprintf("root of %d records is the head's", len(b.Records)))
 	r.add("history", err, "each closed round follows from its accepted batches")
 	r.signatures(b, h, now)
 	holds := !slices.ContainsFunc(r.Checks, func(c Check) bool { return !c.OK })
@@ -93,16 +98,42 @@ func VerifyFile(file io.ReadSeeker, fingerprint string, now time.Time) (Report, 
 	return Verify(all, fingerprint, now), nil
 }
 
-func (r *Report) root(b *Bundle, fingerprint string) {
-	got := seal.Fingerprint(b.Root)
-	switch fingerprint {
-	case "":
-		r.add("root", nil, "self-consistent only: no fingerprint was given; this bundle's root is "+got)
-	case got:
-		r.add("root", nil, got)
-	default:
-		r.add("root", fmt.Errorf("the bundle's root is %s, not %s", got, fingerprint), "")
+// root says which of the federation's roots the fingerprint is. A retired one still leads to the present one, but so does
+// whatever a thief of its key makes up.
+func (r *Report) root(b *Bundle, h *history, fingerprint string) {
+	founding := seal.Fingerprint(b.Root)
+	roots := h.roots
+	if len(roots) == 0 || roots[0].Fingerprint != founding {
+		roots = []RootReport{{Fingerprint: founding}} // the signatures' check says what is wrong
 	}
+	i := slices.IndexFunc(roots, func(x RootReport) bool { return x.Fingerprint == fingerprint })
+	switch {
+	case fingerprint == "":
+		r.add("root", nil, "self-consistent only: no fingerprint was given; this bundle's root is "+roots[len(roots)-1].Fingerprint)
+	case i < 0:
+		r.add("root", fmt.Errorf("the bundle's root is %s, not %s", roots[len(roots)-1].Fingerprint, fingerprint), "")
+	case len(roots) == 1:
+		r.add("root", nil, fingerprint)
+	default:
+		r.add("root", nil, fingerprint+whichRoot(roots, i))
+	}
+}
+
+func whichRoot(roots []RootReport, i int) string {
+	last := len(roots) - 1
+	rotations := fmt.Sprintf("%d rotations", last)
+	if last == 1 {
+		rotations = "one rotation"
+	}
+	switch {
+	case i == last:
+		return fmt.Sprintf(": the present root, after %s from the founding root %s", rotations, roots[0].Fingerprint)
+	case roots[i].Retired:
+		return fmt.Sprintf(": an earlier root that was RETIRED; whoever stole its key can make such a bundle up; hold it against the present root %s, got from somebody you trust", roots[last].Fingerprint)
+	case i == 0:
+		return fmt.Sprintf(": the founding root; %s lead to the present root %s", rotations, roots[last].Fingerprint)
+	}
+	return fmt.Sprintf(": an earlier root; the recorded rotations lead to the present root %s", roots[last].Fingerprint)
 }
 
 func checkTree(b *Bundle) error {

@@ -16,8 +16,10 @@ type visitor interface {
 	uint8(*uint8)
 	int(*int64)
 	bool(*bool)
-	length(n int) int // writes n, or returns the length read
-	failed() bool     // reading met an error: what it gives from now on is empty
+	length(n int) int   // writes n, or returns the length read
+	failed() bool       // reading met an error: what it gives from now on is empty
+	more(has bool) bool // whether a field follows that came later: writing, has; reading, whether bytes are left
+	fail(why string)    // reading: the value is not in its one encoding
 }
 
 // list visits a slice. Reading appends to it; it ends at the first error, so that a length that only claims to be large
@@ -33,6 +35,16 @@ func list[T any](v visitor, s *[]T, each func(*T)) {
 	}
 }
 
+// trailing visits a slice at the end of a value that older encodings of it do not have: an empty one is not written.
+func trailing[T any](v visitor, s *[]T, each func(*T)) {
+	if !v.more(len(*s) > 0) {
+		return
+	}
+	if list(v, s, each); len(*s) == 0 {
+		v.fail("an empty list at the end")
+	}
+}
+
 type writer struct{ w *canon.Writer }
 
 func (x *writer) str(p *string)      { x.w.String(*p) }
@@ -45,6 +57,8 @@ func (x *writer) int(p *int64)       { x.w.Int(*p) }
 func (x *writer) bool(p *bool)       { x.w.Bool(*p) }
 func (x *writer) length(n int) int   { x.w.Uint(uint64(n)); return n }
 func (x *writer) failed() bool       { return false }
+func (x *writer) more(has bool) bool { return has }
+func (x *writer) fail(string)        {}
 
 type reader struct{ r *canon.Reader }
 
@@ -58,6 +72,8 @@ func (x *reader) int(p *int64)       { *p = x.r.Int() }
 func (x *reader) bool(p *bool)       { *p = x.r.Bool() }
 func (x *reader) length(int) int     { return x.r.Len(1) }
 func (x *reader) failed() bool       { return x.r.Err() != nil }
+func (x *reader) more(bool) bool     { return x.r.More() }
+func (x *reader) fail(why string)    { x.r.Fail("%s", why) }
 
 func (x *reader) bounded(top uint64) uint64 {
 	v := x.r.Uint()

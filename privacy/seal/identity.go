@@ -60,6 +60,7 @@ type Identity struct {
 	Name        string
 	Key         ed25519.PublicKey
 	Certificate *x509.Certificate
+	Root        string // fingerprint of the root that certified it, or its issuer
 }
 
 // Fingerprint is SHA-256 of a certificate in hex: what people compare.

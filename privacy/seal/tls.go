@@ -4,17 +4,19 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 )
 
 // ServerTLS is the configuration of a coordinator's port. A client certificate is optional, because enrolment has none;
 // one that is presented must verify and pass check, which is asked at every handshake (revocation). The server sends
-// its root as the last certificate, for clients that know its fingerprint only. now is called at each handshake. check
-// must not be nil; it runs before the client has proved that it holds the key, so it must change nothing.
-func ServerTLS(cred *Credential, root *x509.Certificate, now func() time.Time, protos []string, check func(Identity) error) *tls.Config {
+// the whole lineage of roots behind its certificate: for clients that know a fingerprint only, or an earlier root. now is
+// called at each handshake. check must not be nil; it runs before the client has proved that it holds the key, so it must
+// change nothing.
+func ServerTLS(cred *Credential, roots Lineage, now func() time.Time, protos []string, check func(Identity) error) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: protos, Time: now,
-		Certificates:           []tls.Certificate{cred.tls(root.Raw)},
+		Certificates:           []tls.Certificate{cred.tls(roots.Certificates()...)},
 		ClientAuth:             tls.RequestClientCert,
 		SessionTicketsDisabled: true, // a resumed session would not be checked again
 		VerifyConnection: func(cs tls.ConnectionState) error {
@@ -24,7 +26,7 @@ func ServerTLS(cred *Credential, root *x509.Certificate, now func() time.Time, p
 			if len(cs.PeerCertificates) == 0 {
 				return nil
 			}
-			id, err := PeerIdentity(cs, root, now())
+			id, err := PeerIdentity(cs, roots, now())
 			if err != nil {
 				return err
 			}
@@ -54,7 +56,7 @@ func verifyServer(cs tls.ConnectionState, root *x509.Certificate, now time.Time,
 	if cs.NegotiatedProtocol != proto {
 		return fmt.Errorf("the server does not speak %s", proto)
 	}
-	id, err := PeerIdentity(cs, root, now)
+	id, err := verifyChain(withoutRoots(cs.PeerCertificates), root, now)
 	if err != nil {
 		return err
 	}
@@ -67,26 +69,38 @@ func verifyServer(cs tls.ConnectionState, root *x509.Certificate, now time.Time,
 	return nil
 }
 
-// PinnedTLS is the configuration for enrolment: the caller has no certificate and knows the root's fingerprint only.
-func PinnedTLS(fingerprint string, now func() time.Time, proto string) *tls.Config {
+// PinnedTLS is the configuration for enrolment: the caller has no certificate and knows the fingerprint of a root only,
+// which may be an earlier one. learn, if it is not nil, is told the lineage from that root on.
+func PinnedTLS(fingerprint string, now func() time.Time, proto string, learn func(Lineage)) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: []string{proto}, Time: now,
 		InsecureSkipVerify: true, // VerifyConnection checks the chain up to the pinned root
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			last := len(cs.PeerCertificates) - 1
-			if last < 1 || Fingerprint(cs.PeerCertificates[last].Raw) != fingerprint {
+			i := slices.IndexFunc(cs.PeerCertificates, func(c *x509.Certificate) bool { return Fingerprint(c.Raw) == fingerprint })
+			if i < 1 || !isRoot(cs.PeerCertificates[i]) {
 				return fmt.Errorf("the server's root is not the one in the token: %w", ErrForeign)
 			}
-			return verifyServer(cs, cs.PeerCertificates[last], now(), proto, nil)
+			root := cs.PeerCertificates[i]
+			if err := verifyServer(cs, root, now(), proto, nil); err != nil {
+				return err
+			}
+			if learn != nil {
+				learn(LineageFrom(root).Learn(cs.PeerCertificates, now()))
+			}
+			return nil
 		},
 	}
 }
 
 // PeerIdentity is who the other side of a connection is, verified at the time now.
-func PeerIdentity(cs tls.ConnectionState, root *x509.Certificate, now time.Time) (Identity, error) {
-	chain := cs.PeerCertificates
-	if last := len(chain) - 1; last >= 0 && chain[last].Equal(root) {
-		chain = chain[:last] // servers send it too
+func PeerIdentity(cs tls.ConnectionState, roots Lineage, now time.Time) (Identity, error) {
+	return roots.verify(withoutRoots(cs.PeerCertificates), now)
+}
+
+// withoutRoots drops the roots' own certificates that a server sends behind its chain: they teach, and prove nothing.
+func withoutRoots(certs []*x509.Certificate) []*x509.Certificate {
+	for len(certs) > 0 && isRoot(certs[len(certs)-1]) {
+		certs = certs[:len(certs)-1]
 	}
-	return verifyChain(chain, root, now)
+	return certs
 }

@@ -61,7 +61,7 @@ func handshake(t *testing.T, client, server *tls.Config) (state tls.ConnectionSt
 func admitAll(Identity) error { return nil }
 
 func (f *federation) server(protos ...string) *tls.Config {
-	return ServerTLS(f.creds[RoleCoordinator], f.cert(), clock(noon), protos, admitAll)
+	return ServerTLS(f.creds[RoleCoordinator], LineageFrom(f.cert()), clock(noon), protos, admitAll)
 }
 
 func (f *federation) client(role Role) *tls.Config {
@@ -80,16 +80,16 @@ func TestHandshakeOfEachRole(t *testing.T) {
 			t.Errorf("%q: version %x, protocol %q", role, state.Version, state.NegotiatedProtocol)
 		}
 		if role == RoleNone {
-			if _, err := PeerIdentity(state, f.cert(), noon); !errors.Is(err, ErrForeign) {
+			if _, err := PeerIdentity(state, LineageFrom(f.cert()), noon); !errors.Is(err, ErrForeign) {
 				t.Errorf("no certificate: PeerIdentity %v", err)
 			}
 			continue
 		}
-		id, err := PeerIdentity(state, f.cert(), noon)
+		id, err := PeerIdentity(state, LineageFrom(f.cert()), noon)
 		if err != nil || id.Role != role {
 			t.Errorf("%s: peer %+v, %v", role, id, err)
 		}
-		if _, err := PeerIdentity(state, f.cert(), noon.Add(2*day)); !errors.Is(err, ErrExpired) {
+		if _, err := PeerIdentity(state, LineageFrom(f.cert()), noon.Add(2*day)); !errors.Is(err, ErrExpired) {
 			t.Errorf("%s: on a connection that outlived its certificate: %v", role, err)
 		}
 	}
@@ -142,7 +142,7 @@ func TestServerRefusesClients(t *testing.T) {
 func TestServerAsksForRevocation(t *testing.T) {
 	f := newFederation(t, "shop", noon)
 	revoked := map[string]bool{}
-	server := ServerTLS(f.creds[RoleCoordinator], f.cert(), clock(noon), []string{"h2"}, func(id Identity) error {
+	server := ServerTLS(f.creds[RoleCoordinator], LineageFrom(f.cert()), clock(noon), []string{"h2"}, func(id Identity) error {
 		if revoked[id.Name] {
 			return fmt.Errorf("%s %s: %w", id.Role, id.Name, ErrRevoked)
 		}
@@ -176,7 +176,7 @@ func TestSessionsAreNotResumed(t *testing.T) {
 func TestClientRefusesServers(t *testing.T) {
 	f, g := newFederation(t, "shop", noon), newFederation(t, "shop", noon)
 	serve := func(g *federation, role Role) *tls.Config {
-		return ServerTLS(g.creds[role], g.cert(), clock(noon), []string{"h2"}, admitAll)
+		return ServerTLS(g.creds[role], LineageFrom(g.cert()), clock(noon), []string{"h2"}, admitAll)
 	}
 	late := ClientTLS(f.creds[RoleNode], f.cert(), clock(noon.Add(2*day)), "h2", nil)
 	other := errors.New("another coordinator")
@@ -232,7 +232,7 @@ func TestOnlyTLS13(t *testing.T) {
 	}
 	server := f.server("h2")
 	server.MinVersion, server.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
-	for name, client := range map[string]*tls.Config{"client": f.client(RoleNode), "pinned": PinnedTLS(f.root.Fingerprint(), clock(noon), "h2")} {
+	for name, client := range map[string]*tls.Config{"client": f.client(RoleNode), "pinned": PinnedTLS(f.root.Fingerprint(), clock(noon), "h2", nil)} {
 		if _, clientErr, _ := handshake(t, client, server); clientErr == nil {
 			t.Errorf("the %s spoke TLS 1.2", name)
 		}
@@ -241,7 +241,7 @@ func TestOnlyTLS13(t *testing.T) {
 
 func TestPinnedRoot(t *testing.T) {
 	f, g := newFederation(t, "shop", noon), newFederation(t, "shop", noon)
-	state, clientErr, serverErr := handshake(t, PinnedTLS(f.root.Fingerprint(), clock(noon), "h2"), f.server("h2"))
+	state, clientErr, serverErr := handshake(t, PinnedTLS(f.root.Fingerprint(), clock(noon), "h2", nil), f.server("h2"))
 	if clientErr != nil || serverErr != nil || len(state.PeerCertificates) != 0 {
 		t.Errorf("the right root: client %v, server %v, %d certificates", clientErr, serverErr, len(state.PeerCertificates))
 	}
@@ -263,17 +263,18 @@ func TestPinnedRoot(t *testing.T) {
 		"borrowed root":       {f.root.Fingerprint(), borrowed, noon, ErrForeign},
 		"no root":             {f.root.Fingerprint(), rootless, noon, ErrForeign},
 		"root as the server":  {f.root.Fingerprint(), rootAsLeaf, noon, ErrForeign},
-		"node as server":      {f.root.Fingerprint(), ServerTLS(f.creds[RoleNode], f.cert(), clock(noon), []string{"h2"}, admitAll), noon, ErrRole},
+		"node as server":      {f.root.Fingerprint(), ServerTLS(f.creds[RoleNode], LineageFrom(f.cert()), clock(noon), []string{"h2"}, admitAll), noon, ErrRole},
 		"expired coordinator": {f.root.Fingerprint(), f.server("h2"), noon.Add(2 * day), ErrExpired},
 	} {
-		_, clientErr, _ := handshake(t, PinnedTLS(c.fingerprint, clock(c.at), "h2"), c.server)
+		_, clientErr, _ := handshake(t, PinnedTLS(c.fingerprint, clock(c.at), "h2", nil), c.server)
 		if !errors.Is(clientErr, c.want) {
 			t.Errorf("%s: %v, want %v", name, clientErr, c.want)
 		}
 	}
 }
 
-func TestPeerIdentityDropsTheRootOnlyAtTheEnd(t *testing.T) {
+// Roots behind the holder's certificate teach, and prove nothing.
+func TestPeerIdentityDropsRootsOnlyAtTheEnd(t *testing.T) {
 	f := newFederation(t, "shop", noon)
 	leaf, err := x509.ParseCertificate(f.creds[RoleOperator].Chain[0])
 	if err != nil {
@@ -286,11 +287,13 @@ func TestPeerIdentityDropsTheRootOnlyAtTheEnd(t *testing.T) {
 		{[]*x509.Certificate{leaf}, true},
 		{[]*x509.Certificate{leaf, f.cert()}, true},
 		{[]*x509.Certificate{f.cert(), leaf}, false},
-		{[]*x509.Certificate{leaf, f.cert(), f.cert()}, false},
+		{[]*x509.Certificate{leaf, f.cert(), f.cert()}, true},
+		{[]*x509.Certificate{leaf, leaf}, false},
+		{[]*x509.Certificate{leaf, f.cert(), leaf}, false},
 		{[]*x509.Certificate{f.cert()}, false},
 		{nil, false},
 	} {
-		_, err := PeerIdentity(tls.ConnectionState{PeerCertificates: c.certs}, f.cert(), noon)
+		_, err := PeerIdentity(tls.ConnectionState{PeerCertificates: c.certs}, LineageFrom(f.cert()), noon)
 		if (err == nil) != c.ok {
 			t.Errorf("%d certificates: %v", len(c.certs), err)
 		}

@@ -34,6 +34,7 @@ type Token struct {
 	Labels    map[string]string
 	Role      Role
 	Expires   time.Time // to the millisecond
+	Officers  [][]byte  // SHA-256 of the officers' public keys
 }
 
 // NewToken makes a token with a fresh id and a secret of 32 bytes, for addresses to try in this order.
@@ -64,6 +65,8 @@ func (t *Token) validate() error {
 		return fmt.Errorf("its root %q is not a fingerprint", t.Root)
 	case t.Role == RoleNone || !slices.Contains(Roles(), t.Role):
 		return fmt.Errorf("its role %q is not known", t.Role)
+	case slices.ContainsFunc(t.Officers, func(key []byte) bool { return len(key) != sha256.Size }):
+		return errors.New("it names an officer's key that is no SHA-256")
 	case len(t.Addresses) == 0:
 		return errors.New("it names no address")
 	}
@@ -102,6 +105,12 @@ func (t *Token) String() string {
 	}
 	w.String(string(t.Role))
 	w.Int(t.Expires.UnixMilli())
+	if len(t.Officers) > 0 { // tokens from before have none, and are written as they were
+		w.Uint(uint64(len(t.Officers)))
+		for _, key := range t.Officers {
+			w.Bytes(key)
+		}
+	}
 	sum := sha256.Sum256(w.Buf)
 	w.Fixed(sum[:8])
 	return tokenPrefix + base64.RawURLEncoding.EncodeToString(w.Buf)
@@ -135,6 +144,11 @@ func ParseToken(text string) (*Token, error) {
 	}
 	t.Role = Role(r.String())
 	t.Expires = time.UnixMilli(r.Int())
+	if r.More() {
+		for n := r.Len(1); len(t.Officers) < n && r.Err() == nil; {
+			t.Officers = append(t.Officers, bytes.Clone(r.Bytes()))
+		}
+	}
 	if err := r.Close(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrToken, err)
 	}

@@ -731,6 +731,7 @@ type PollReply struct {
 	ComeBackMs    uint64                 `protobuf:"varint,3,opt,name=come_back_ms,json=comeBackMs,proto3" json:"come_back_ms,omitempty"` // pace steering: when to poll again
 	Releases      []*ReleaseRef          `protobuf:"bytes,4,rep,name=releases,proto3" json:"releases,omitempty"`                          // releases newer than the node's
 	Head          []byte                 `protobuf:"bytes,5,opt,name=head,proto3" json:"head,omitempty"`                                  // latest signed head this coordinator holds (canonical, privacy/audit)
+	Officers      [][]byte               `protobuf:"bytes,7,rep,name=officers,proto3" json:"officers,omitempty"`                          // SHA-256 of the public keys of the officers that count
 	Roster        []byte                 `protobuf:"bytes,6,opt,name=roster,proto3" json:"roster,omitempty"`                              // voters, signed by a majority of them (canonical, privacy/audit); when it is newer
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -797,6 +798,13 @@ func (x *PollReply) GetReleases() []*ReleaseRef {
 func (x *PollReply) GetHead() []byte {
 	if x != nil {
 		return x.Head
+	}
+	return nil
+}
+
+func (x *PollReply) GetOfficers() [][]byte {
+	if x != nil {
+		return x.Officers
 	}
 	return nil
 }
@@ -3361,6 +3369,518 @@ func (*RemoveCoordinatorReply) Descriptor() ([]byte, []int) {
 	return file_choir_v1_choir_proto_rawDescGZIP(), []int{49}
 }
 
+type ListCertificatesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCertificatesRequest) Reset() {
+	*x = ListCertificatesRequest{}
+	mi := &file_choir_v1_choir_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCertificatesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCertificatesRequest) ProtoMessage() {}
+
+func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCertificatesRequest.ProtoReflect.Descriptor instead.
+func (*ListCertificatesRequest) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{50}
+}
+
+type ListCertificatesReply struct {
+	state         protoimpl.MessageState  `protogen:"open.v1"`
+	Roots         []*RootStatus           `protobuf:"bytes,1,rep,name=roots,proto3" json:"roots,omitempty"`               // oldest first, the present one last
+	Coordinators  []*CertifiedCoordinator `protobuf:"bytes,2,rep,name=coordinators,proto3" json:"coordinators,omitempty"` // issuer is empty where it is not known and the coordinator does not answer
+	Officers      []*OfficerStatus        `protobuf:"bytes,3,rep,name=officers,proto3" json:"officers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCertificatesReply) Reset() {
+	*x = ListCertificatesReply{}
+	mi := &file_choir_v1_choir_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCertificatesReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCertificatesReply) ProtoMessage() {}
+
+func (x *ListCertificatesReply) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCertificatesReply.ProtoReflect.Descriptor instead.
+func (*ListCertificatesReply) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *ListCertificatesReply) GetRoots() []*RootStatus {
+	if x != nil {
+		return x.Roots
+	}
+	return nil
+}
+
+func (x *ListCertificatesReply) GetCoordinators() []*CertifiedCoordinator {
+	if x != nil {
+		return x.Coordinators
+	}
+	return nil
+}
+
+func (x *ListCertificatesReply) GetOfficers() []*OfficerStatus {
+	if x != nil {
+		return x.Officers
+	}
+	return nil
+}
+
+type RootStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Certificate   []byte                 `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"` // DER
+	Cross         []byte                 `protobuf:"bytes,2,opt,name=cross,proto3" json:"cross,omitempty"`             // by it for the next root; empty for the present one
+	Retired       bool                   `protobuf:"varint,3,opt,name=retired,proto3" json:"retired,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RootStatus) Reset() {
+	*x = RootStatus{}
+	mi := &file_choir_v1_choir_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RootStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RootStatus) ProtoMessage() {}
+
+func (x *RootStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RootStatus.ProtoReflect.Descriptor instead.
+func (*RootStatus) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *RootStatus) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *RootStatus) GetCross() []byte {
+	if x != nil {
+		return x.Cross
+	}
+	return nil
+}
+
+func (x *RootStatus) GetRetired() bool {
+	if x != nil {
+		return x.Retired
+	}
+	return false
+}
+
+type OfficerStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`   // SHA-256 of the public key
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"` // empty if it was pinned by the genesis
+	Replaced      bool                   `protobuf:"varint,3,opt,name=replaced,proto3" json:"replaced,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OfficerStatus) Reset() {
+	*x = OfficerStatus{}
+	mi := &file_choir_v1_choir_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OfficerStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OfficerStatus) ProtoMessage() {}
+
+func (x *OfficerStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OfficerStatus.ProtoReflect.Descriptor instead.
+func (*OfficerStatus) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *OfficerStatus) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *OfficerStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *OfficerStatus) GetReplaced() bool {
+	if x != nil {
+		return x.Replaced
+	}
+	return false
+}
+
+type RotateRootRequest struct {
+	state         protoimpl.MessageState  `protogen:"open.v1"`
+	Old           []byte                  `protobuf:"bytes,1,opt,name=old,proto3" json:"old,omitempty"`
+	Root          []byte                  `protobuf:"bytes,2,opt,name=root,proto3" json:"root,omitempty"`
+	Cross         []byte                  `protobuf:"bytes,3,opt,name=cross,proto3" json:"cross,omitempty"`
+	Coordinators  []*CertifiedCoordinator `protobuf:"bytes,4,rep,name=coordinators,proto3" json:"coordinators,omitempty"`
+	Retire        bool                    `protobuf:"varint,5,opt,name=retire,proto3" json:"retire,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateRootRequest) Reset() {
+	*x = RotateRootRequest{}
+	mi := &file_choir_v1_choir_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateRootRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateRootRequest) ProtoMessage() {}
+
+func (x *RotateRootRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateRootRequest.ProtoReflect.Descriptor instead.
+func (*RotateRootRequest) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *RotateRootRequest) GetOld() []byte {
+	if x != nil {
+		return x.Old
+	}
+	return nil
+}
+
+func (x *RotateRootRequest) GetRoot() []byte {
+	if x != nil {
+		return x.Root
+	}
+	return nil
+}
+
+func (x *RotateRootRequest) GetCross() []byte {
+	if x != nil {
+		return x.Cross
+	}
+	return nil
+}
+
+func (x *RotateRootRequest) GetCoordinators() []*CertifiedCoordinator {
+	if x != nil {
+		return x.Coordinators
+	}
+	return nil
+}
+
+func (x *RotateRootRequest) GetRetire() bool {
+	if x != nil {
+		return x.Retire
+	}
+	return false
+}
+
+type RotateRootReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateRootReply) Reset() {
+	*x = RotateRootReply{}
+	mi := &file_choir_v1_choir_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateRootReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateRootReply) ProtoMessage() {}
+
+func (x *RotateRootReply) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateRootReply.ProtoReflect.Descriptor instead.
+func (*RotateRootReply) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{55}
+}
+
+type RenewCoordinatorRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Coordinator   *CertifiedCoordinator  `protobuf:"bytes,1,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewCoordinatorRequest) Reset() {
+	*x = RenewCoordinatorRequest{}
+	mi := &file_choir_v1_choir_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewCoordinatorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewCoordinatorRequest) ProtoMessage() {}
+
+func (x *RenewCoordinatorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewCoordinatorRequest.ProtoReflect.Descriptor instead.
+func (*RenewCoordinatorRequest) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *RenewCoordinatorRequest) GetCoordinator() *CertifiedCoordinator {
+	if x != nil {
+		return x.Coordinator
+	}
+	return nil
+}
+
+type RenewCoordinatorReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewCoordinatorReply) Reset() {
+	*x = RenewCoordinatorReply{}
+	mi := &file_choir_v1_choir_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewCoordinatorReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewCoordinatorReply) ProtoMessage() {}
+
+func (x *RenewCoordinatorReply) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewCoordinatorReply.ProtoReflect.Descriptor instead.
+func (*RenewCoordinatorReply) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{57}
+}
+
+type AdmitOfficerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Replaces      []byte                 `protobuf:"bytes,2,opt,name=replaces,proto3" json:"replaces,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Signature     []byte                 `protobuf:"bytes,4,opt,name=signature,proto3" json:"signature,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdmitOfficerRequest) Reset() {
+	*x = AdmitOfficerRequest{}
+	mi := &file_choir_v1_choir_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdmitOfficerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdmitOfficerRequest) ProtoMessage() {}
+
+func (x *AdmitOfficerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdmitOfficerRequest.ProtoReflect.Descriptor instead.
+func (*AdmitOfficerRequest) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *AdmitOfficerRequest) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *AdmitOfficerRequest) GetReplaces() []byte {
+	if x != nil {
+		return x.Replaces
+	}
+	return nil
+}
+
+func (x *AdmitOfficerRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AdmitOfficerRequest) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+type AdmitOfficerReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdmitOfficerReply) Reset() {
+	*x = AdmitOfficerReply{}
+	mi := &file_choir_v1_choir_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdmitOfficerReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdmitOfficerReply) ProtoMessage() {}
+
+func (x *AdmitOfficerReply) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdmitOfficerReply.ProtoReflect.Descriptor instead.
+func (*AdmitOfficerReply) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{59}
+}
+
 type ListJobsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3369,7 +3889,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[50]
+	mi := &file_choir_v1_choir_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3381,7 +3901,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[50]
+	mi := &file_choir_v1_choir_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3394,7 +3914,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{50}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{60}
 }
 
 type ListJobsReply struct {
@@ -3406,7 +3926,7 @@ type ListJobsReply struct {
 
 func (x *ListJobsReply) Reset() {
 	*x = ListJobsReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[51]
+	mi := &file_choir_v1_choir_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3418,7 +3938,7 @@ func (x *ListJobsReply) String() string {
 func (*ListJobsReply) ProtoMessage() {}
 
 func (x *ListJobsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[51]
+	mi := &file_choir_v1_choir_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3431,7 +3951,7 @@ func (x *ListJobsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsReply.ProtoReflect.Descriptor instead.
 func (*ListJobsReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{51}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ListJobsReply) GetJobs() []*JobStatus {
@@ -3452,7 +3972,7 @@ type ControlJobRequest struct {
 
 func (x *ControlJobRequest) Reset() {
 	*x = ControlJobRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[52]
+	mi := &file_choir_v1_choir_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3464,7 +3984,7 @@ func (x *ControlJobRequest) String() string {
 func (*ControlJobRequest) ProtoMessage() {}
 
 func (x *ControlJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[52]
+	mi := &file_choir_v1_choir_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3477,7 +3997,7 @@ func (x *ControlJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlJobRequest.ProtoReflect.Descriptor instead.
 func (*ControlJobRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{52}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ControlJobRequest) GetName() string {
@@ -3509,7 +4029,7 @@ type ControlJobReply struct {
 
 func (x *ControlJobReply) Reset() {
 	*x = ControlJobReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[53]
+	mi := &file_choir_v1_choir_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3521,7 +4041,7 @@ func (x *ControlJobReply) String() string {
 func (*ControlJobReply) ProtoMessage() {}
 
 func (x *ControlJobReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[53]
+	mi := &file_choir_v1_choir_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3534,7 +4054,7 @@ func (x *ControlJobReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlJobReply.ProtoReflect.Descriptor instead.
 func (*ControlJobReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{53}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{63}
 }
 
 type ListReleasesRequest struct {
@@ -3545,7 +4065,7 @@ type ListReleasesRequest struct {
 
 func (x *ListReleasesRequest) Reset() {
 	*x = ListReleasesRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[54]
+	mi := &file_choir_v1_choir_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3557,7 +4077,7 @@ func (x *ListReleasesRequest) String() string {
 func (*ListReleasesRequest) ProtoMessage() {}
 
 func (x *ListReleasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[54]
+	mi := &file_choir_v1_choir_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3570,7 +4090,7 @@ func (x *ListReleasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReleasesRequest.ProtoReflect.Descriptor instead.
 func (*ListReleasesRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{54}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{64}
 }
 
 type ListReleasesReply struct {
@@ -3582,7 +4102,7 @@ type ListReleasesReply struct {
 
 func (x *ListReleasesReply) Reset() {
 	*x = ListReleasesReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[55]
+	mi := &file_choir_v1_choir_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3594,7 +4114,7 @@ func (x *ListReleasesReply) String() string {
 func (*ListReleasesReply) ProtoMessage() {}
 
 func (x *ListReleasesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[55]
+	mi := &file_choir_v1_choir_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3607,7 +4127,7 @@ func (x *ListReleasesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReleasesReply.ProtoReflect.Descriptor instead.
 func (*ListReleasesReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{55}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ListReleasesReply) GetReleases() []*Release {
@@ -3627,7 +4147,7 @@ type SubmitJobRequest struct {
 
 func (x *SubmitJobRequest) Reset() {
 	*x = SubmitJobRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[56]
+	mi := &file_choir_v1_choir_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3639,7 +4159,7 @@ func (x *SubmitJobRequest) String() string {
 func (*SubmitJobRequest) ProtoMessage() {}
 
 func (x *SubmitJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[56]
+	mi := &file_choir_v1_choir_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3652,7 +4172,7 @@ func (x *SubmitJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobRequest.ProtoReflect.Descriptor instead.
 func (*SubmitJobRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{56}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *SubmitJobRequest) GetSpec() *JobSpec {
@@ -3678,7 +4198,7 @@ type SubmitJobReply struct {
 
 func (x *SubmitJobReply) Reset() {
 	*x = SubmitJobReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[57]
+	mi := &file_choir_v1_choir_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3690,7 +4210,7 @@ func (x *SubmitJobReply) String() string {
 func (*SubmitJobReply) ProtoMessage() {}
 
 func (x *SubmitJobReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[57]
+	mi := &file_choir_v1_choir_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3703,7 +4223,7 @@ func (x *SubmitJobReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobReply.ProtoReflect.Descriptor instead.
 func (*SubmitJobReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{57}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *SubmitJobReply) GetName() string {
@@ -3722,7 +4242,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[58]
+	mi := &file_choir_v1_choir_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3734,7 +4254,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[58]
+	mi := &file_choir_v1_choir_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3747,7 +4267,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{58}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *GetJobRequest) GetName() string {
@@ -3771,7 +4291,7 @@ type JobStatus struct {
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[59]
+	mi := &file_choir_v1_choir_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3783,7 +4303,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[59]
+	mi := &file_choir_v1_choir_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3796,7 +4316,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{59}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *JobStatus) GetName() string {
@@ -3861,7 +4381,7 @@ type RoundStatus struct {
 
 func (x *RoundStatus) Reset() {
 	*x = RoundStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[60]
+	mi := &file_choir_v1_choir_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3873,7 +4393,7 @@ func (x *RoundStatus) String() string {
 func (*RoundStatus) ProtoMessage() {}
 
 func (x *RoundStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[60]
+	mi := &file_choir_v1_choir_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3886,7 +4406,7 @@ func (x *RoundStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundStatus.ProtoReflect.Descriptor instead.
 func (*RoundStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{60}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *RoundStatus) GetRound() uint64 {
@@ -3982,7 +4502,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[61]
+	mi := &file_choir_v1_choir_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3994,7 +4514,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[61]
+	mi := &file_choir_v1_choir_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4007,7 +4527,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{61}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *StatusRequest) GetUnconfirmed() bool {
@@ -4027,13 +4547,15 @@ type StatusReply struct {
 	Nodes         uint32                 `protobuf:"varint,6,opt,name=nodes,proto3" json:"nodes,omitempty"`
 	Records       uint64                 `protobuf:"varint,7,opt,name=records,proto3" json:"records,omitempty"`
 	Unconfirmed   string                 `protobuf:"bytes,8,opt,name=unconfirmed,proto3" json:"unconfirmed,omitempty"` // why no leader confirms this answer, which may be old; empty: it is confirmed
+	Officers      [][]byte               `protobuf:"bytes,9,rep,name=officers,proto3" json:"officers,omitempty"`       // SHA-256 of the public keys of the officers that count
+	Root          []byte                 `protobuf:"bytes,10,opt,name=root,proto3" json:"root,omitempty"`              // the present root's certificate
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[62]
+	mi := &file_choir_v1_choir_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4045,7 +4567,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[62]
+	mi := &file_choir_v1_choir_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4058,7 +4580,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{62}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *StatusReply) GetCluster() string {
@@ -4117,20 +4639,35 @@ func (x *StatusReply) GetUnconfirmed() string {
 	return ""
 }
 
+func (x *StatusReply) GetOfficers() [][]byte {
+	if x != nil {
+		return x.Officers
+	}
+	return nil
+}
+
+func (x *StatusReply) GetRoot() []byte {
+	if x != nil {
+		return x.Root
+	}
+	return nil
+}
+
 type ReplicaStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
 	State         string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
 	Load          float64                `protobuf:"fixed64,4,opt,name=load,proto3" json:"load,omitempty"`
-	Applied       uint64                 `protobuf:"varint,5,opt,name=applied,proto3" json:"applied,omitempty"` // index it has applied, as far as it answered
+	Applied       uint64                 `protobuf:"varint,5,opt,name=applied,proto3" json:"applied,omitempty"`                      // index it has applied, as far as it answered
+	ExpiresMs     int64                  `protobuf:"varint,6,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"` // when the first of its certificates ends, as far as they are known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReplicaStatus) Reset() {
 	*x = ReplicaStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[63]
+	mi := &file_choir_v1_choir_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4142,7 +4679,7 @@ func (x *ReplicaStatus) String() string {
 func (*ReplicaStatus) ProtoMessage() {}
 
 func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[63]
+	mi := &file_choir_v1_choir_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4155,7 +4692,7 @@ func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaStatus.ProtoReflect.Descriptor instead.
 func (*ReplicaStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{63}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ReplicaStatus) GetName() string {
@@ -4193,6 +4730,13 @@ func (x *ReplicaStatus) GetApplied() uint64 {
 	return 0
 }
 
+func (x *ReplicaStatus) GetExpiresMs() int64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
+}
+
 type BundleRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -4201,7 +4745,7 @@ type BundleRequest struct {
 
 func (x *BundleRequest) Reset() {
 	*x = BundleRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[64]
+	mi := &file_choir_v1_choir_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4213,7 +4757,7 @@ func (x *BundleRequest) String() string {
 func (*BundleRequest) ProtoMessage() {}
 
 func (x *BundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[64]
+	mi := &file_choir_v1_choir_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4226,7 +4770,7 @@ func (x *BundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BundleRequest.ProtoReflect.Descriptor instead.
 func (*BundleRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{64}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{74}
 }
 
 type ProposeRequest struct {
@@ -4238,7 +4782,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[65]
+	mi := &file_choir_v1_choir_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4250,7 +4794,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[65]
+	mi := &file_choir_v1_choir_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4263,7 +4807,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{65}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ProposeRequest) GetCommand() []byte {
@@ -4285,7 +4829,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[66]
+	mi := &file_choir_v1_choir_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4297,7 +4841,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[66]
+	mi := &file_choir_v1_choir_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4310,7 +4854,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{66}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ProposeReply) GetIndex() uint64 {
@@ -4349,7 +4893,7 @@ type PresenceRequest struct {
 
 func (x *PresenceRequest) Reset() {
 	*x = PresenceRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[67]
+	mi := &file_choir_v1_choir_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4361,7 +4905,7 @@ func (x *PresenceRequest) String() string {
 func (*PresenceRequest) ProtoMessage() {}
 
 func (x *PresenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[67]
+	mi := &file_choir_v1_choir_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4374,7 +4918,7 @@ func (x *PresenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceRequest.ProtoReflect.Descriptor instead.
 func (*PresenceRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{67}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{77}
 }
 
 type PresenceReply struct {
@@ -4383,13 +4927,14 @@ type PresenceReply struct {
 	Applied         uint64                 `protobuf:"varint,2,opt,name=applied,proto3" json:"applied,omitempty"`                                       // index this coordinator has applied
 	Roster          uint64                 `protobuf:"varint,3,opt,name=roster,proto3" json:"roster,omitempty"`                                         // version of the voter list that the signature is over
 	RosterSignature []byte                 `protobuf:"bytes,4,opt,name=roster_signature,json=rosterSignature,proto3" json:"roster_signature,omitempty"` // by this coordinator (privacy/audit)
+	Issuer          []byte                 `protobuf:"bytes,5,opt,name=issuer,proto3" json:"issuer,omitempty"`                                          // this coordinator's issuing certificate
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *PresenceReply) Reset() {
 	*x = PresenceReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[68]
+	mi := &file_choir_v1_choir_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4401,7 +4946,7 @@ func (x *PresenceReply) String() string {
 func (*PresenceReply) ProtoMessage() {}
 
 func (x *PresenceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[68]
+	mi := &file_choir_v1_choir_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4414,7 +4959,7 @@ func (x *PresenceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceReply.ProtoReflect.Descriptor instead.
 func (*PresenceReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{68}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *PresenceReply) GetNodes() []string {
@@ -4445,6 +4990,13 @@ func (x *PresenceReply) GetRosterSignature() []byte {
 	return nil
 }
 
+func (x *PresenceReply) GetIssuer() []byte {
+	if x != nil {
+		return x.Issuer
+	}
+	return nil
+}
+
 type SignHeadRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Size          uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
@@ -4455,7 +5007,7 @@ type SignHeadRequest struct {
 
 func (x *SignHeadRequest) Reset() {
 	*x = SignHeadRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[69]
+	mi := &file_choir_v1_choir_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4467,7 +5019,7 @@ func (x *SignHeadRequest) String() string {
 func (*SignHeadRequest) ProtoMessage() {}
 
 func (x *SignHeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[69]
+	mi := &file_choir_v1_choir_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4480,7 +5032,7 @@ func (x *SignHeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignHeadRequest.ProtoReflect.Descriptor instead.
 func (*SignHeadRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{69}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *SignHeadRequest) GetSize() uint64 {
@@ -4507,7 +5059,7 @@ type SignHeadReply struct {
 
 func (x *SignHeadReply) Reset() {
 	*x = SignHeadReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[70]
+	mi := &file_choir_v1_choir_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4519,7 +5071,7 @@ func (x *SignHeadReply) String() string {
 func (*SignHeadReply) ProtoMessage() {}
 
 func (x *SignHeadReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[70]
+	mi := &file_choir_v1_choir_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4532,7 +5084,7 @@ func (x *SignHeadReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignHeadReply.ProtoReflect.Descriptor instead.
 func (*SignHeadReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{70}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *SignHeadReply) GetSignature() *Signature {
@@ -4557,7 +5109,7 @@ type CommittedRequest struct {
 
 func (x *CommittedRequest) Reset() {
 	*x = CommittedRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[71]
+	mi := &file_choir_v1_choir_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4569,7 +5121,7 @@ func (x *CommittedRequest) String() string {
 func (*CommittedRequest) ProtoMessage() {}
 
 func (x *CommittedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[71]
+	mi := &file_choir_v1_choir_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4582,7 +5134,7 @@ func (x *CommittedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommittedRequest.ProtoReflect.Descriptor instead.
 func (*CommittedRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{71}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{81}
 }
 
 type CommittedReply struct {
@@ -4594,7 +5146,7 @@ type CommittedReply struct {
 
 func (x *CommittedReply) Reset() {
 	*x = CommittedReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[72]
+	mi := &file_choir_v1_choir_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4606,7 +5158,7 @@ func (x *CommittedReply) String() string {
 func (*CommittedReply) ProtoMessage() {}
 
 func (x *CommittedReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[72]
+	mi := &file_choir_v1_choir_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4619,7 +5171,7 @@ func (x *CommittedReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommittedReply.ProtoReflect.Descriptor instead.
 func (*CommittedReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{72}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *CommittedReply) GetIndex() uint64 {
@@ -4655,6 +5207,9 @@ type Command struct {
 	//	*Command_ApproveCoordinator
 	//	*Command_RemoveCoordinator
 	//	*Command_ControlJob
+	//	*Command_RotateRoot
+	//	*Command_RenewCoordinator
+	//	*Command_AdmitOfficer
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4662,7 +5217,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_choir_v1_choir_proto_msgTypes[73]
+	mi := &file_choir_v1_choir_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4674,7 +5229,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[73]
+	mi := &file_choir_v1_choir_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4687,7 +5242,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{73}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *Command) GetVersion() uint32 {
@@ -4893,6 +5448,33 @@ func (x *Command) GetControlJob() *ControlJob {
 	return nil
 }
 
+func (x *Command) GetRotateRoot() *RotateRoot {
+	if x != nil {
+		if x, ok := x.Body.(*Command_RotateRoot); ok {
+			return x.RotateRoot
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRenewCoordinator() *RenewCoordinator {
+	if x != nil {
+		if x, ok := x.Body.(*Command_RenewCoordinator); ok {
+			return x.RenewCoordinator
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetAdmitOfficer() *AdmitOfficer {
+	if x != nil {
+		if x, ok := x.Body.(*Command_AdmitOfficer); ok {
+			return x.AdmitOfficer
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -4981,6 +5563,18 @@ type Command_ControlJob struct {
 	ControlJob *ControlJob `protobuf:"bytes,22,opt,name=control_job,json=controlJob,proto3,oneof"`
 }
 
+type Command_RotateRoot struct {
+	RotateRoot *RotateRoot `protobuf:"bytes,23,opt,name=rotate_root,json=rotateRoot,proto3,oneof"`
+}
+
+type Command_RenewCoordinator struct {
+	RenewCoordinator *RenewCoordinator `protobuf:"bytes,24,opt,name=renew_coordinator,json=renewCoordinator,proto3,oneof"`
+}
+
+type Command_AdmitOfficer struct {
+	AdmitOfficer *AdmitOfficer `protobuf:"bytes,25,opt,name=admit_officer,json=admitOfficer,proto3,oneof"`
+}
+
 func (*Command_Genesis) isCommand_Body() {}
 
 func (*Command_AnnounceEpoch) isCommand_Body() {}
@@ -5023,19 +5617,26 @@ func (*Command_RemoveCoordinator) isCommand_Body() {}
 
 func (*Command_ControlJob) isCommand_Body() {}
 
+func (*Command_RotateRoot) isCommand_Body() {}
+
+func (*Command_RenewCoordinator) isCommand_Body() {}
+
+func (*Command_AdmitOfficer) isCommand_Body() {}
+
 type Genesis struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	Root          []byte                 `protobuf:"bytes,2,opt,name=root,proto3" json:"root,omitempty"` // the root certificate, DER
 	Coordinators  []*CoordinatorEntry    `protobuf:"bytes,3,rep,name=coordinators,proto3" json:"coordinators,omitempty"`
 	TimeMs        int64                  `protobuf:"varint,4,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"` // proposer's clock, Unix milliseconds
+	Officers      [][]byte               `protobuf:"bytes,5,rep,name=officers,proto3" json:"officers,omitempty"`            // SHA-256 of the officers' public keys, in order
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Genesis) Reset() {
 	*x = Genesis{}
-	mi := &file_choir_v1_choir_proto_msgTypes[74]
+	mi := &file_choir_v1_choir_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5047,7 +5648,7 @@ func (x *Genesis) String() string {
 func (*Genesis) ProtoMessage() {}
 
 func (x *Genesis) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[74]
+	mi := &file_choir_v1_choir_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5060,7 +5661,7 @@ func (x *Genesis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Genesis.ProtoReflect.Descriptor instead.
 func (*Genesis) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{74}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *Genesis) GetCluster() string {
@@ -5091,6 +5692,13 @@ func (x *Genesis) GetTimeMs() int64 {
 	return 0
 }
 
+func (x *Genesis) GetOfficers() [][]byte {
+	if x != nil {
+		return x.Officers
+	}
+	return nil
+}
+
 type CoordinatorEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -5102,7 +5710,7 @@ type CoordinatorEntry struct {
 
 func (x *CoordinatorEntry) Reset() {
 	*x = CoordinatorEntry{}
-	mi := &file_choir_v1_choir_proto_msgTypes[75]
+	mi := &file_choir_v1_choir_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5114,7 +5722,7 @@ func (x *CoordinatorEntry) String() string {
 func (*CoordinatorEntry) ProtoMessage() {}
 
 func (x *CoordinatorEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[75]
+	mi := &file_choir_v1_choir_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5127,7 +5735,7 @@ func (x *CoordinatorEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorEntry.ProtoReflect.Descriptor instead.
 func (*CoordinatorEntry) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{75}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *CoordinatorEntry) GetName() string {
@@ -5160,7 +5768,7 @@ type AnnounceEpoch struct {
 
 func (x *AnnounceEpoch) Reset() {
 	*x = AnnounceEpoch{}
-	mi := &file_choir_v1_choir_proto_msgTypes[76]
+	mi := &file_choir_v1_choir_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5172,7 +5780,7 @@ func (x *AnnounceEpoch) String() string {
 func (*AnnounceEpoch) ProtoMessage() {}
 
 func (x *AnnounceEpoch) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[76]
+	mi := &file_choir_v1_choir_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5185,7 +5793,7 @@ func (x *AnnounceEpoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceEpoch.ProtoReflect.Descriptor instead.
 func (*AnnounceEpoch) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{76}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *AnnounceEpoch) GetKey() *EpochKey {
@@ -5208,7 +5816,7 @@ type CreateToken struct {
 
 func (x *CreateToken) Reset() {
 	*x = CreateToken{}
-	mi := &file_choir_v1_choir_proto_msgTypes[77]
+	mi := &file_choir_v1_choir_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5220,7 +5828,7 @@ func (x *CreateToken) String() string {
 func (*CreateToken) ProtoMessage() {}
 
 func (x *CreateToken) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[77]
+	mi := &file_choir_v1_choir_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5233,7 +5841,7 @@ func (x *CreateToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateToken.ProtoReflect.Descriptor instead.
 func (*CreateToken) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{77}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *CreateToken) GetId() string {
@@ -5284,7 +5892,7 @@ type Enrol struct {
 
 func (x *Enrol) Reset() {
 	*x = Enrol{}
-	mi := &file_choir_v1_choir_proto_msgTypes[78]
+	mi := &file_choir_v1_choir_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5296,7 +5904,7 @@ func (x *Enrol) String() string {
 func (*Enrol) ProtoMessage() {}
 
 func (x *Enrol) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[78]
+	mi := &file_choir_v1_choir_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5309,7 +5917,7 @@ func (x *Enrol) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enrol.ProtoReflect.Descriptor instead.
 func (*Enrol) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{78}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *Enrol) GetTokenId() string {
@@ -5357,7 +5965,7 @@ type SubmitJob struct {
 
 func (x *SubmitJob) Reset() {
 	*x = SubmitJob{}
-	mi := &file_choir_v1_choir_proto_msgTypes[79]
+	mi := &file_choir_v1_choir_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5369,7 +5977,7 @@ func (x *SubmitJob) String() string {
 func (*SubmitJob) ProtoMessage() {}
 
 func (x *SubmitJob) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[79]
+	mi := &file_choir_v1_choir_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5382,7 +5990,7 @@ func (x *SubmitJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJob.ProtoReflect.Descriptor instead.
 func (*SubmitJob) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{79}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *SubmitJob) GetSpec() *JobSpec {
@@ -5416,7 +6024,7 @@ type OpenRound struct {
 
 func (x *OpenRound) Reset() {
 	*x = OpenRound{}
-	mi := &file_choir_v1_choir_proto_msgTypes[80]
+	mi := &file_choir_v1_choir_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5428,7 +6036,7 @@ func (x *OpenRound) String() string {
 func (*OpenRound) ProtoMessage() {}
 
 func (x *OpenRound) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[80]
+	mi := &file_choir_v1_choir_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5441,7 +6049,7 @@ func (x *OpenRound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenRound.ProtoReflect.Descriptor instead.
 func (*OpenRound) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{80}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *OpenRound) GetKey() *RoundKey {
@@ -5522,7 +6130,7 @@ type AcceptBatch struct {
 
 func (x *AcceptBatch) Reset() {
 	*x = AcceptBatch{}
-	mi := &file_choir_v1_choir_proto_msgTypes[81]
+	mi := &file_choir_v1_choir_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5534,7 +6142,7 @@ func (x *AcceptBatch) String() string {
 func (*AcceptBatch) ProtoMessage() {}
 
 func (x *AcceptBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[81]
+	mi := &file_choir_v1_choir_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5547,7 +6155,7 @@ func (x *AcceptBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptBatch.ProtoReflect.Descriptor instead.
 func (*AcceptBatch) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{81}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *AcceptBatch) GetKey() *RoundKey {
@@ -5610,7 +6218,7 @@ type Accepted struct {
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_choir_v1_choir_proto_msgTypes[82]
+	mi := &file_choir_v1_choir_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5622,7 +6230,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[82]
+	mi := &file_choir_v1_choir_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5635,7 +6243,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{82}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *Accepted) GetNode() string {
@@ -5669,7 +6277,7 @@ type CutRound struct {
 
 func (x *CutRound) Reset() {
 	*x = CutRound{}
-	mi := &file_choir_v1_choir_proto_msgTypes[83]
+	mi := &file_choir_v1_choir_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5681,7 +6289,7 @@ func (x *CutRound) String() string {
 func (*CutRound) ProtoMessage() {}
 
 func (x *CutRound) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[83]
+	mi := &file_choir_v1_choir_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5694,7 +6302,7 @@ func (x *CutRound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CutRound.ProtoReflect.Descriptor instead.
 func (*CutRound) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{83}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *CutRound) GetKey() *RoundKey {
@@ -5722,7 +6330,7 @@ type Charge struct {
 
 func (x *Charge) Reset() {
 	*x = Charge{}
-	mi := &file_choir_v1_choir_proto_msgTypes[84]
+	mi := &file_choir_v1_choir_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5734,7 +6342,7 @@ func (x *Charge) String() string {
 func (*Charge) ProtoMessage() {}
 
 func (x *Charge) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[84]
+	mi := &file_choir_v1_choir_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5747,7 +6355,7 @@ func (x *Charge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Charge.ProtoReflect.Descriptor instead.
 func (*Charge) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{84}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *Charge) GetKey() *RoundKey {
@@ -5786,7 +6394,7 @@ type CloseRound struct {
 
 func (x *CloseRound) Reset() {
 	*x = CloseRound{}
-	mi := &file_choir_v1_choir_proto_msgTypes[85]
+	mi := &file_choir_v1_choir_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5798,7 +6406,7 @@ func (x *CloseRound) String() string {
 func (*CloseRound) ProtoMessage() {}
 
 func (x *CloseRound) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[85]
+	mi := &file_choir_v1_choir_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5811,7 +6419,7 @@ func (x *CloseRound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseRound.ProtoReflect.Descriptor instead.
 func (*CloseRound) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{85}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *CloseRound) GetKey() *RoundKey {
@@ -5874,7 +6482,7 @@ type AbandonRound struct {
 
 func (x *AbandonRound) Reset() {
 	*x = AbandonRound{}
-	mi := &file_choir_v1_choir_proto_msgTypes[86]
+	mi := &file_choir_v1_choir_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5886,7 +6494,7 @@ func (x *AbandonRound) String() string {
 func (*AbandonRound) ProtoMessage() {}
 
 func (x *AbandonRound) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[86]
+	mi := &file_choir_v1_choir_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5899,7 +6507,7 @@ func (x *AbandonRound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbandonRound.ProtoReflect.Descriptor instead.
 func (*AbandonRound) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{86}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *AbandonRound) GetKey() *RoundKey {
@@ -5937,7 +6545,7 @@ type PublishRelease struct {
 
 func (x *PublishRelease) Reset() {
 	*x = PublishRelease{}
-	mi := &file_choir_v1_choir_proto_msgTypes[87]
+	mi := &file_choir_v1_choir_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5949,7 +6557,7 @@ func (x *PublishRelease) String() string {
 func (*PublishRelease) ProtoMessage() {}
 
 func (x *PublishRelease) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[87]
+	mi := &file_choir_v1_choir_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5962,7 +6570,7 @@ func (x *PublishRelease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishRelease.ProtoReflect.Descriptor instead.
 func (*PublishRelease) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{87}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *PublishRelease) GetJob() string {
@@ -6020,7 +6628,7 @@ type RecordIncident struct {
 
 func (x *RecordIncident) Reset() {
 	*x = RecordIncident{}
-	mi := &file_choir_v1_choir_proto_msgTypes[88]
+	mi := &file_choir_v1_choir_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6032,7 +6640,7 @@ func (x *RecordIncident) String() string {
 func (*RecordIncident) ProtoMessage() {}
 
 func (x *RecordIncident) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[88]
+	mi := &file_choir_v1_choir_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6045,7 +6653,7 @@ func (x *RecordIncident) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordIncident.ProtoReflect.Descriptor instead.
 func (*RecordIncident) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{88}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *RecordIncident) GetKey() *RoundKey {
@@ -6092,7 +6700,7 @@ type RevokeToken struct {
 
 func (x *RevokeToken) Reset() {
 	*x = RevokeToken{}
-	mi := &file_choir_v1_choir_proto_msgTypes[89]
+	mi := &file_choir_v1_choir_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6104,7 +6712,7 @@ func (x *RevokeToken) String() string {
 func (*RevokeToken) ProtoMessage() {}
 
 func (x *RevokeToken) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[89]
+	mi := &file_choir_v1_choir_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6117,7 +6725,7 @@ func (x *RevokeToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeToken.ProtoReflect.Descriptor instead.
 func (*RevokeToken) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{89}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *RevokeToken) GetId() string {
@@ -6136,7 +6744,7 @@ type RevokeNode struct {
 
 func (x *RevokeNode) Reset() {
 	*x = RevokeNode{}
-	mi := &file_choir_v1_choir_proto_msgTypes[90]
+	mi := &file_choir_v1_choir_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6148,7 +6756,7 @@ func (x *RevokeNode) String() string {
 func (*RevokeNode) ProtoMessage() {}
 
 func (x *RevokeNode) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[90]
+	mi := &file_choir_v1_choir_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6161,7 +6769,7 @@ func (x *RevokeNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeNode.ProtoReflect.Descriptor instead.
 func (*RevokeNode) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{90}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *RevokeNode) GetName() string {
@@ -6180,7 +6788,7 @@ type RevokePerson struct {
 
 func (x *RevokePerson) Reset() {
 	*x = RevokePerson{}
-	mi := &file_choir_v1_choir_proto_msgTypes[91]
+	mi := &file_choir_v1_choir_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6192,7 +6800,7 @@ func (x *RevokePerson) String() string {
 func (*RevokePerson) ProtoMessage() {}
 
 func (x *RevokePerson) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[91]
+	mi := &file_choir_v1_choir_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6205,7 +6813,7 @@ func (x *RevokePerson) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokePerson.ProtoReflect.Descriptor instead.
 func (*RevokePerson) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{91}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *RevokePerson) GetFingerprint() []byte {
@@ -6230,7 +6838,7 @@ type RequestJoin struct {
 
 func (x *RequestJoin) Reset() {
 	*x = RequestJoin{}
-	mi := &file_choir_v1_choir_proto_msgTypes[92]
+	mi := &file_choir_v1_choir_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6242,7 +6850,7 @@ func (x *RequestJoin) String() string {
 func (*RequestJoin) ProtoMessage() {}
 
 func (x *RequestJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[92]
+	mi := &file_choir_v1_choir_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6255,7 +6863,7 @@ func (x *RequestJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestJoin.ProtoReflect.Descriptor instead.
 func (*RequestJoin) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{92}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *RequestJoin) GetTokenId() string {
@@ -6319,7 +6927,7 @@ type ApproveCoordinator struct {
 
 func (x *ApproveCoordinator) Reset() {
 	*x = ApproveCoordinator{}
-	mi := &file_choir_v1_choir_proto_msgTypes[93]
+	mi := &file_choir_v1_choir_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6331,7 +6939,7 @@ func (x *ApproveCoordinator) String() string {
 func (*ApproveCoordinator) ProtoMessage() {}
 
 func (x *ApproveCoordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[93]
+	mi := &file_choir_v1_choir_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6344,7 +6952,7 @@ func (x *ApproveCoordinator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveCoordinator.ProtoReflect.Descriptor instead.
 func (*ApproveCoordinator) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{93}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *ApproveCoordinator) GetName() string {
@@ -6384,7 +6992,7 @@ type RemoveCoordinator struct {
 
 func (x *RemoveCoordinator) Reset() {
 	*x = RemoveCoordinator{}
-	mi := &file_choir_v1_choir_proto_msgTypes[94]
+	mi := &file_choir_v1_choir_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6396,7 +7004,7 @@ func (x *RemoveCoordinator) String() string {
 func (*RemoveCoordinator) ProtoMessage() {}
 
 func (x *RemoveCoordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[94]
+	mi := &file_choir_v1_choir_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6409,7 +7017,7 @@ func (x *RemoveCoordinator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCoordinator.ProtoReflect.Descriptor instead.
 func (*RemoveCoordinator) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{94}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *RemoveCoordinator) GetName() string {
@@ -6430,7 +7038,7 @@ type ControlJob struct {
 
 func (x *ControlJob) Reset() {
 	*x = ControlJob{}
-	mi := &file_choir_v1_choir_proto_msgTypes[95]
+	mi := &file_choir_v1_choir_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6442,7 +7050,7 @@ func (x *ControlJob) String() string {
 func (*ControlJob) ProtoMessage() {}
 
 func (x *ControlJob) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[95]
+	mi := &file_choir_v1_choir_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6455,7 +7063,7 @@ func (x *ControlJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlJob.ProtoReflect.Descriptor instead.
 func (*ControlJob) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{95}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ControlJob) GetJob() string {
@@ -6491,7 +7099,7 @@ type EndJob struct {
 
 func (x *EndJob) Reset() {
 	*x = EndJob{}
-	mi := &file_choir_v1_choir_proto_msgTypes[96]
+	mi := &file_choir_v1_choir_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6503,7 +7111,7 @@ func (x *EndJob) String() string {
 func (*EndJob) ProtoMessage() {}
 
 func (x *EndJob) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[96]
+	mi := &file_choir_v1_choir_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6516,7 +7124,7 @@ func (x *EndJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndJob.ProtoReflect.Descriptor instead.
 func (*EndJob) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{96}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *EndJob) GetJob() string {
@@ -6545,6 +7153,274 @@ func (x *EndJob) GetTerm() uint64 {
 		return x.Term
 	}
 	return 0
+}
+
+// RotateRoot puts another root in the place of the present one, with certificates of it for all coordinators.
+type RotateRoot struct {
+	state         protoimpl.MessageState  `protogen:"open.v1"`
+	Old           []byte                  `protobuf:"bytes,1,opt,name=old,proto3" json:"old,omitempty"`                   // SHA-256 of the present root's certificate: refused if it is another by then
+	Root          []byte                  `protobuf:"bytes,2,opt,name=root,proto3" json:"root,omitempty"`                 // the next root's own certificate, DER
+	Cross         []byte                  `protobuf:"bytes,3,opt,name=cross,proto3" json:"cross,omitempty"`               // by the present root: it certifies the next one's key and names its certificate
+	Coordinators  []*CertifiedCoordinator `protobuf:"bytes,4,rep,name=coordinators,proto3" json:"coordinators,omitempty"` // all voters, in order of names
+	Retire        bool                    `protobuf:"varint,5,opt,name=retire,proto3" json:"retire,omitempty"`            // certificates of the present root for people and nodes, and unused tokens, are void
+	TimeMs        int64                   `protobuf:"varint,6,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateRoot) Reset() {
+	*x = RotateRoot{}
+	mi := &file_choir_v1_choir_proto_msgTypes[107]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateRoot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateRoot) ProtoMessage() {}
+
+func (x *RotateRoot) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[107]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateRoot.ProtoReflect.Descriptor instead.
+func (*RotateRoot) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{107}
+}
+
+func (x *RotateRoot) GetOld() []byte {
+	if x != nil {
+		return x.Old
+	}
+	return nil
+}
+
+func (x *RotateRoot) GetRoot() []byte {
+	if x != nil {
+		return x.Root
+	}
+	return nil
+}
+
+func (x *RotateRoot) GetCross() []byte {
+	if x != nil {
+		return x.Cross
+	}
+	return nil
+}
+
+func (x *RotateRoot) GetCoordinators() []*CertifiedCoordinator {
+	if x != nil {
+		return x.Coordinators
+	}
+	return nil
+}
+
+func (x *RotateRoot) GetRetire() bool {
+	if x != nil {
+		return x.Retire
+	}
+	return false
+}
+
+func (x *RotateRoot) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+// CertifiedCoordinator is a coordinator's keys, which stay the same, certified anew.
+type CertifiedCoordinator struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Chain         [][]byte               `protobuf:"bytes,2,rep,name=chain,proto3" json:"chain,omitempty"`   // identity certificate, leaf first
+	Issuer        []byte                 `protobuf:"bytes,3,opt,name=issuer,proto3" json:"issuer,omitempty"` // issuing certificate
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CertifiedCoordinator) Reset() {
+	*x = CertifiedCoordinator{}
+	mi := &file_choir_v1_choir_proto_msgTypes[108]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertifiedCoordinator) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertifiedCoordinator) ProtoMessage() {}
+
+func (x *CertifiedCoordinator) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[108]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CertifiedCoordinator.ProtoReflect.Descriptor instead.
+func (*CertifiedCoordinator) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{108}
+}
+
+func (x *CertifiedCoordinator) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CertifiedCoordinator) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *CertifiedCoordinator) GetIssuer() []byte {
+	if x != nil {
+		return x.Issuer
+	}
+	return nil
+}
+
+// RenewCoordinator gives a coordinator new certificates of the present root.
+type RenewCoordinator struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Coordinator   *CertifiedCoordinator  `protobuf:"bytes,1,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
+	TimeMs        int64                  `protobuf:"varint,2,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewCoordinator) Reset() {
+	*x = RenewCoordinator{}
+	mi := &file_choir_v1_choir_proto_msgTypes[109]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewCoordinator) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewCoordinator) ProtoMessage() {}
+
+func (x *RenewCoordinator) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[109]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewCoordinator.ProtoReflect.Descriptor instead.
+func (*RenewCoordinator) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{109}
+}
+
+func (x *RenewCoordinator) GetCoordinator() *CertifiedCoordinator {
+	if x != nil {
+		return x.Coordinator
+	}
+	return nil
+}
+
+func (x *RenewCoordinator) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+// AdmitOfficer counts an officer's key, and another's no more.
+type AdmitOfficer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`           // SHA-256 of the officer's public key
+	Replaces      []byte                 `protobuf:"bytes,2,opt,name=replaces,proto3" json:"replaces,omitempty"` // of the officer whose key counts no more; may be empty
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Signature     []byte                 `protobuf:"bytes,4,opt,name=signature,proto3" json:"signature,omitempty"` // by the root's key over ("choir/officer/v1", cluster, key, replaces, name)
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdmitOfficer) Reset() {
+	*x = AdmitOfficer{}
+	mi := &file_choir_v1_choir_proto_msgTypes[110]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdmitOfficer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdmitOfficer) ProtoMessage() {}
+
+func (x *AdmitOfficer) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[110]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdmitOfficer.ProtoReflect.Descriptor instead.
+func (*AdmitOfficer) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{110}
+}
+
+func (x *AdmitOfficer) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *AdmitOfficer) GetReplaces() []byte {
+	if x != nil {
+		return x.Replaces
+	}
+	return nil
+}
+
+func (x *AdmitOfficer) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AdmitOfficer) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
 }
 
 var File_choir_v1_choir_proto protoreflect.FileDescriptor
@@ -6607,14 +7483,15 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\aresting\x18\x06 \x01(\bR\aresting\x1a;\n" +
 	"\rVersionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xe6\x01\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x82\x02\n" +
 	"\tPollReply\x12\"\n" +
 	"\x04task\x18\x01 \x01(\v2\x0e.choir.v1.TaskR\x04task\x125\n" +
 	"\taddresses\x18\x02 \x03(\v2\x17.choir.v1.UploadAddressR\taddresses\x12 \n" +
 	"\fcome_back_ms\x18\x03 \x01(\x04R\n" +
 	"comeBackMs\x120\n" +
 	"\breleases\x18\x04 \x03(\v2\x14.choir.v1.ReleaseRefR\breleases\x12\x12\n" +
-	"\x04head\x18\x05 \x01(\fR\x04head\x12\x16\n" +
+	"\x04head\x18\x05 \x01(\fR\x04head\x12\x1a\n" +
+	"\bofficers\x18\a \x03(\fR\bofficers\x12\x16\n" +
 	"\x06roster\x18\x06 \x01(\fR\x06roster\"=\n" +
 	"\rUploadAddress\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -6822,7 +7699,37 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x17ApproveCoordinatorReply\".\n" +
 	"\x18RemoveCoordinatorRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x18\n" +
-	"\x16RemoveCoordinatorReply\"\x11\n" +
+	"\x16RemoveCoordinatorReply\"\x19\n" +
+	"\x17ListCertificatesRequest\"\xbc\x01\n" +
+	"\x15ListCertificatesReply\x12*\n" +
+	"\x05roots\x18\x01 \x03(\v2\x14.choir.v1.RootStatusR\x05roots\x12B\n" +
+	"\fcoordinators\x18\x02 \x03(\v2\x1e.choir.v1.CertifiedCoordinatorR\fcoordinators\x123\n" +
+	"\bofficers\x18\x03 \x03(\v2\x17.choir.v1.OfficerStatusR\bofficers\"^\n" +
+	"\n" +
+	"RootStatus\x12 \n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x14\n" +
+	"\x05cross\x18\x02 \x01(\fR\x05cross\x12\x18\n" +
+	"\aretired\x18\x03 \x01(\bR\aretired\"Q\n" +
+	"\rOfficerStatus\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
+	"\breplaced\x18\x03 \x01(\bR\breplaced\"\xab\x01\n" +
+	"\x11RotateRootRequest\x12\x10\n" +
+	"\x03old\x18\x01 \x01(\fR\x03old\x12\x12\n" +
+	"\x04root\x18\x02 \x01(\fR\x04root\x12\x14\n" +
+	"\x05cross\x18\x03 \x01(\fR\x05cross\x12B\n" +
+	"\fcoordinators\x18\x04 \x03(\v2\x1e.choir.v1.CertifiedCoordinatorR\fcoordinators\x12\x16\n" +
+	"\x06retire\x18\x05 \x01(\bR\x06retire\"\x11\n" +
+	"\x0fRotateRootReply\"[\n" +
+	"\x17RenewCoordinatorRequest\x12@\n" +
+	"\vcoordinator\x18\x01 \x01(\v2\x1e.choir.v1.CertifiedCoordinatorR\vcoordinator\"\x17\n" +
+	"\x15RenewCoordinatorReply\"u\n" +
+	"\x13AdmitOfficerRequest\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x1a\n" +
+	"\breplaces\x18\x02 \x01(\fR\breplaces\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1c\n" +
+	"\tsignature\x18\x04 \x01(\fR\tsignature\"\x13\n" +
+	"\x11AdmitOfficerReply\"\x11\n" +
 	"\x0fListJobsRequest\"8\n" +
 	"\rListJobsReply\x12'\n" +
 	"\x04jobs\x18\x01 \x03(\v2\x13.choir.v1.JobStatusR\x04jobs\"W\n" +
@@ -6867,7 +7774,7 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x05model\x18\v \x01(\fR\x05model\x12\x10\n" +
 	"\x03sum\x18\f \x01(\fR\x03sum\"1\n" +
 	"\rStatusRequest\x12 \n" +
-	"\vunconfirmed\x18\x01 \x01(\bR\vunconfirmed\"\xf4\x01\n" +
+	"\vunconfirmed\x18\x01 \x01(\bR\vunconfirmed\"\xa4\x02\n" +
 	"\vStatusReply\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x12\n" +
@@ -6876,13 +7783,18 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\breplicas\x18\x05 \x03(\v2\x17.choir.v1.ReplicaStatusR\breplicas\x12\x14\n" +
 	"\x05nodes\x18\x06 \x01(\rR\x05nodes\x12\x18\n" +
 	"\arecords\x18\a \x01(\x04R\arecords\x12 \n" +
-	"\vunconfirmed\x18\b \x01(\tR\vunconfirmed\"\x81\x01\n" +
+	"\vunconfirmed\x18\b \x01(\tR\vunconfirmed\x12\x1a\n" +
+	"\bofficers\x18\t \x03(\fR\bofficers\x12\x12\n" +
+	"\x04root\x18\n" +
+	" \x01(\fR\x04root\"\xa0\x01\n" +
 	"\rReplicaStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\tR\x05state\x12\x12\n" +
 	"\x04load\x18\x04 \x01(\x01R\x04load\x12\x18\n" +
-	"\aapplied\x18\x05 \x01(\x04R\aapplied\"\x0f\n" +
+	"\aapplied\x18\x05 \x01(\x04R\aapplied\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\x06 \x01(\x03R\texpiresMs\"\x0f\n" +
 	"\rBundleRequest\"*\n" +
 	"\x0eProposeRequest\x12\x18\n" +
 	"\acommand\x18\x01 \x01(\fR\acommand\"t\n" +
@@ -6893,12 +7805,13 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"duplicates\x18\x03 \x03(\tR\n" +
 	"duplicates\x12\x14\n" +
 	"\x05stale\x18\x04 \x01(\bR\x05stale\"\x11\n" +
-	"\x0fPresenceRequest\"\x82\x01\n" +
+	"\x0fPresenceRequest\"\x9a\x01\n" +
 	"\rPresenceReply\x12\x14\n" +
 	"\x05nodes\x18\x01 \x03(\tR\x05nodes\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\x04R\aapplied\x12\x16\n" +
 	"\x06roster\x18\x03 \x01(\x04R\x06roster\x12)\n" +
-	"\x10roster_signature\x18\x04 \x01(\fR\x0frosterSignature\"9\n" +
+	"\x10roster_signature\x18\x04 \x01(\fR\x0frosterSignature\x12\x16\n" +
+	"\x06issuer\x18\x05 \x01(\fR\x06issuer\"9\n" +
 	"\x0fSignHeadRequest\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\fR\x04root\"X\n" +
@@ -6907,7 +7820,7 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x05chain\x18\x02 \x03(\fR\x05chain\"\x12\n" +
 	"\x10CommittedRequest\"&\n" +
 	"\x0eCommittedReply\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"\xff\t\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\xc2\v\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12-\n" +
 	"\agenesis\x18\x02 \x01(\v2\x11.choir.v1.GenesisH\x00R\agenesis\x12@\n" +
@@ -6936,13 +7849,18 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x13approve_coordinator\x18\x14 \x01(\v2\x1c.choir.v1.ApproveCoordinatorH\x00R\x12approveCoordinator\x12L\n" +
 	"\x12remove_coordinator\x18\x15 \x01(\v2\x1b.choir.v1.RemoveCoordinatorH\x00R\x11removeCoordinator\x127\n" +
 	"\vcontrol_job\x18\x16 \x01(\v2\x14.choir.v1.ControlJobH\x00R\n" +
-	"controlJobB\x06\n" +
-	"\x04body\"\x90\x01\n" +
+	"controlJob\x127\n" +
+	"\vrotate_root\x18\x17 \x01(\v2\x14.choir.v1.RotateRootH\x00R\n" +
+	"rotateRoot\x12I\n" +
+	"\x11renew_coordinator\x18\x18 \x01(\v2\x1a.choir.v1.RenewCoordinatorH\x00R\x10renewCoordinator\x12=\n" +
+	"\radmit_officer\x18\x19 \x01(\v2\x16.choir.v1.AdmitOfficerH\x00R\fadmitOfficerB\x06\n" +
+	"\x04body\"\xac\x01\n" +
 	"\aGenesis\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\fR\x04root\x12>\n" +
 	"\fcoordinators\x18\x03 \x03(\v2\x1a.choir.v1.CoordinatorEntryR\fcoordinators\x12\x17\n" +
-	"\atime_ms\x18\x04 \x01(\x03R\x06timeMs\"V\n" +
+	"\atime_ms\x18\x04 \x01(\x03R\x06timeMs\x12\x1a\n" +
+	"\bofficers\x18\x05 \x03(\fR\bofficers\"V\n" +
 	"\x10CoordinatorEntry\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +
@@ -7069,7 +7987,27 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
-	"\x04term\x18\x04 \x01(\x04R\x04term*q\n" +
+	"\x04term\x18\x04 \x01(\x04R\x04term\"\xbd\x01\n" +
+	"\n" +
+	"RotateRoot\x12\x10\n" +
+	"\x03old\x18\x01 \x01(\fR\x03old\x12\x12\n" +
+	"\x04root\x18\x02 \x01(\fR\x04root\x12\x14\n" +
+	"\x05cross\x18\x03 \x01(\fR\x05cross\x12B\n" +
+	"\fcoordinators\x18\x04 \x03(\v2\x1e.choir.v1.CertifiedCoordinatorR\fcoordinators\x12\x16\n" +
+	"\x06retire\x18\x05 \x01(\bR\x06retire\x12\x17\n" +
+	"\atime_ms\x18\x06 \x01(\x03R\x06timeMs\"X\n" +
+	"\x14CertifiedCoordinator\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05chain\x18\x02 \x03(\fR\x05chain\x12\x16\n" +
+	"\x06issuer\x18\x03 \x01(\fR\x06issuer\"m\n" +
+	"\x10RenewCoordinator\x12@\n" +
+	"\vcoordinator\x18\x01 \x01(\v2\x1e.choir.v1.CertifiedCoordinatorR\vcoordinator\x12\x17\n" +
+	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\"n\n" +
+	"\fAdmitOfficer\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x1a\n" +
+	"\breplaces\x18\x02 \x01(\fR\breplaces\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1c\n" +
+	"\tsignature\x18\x04 \x01(\fR\tsignature*q\n" +
 	"\tRoundKind\x12\x1a\n" +
 	"\x16ROUND_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ROUND_KIND_STATISTICS\x10\x01\x12\x14\n" +
@@ -7086,8 +8024,7 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"GetOutcome\x12\x18.choir.v1.OutcomeRequest\x1a\x11.choir.v1.Outcome\x127\n" +
 	"\aGetBlob\x12\x15.choir.v1.BlobRequest\x1a\x13.choir.v1.BlobChunk0\x01\x129\n" +
 	"\n" +
-	"GetRelease\x12\x18.choir.v1.ReleaseRequest\x1a\x11.choir.v1.Release2\xab\n" +
-	"\n" +
+	"GetRelease\x12\x18.choir.v1.ReleaseRequest\x1a\x11.choir.v1.Release2\xed\f\n" +
 	"\tOperators\x12G\n" +
 	"\vCreateToken\x12\x1c.choir.v1.CreateTokenRequest\x1a\x1a.choir.v1.CreateTokenReply\x12D\n" +
 	"\n" +
@@ -7098,7 +8035,12 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"RevokeNode\x12\x1b.choir.v1.RevokeNodeRequest\x1a\x19.choir.v1.RevokeNodeReply\x12J\n" +
 	"\fRevokePerson\x12\x1d.choir.v1.RevokePersonRequest\x1a\x1b.choir.v1.RevokePersonReply\x12A\n" +
 	"\tListJoins\x12\x1a.choir.v1.ListJoinsRequest\x1a\x18.choir.v1.ListJoinsReply\x12\\\n" +
-	"\x12ApproveCoordinator\x12#.choir.v1.ApproveCoordinatorRequest\x1a!.choir.v1.ApproveCoordinatorReply\x12Y\n" +
+	"\x12ApproveCoordinator\x12#.choir.v1.ApproveCoordinatorRequest\x1a!.choir.v1.ApproveCoordinatorReply\x12V\n" +
+	"\x10ListCertificates\x12!.choir.v1.ListCertificatesRequest\x1a\x1f.choir.v1.ListCertificatesReply\x12D\n" +
+	"\n" +
+	"RotateRoot\x12\x1b.choir.v1.RotateRootRequest\x1a\x19.choir.v1.RotateRootReply\x12V\n" +
+	"\x10RenewCoordinator\x12!.choir.v1.RenewCoordinatorRequest\x1a\x1f.choir.v1.RenewCoordinatorReply\x12J\n" +
+	"\fAdmitOfficer\x12\x1d.choir.v1.AdmitOfficerRequest\x1a\x1b.choir.v1.AdmitOfficerReply\x12Y\n" +
 	"\x11RemoveCoordinator\x12\".choir.v1.RemoveCoordinatorRequest\x1a .choir.v1.RemoveCoordinatorReply\x12>\n" +
 	"\bListJobs\x12\x19.choir.v1.ListJobsRequest\x1a\x17.choir.v1.ListJobsReply\x12D\n" +
 	"\n" +
@@ -7133,7 +8075,7 @@ func file_choir_v1_choir_proto_rawDescGZIP() []byte {
 }
 
 var file_choir_v1_choir_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_choir_v1_choir_proto_msgTypes = make([]protoimpl.MessageInfo, 102)
+var file_choir_v1_choir_proto_msgTypes = make([]protoimpl.MessageInfo, 116)
 var file_choir_v1_choir_proto_goTypes = []any{
 	(RoundKind)(0),                    // 0: choir.v1.RoundKind
 	(*EnrolRequest)(nil),              // 1: choir.v1.EnrolRequest
@@ -7186,63 +8128,77 @@ var file_choir_v1_choir_proto_goTypes = []any{
 	(*ApproveCoordinatorReply)(nil),   // 48: choir.v1.ApproveCoordinatorReply
 	(*RemoveCoordinatorRequest)(nil),  // 49: choir.v1.RemoveCoordinatorRequest
 	(*RemoveCoordinatorReply)(nil),    // 50: choir.v1.RemoveCoordinatorReply
-	(*ListJobsRequest)(nil),           // 51: choir.v1.ListJobsRequest
-	(*ListJobsReply)(nil),             // 52: choir.v1.ListJobsReply
-	(*ControlJobRequest)(nil),         // 53: choir.v1.ControlJobRequest
-	(*ControlJobReply)(nil),           // 54: choir.v1.ControlJobReply
-	(*ListReleasesRequest)(nil),       // 55: choir.v1.ListReleasesRequest
-	(*ListReleasesReply)(nil),         // 56: choir.v1.ListReleasesReply
-	(*SubmitJobRequest)(nil),          // 57: choir.v1.SubmitJobRequest
-	(*SubmitJobReply)(nil),            // 58: choir.v1.SubmitJobReply
-	(*GetJobRequest)(nil),             // 59: choir.v1.GetJobRequest
-	(*JobStatus)(nil),                 // 60: choir.v1.JobStatus
-	(*RoundStatus)(nil),               // 61: choir.v1.RoundStatus
-	(*StatusRequest)(nil),             // 62: choir.v1.StatusRequest
-	(*StatusReply)(nil),               // 63: choir.v1.StatusReply
-	(*ReplicaStatus)(nil),             // 64: choir.v1.ReplicaStatus
-	(*BundleRequest)(nil),             // 65: choir.v1.BundleRequest
-	(*ProposeRequest)(nil),            // 66: choir.v1.ProposeRequest
-	(*ProposeReply)(nil),              // 67: choir.v1.ProposeReply
-	(*PresenceRequest)(nil),           // 68: choir.v1.PresenceRequest
-	(*PresenceReply)(nil),             // 69: choir.v1.PresenceReply
-	(*SignHeadRequest)(nil),           // 70: choir.v1.SignHeadRequest
-	(*SignHeadReply)(nil),             // 71: choir.v1.SignHeadReply
-	(*CommittedRequest)(nil),          // 72: choir.v1.CommittedRequest
-	(*CommittedReply)(nil),            // 73: choir.v1.CommittedReply
-	(*Command)(nil),                   // 74: choir.v1.Command
-	(*Genesis)(nil),                   // 75: choir.v1.Genesis
-	(*CoordinatorEntry)(nil),          // 76: choir.v1.CoordinatorEntry
-	(*AnnounceEpoch)(nil),             // 77: choir.v1.AnnounceEpoch
-	(*CreateToken)(nil),               // 78: choir.v1.CreateToken
-	(*Enrol)(nil),                     // 79: choir.v1.Enrol
-	(*SubmitJob)(nil),                 // 80: choir.v1.SubmitJob
-	(*OpenRound)(nil),                 // 81: choir.v1.OpenRound
-	(*AcceptBatch)(nil),               // 82: choir.v1.AcceptBatch
-	(*Accepted)(nil),                  // 83: choir.v1.Accepted
-	(*CutRound)(nil),                  // 84: choir.v1.CutRound
-	(*Charge)(nil),                    // 85: choir.v1.Charge
-	(*CloseRound)(nil),                // 86: choir.v1.CloseRound
-	(*AbandonRound)(nil),              // 87: choir.v1.AbandonRound
-	(*PublishRelease)(nil),            // 88: choir.v1.PublishRelease
-	(*RecordIncident)(nil),            // 89: choir.v1.RecordIncident
-	(*RevokeToken)(nil),               // 90: choir.v1.RevokeToken
-	(*RevokeNode)(nil),                // 91: choir.v1.RevokeNode
-	(*RevokePerson)(nil),              // 92: choir.v1.RevokePerson
-	(*RequestJoin)(nil),               // 93: choir.v1.RequestJoin
-	(*ApproveCoordinator)(nil),        // 94: choir.v1.ApproveCoordinator
-	(*RemoveCoordinator)(nil),         // 95: choir.v1.RemoveCoordinator
-	(*ControlJob)(nil),                // 96: choir.v1.ControlJob
-	(*EndJob)(nil),                    // 97: choir.v1.EndJob
-	nil,                               // 98: choir.v1.PollRequest.VersionsEntry
-	nil,                               // 99: choir.v1.CreateTokenRequest.LabelsEntry
-	nil,                               // 100: choir.v1.TokenStatus.LabelsEntry
-	nil,                               // 101: choir.v1.NodeStatus.LabelsEntry
-	nil,                               // 102: choir.v1.CreateToken.LabelsEntry
+	(*ListCertificatesRequest)(nil),   // 51: choir.v1.ListCertificatesRequest
+	(*ListCertificatesReply)(nil),     // 52: choir.v1.ListCertificatesReply
+	(*RootStatus)(nil),                // 53: choir.v1.RootStatus
+	(*OfficerStatus)(nil),             // 54: choir.v1.OfficerStatus
+	(*RotateRootRequest)(nil),         // 55: choir.v1.RotateRootRequest
+	(*RotateRootReply)(nil),           // 56: choir.v1.RotateRootReply
+	(*RenewCoordinatorRequest)(nil),   // 57: choir.v1.RenewCoordinatorRequest
+	(*RenewCoordinatorReply)(nil),     // 58: choir.v1.RenewCoordinatorReply
+	(*AdmitOfficerRequest)(nil),       // 59: choir.v1.AdmitOfficerRequest
+	(*AdmitOfficerReply)(nil),         // 60: choir.v1.AdmitOfficerReply
+	(*ListJobsRequest)(nil),           // 61: choir.v1.ListJobsRequest
+	(*ListJobsReply)(nil),             // 62: choir.v1.ListJobsReply
+	(*ControlJobRequest)(nil),         // 63: choir.v1.ControlJobRequest
+	(*ControlJobReply)(nil),           // 64: choir.v1.ControlJobReply
+	(*ListReleasesRequest)(nil),       // 65: choir.v1.ListReleasesRequest
+	(*ListReleasesReply)(nil),         // 66: choir.v1.ListReleasesReply
+	(*SubmitJobRequest)(nil),          // 67: choir.v1.SubmitJobRequest
+	(*SubmitJobReply)(nil),            // 68: choir.v1.SubmitJobReply
+	(*GetJobRequest)(nil),             // 69: choir.v1.GetJobRequest
+	(*JobStatus)(nil),                 // 70: choir.v1.JobStatus
+	(*RoundStatus)(nil),               // 71: choir.v1.RoundStatus
+	(*StatusRequest)(nil),             // 72: choir.v1.StatusRequest
+	(*StatusReply)(nil),               // 73: choir.v1.StatusReply
+	(*ReplicaStatus)(nil),             // 74: choir.v1.ReplicaStatus
+	(*BundleRequest)(nil),             // 75: choir.v1.BundleRequest
+	(*ProposeRequest)(nil),            // 76: choir.v1.ProposeRequest
+	(*ProposeReply)(nil),              // 77: choir.v1.ProposeReply
+	(*PresenceRequest)(nil),           // 78: choir.v1.PresenceRequest
+	(*PresenceReply)(nil),             // 79: choir.v1.PresenceReply
+	(*SignHeadRequest)(nil),           // 80: choir.v1.SignHeadRequest
+	(*SignHeadReply)(nil),             // 81: choir.v1.SignHeadReply
+	(*CommittedRequest)(nil),          // 82: choir.v1.CommittedRequest
+	(*CommittedReply)(nil),            // 83: choir.v1.CommittedReply
+	(*Command)(nil),                   // 84: choir.v1.Command
+	(*Genesis)(nil),                   // 85: choir.v1.Genesis
+	(*CoordinatorEntry)(nil),          // 86: choir.v1.CoordinatorEntry
+	(*AnnounceEpoch)(nil),             // 87: choir.v1.AnnounceEpoch
+	(*CreateToken)(nil),               // 88: choir.v1.CreateToken
+	(*Enrol)(nil),                     // 89: choir.v1.Enrol
+	(*SubmitJob)(nil),                 // 90: choir.v1.SubmitJob
+	(*OpenRound)(nil),                 // 91: choir.v1.OpenRound
+	(*AcceptBatch)(nil),               // 92: choir.v1.AcceptBatch
+	(*Accepted)(nil),                  // 93: choir.v1.Accepted
+	(*CutRound)(nil),                  // 94: choir.v1.CutRound
+	(*Charge)(nil),                    // 95: choir.v1.Charge
+	(*CloseRound)(nil),                // 96: choir.v1.CloseRound
+	(*AbandonRound)(nil),              // 97: choir.v1.AbandonRound
+	(*PublishRelease)(nil),            // 98: choir.v1.PublishRelease
+	(*RecordIncident)(nil),            // 99: choir.v1.RecordIncident
+	(*RevokeToken)(nil),               // 100: choir.v1.RevokeToken
+	(*RevokeNode)(nil),                // 101: choir.v1.RevokeNode
+	(*RevokePerson)(nil),              // 102: choir.v1.RevokePerson
+	(*RequestJoin)(nil),               // 103: choir.v1.RequestJoin
+	(*ApproveCoordinator)(nil),        // 104: choir.v1.ApproveCoordinator
+	(*RemoveCoordinator)(nil),         // 105: choir.v1.RemoveCoordinator
+	(*ControlJob)(nil),                // 106: choir.v1.ControlJob
+	(*EndJob)(nil),                    // 107: choir.v1.EndJob
+	(*RotateRoot)(nil),                // 108: choir.v1.RotateRoot
+	(*CertifiedCoordinator)(nil),      // 109: choir.v1.CertifiedCoordinator
+	(*RenewCoordinator)(nil),          // 110: choir.v1.RenewCoordinator
+	(*AdmitOfficer)(nil),              // 111: choir.v1.AdmitOfficer
+	nil,                               // 112: choir.v1.PollRequest.VersionsEntry
+	nil,                               // 113: choir.v1.CreateTokenRequest.LabelsEntry
+	nil,                               // 114: choir.v1.TokenStatus.LabelsEntry
+	nil,                               // 115: choir.v1.NodeStatus.LabelsEntry
+	nil,                               // 116: choir.v1.CreateToken.LabelsEntry
 }
 var file_choir_v1_choir_proto_depIdxs = []int32{
-	76,  // 0: choir.v1.JoinReply.coordinators:type_name -> choir.v1.CoordinatorEntry
+	86,  // 0: choir.v1.JoinReply.coordinators:type_name -> choir.v1.CoordinatorEntry
 	8,   // 1: choir.v1.PollRequest.done:type_name -> choir.v1.RoundKey
-	98,  // 2: choir.v1.PollRequest.versions:type_name -> choir.v1.PollRequest.VersionsEntry
+	112, // 2: choir.v1.PollRequest.versions:type_name -> choir.v1.PollRequest.VersionsEntry
 	8,   // 3: choir.v1.PollRequest.finished:type_name -> choir.v1.RoundKey
 	13,  // 4: choir.v1.PollReply.task:type_name -> choir.v1.Task
 	11,  // 5: choir.v1.PollReply.addresses:type_name -> choir.v1.UploadAddress
@@ -7264,128 +8220,146 @@ var file_choir_v1_choir_proto_depIdxs = []int32{
 	28,  // 21: choir.v1.Release.variants:type_name -> choir.v1.Variant
 	6,   // 22: choir.v1.Release.signatures:type_name -> choir.v1.Signature
 	29,  // 23: choir.v1.Variant.evaluation:type_name -> choir.v1.EvaluationSum
-	99,  // 24: choir.v1.CreateTokenRequest.labels:type_name -> choir.v1.CreateTokenRequest.LabelsEntry
+	113, // 24: choir.v1.CreateTokenRequest.labels:type_name -> choir.v1.CreateTokenRequest.LabelsEntry
 	34,  // 25: choir.v1.ListTokensReply.tokens:type_name -> choir.v1.TokenStatus
-	100, // 26: choir.v1.TokenStatus.labels:type_name -> choir.v1.TokenStatus.LabelsEntry
+	114, // 26: choir.v1.TokenStatus.labels:type_name -> choir.v1.TokenStatus.LabelsEntry
 	39,  // 27: choir.v1.ListNodesReply.nodes:type_name -> choir.v1.NodeStatus
-	101, // 28: choir.v1.NodeStatus.labels:type_name -> choir.v1.NodeStatus.LabelsEntry
+	115, // 28: choir.v1.NodeStatus.labels:type_name -> choir.v1.NodeStatus.LabelsEntry
 	46,  // 29: choir.v1.ListJoinsReply.joins:type_name -> choir.v1.JoinStatus
-	60,  // 30: choir.v1.ListJobsReply.jobs:type_name -> choir.v1.JobStatus
-	27,  // 31: choir.v1.ListReleasesReply.releases:type_name -> choir.v1.Release
-	14,  // 32: choir.v1.SubmitJobRequest.spec:type_name -> choir.v1.JobSpec
-	61,  // 33: choir.v1.JobStatus.rounds:type_name -> choir.v1.RoundStatus
-	0,   // 34: choir.v1.RoundStatus.kind:type_name -> choir.v1.RoundKind
-	29,  // 35: choir.v1.RoundStatus.evaluation:type_name -> choir.v1.EvaluationSum
-	64,  // 36: choir.v1.StatusReply.replicas:type_name -> choir.v1.ReplicaStatus
-	6,   // 37: choir.v1.SignHeadReply.signature:type_name -> choir.v1.Signature
-	75,  // 38: choir.v1.Command.genesis:type_name -> choir.v1.Genesis
-	77,  // 39: choir.v1.Command.announce_epoch:type_name -> choir.v1.AnnounceEpoch
-	78,  // 40: choir.v1.Command.create_token:type_name -> choir.v1.CreateToken
-	79,  // 41: choir.v1.Command.enrol:type_name -> choir.v1.Enrol
-	80,  // 42: choir.v1.Command.submit_job:type_name -> choir.v1.SubmitJob
-	81,  // 43: choir.v1.Command.open_round:type_name -> choir.v1.OpenRound
-	82,  // 44: choir.v1.Command.accept_batch:type_name -> choir.v1.AcceptBatch
-	84,  // 45: choir.v1.Command.cut_round:type_name -> choir.v1.CutRound
-	85,  // 46: choir.v1.Command.charge:type_name -> choir.v1.Charge
-	86,  // 47: choir.v1.Command.close_round:type_name -> choir.v1.CloseRound
-	87,  // 48: choir.v1.Command.abandon_round:type_name -> choir.v1.AbandonRound
-	88,  // 49: choir.v1.Command.publish_release:type_name -> choir.v1.PublishRelease
-	89,  // 50: choir.v1.Command.record_incident:type_name -> choir.v1.RecordIncident
-	97,  // 51: choir.v1.Command.end_job:type_name -> choir.v1.EndJob
-	90,  // 52: choir.v1.Command.revoke_token:type_name -> choir.v1.RevokeToken
-	91,  // 53: choir.v1.Command.revoke_node:type_name -> choir.v1.RevokeNode
-	92,  // 54: choir.v1.Command.revoke_person:type_name -> choir.v1.RevokePerson
-	93,  // 55: choir.v1.Command.request_join:type_name -> choir.v1.RequestJoin
-	94,  // 56: choir.v1.Command.approve_coordinator:type_name -> choir.v1.ApproveCoordinator
-	95,  // 57: choir.v1.Command.remove_coordinator:type_name -> choir.v1.RemoveCoordinator
-	96,  // 58: choir.v1.Command.control_job:type_name -> choir.v1.ControlJob
-	76,  // 59: choir.v1.Genesis.coordinators:type_name -> choir.v1.CoordinatorEntry
-	7,   // 60: choir.v1.AnnounceEpoch.key:type_name -> choir.v1.EpochKey
-	102, // 61: choir.v1.CreateToken.labels:type_name -> choir.v1.CreateToken.LabelsEntry
-	14,  // 62: choir.v1.SubmitJob.spec:type_name -> choir.v1.JobSpec
-	8,   // 63: choir.v1.OpenRound.key:type_name -> choir.v1.RoundKey
-	0,   // 64: choir.v1.OpenRound.kind:type_name -> choir.v1.RoundKind
-	8,   // 65: choir.v1.AcceptBatch.key:type_name -> choir.v1.RoundKey
-	83,  // 66: choir.v1.AcceptBatch.accepted:type_name -> choir.v1.Accepted
-	8,   // 67: choir.v1.CutRound.key:type_name -> choir.v1.RoundKey
-	8,   // 68: choir.v1.Charge.key:type_name -> choir.v1.RoundKey
-	8,   // 69: choir.v1.CloseRound.key:type_name -> choir.v1.RoundKey
-	29,  // 70: choir.v1.CloseRound.evaluations:type_name -> choir.v1.EvaluationSum
-	8,   // 71: choir.v1.AbandonRound.key:type_name -> choir.v1.RoundKey
-	8,   // 72: choir.v1.PublishRelease.evaluation:type_name -> choir.v1.RoundKey
-	28,  // 73: choir.v1.PublishRelease.variants:type_name -> choir.v1.Variant
-	8,   // 74: choir.v1.RecordIncident.key:type_name -> choir.v1.RoundKey
-	1,   // 75: choir.v1.Enrolment.Enrol:input_type -> choir.v1.EnrolRequest
-	3,   // 76: choir.v1.Enrolment.Renew:input_type -> choir.v1.RenewRequest
-	4,   // 77: choir.v1.Enrolment.Join:input_type -> choir.v1.JoinRequest
-	9,   // 78: choir.v1.Nodes.Poll:input_type -> choir.v1.PollRequest
-	16,  // 79: choir.v1.Nodes.Upload:input_type -> choir.v1.UploadRequest
-	19,  // 80: choir.v1.Nodes.GetOutcome:input_type -> choir.v1.OutcomeRequest
-	23,  // 81: choir.v1.Nodes.GetBlob:input_type -> choir.v1.BlobRequest
-	26,  // 82: choir.v1.Nodes.GetRelease:input_type -> choir.v1.ReleaseRequest
-	30,  // 83: choir.v1.Operators.CreateToken:input_type -> choir.v1.CreateTokenRequest
-	32,  // 84: choir.v1.Operators.ListTokens:input_type -> choir.v1.ListTokensRequest
-	35,  // 85: choir.v1.Operators.RevokeToken:input_type -> choir.v1.RevokeTokenRequest
-	37,  // 86: choir.v1.Operators.ListNodes:input_type -> choir.v1.ListNodesRequest
-	40,  // 87: choir.v1.Operators.RevokeNode:input_type -> choir.v1.RevokeNodeRequest
-	42,  // 88: choir.v1.Operators.RevokePerson:input_type -> choir.v1.RevokePersonRequest
-	44,  // 89: choir.v1.Operators.ListJoins:input_type -> choir.v1.ListJoinsRequest
-	47,  // 90: choir.v1.Operators.ApproveCoordinator:input_type -> choir.v1.ApproveCoordinatorRequest
-	49,  // 91: choir.v1.Operators.RemoveCoordinator:input_type -> choir.v1.RemoveCoordinatorRequest
-	51,  // 92: choir.v1.Operators.ListJobs:input_type -> choir.v1.ListJobsRequest
-	53,  // 93: choir.v1.Operators.ControlJob:input_type -> choir.v1.ControlJobRequest
-	55,  // 94: choir.v1.Operators.ListReleases:input_type -> choir.v1.ListReleasesRequest
-	57,  // 95: choir.v1.Operators.SubmitJob:input_type -> choir.v1.SubmitJobRequest
-	59,  // 96: choir.v1.Operators.GetJob:input_type -> choir.v1.GetJobRequest
-	59,  // 97: choir.v1.Operators.WatchJob:input_type -> choir.v1.GetJobRequest
-	26,  // 98: choir.v1.Operators.GetRelease:input_type -> choir.v1.ReleaseRequest
-	23,  // 99: choir.v1.Operators.GetBlob:input_type -> choir.v1.BlobRequest
-	62,  // 100: choir.v1.Operators.GetStatus:input_type -> choir.v1.StatusRequest
-	65,  // 101: choir.v1.Operators.GetBundle:input_type -> choir.v1.BundleRequest
-	66,  // 102: choir.v1.Peers.Propose:input_type -> choir.v1.ProposeRequest
-	24,  // 103: choir.v1.Peers.PutBlob:input_type -> choir.v1.BlobChunk
-	23,  // 104: choir.v1.Peers.FetchBlob:input_type -> choir.v1.BlobRequest
-	68,  // 105: choir.v1.Peers.Presence:input_type -> choir.v1.PresenceRequest
-	70,  // 106: choir.v1.Peers.SignHead:input_type -> choir.v1.SignHeadRequest
-	72,  // 107: choir.v1.Peers.Committed:input_type -> choir.v1.CommittedRequest
-	2,   // 108: choir.v1.Enrolment.Enrol:output_type -> choir.v1.EnrolReply
-	2,   // 109: choir.v1.Enrolment.Renew:output_type -> choir.v1.EnrolReply
-	5,   // 110: choir.v1.Enrolment.Join:output_type -> choir.v1.JoinReply
-	10,  // 111: choir.v1.Nodes.Poll:output_type -> choir.v1.PollReply
-	18,  // 112: choir.v1.Nodes.Upload:output_type -> choir.v1.UploadReply
-	20,  // 113: choir.v1.Nodes.GetOutcome:output_type -> choir.v1.Outcome
-	24,  // 114: choir.v1.Nodes.GetBlob:output_type -> choir.v1.BlobChunk
-	27,  // 115: choir.v1.Nodes.GetRelease:output_type -> choir.v1.Release
-	31,  // 116: choir.v1.Operators.CreateToken:output_type -> choir.v1.CreateTokenReply
-	33,  // 117: choir.v1.Operators.ListTokens:output_type -> choir.v1.ListTokensReply
-	36,  // 118: choir.v1.Operators.RevokeToken:output_type -> choir.v1.RevokeTokenReply
-	38,  // 119: choir.v1.Operators.ListNodes:output_type -> choir.v1.ListNodesReply
-	41,  // 120: choir.v1.Operators.RevokeNode:output_type -> choir.v1.RevokeNodeReply
-	43,  // 121: choir.v1.Operators.RevokePerson:output_type -> choir.v1.RevokePersonReply
-	45,  // 122: choir.v1.Operators.ListJoins:output_type -> choir.v1.ListJoinsReply
-	48,  // 123: choir.v1.Operators.ApproveCoordinator:output_type -> choir.v1.ApproveCoordinatorReply
-	50,  // 124: choir.v1.Operators.RemoveCoordinator:output_type -> choir.v1.RemoveCoordinatorReply
-	52,  // 125: choir.v1.Operators.ListJobs:output_type -> choir.v1.ListJobsReply
-	54,  // 126: choir.v1.Operators.ControlJob:output_type -> choir.v1.ControlJobReply
-	56,  // 127: choir.v1.Operators.ListReleases:output_type -> choir.v1.ListReleasesReply
-	58,  // 128: choir.v1.Operators.SubmitJob:output_type -> choir.v1.SubmitJobReply
-	60,  // 129: choir.v1.Operators.GetJob:output_type -> choir.v1.JobStatus
-	60,  // 130: choir.v1.Operators.WatchJob:output_type -> choir.v1.JobStatus
-	27,  // 131: choir.v1.Operators.GetRelease:output_type -> choir.v1.Release
-	24,  // 132: choir.v1.Operators.GetBlob:output_type -> choir.v1.BlobChunk
-	63,  // 133: choir.v1.Operators.GetStatus:output_type -> choir.v1.StatusReply
-	24,  // 134: choir.v1.Operators.GetBundle:output_type -> choir.v1.BlobChunk
-	67,  // 135: choir.v1.Peers.Propose:output_type -> choir.v1.ProposeReply
-	25,  // 136: choir.v1.Peers.PutBlob:output_type -> choir.v1.PutBlobReply
-	24,  // 137: choir.v1.Peers.FetchBlob:output_type -> choir.v1.BlobChunk
-	69,  // 138: choir.v1.Peers.Presence:output_type -> choir.v1.PresenceReply
-	71,  // 139: choir.v1.Peers.SignHead:output_type -> choir.v1.SignHeadReply
-	73,  // 140: choir.v1.Peers.Committed:output_type -> choir.v1.CommittedReply
-	108, // [108:141] is the sub-list for method output_type
-	75,  // [75:108] is the sub-list for method input_type
-	75,  // [75:75] is the sub-list for extension type_name
-	75,  // [75:75] is the sub-list for extension extendee
-	0,   // [0:75] is the sub-list for field type_name
+	53,  // 30: choir.v1.ListCertificatesReply.roots:type_name -> choir.v1.RootStatus
+	109, // 31: choir.v1.ListCertificatesReply.coordinators:type_name -> choir.v1.CertifiedCoordinator
+	54,  // 32: choir.v1.ListCertificatesReply.officers:type_name -> choir.v1.OfficerStatus
+	109, // 33: choir.v1.RotateRootRequest.coordinators:type_name -> choir.v1.CertifiedCoordinator
+	109, // 34: choir.v1.RenewCoordinatorRequest.coordinator:type_name -> choir.v1.CertifiedCoordinator
+	70,  // 35: choir.v1.ListJobsReply.jobs:type_name -> choir.v1.JobStatus
+	27,  // 36: choir.v1.ListReleasesReply.releases:type_name -> choir.v1.Release
+	14,  // 37: choir.v1.SubmitJobRequest.spec:type_name -> choir.v1.JobSpec
+	71,  // 38: choir.v1.JobStatus.rounds:type_name -> choir.v1.RoundStatus
+	0,   // 39: choir.v1.RoundStatus.kind:type_name -> choir.v1.RoundKind
+	29,  // 40: choir.v1.RoundStatus.evaluation:type_name -> choir.v1.EvaluationSum
+	74,  // 41: choir.v1.StatusReply.replicas:type_name -> choir.v1.ReplicaStatus
+	6,   // 42: choir.v1.SignHeadReply.signature:type_name -> choir.v1.Signature
+	85,  // 43: choir.v1.Command.genesis:type_name -> choir.v1.Genesis
+	87,  // 44: choir.v1.Command.announce_epoch:type_name -> choir.v1.AnnounceEpoch
+	88,  // 45: choir.v1.Command.create_token:type_name -> choir.v1.CreateToken
+	89,  // 46: choir.v1.Command.enrol:type_name -> choir.v1.Enrol
+	90,  // 47: choir.v1.Command.submit_job:type_name -> choir.v1.SubmitJob
+	91,  // 48: choir.v1.Command.open_round:type_name -> choir.v1.OpenRound
+	92,  // 49: choir.v1.Command.accept_batch:type_name -> choir.v1.AcceptBatch
+	94,  // 50: choir.v1.Command.cut_round:type_name -> choir.v1.CutRound
+	95,  // 51: choir.v1.Command.charge:type_name -> choir.v1.Charge
+	96,  // 52: choir.v1.Command.close_round:type_name -> choir.v1.CloseRound
+	97,  // 53: choir.v1.Command.abandon_round:type_name -> choir.v1.AbandonRound
+	98,  // 54: choir.v1.Command.publish_release:type_name -> choir.v1.PublishRelease
+	99,  // 55: choir.v1.Command.record_incident:type_name -> choir.v1.RecordIncident
+	107, // 56: choir.v1.Command.end_job:type_name -> choir.v1.EndJob
+	100, // 57: choir.v1.Command.revoke_token:type_name -> choir.v1.RevokeToken
+	101, // 58: choir.v1.Command.revoke_node:type_name -> choir.v1.RevokeNode
+	102, // 59: choir.v1.Command.revoke_person:type_name -> choir.v1.RevokePerson
+	103, // 60: choir.v1.Command.request_join:type_name -> choir.v1.RequestJoin
+	104, // 61: choir.v1.Command.approve_coordinator:type_name -> choir.v1.ApproveCoordinator
+	105, // 62: choir.v1.Command.remove_coordinator:type_name -> choir.v1.RemoveCoordinator
+	106, // 63: choir.v1.Command.control_job:type_name -> choir.v1.ControlJob
+	108, // 64: choir.v1.Command.rotate_root:type_name -> choir.v1.RotateRoot
+	110, // 65: choir.v1.Command.renew_coordinator:type_name -> choir.v1.RenewCoordinator
+	111, // 66: choir.v1.Command.admit_officer:type_name -> choir.v1.AdmitOfficer
+	86,  // 67: choir.v1.Genesis.coordinators:type_name -> choir.v1.CoordinatorEntry
+	7,   // 68: choir.v1.AnnounceEpoch.key:type_name -> choir.v1.EpochKey
+	116, // 69: choir.v1.CreateToken.labels:type_name -> choir.v1.CreateToken.LabelsEntry
+	14,  // 70: choir.v1.SubmitJob.spec:type_name -> choir.v1.JobSpec
+	8,   // 71: choir.v1.OpenRound.key:type_name -> choir.v1.RoundKey
+	0,   // 72: choir.v1.OpenRound.kind:type_name -> choir.v1.RoundKind
+	8,   // 73: choir.v1.AcceptBatch.key:type_name -> choir.v1.RoundKey
+	93,  // 74: choir.v1.AcceptBatch.accepted:type_name -> choir.v1.Accepted
+	8,   // 75: choir.v1.CutRound.key:type_name -> choir.v1.RoundKey
+	8,   // 76: choir.v1.Charge.key:type_name -> choir.v1.RoundKey
+	8,   // 77: choir.v1.CloseRound.key:type_name -> choir.v1.RoundKey
+	29,  // 78: choir.v1.CloseRound.evaluations:type_name -> choir.v1.EvaluationSum
+	8,   // 79: choir.v1.AbandonRound.key:type_name -> choir.v1.RoundKey
+	8,   // 80: choir.v1.PublishRelease.evaluation:type_name -> choir.v1.RoundKey
+	28,  // 81: choir.v1.PublishRelease.variants:type_name -> choir.v1.Variant
+	8,   // 82: choir.v1.RecordIncident.key:type_name -> choir.v1.RoundKey
+	109, // 83: choir.v1.RotateRoot.coordinators:type_name -> choir.v1.CertifiedCoordinator
+	109, // 84: choir.v1.RenewCoordinator.coordinator:type_name -> choir.v1.CertifiedCoordinator
+	1,   // 85: choir.v1.Enrolment.Enrol:input_type -> choir.v1.EnrolRequest
+	3,   // 86: choir.v1.Enrolment.Renew:input_type -> choir.v1.RenewRequest
+	4,   // 87: choir.v1.Enrolment.Join:input_type -> choir.v1.JoinRequest
+	9,   // 88: choir.v1.Nodes.Poll:input_type -> choir.v1.PollRequest
+	16,  // 89: choir.v1.Nodes.Upload:input_type -> choir.v1.UploadRequest
+	19,  // 90: choir.v1.Nodes.GetOutcome:input_type -> choir.v1.OutcomeRequest
+	23,  // 91: choir.v1.Nodes.GetBlob:input_type -> choir.v1.BlobRequest
+	26,  // 92: choir.v1.Nodes.GetRelease:input_type -> choir.v1.ReleaseRequest
+	30,  // 93: choir.v1.Operators.CreateToken:input_type -> choir.v1.CreateTokenRequest
+	32,  // 94: choir.v1.Operators.ListTokens:input_type -> choir.v1.ListTokensRequest
+	35,  // 95: choir.v1.Operators.RevokeToken:input_type -> choir.v1.RevokeTokenRequest
+	37,  // 96: choir.v1.Operators.ListNodes:input_type -> choir.v1.ListNodesRequest
+	40,  // 97: choir.v1.Operators.RevokeNode:input_type -> choir.v1.RevokeNodeRequest
+	42,  // 98: choir.v1.Operators.RevokePerson:input_type -> choir.v1.RevokePersonRequest
+	44,  // 99: choir.v1.Operators.ListJoins:input_type -> choir.v1.ListJoinsRequest
+	47,  // 100: choir.v1.Operators.ApproveCoordinator:input_type -> choir.v1.ApproveCoordinatorRequest
+	51,  // 101: choir.v1.Operators.ListCertificates:input_type -> choir.v1.ListCertificatesRequest
+	55,  // 102: choir.v1.Operators.RotateRoot:input_type -> choir.v1.RotateRootRequest
+	57,  // 103: choir.v1.Operators.RenewCoordinator:input_type -> choir.v1.RenewCoordinatorRequest
+	59,  // 104: choir.v1.Operators.AdmitOfficer:input_type -> choir.v1.AdmitOfficerRequest
+	49,  // 105: choir.v1.Operators.RemoveCoordinator:input_type -> choir.v1.RemoveCoordinatorRequest
+	61,  // 106: choir.v1.Operators.ListJobs:input_type -> choir.v1.ListJobsRequest
+	63,  // 107: choir.v1.Operators.ControlJob:input_type -> choir.v1.ControlJobRequest
+	65,  // 108: choir.v1.Operators.ListReleases:input_type -> choir.v1.ListReleasesRequest
+	67,  // 109: choir.v1.Operators.SubmitJob:input_type -> choir.v1.SubmitJobRequest
+	69,  // 110: choir.v1.Operators.GetJob:input_type -> choir.v1.GetJobRequest
+	69,  // 111: choir.v1.Operators.WatchJob:input_type -> choir.v1.GetJobRequest
+	26,  // 112: choir.v1.Operators.GetRelease:input_type -> choir.v1.ReleaseRequest
+	23,  // 113: choir.v1.Operators.GetBlob:input_type -> choir.v1.BlobRequest
+	72,  // 114: choir.v1.Operators.GetStatus:input_type -> choir.v1.StatusRequest
+	75,  // 115: choir.v1.Operators.GetBundle:input_type -> choir.v1.BundleRequest
+	76,  // 116: choir.v1.Peers.Propose:input_type -> choir.v1.ProposeRequest
+	24,  // 117: choir.v1.Peers.PutBlob:input_type -> choir.v1.BlobChunk
+	23,  // 118: choir.v1.Peers.FetchBlob:input_type -> choir.v1.BlobRequest
+	78,  // 119: choir.v1.Peers.Presence:input_type -> choir.v1.PresenceRequest
+	80,  // 120: choir.v1.Peers.SignHead:input_type -> choir.v1.SignHeadRequest
+	82,  // 121: choir.v1.Peers.Committed:input_type -> choir.v1.CommittedRequest
+	2,   // 122: choir.v1.Enrolment.Enrol:output_type -> choir.v1.EnrolReply
+	2,   // 123: choir.v1.Enrolment.Renew:output_type -> choir.v1.EnrolReply
+	5,   // 124: choir.v1.Enrolment.Join:output_type -> choir.v1.JoinReply
+	10,  // 125: choir.v1.Nodes.Poll:output_type -> choir.v1.PollReply
+	18,  // 126: choir.v1.Nodes.Upload:output_type -> choir.v1.UploadReply
+	20,  // 127: choir.v1.Nodes.GetOutcome:output_type -> choir.v1.Outcome
+	24,  // 128: choir.v1.Nodes.GetBlob:output_type -> choir.v1.BlobChunk
+	27,  // 129: choir.v1.Nodes.GetRelease:output_type -> choir.v1.Release
+	31,  // 130: choir.v1.Operators.CreateToken:output_type -> choir.v1.CreateTokenReply
+	33,  // 131: choir.v1.Operators.ListTokens:output_type -> choir.v1.ListTokensReply
+	36,  // 132: choir.v1.Operators.RevokeToken:output_type -> choir.v1.RevokeTokenReply
+	38,  // 133: choir.v1.Operators.ListNodes:output_type -> choir.v1.ListNodesReply
+	41,  // 134: choir.v1.Operators.RevokeNode:output_type -> choir.v1.RevokeNodeReply
+	43,  // 135: choir.v1.Operators.RevokePerson:output_type -> choir.v1.RevokePersonReply
+	45,  // 136: choir.v1.Operators.ListJoins:output_type -> choir.v1.ListJoinsReply
+	48,  // 137: choir.v1.Operators.ApproveCoordinator:output_type -> choir.v1.ApproveCoordinatorReply
+	52,  // 138: choir.v1.Operators.ListCertificates:output_type -> choir.v1.ListCertificatesReply
+	56,  // 139: choir.v1.Operators.RotateRoot:output_type -> choir.v1.RotateRootReply
+	58,  // 140: choir.v1.Operators.RenewCoordinator:output_type -> choir.v1.RenewCoordinatorReply
+	60,  // 141: choir.v1.Operators.AdmitOfficer:output_type -> choir.v1.AdmitOfficerReply
+	50,  // 142: choir.v1.Operators.RemoveCoordinator:output_type -> choir.v1.RemoveCoordinatorReply
+	62,  // 143: choir.v1.Operators.ListJobs:output_type -> choir.v1.ListJobsReply
+	64,  // 144: choir.v1.Operators.ControlJob:output_type -> choir.v1.ControlJobReply
+	66,  // 145: choir.v1.Operators.ListReleases:output_type -> choir.v1.ListReleasesReply
+	68,  // 146: choir.v1.Operators.SubmitJob:output_type -> choir.v1.SubmitJobReply
+	70,  // 147: choir.v1.Operators.GetJob:output_type -> choir.v1.JobStatus
+	70,  // 148: choir.v1.Operators.WatchJob:output_type -> choir.v1.JobStatus
+	27,  // 149: choir.v1.Operators.GetRelease:output_type -> choir.v1.Release
+	24,  // 150: choir.v1.Operators.GetBlob:output_type -> choir.v1.BlobChunk
+	73,  // 151: choir.v1.Operators.GetStatus:output_type -> choir.v1.StatusReply
+	24,  // 152: choir.v1.Operators.GetBundle:output_type -> choir.v1.BlobChunk
+	77,  // 153: choir.v1.Peers.Propose:output_type -> choir.v1.ProposeReply
+	25,  // 154: choir.v1.Peers.PutBlob:output_type -> choir.v1.PutBlobReply
+	24,  // 155: choir.v1.Peers.FetchBlob:output_type -> choir.v1.BlobChunk
+	79,  // 156: choir.v1.Peers.Presence:output_type -> choir.v1.PresenceReply
+	81,  // 157: choir.v1.Peers.SignHead:output_type -> choir.v1.SignHeadReply
+	83,  // 158: choir.v1.Peers.Committed:output_type -> choir.v1.CommittedReply
+	122, // [122:159] is the sub-list for method output_type
+	85,  // [85:122] is the sub-list for method input_type
+	85,  // [85:85] is the sub-list for extension type_name
+	85,  // [85:85] is the sub-list for extension extendee
+	0,   // [0:85] is the sub-list for field type_name
 }
 
 func init() { file_choir_v1_choir_proto_init() }
@@ -7406,7 +8380,7 @@ func file_choir_v1_choir_proto_init() {
 		(*Outcome_Refusal)(nil),
 		(*Outcome_Pending)(nil),
 	}
-	file_choir_v1_choir_proto_msgTypes[73].OneofWrappers = []any{
+	file_choir_v1_choir_proto_msgTypes[83].OneofWrappers = []any{
 		(*Command_Genesis)(nil),
 		(*Command_AnnounceEpoch)(nil),
 		(*Command_CreateToken)(nil),
@@ -7428,6 +8402,9 @@ func file_choir_v1_choir_proto_init() {
 		(*Command_ApproveCoordinator)(nil),
 		(*Command_RemoveCoordinator)(nil),
 		(*Command_ControlJob)(nil),
+		(*Command_RotateRoot)(nil),
+		(*Command_RenewCoordinator)(nil),
+		(*Command_AdmitOfficer)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -7435,7 +8412,7 @@ func file_choir_v1_choir_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_choir_v1_choir_proto_rawDesc), len(file_choir_v1_choir_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   102,
+			NumMessages:   116,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

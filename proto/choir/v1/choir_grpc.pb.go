@@ -485,6 +485,10 @@ const (
 	Operators_RevokePerson_FullMethodName       = "/choir.v1.Operators/RevokePerson"
 	Operators_ListJoins_FullMethodName          = "/choir.v1.Operators/ListJoins"
 	Operators_ApproveCoordinator_FullMethodName = "/choir.v1.Operators/ApproveCoordinator"
+	Operators_ListCertificates_FullMethodName   = "/choir.v1.Operators/ListCertificates"
+	Operators_RotateRoot_FullMethodName         = "/choir.v1.Operators/RotateRoot"
+	Operators_RenewCoordinator_FullMethodName   = "/choir.v1.Operators/RenewCoordinator"
+	Operators_AdmitOfficer_FullMethodName       = "/choir.v1.Operators/AdmitOfficer"
 	Operators_RemoveCoordinator_FullMethodName  = "/choir.v1.Operators/RemoveCoordinator"
 	Operators_ListJobs_FullMethodName           = "/choir.v1.Operators/ListJobs"
 	Operators_ControlJob_FullMethodName         = "/choir.v1.Operators/ControlJob"
@@ -517,6 +521,14 @@ type OperatorsClient interface {
 	ListJoins(ctx context.Context, in *ListJoinsRequest, opts ...grpc.CallOption) (*ListJoinsReply, error)
 	// ApproveCoordinator makes a voter of one that asked, with certificates that the root has signed.
 	ApproveCoordinator(ctx context.Context, in *ApproveCoordinatorRequest, opts ...grpc.CallOption) (*ApproveCoordinatorReply, error)
+	// ListCertificates tells the roots, the coordinators' certificates and the officers' keys.
+	ListCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*ListCertificatesReply, error)
+	// RotateRoot puts another root in the place of the present one. Both root keys have signed what it brings.
+	RotateRoot(ctx context.Context, in *RotateRootRequest, opts ...grpc.CallOption) (*RotateRootReply, error)
+	// RenewCoordinator gives a coordinator new certificates, which the root has signed.
+	RenewCoordinator(ctx context.Context, in *RenewCoordinatorRequest, opts ...grpc.CallOption) (*RenewCoordinatorReply, error)
+	// AdmitOfficer counts an officer's key, by a statement that the root has signed.
+	AdmitOfficer(ctx context.Context, in *AdmitOfficerRequest, opts ...grpc.CallOption) (*AdmitOfficerReply, error)
 	// RemoveCoordinator ends a voter's membership. It is refused while a live blob would lose its majority.
 	RemoveCoordinator(ctx context.Context, in *RemoveCoordinatorRequest, opts ...grpc.CallOption) (*RemoveCoordinatorReply, error)
 	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsReply, error)
@@ -616,6 +628,46 @@ func (c *operatorsClient) ApproveCoordinator(ctx context.Context, in *ApproveCoo
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ApproveCoordinatorReply)
 	err := c.cc.Invoke(ctx, Operators_ApproveCoordinator_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorsClient) ListCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*ListCertificatesReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListCertificatesReply)
+	err := c.cc.Invoke(ctx, Operators_ListCertificates_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorsClient) RotateRoot(ctx context.Context, in *RotateRootRequest, opts ...grpc.CallOption) (*RotateRootReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RotateRootReply)
+	err := c.cc.Invoke(ctx, Operators_RotateRoot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorsClient) RenewCoordinator(ctx context.Context, in *RenewCoordinatorRequest, opts ...grpc.CallOption) (*RenewCoordinatorReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewCoordinatorReply)
+	err := c.cc.Invoke(ctx, Operators_RenewCoordinator_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorsClient) AdmitOfficer(ctx context.Context, in *AdmitOfficerRequest, opts ...grpc.CallOption) (*AdmitOfficerReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AdmitOfficerReply)
+	err := c.cc.Invoke(ctx, Operators_AdmitOfficer_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -778,6 +830,14 @@ type OperatorsServer interface {
 	ListJoins(context.Context, *ListJoinsRequest) (*ListJoinsReply, error)
 	// ApproveCoordinator makes a voter of one that asked, with certificates that the root has signed.
 	ApproveCoordinator(context.Context, *ApproveCoordinatorRequest) (*ApproveCoordinatorReply, error)
+	// ListCertificates tells the roots, the coordinators' certificates and the officers' keys.
+	ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesReply, error)
+	// RotateRoot puts another root in the place of the present one. Both root keys have signed what it brings.
+	RotateRoot(context.Context, *RotateRootRequest) (*RotateRootReply, error)
+	// RenewCoordinator gives a coordinator new certificates, which the root has signed.
+	RenewCoordinator(context.Context, *RenewCoordinatorRequest) (*RenewCoordinatorReply, error)
+	// AdmitOfficer counts an officer's key, by a statement that the root has signed.
+	AdmitOfficer(context.Context, *AdmitOfficerRequest) (*AdmitOfficerReply, error)
 	// RemoveCoordinator ends a voter's membership. It is refused while a live blob would lose its majority.
 	RemoveCoordinator(context.Context, *RemoveCoordinatorRequest) (*RemoveCoordinatorReply, error)
 	ListJobs(context.Context, *ListJobsRequest) (*ListJobsReply, error)
@@ -826,6 +886,18 @@ func (UnimplementedOperatorsServer) ListJoins(context.Context, *ListJoinsRequest
 }
 func (UnimplementedOperatorsServer) ApproveCoordinator(context.Context, *ApproveCoordinatorRequest) (*ApproveCoordinatorReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ApproveCoordinator not implemented")
+}
+func (UnimplementedOperatorsServer) ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCertificates not implemented")
+}
+func (UnimplementedOperatorsServer) RotateRoot(context.Context, *RotateRootRequest) (*RotateRootReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateRoot not implemented")
+}
+func (UnimplementedOperatorsServer) RenewCoordinator(context.Context, *RenewCoordinatorRequest) (*RenewCoordinatorReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenewCoordinator not implemented")
+}
+func (UnimplementedOperatorsServer) AdmitOfficer(context.Context, *AdmitOfficerRequest) (*AdmitOfficerReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method AdmitOfficer not implemented")
 }
 func (UnimplementedOperatorsServer) RemoveCoordinator(context.Context, *RemoveCoordinatorRequest) (*RemoveCoordinatorReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveCoordinator not implemented")
@@ -1021,6 +1093,78 @@ func _Operators_ApproveCoordinator_Handler(srv interface{}, ctx context.Context,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(OperatorsServer).ApproveCoordinator(ctx, req.(*ApproveCoordinatorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operators_ListCertificates_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCertificatesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorsServer).ListCertificates(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operators_ListCertificates_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorsServer).ListCertificates(ctx, req.(*ListCertificatesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operators_RotateRoot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateRootRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorsServer).RotateRoot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operators_RotateRoot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorsServer).RotateRoot(ctx, req.(*RotateRootRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operators_RenewCoordinator_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewCoordinatorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorsServer).RenewCoordinator(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operators_RenewCoordinator_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorsServer).RenewCoordinator(ctx, req.(*RenewCoordinatorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Operators_AdmitOfficer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AdmitOfficerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorsServer).AdmitOfficer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Operators_AdmitOfficer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorsServer).AdmitOfficer(ctx, req.(*AdmitOfficerRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1240,6 +1384,22 @@ var Operators_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ApproveCoordinator",
 			Handler:    _Operators_ApproveCoordinator_Handler,
+		},
+		{
+			MethodName: "ListCertificates",
+			Handler:    _Operators_ListCertificates_Handler,
+		},
+		{
+			MethodName: "RotateRoot",
+			Handler:    _Operators_RotateRoot_Handler,
+		},
+		{
+			MethodName: "RenewCoordinator",
+			Handler:    _Operators_RenewCoordinator_Handler,
+		},
+		{
+			MethodName: "AdmitOfficer",
+			Handler:    _Operators_AdmitOfficer_Handler,
 		},
 		{
 			MethodName: "RemoveCoordinator",
