@@ -63,6 +63,10 @@ var freshnessOf = map[string]freshness{
 	choirv1.Operators_ListJobs_FullMethodName:           confirmed,
 	choirv1.Operators_ControlJob_FullMethodName:         command,
 	choirv1.Operators_ListReleases_FullMethodName:       confirmed,
+	choirv1.Operators_ListCertificates_FullMethodName:   confirmed,
+	choirv1.Operators_RotateRoot_FullMethodName:         command,
+	choirv1.Operators_RenewCoordinator_FullMethodName:   command,
+	choirv1.Operators_AdmitOfficer_FullMethodName:       command,
 
 	choirv1.Peers_Propose_FullMethodName:   asIs,
 	choirv1.Peers_PutBlob_FullMethodName:   asIs,

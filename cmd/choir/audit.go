@@ -87,6 +87,9 @@ func (c *verifyCommand) table(t *terminal, r audit.Report) error {
 		}
 		fmt.Fprintf(t.out, "%-7s %s: %s\n", word, check.Name, check.Detail)
 	}
+	for _, key := range r.Officers {
+		fmt.Fprintf(t.out, "officer's key %s\n", key)
+	}
 	_, err := fmt.Fprintf(t.out, "%d records, %d closed rounds\n", r.Records, r.Rounds)
 	return err
 }
@@ -101,7 +104,9 @@ func (c *verifyCommand) json(t *terminal, r audit.Report) error {
 	for _, x := range r.Checks {
 		checks = append(checks, check(x))
 	}
+	roots, officers := append([]audit.RootReport{}, r.Roots...), append([]string{}, r.Officers...)
 	return json.NewEncoder(t.out).Encode(map[string]any{
 		"ok": r.OK, "self_consistent_only": r.Self, "cluster": r.Cluster, "records": r.Records, "rounds": r.Rounds, "checks": checks,
+		"roots": roots, "officers": officers,
 	})
 }

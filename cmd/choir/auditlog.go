@@ -103,7 +103,7 @@ func rounds(records []audit.Record, job string) []*auditedRound {
 
 // Run lists rounds.
 func (c *auditRounds) Run(ctx context.Context, t *terminal) error {
-	f, err := c.open()
+	f, err := c.open(t)
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ Example: choir audit show 7 --job purchase`
 
 // Run shows a round's records.
 func (c *auditShow) Run(ctx context.Context, t *terminal) error {
-	f, err := c.open()
+	f, err := c.open(t)
 	if err != nil {
 		return err
 	}
@@ -251,7 +251,7 @@ Example: choir audit export run.bundle`
 
 // Run exports the log.
 func (c *auditExport) Run(ctx context.Context, t *terminal) error {
-	f, err := c.open()
+	f, err := c.open(t)
 	if err != nil {
 		return err
 	}

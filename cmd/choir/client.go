@@ -33,7 +33,7 @@ func (f *federation) operators() choirv1.OperatorsClient {
 type anyCoordinator struct{ f *federation }
 
 func (a *anyCoordinator) dial(address string) (*grpc.ClientConn, error) {
-	config := seal.ClientTLS(a.f.credential, a.f.root, time.Now, "h2", nil)
+	config := a.f.tls("h2")
 	dialer := &net.Dialer{Timeout: connectTimeout}
 	return grpc.NewClient("passthrough:///"+address, append(rpc.Client(),
 		grpc.WithTransportCredentials(credentials.NewTLS(config)),

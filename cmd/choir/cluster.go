@@ -27,6 +27,9 @@ type clusterCommand struct {
 	Remove  clusterRemove  `cmd:"" help:"End a coordinator's membership."`
 	Nodes   clusterNodes   `cmd:"" help:"List nodes: labels, presence, what was charged."`
 	Revoke  clusterRevoke  `cmd:"" help:"End a node's membership."`
+	Renew   clusterRenew   `cmd:"" help:"Certify a coordinator's keys anew, with the root key."`
+
+	RotateRoot clusterRotate `cmd:"" help:"Put another root key in the place of the present one."`
 }
 
 // coordinatorLife and personLife are how long certificates by the root are valid.
@@ -52,7 +55,7 @@ Example: choir cluster status -o json`
 
 // Run shows the cluster.
 func (c *clusterStatus) Run(ctx context.Context, t *terminal) error {
-	f, err := c.open()
+	f, err := c.open(t)
 	if err != nil {
 		return err
 	}
@@ -68,16 +71,26 @@ func (c *clusterStatus) Run(ctx context.Context, t *terminal) error {
 		Address string `json:"address"`
 		State   string `json:"state"`
 		Applied uint64 `json:"applied"`
+		Expires string `json:"certificate_expires"`
 	}
 	replicas := []replica{}
-	tab := newTable("COORDINATOR", "ADDRESS", "STATE", "APPLIED")
+	tab := newTable("COORDINATOR", "ADDRESS", "STATE", "APPLIED", "CERTIFIED UNTIL")
 	for _, r := range s.Replicas {
-		replicas = append(replicas, replica{r.Name, r.Address, r.State, r.Applied})
-		tab.add(r.Name, r.Address, r.State, r.Applied)
+		replicas = append(replicas, replica{r.Name, r.Address, r.State, r.Applied, day(r.ExpiresMs)})
+		tab.add(r.Name, r.Address, r.State, r.Applied, day(r.ExpiresMs))
+	}
+	root, rootEnds := "", ""
+	if cert, err := x509.ParseCertificate(s.Root); err == nil {
+		root, rootEnds = seal.Fingerprint(s.Root), day(cert.NotAfter.UnixMilli())
+	}
+	officers := []string{}
+	for _, key := range s.Officers {
+		officers = append(officers, hex.EncodeToString(key))
 	}
 	if c.json() {
 		all := map[string]any{
 			"cluster": s.Cluster, "leader": s.Leader, "term": s.Term, "applied": s.Applied, "replicas": replicas, "nodes": s.Nodes, "records": s.Records,
+			"root": root, "root_expires": rootEnds, "officers": officers,
 		}
 		if s.Unconfirmed != "" {
 			all["unconfirmed"] = s.Unconfirmed
@@ -89,6 +102,10 @@ func (c *clusterStatus) Run(ctx context.Context, t *terminal) error {
 		leader = "nobody"
 	}
 	fmt.Fprintf(t.out, "%s: %s leads in term %d; %d entries applied, %d records, %d nodes\n", s.Cluster, leader, s.Term, s.Applied, s.Records, s.Nodes)
+	fmt.Fprintf(t.out, "root %s, valid until %s\n", root, rootEnds)
+	for _, key := range officers {
+		fmt.Fprintf(t.out, "officer's key %s\n", key)
+	}
 	return tab.print(t.out, "no coordinators")
 }
 
@@ -122,7 +139,7 @@ func (clusterJoins) Help() string { return "Example: choir cluster joins" }
 
 // Run lists requests.
 func (c *clusterJoins) Run(ctx context.Context, t *terminal) error {
-	f, err := c.open()
+	f, err := c.open(t)
 	if err != nil {
 		return err
 	}
@@ -172,7 +189,7 @@ Example: choir cluster approve c2 --root-key root.key`
 
 // Run approves a request.
 func (c *clusterApprove) Run(ctx context.Context, t *terminal) error {
-	f, err := c.contextFlag.open()
+	f, err := c.contextFlag.open(t)
 	if err != nil {
 		return err
 	}
@@ -231,6 +248,9 @@ func (r *rootFlags) openRoot(t *terminal, f *federation) (*seal.Root, error) {
 	if err != nil {
 		return nil, err
 	}
+	if f.earlier(root.Certificate()) {
+		return nil, &hinted{fmt.Errorf("%s is the root key %s, which was replaced: the federation's root is %s since", r.RootKey, root.Fingerprint(), f.Root), "name the key that choir cluster rotate-root made with --root-key"}
+	}
 	if got := root.Fingerprint(); !strings.EqualFold(got, f.Root) {
 		return nil, &hinted{fmt.Errorf("%s is the root key %s, the context's federation has %s", r.RootKey, got, f.Root), "name the root key of this federation with --root-key"}
 	}
@@ -254,7 +274,7 @@ Example: choir cluster remove c2 --yes`
 
 // Run removes a coordinator.
 func (c *clusterRemove) Run(ctx context.Context, t *terminal) error {
-	f, err := c.open()
+	f, err := c.open(t)
 	if err != nil {
 		return err
 	}
@@ -289,7 +309,7 @@ func (clusterNodes) Help() string { return "Example: choir cluster nodes -o json
 
 // Run lists nodes.
 func (c *clusterNodes) Run(ctx context.Context, t *terminal) error {
-	f, err := c.open()
+	f, err := c.open(t)
 	if err != nil {
 		return err
 	}
@@ -346,7 +366,7 @@ Example: choir cluster revoke n3 --yes`
 
 // Run revokes a node.
 func (c *clusterRevoke) Run(ctx context.Context, t *terminal) error {
-	f, err := c.open()
+	f, err := c.open(t)
 	if err != nil {
 		return err
 	}

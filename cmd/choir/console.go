@@ -39,7 +39,7 @@ Example: choir console --context ~/.config/choir`
 
 // Run serves the pages until ctx ends.
 func (c *consoleCommand) Run(ctx context.Context, t *terminal) error {
-	f, err := c.open()
+	f, err := c.open(t)
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ type consoleProxy struct {
 }
 
 func newConsoleProxy(f *federation) *consoleProxy {
-	config := seal.ClientTLS(f.credential, f.root, time.Now, "http/1.1", nil)
+	config := f.tls("http/1.1")
 	return &consoleProxy{
 		secret: rand.Text(), session: rand.Text(), addresses: slices.Clone(f.Addresses),
 		transport: &http.Transport{

@@ -117,7 +117,7 @@ func (s *consoleSite) context(t *testing.T, role seal.Role) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := saveContext(dir, contextFile{"shop", s.Fingerprint(), s.Addresses()}, s.Root().Raw); err != nil {
+	if err := saveContext(dir, contextFile{"shop", s.Fingerprint(), s.Addresses()}, seal.LineageFrom(s.Root())); err != nil {
 		t.Fatal(err)
 	}
 	if err := saveCredential(dir, role, cred); err != nil {
@@ -281,7 +281,7 @@ func (s *consoleSite) lie(t *testing.T, handler http.HandlerFunc) string {
 func (s *consoleSite) auditor(t *testing.T, addresses ...string) string {
 	t.Helper()
 	dir := s.context(t, seal.RoleAuditor)
-	if err := saveContext(dir, contextFile{"shop", s.Fingerprint(), addresses}, s.Root().Raw); err != nil {
+	if err := saveContext(dir, contextFile{"shop", s.Fingerprint(), addresses}, seal.LineageFrom(s.Root())); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -335,7 +335,7 @@ func testLiar(t *testing.T, s *consoleSite) {
 func testOutlives(t *testing.T, s *consoleSite) {
 	dir := s.context(t, seal.RoleOperator)
 	url := openConsole(t, dir)
-	f, err := contextFlag{dir}.open()
+	f, err := contextFlag{dir}.open(&terminal{io.Discard, io.Discard})
 	if err != nil {
 		t.Fatal(err)
 	}

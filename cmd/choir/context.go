@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,7 +19,7 @@ import (
 // A context is a directory that says which federation to talk to and as whom:
 //
 //	context.yaml              cluster, fingerprint of the root, addresses of coordinators
-//	root.crt                  the root's certificate
+//	root.crt                  the root's certificate; behind it those of earlier roots, with the links between them
 //	ROLE.crt, ROLE.key        one person's certificate and key; ROLE is operator, officer or auditor
 //	issued/                   certificates that were made from here, for `choir credential list`
 //	node.yaml                 where this machine's node is, for `choir data`, `predict` and `feedback`
@@ -51,7 +52,9 @@ type contextFile struct {
 type federation struct {
 	contextFile
 	dir        string
-	root       *x509.Certificate
+	root       *x509.Certificate // the present one
+	roots      seal.Lineage      // as far as they are known here
+	talk       io.Writer         // where what is learnt is told
 	role       seal.Role
 	name       string
 	credential *seal.Credential
@@ -61,7 +64,7 @@ type federation struct {
 var people = []seal.Role{seal.RoleOperator, seal.RoleOfficer, seal.RoleAuditor}
 
 // open reads the context and the credential in it.
-func (c contextFlag) open() (*federation, error) {
+func (c contextFlag) open(t *terminal) (*federation, error) {
 	dir, err := c.dir()
 	if err != nil {
 		return nil, err
@@ -70,9 +73,11 @@ func (c contextFlag) open() (*federation, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.talk = t.err
 	if err := f.loadCredential(); err != nil {
 		return nil, err
 	}
+	f.warnOfExpiry(t, time.Now())
 	return f, nil
 }
 
@@ -80,7 +85,7 @@ const contextHint = "choir coordinator --bootstrap writes a context; copy one, o
 
 // openContext reads what the context says about the federation.
 func openContext(dir string) (*federation, error) {
-	f := &federation{dir: dir}
+	f := &federation{dir: dir, talk: io.Discard}
 	path := filepath.Join(dir, "context.yaml")
 	switch err := readYAML(path, &f.contextFile); {
 	case errors.Is(err, os.ErrNotExist):
@@ -95,10 +100,16 @@ func openContext(dir string) (*federation, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read context: %w", err)
 	}
-	if f.root, err = x509.ParseCertificate(der[0]); err != nil {
-		return nil, fmt.Errorf("read context: %s: %w", filepath.Join(dir, "root.crt"), err)
+	slices.Reverse(der)
+	if f.roots, err = seal.Recall(der...); err != nil {
+		return nil, &hinted{fmt.Errorf("read context: %s: %w", filepath.Join(dir, "root.crt"), err), "copy it anew from another context of this federation"}
 	}
-	if got := seal.Fingerprint(der[0]); !strings.EqualFold(got, f.Root) {
+	f.root = f.roots.Present()
+	got := seal.Fingerprint(f.root.Raw)
+	if _, ok := f.roots.Find(strings.ToLower(f.Root)); ok {
+		f.Root = got // root.crt is written first when another root is learnt
+	}
+	if !strings.EqualFold(got, f.Root) {
 		return nil, &hinted{fmt.Errorf("%s holds the root %s, but context.yaml names %s", filepath.Join(dir, "root.crt"), got, f.Root), "one of them is of another federation; copy both anew"}
 	}
 	return f, nil
@@ -118,7 +129,7 @@ func (f *federation) loadCredential() error {
 		if err != nil {
 			return err
 		}
-		id, err := seal.VerifyChain(chain, f.root, time.Now())
+		id, err := f.roots.VerifyChain(chain, time.Now())
 		if err != nil {
 			return &hinted{fmt.Errorf("credential %s: %w", crt, err), credentialHint(err, role)}
 		}
@@ -206,7 +217,7 @@ func saveCredential(dir string, role seal.Role, c *seal.Credential) error {
 }
 
 // saveContext writes what a context says about the federation.
-func saveContext(dir string, f contextFile, root []byte) error {
+func saveContext(dir string, f contextFile, roots seal.Lineage) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("write context: %w", err)
 	}
@@ -215,7 +226,9 @@ func saveContext(dir string, f contextFile, root []byte) error {
 	for _, a := range f.Addresses {
 		fmt.Fprintf(&b, "  - %q\n", a)
 	}
-	if err := writePEM(filepath.Join(dir, "root.crt"), "CERTIFICATE", root); err != nil {
+	row := roots.Row()
+	slices.Reverse(row) // the present root comes first
+	if err := writePEM(filepath.Join(dir, "root.crt"), "CERTIFICATE", row...); err != nil {
 		return err
 	}
 	return seal.WriteFile(filepath.Join(dir, "context.yaml"), []byte(b.String()))
@@ -229,5 +242,5 @@ func (f *federation) learn(addresses []string) error {
 		return nil
 	}
 	f.Addresses = addresses
-	return saveContext(f.dir, f.contextFile, f.root.Raw)
+	return saveContext(f.dir, f.contextFile, f.roots)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/ed25519"
@@ -27,10 +28,11 @@ type coordinatorCommand struct {
 type coordinatorRun struct {
 	contextFlag
 	rootFlags
-	Config    string `help:"Configuration, YAML. deploy/local/c1.yaml explains the keys." required:"" placeholder:"FILE" type:"path"`
-	Bootstrap bool   `help:"Found a federation: make its root key file and the first operator's credential, then run." xor:"how"`
-	Join      string `help:"Join a federation: post a request with the token in FILE, wait until an operator approves it, then run. - reads the token from standard input. The token itself is taken, too, but then others on this machine can read it from the process list." placeholder:"FILE" xor:"how"`
-	Operator  string `help:"Name of the first operator. Default: your user name." placeholder:"NAME"`
+	Config    string   `help:"Configuration, YAML. deploy/local/c1.yaml explains the keys." required:"" placeholder:"FILE" type:"path"`
+	Bootstrap bool     `help:"Found a federation: make its root key file and the first operator's credential, then run." xor:"how"`
+	Join      string   `help:"Join a federation: post a request with the token in FILE, wait until an operator approves it, then run. - reads the token from standard input. The token itself is taken, too, but then others on this machine can read it from the process list." placeholder:"FILE" xor:"how"`
+	Officers  []string `name:"officer-request" help:"With --bootstrap: a request that an officer made with choir credential request. It is certified, beside it, and its key is pinned in the first record. May be given again." placeholder:"FILE" type:"path"`
+	Operator  string   `help:"Name of the first operator. Default: your user name." placeholder:"NAME"`
 }
 
 // Help is what --help explains.
@@ -91,6 +93,9 @@ func (f coordinatorFile) config() coordinator.Config {
 
 // Run runs the coordinator until it is told to stop.
 func (c *coordinatorRun) Run(ctx context.Context, t *terminal) error {
+	if len(c.Officers) > 0 && !c.Bootstrap {
+		return &usageError{"--officer-request goes with --bootstrap", "an officer is admitted later with choir credential create officer --request FILE"}
+	}
 	file, err := readCoordinator(c.Config)
 	if err != nil {
 		return err
@@ -168,12 +173,38 @@ func (c *coordinatorRun) bootstrap(t *terminal, cfg coordinator.Config, deps coo
 	if err != nil {
 		return err
 	}
+	if cfg.Officers, err = c.officers(t, root); err != nil {
+		return err
+	}
 	if err := coordinator.Found(cfg, deps, root); err != nil {
 		return err
 	}
 	fmt.Fprintf(t.err, "federation %s is founded\n  root key     %s (keep it off this machine; it certifies coordinators and people)\n  fingerprint  %s\n  context      %s\n",
 		cfg.Cluster, c.RootKey, root.Fingerprint(), dir)
 	return nil
+}
+
+// officers certifies the officers' requests and returns the fingerprints of their keys.
+func (c *coordinatorRun) officers(t *terminal, root *seal.Root) (prints [][]byte, err error) {
+	for _, path := range c.Officers {
+		name, key, err := readRequest(path)
+		if err != nil {
+			return nil, err
+		}
+		chain, err := root.Certify(seal.RoleOfficer, name, key, time.Now(), personLife)
+		if err != nil {
+			return nil, err
+		}
+		out := strings.TrimSuffix(path, filepath.Ext(path)) + ".crt"
+		if err := writePEM(out, "CERTIFICATE", chain...); err != nil {
+			return nil, err
+		}
+		print := seal.KeyFingerprint(key)
+		fmt.Fprintf(t.err, "officer %s: certificate %s; fingerprint of the key, which is pinned: %x\n", name, out, print)
+		prints = append(prints, print[:])
+	}
+	slices.SortFunc(prints, bytes.Compare)
+	return slices.CompactFunc(prints, bytes.Equal), nil
 }
 
 // root makes the root key and the context, or opens those that an interrupted bootstrap left.
@@ -222,7 +253,7 @@ func (c *coordinatorRun) firstOperator(dir string, cfg coordinator.Config, root 
 	if err := saveCredential(dir, seal.RoleOperator, &seal.Credential{Chain: chain, Key: key}); err != nil {
 		return err
 	}
-	return saveContext(dir, contextFile{Cluster: cfg.Cluster, Root: root.Fingerprint(), Addresses: []string{cfg.Address}}, root.Certificate().Raw)
+	return saveContext(dir, contextFile{Cluster: cfg.Cluster, Root: root.Fingerprint(), Addresses: []string{cfg.Address}}, seal.LineageFrom(root.Certificate()))
 }
 
 // operator is the first operator's name: what may stand in a certificate of the user's name.

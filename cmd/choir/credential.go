@@ -37,6 +37,7 @@ type credentialCreate struct {
 	Out     string        `help:"Directory of the new context; it must not hold a credential yet." placeholder:"DIR" type:"path"`
 	Request string        `help:"Certify the key in this request instead of making one; the certificate goes to --out as a file." placeholder:"FILE" type:"path"`
 	Renew   bool          `help:"Certify the key of this context's credential anew."`
+	Replace string        `name:"replaces" help:"An officer's key, by its fingerprint, that was lost and counts no more." placeholder:"FINGERPRINT"`
 	Life    time.Duration `help:"How long the certificate is valid." default:"8760h"`
 }
 
@@ -50,7 +51,7 @@ Example: choir credential create operator --name ada --root-key root.key --out a
 }
 
 // Run certifies a person.
-func (c *credentialCreate) Run(t *terminal) error {
+func (c *credentialCreate) Run(ctx context.Context, t *terminal) error {
 	if c.Life < time.Minute || c.Life > 5*personLife {
 		return &usageError{fmt.Sprintf("--life is %v, want 1m to 43800h", c.Life), ""}
 	}
@@ -63,6 +64,8 @@ func (c *credentialCreate) Run(t *terminal) error {
 		return err
 	}
 	switch {
+	case c.Replace != "" && (c.Role != string(seal.RoleOfficer) || c.Request == ""):
+		return &usageError{"--replaces goes with an officer's --request", "only officers' keys are known to the federation by themselves"}
 	case c.Renew && (c.Request != "" || c.Out != ""):
 		return &usageError{"--renew goes with neither --request nor --out", "it renews the credential of this context"}
 	case c.Renew:
@@ -70,7 +73,9 @@ func (c *credentialCreate) Run(t *terminal) error {
 	case c.Out == "":
 		return &usageError{"--out is missing", "name the directory of the new context, or with --request the file of the certificate"}
 	case c.Request != "":
-		return c.certifyRequest(t, f)
+		return c.certifyRequest(ctx, t, f)
+	case c.Role == string(seal.RoleOfficer):
+		return &usageError{"an officer makes the own key", "the officer runs choir credential request officer --name NAME --out FILE; give that file here with --request"}
 	case c.Name == "":
 		return &usageError{"--name is missing", "say whose credential it is"}
 	}
@@ -90,7 +95,7 @@ func (c *credentialCreate) fresh(t *terminal, f *federation) error {
 	if err != nil {
 		return err
 	}
-	if err := saveContext(c.Out, f.contextFile, f.root.Raw); err != nil {
+	if err := saveContext(c.Out, f.contextFile, f.roots); err != nil {
 		return err
 	}
 	if err := saveCredential(c.Out, seal.Role(c.Role), &seal.Credential{Chain: chain, Key: key}); err != nil {
@@ -129,28 +134,25 @@ func (c *credentialCreate) renew(t *terminal, f *federation) error {
 }
 
 // certifyRequest signs the key that somebody made elsewhere.
-func (c *credentialCreate) certifyRequest(t *terminal, f *federation) error {
-	der, err := readPEM(c.Request, "CERTIFICATE REQUEST")
+func (c *credentialCreate) certifyRequest(ctx context.Context, t *terminal, f *federation) error {
+	name, key, err := readRequest(c.Request)
 	if err != nil {
-		return missing("request", err)
+		return err
 	}
-	req, err := x509.ParseCertificateRequest(der[0])
-	if err == nil {
-		err = req.CheckSignature()
-	}
-	if err != nil {
-		return fmt.Errorf("request %s: %w", c.Request, err)
-	}
-	key, ok := req.PublicKey.(ed25519.PublicKey)
-	if !ok {
-		return fmt.Errorf("request %s is for a %T, want Ed25519", c.Request, req.PublicKey)
-	}
-	name := req.Subject.CommonName
 	if c.Name != "" && c.Name != name {
 		return &usageError{fmt.Sprintf("the request is %s's, not %s's", name, c.Name), "leave --name out, or ask for a request under that name"}
 	}
 	fmt.Fprintf(t.err, "request of %s; fingerprint of the key: %s\n", name, keyFingerprint(key))
-	chain, err := c.certify(t, f, name, key)
+	root, err := c.openRoot(t, f)
+	if err != nil {
+		return err
+	}
+	if c.Role == string(seal.RoleOfficer) {
+		if err := c.admit(ctx, t, f, root, name, key); err != nil {
+			return err
+		}
+	}
+	chain, err := c.certifyBy(root, f, name, key)
 	if err != nil {
 		return err
 	}
@@ -165,6 +167,10 @@ func (c *credentialCreate) certify(t *terminal, f *federation, name string, key 
 	if err != nil {
 		return nil, err
 	}
+	return c.certifyBy(root, f, name, key)
+}
+
+func (c *credentialCreate) certifyBy(root *seal.Root, f *federation, name string, key ed25519.PublicKey) ([][]byte, error) {
 	chain, err := root.Certify(seal.Role(c.Role), name, key, time.Now(), c.Life)
 	if err != nil {
 		return nil, err
@@ -266,7 +272,7 @@ func (c *credentialInstall) Run(t *terminal) error {
 		if err != nil {
 			return err
 		}
-		if err := saveContext(dir, from.contextFile, from.root.Raw); err != nil {
+		if err := saveContext(dir, from.contextFile, from.roots); err != nil {
 			return err
 		}
 	}
@@ -278,7 +284,7 @@ func (c *credentialInstall) Run(t *terminal) error {
 	if err != nil {
 		return missing("certificate", err)
 	}
-	id, err := seal.VerifyChain(chain, f.root, time.Now())
+	id, err := f.roots.VerifyChain(chain, time.Now())
 	if err != nil {
 		return &hinted{fmt.Errorf("certificate %s: %w", c.Certificate, err), credentialHint(err, id.Role)}
 	}
@@ -331,7 +337,7 @@ func viewCertificate(cert *x509.Certificate) certificateView {
 	switch now := time.Now(); {
 	case now.After(cert.NotAfter):
 		v.State = "expired"
-	case cert.NotAfter.Sub(now) < 14*24*time.Hour:
+	case cert.NotAfter.Sub(now) < expiryNotice:
 		v.State = "expires soon"
 	}
 	return v
@@ -397,7 +403,7 @@ Example: choir credential revoke 25af50c6c6531dd12378979c4c968f2f5a2eeadedeedded
 
 // Run revokes a person's certificate.
 func (c *credentialRevoke) Run(ctx context.Context, t *terminal) error {
-	f, err := c.open()
+	f, err := c.open(t)
 	if err != nil {
 		return err
 	}

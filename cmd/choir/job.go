@@ -49,7 +49,7 @@ func (c *jobSubmit) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	f, err := c.open()
+	f, err := c.open(t)
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (jobList) Help() string { return "Example: choir job list" }
 
 // Run lists jobs.
 func (c *jobList) Run(ctx context.Context, t *terminal) error {
-	f, err := c.open()
+	f, err := c.open(t)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (jobShow) Help() string { return "Example: choir job show purchase -o json"
 
 // Run shows a job.
 func (c *jobShow) Run(ctx context.Context, t *terminal) error {
-	f, err := c.open()
+	f, err := c.open(t)
 	if err != nil {
 		return err
 	}
@@ -234,7 +234,7 @@ Example: choir job watch purchase`
 
 // Run follows a job.
 func (c *jobWatch) Run(ctx context.Context, t *terminal) error {
-	f, err := c.open()
+	f, err := c.open(t)
 	if err != nil {
 		return err
 	}
@@ -318,7 +318,7 @@ type jobName struct {
 }
 
 func (c jobName) control(ctx context.Context, t *terminal, action string, rounds uint64, done string) error {
-	f, err := c.open()
+	f, err := c.open(t)
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func viewRelease(r *choirv1.Release) releaseView {
 
 // Run lists releases.
 func (c *modelList) Run(ctx context.Context, t *terminal) error {
-	f, err := c.open()
+	f, err := c.open(t)
 	if err != nil {
 		return err
 	}
@@ -95,8 +95,8 @@ type releaseName struct {
 	Version uint64 `help:"The release's version; 0 is the newest." default:"0"`
 }
 
-func (n releaseName) get(ctx context.Context) (*federation, *choirv1.Release, error) {
-	f, err := n.open()
+func (n releaseName) get(ctx context.Context, t *terminal) (*federation, *choirv1.Release, error) {
+	f, err := n.open(t)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -118,7 +118,7 @@ func (modelShow) Help() string { return "Example: choir model show purchase -o j
 
 // Run shows a release.
 func (c *modelShow) Run(ctx context.Context, t *terminal) error {
-	_, r, err := c.get(ctx)
+	_, r, err := c.get(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ Example: choir model pull purchase --variant int8`
 
 // Run fetches a variant.
 func (c *modelPull) Run(ctx context.Context, t *terminal) error {
-	f, r, err := c.get(ctx)
+	f, r, err := c.get(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -240,7 +240,7 @@ Example: choir model export purchase --to purchase.safetensors`
 
 // Run exports a variant.
 func (c *modelExport) Run(ctx context.Context, t *terminal) error {
-	f, r, err := c.get(ctx)
+	f, r, err := c.get(ctx, t)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func (c *tokenCreate) Run(ctx context.Context, t *terminal) error {
 	if c.Expiry < time.Millisecond || c.Expiry > 30*24*time.Hour {
 		return &usageError{fmt.Sprintf("--expiry is %v, want more than nothing and at most 720h", c.Expiry), ""}
 	}
-	f, err := c.open()
+	f, err := c.open(t)
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (tokenList) Help() string { return "Example: choir token list" }
 
 // Run lists tokens.
 func (c *tokenList) Run(ctx context.Context, t *terminal) error {
-	f, err := c.open()
+	f, err := c.open(t)
 	if err != nil {
 		return err
 	}
@@ -192,7 +192,7 @@ func (tokenRevoke) Help() string { return "Example: choir token revoke 4f1c09ab7
 
 // Run revokes a token.
 func (c *tokenRevoke) Run(ctx context.Context, t *terminal) error {
-	f, err := c.open()
+	f, err := c.open(t)
 	if err != nil {
 		return err
 	}
