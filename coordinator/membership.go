@@ -181,10 +181,11 @@ func (c *Coordinator) follow(ctx context.Context) error {
 				return ErrRemoved
 			}
 			c.wire.dismiss(func(id seal.Identity) error {
-				if id.Role == seal.RoleCoordinator {
-					return nil
+				err := c.admit(id)
+				if id.Role == seal.RoleCoordinator || errors.Is(err, errRetired) {
+					return nil // they may hear why; who rotates the root is of the retired one, too
 				}
-				return c.admit(id)
+				return err
 			})
 			farewell = time.After(farewellTime)
 		}

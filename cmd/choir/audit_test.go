@@ -128,6 +128,8 @@ func TestAuditVerifyJSON(t *testing.T) {
 			OK     bool   `json:"ok"`
 			Detail string `json:"detail"`
 		} `json:"checks"`
+		Roots    []audit.RootReport `json:"roots"`
+		Officers []string           `json:"officers"`
 	}
 	for name, test := range map[string]struct {
 		args   []string

@@ -22,7 +22,7 @@ type clusterRotate struct {
 	contextFlag
 	rootFlags
 	New           string `name:"new-root-key" help:"The new root key file to write. One that an interrupted rotation left is taken." required:"" placeholder:"FILE" type:"path"`
-	NewPassphrase string `name:"new-passphrase-file" help:"Like --passphrase-file, for the new root key." placeholder:"FILE"`
+	NewPassphrase string `name:"new-passphrase-file" help:"Like --passphrase-file, for the new root key. Default: the same file." placeholder:"FILE"`
 	Retire        bool   `name:"retire-old" help:"The old root key was stolen: what it certified for people and nodes, and unused tokens, count no more."`
 	Yes           bool   `help:"Do not ask."`
 }
@@ -39,11 +39,10 @@ Example: choir cluster rotate-root --root-key root.key --new-root-key root-2.key
 
 // Run rotates the root.
 func (c *clusterRotate) Run(ctx context.Context, t *terminal) error {
-	f, err := c.contextFlag.open(t)
-	if err != nil {
-		return err
+	if c.New == c.RootKey {
+		return &usageError{"--new-root-key is the file of the present root key", "name a file that does not exist yet"}
 	}
-	list, err := f.certificates(ctx)
+	f, err := c.contextFlag.open(t)
 	if err != nil {
 		return err
 	}
@@ -56,10 +55,18 @@ func (c *clusterRotate) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	if bytes.Equal(f.root.Raw, next.Certificate().Raw) {
+	list, err := f.certificates(ctx)
+	switch done := bytes.Equal(f.root.Raw, next.Certificate().Raw); {
+	case done: // also where the answer was to refuse this context's certificate, which the old root had made
 		fmt.Fprintf(t.err, "%s is the federation's root already\n", c.New)
-	} else if err := c.rotate(ctx, t, f, next, list); err != nil {
+	case err != nil:
 		return err
+	case f.earlier(next.Certificate()):
+		return &hinted{fmt.Errorf("%s is an earlier root key of the federation", c.New), "name a file that does not exist with --new-root-key"}
+	default:
+		if err := c.rotate(ctx, t, f, next, list); err != nil {
+			return err
+		}
 	}
 	if err := f.recertify(t, next); err != nil {
 		return err
@@ -88,7 +95,14 @@ func (c *clusterRotate) rotate(ctx context.Context, t *terminal, f *federation, 
 		}
 		req.Coordinators = append(req.Coordinators, anew)
 	}
-	if _, err := f.operators().RotateRoot(ctx, req); err != nil {
+	_, err = f.operators().RotateRoot(ctx, req)
+	if err != nil {
+		_, _ = f.certificates(ctx) // the handshake tells whether it was done all the same
+	}
+	if bytes.Equal(f.root.Raw, req.Root) {
+		return nil // a coordinator that was asked showed it, whatever became of the answer
+	}
+	if err != nil {
 		return &hinted{said(err), "the same command goes on with " + c.New + ", or says that it is done"}
 	}
 	roots, err := f.roots.Succeed(req.Cross, req.Root, now)
@@ -101,13 +115,13 @@ func (c *clusterRotate) rotate(ctx context.Context, t *terminal, f *federation, 
 // next opens the new root key, or makes it.
 func (c *clusterRotate) next(t *terminal, f *federation) (*seal.Root, error) {
 	flags := rootFlags{RootKey: c.New, Passphrase: c.NewPassphrase}
+	if flags.Passphrase == "" && c.Passphrase != "-" {
+		flags.Passphrase = c.Passphrase
+	}
 	if _, err := os.Lstat(c.New); err == nil {
 		root, err := flags.open(t)
 		if err == nil && root.Certificate().Subject.CommonName != f.Cluster {
 			err = fmt.Errorf("%s is the root key of federation %s", c.New, root.Certificate().Subject.CommonName)
-		}
-		if err == nil && f.earlier(root.Certificate()) {
-			err = fmt.Errorf("%s is an earlier root key of the federation", c.New)
 		}
 		if err != nil {
 			return nil, &hinted{err, "name a file that does not exist with --new-root-key"}
