@@ -26,6 +26,7 @@ var recorded = map[string]string{
 	"testdata/v1-epochs.log":     "epochs",
 	"testdata/v1-membership.log": "membership",
 	"testdata/v1-revocation.log": "revocation",
+	"testdata/v1-roots.log":      "roots",
 	"testdata/v1-selection.log":  "selection",
 }
 

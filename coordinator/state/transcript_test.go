@@ -155,7 +155,7 @@ func digestOf(name string) []byte {
 var (
 	digestForm = regexp.MustCompile(`@[a-z0-9.-]+`)
 	bitsForm   = regexp.MustCompile(`\$bits\(([01]*)\)`)
-	keyForm    = regexp.MustCompile(`\$(root|key|chain|issuer|print)\(([a-z]*)\)`)
+	keyForm    = regexp.MustCompile(`\$(root|key|chain|issuer|print|nextroot|rootprint|cross|nextchain|nextissuer|laterchain|laterissuer|admit|replace)\(([a-z]*)\)`)
 	evalForm   = regexp.MustCompile(`\$eval\(([^;)]*);([^;)]*);([^)]*)\)`)
 	named      = map[string]string{} // digest in hex → @name, for telling
 )
@@ -163,7 +163,10 @@ var (
 // expand replaces the short forms: @name is the digest of the name; $bits(1101) is a bitmap, first bit first;
 // $eval(3; 700×30 500×2; 300×40) is an evaluation over 3 nodes, with 30 positive examples in bin 700, and so on;
 // $root() is a root certificate, $key(dora) the public key of that name, $chain(dora) and $issuer(dora) the root's
-// certificates of it for a coordinator and an issuer of that name, $print(dora) the fingerprint of the former.
+// certificates of it for a coordinator and an issuer of that name, $print(dora) the fingerprint of the former. $nextroot() is the root that follows, $rootprint() the fingerprint of the
+// first, $cross() the first one's certificate for the other; $nextchain(dora) and $nextissuer(dora) are of the next root,
+// $laterchain(dora) and $laterissuer(dora) those of it that last longer. $admit(olga) is the first root's statement that the
+// key @olga is officer olga's, $replace(olga) the next one's that it is in the place of @oskar.
 func expand(text string) string {
 	text = keyForm.ReplaceAllStringFunc(text, func(m string) string {
 		p := keyForm.FindStringSubmatch(m)
@@ -202,6 +205,23 @@ var (
 	})
 )
 
+// nextRoot is the root that follows theRoot.
+var nextRoot = sync.OnceValue(func() *seal.Root {
+	root, err := seal.NewRoot("shop", noon, rand.NewChaCha8([32]byte{13}))
+	if err != nil {
+		panic(err)
+	}
+	return root
+})
+
+// later is how long certificates of the next root last: those that are renewed longer.
+func later(what string) time.Duration {
+	if strings.HasPrefix(what, "later") {
+		return 2 * time.Hour
+	}
+	return time.Hour
+}
+
 func keyOf(name string) ed25519.PublicKey {
 	key := ed25519.NewKeyFromSeed(digestOf("key of " + name)).Public().(ed25519.PublicKey)
 	named[hex.EncodeToString(key)] = "$key(" + name + ")"
@@ -226,6 +246,22 @@ func certified(what, name string) []byte {
 		sum := sha256.Sum256(certified("chain", name))
 		named[hex.EncodeToString(sum[:])] = "$print(" + name + ")"
 		return sum[:]
+	case "nextroot":
+		return nextRoot().Certificate().Raw
+	case "rootprint":
+		return digestOf(string(theRoot().Certificate().Raw))
+	case "cross":
+		der, err = theRoot().CertifySuccessor(nextRoot().Certificate(), noon)
+	case "nextchain", "laterchain":
+		if chain, err = nextRoot().Certify(seal.RoleCoordinator, name, keyOf(name), noon, later(what)); err == nil {
+			der = chain[0]
+		}
+	case "nextissuer", "laterissuer":
+		der, err = nextRoot().CertifyIssuer(name, keyOf(name+"issuer"), noon, later(what))
+	case "admit":
+		return theRoot().AdmitOfficer([32]byte(digestOf(name)), [32]byte{}, name)
+	case "replace": // oskar, by the next root
+		return nextRoot().AdmitOfficer([32]byte(digestOf(name)), [32]byte(digestOf("oskar")), name)
 	case "issuer":
 		der, err = theRoot().CertifyIssuer(name, keyOf(name+"issuer"), noon, time.Hour)
 	}
