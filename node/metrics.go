@@ -90,6 +90,8 @@ func (m *metrics) observe(n *Node) {
 	}
 	gauge("choir_node_certificate_expiry_timestamp_seconds", "When this node's certificate ends, in seconds since 1970.", nil,
 		func() float64 { return float64(n.client.leaf().NotAfter.Unix()) })
+	gauge("choir_node_root_expiry_timestamp_seconds", "When the federation's root ends, in seconds since 1970.", nil,
+		func() float64 { return float64(n.id.trusted().NotAfter.Unix()) })
 	gauge("choir_node_updates_waiting", "Updates that are kept until there is an answer about them.", nil, func() float64 {
 		names, _ := n.spool.names()
 		return float64(len(names))

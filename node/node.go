@@ -193,6 +193,7 @@ func (n *Node) Run(ctx context.Context) error {
 	var finished []*choirv1.RoundKey
 	for ctx.Err() == nil {
 		n.fresh(ctx)
+		n.warnOfRoot()
 		reply, err := n.poll(ctx, finished)
 		if err != nil {
 			continue // ctx has ended, or the certificate is due: poll tries for as long as neither

@@ -23,8 +23,24 @@ const renewAgain = time.Minute
 
 // renewal is when the certificate is renewed next, and for which root that was last tried.
 type renewal struct {
-	due  time.Time
-	root *x509.Certificate
+	due    time.Time
+	root   *x509.Certificate
+	warned time.Time // when it was said last that the root ends soon
+}
+
+const (
+	rootNotice = 60 * 24 * time.Hour // so long before its end the root is warned of
+	rootAgain  = 24 * time.Hour
+)
+
+// warnOfRoot says once a day that the root ends soon: without it no certificate counts, the node's neither.
+func (n *Node) warnOfRoot() {
+	now, root := n.deps.Now(), n.id.trusted()
+	if root.NotAfter.Sub(now) >= rootNotice || now.Sub(n.renewal.warned) < rootAgain {
+		return
+	}
+	n.renewal.warned = now
+	n.deps.Log.Warn("the federation's root ends soon; its operator has to rotate it", "expires", root.NotAfter)
 }
 
 // fresh renews the certificate when it is due, or the federation has another root.

@@ -29,6 +29,7 @@ import (
 type party struct {
 	t    testing.TB
 	root *seal.Root
+	past *seal.Lineage // that led to root; nil if it is the first
 	wire map[string]*bufconn.Listener
 	log  *logBuffer
 }
@@ -184,7 +185,11 @@ func (s *service) GetRelease(ctx context.Context, r *choirv1.ReleaseRequest) (*c
 func (p *party) serve(address string, cred *seal.Credential, root *seal.Root, s *service) {
 	l := bufconn.Listen(1 << 20)
 	p.wire[address] = l
-	config := seal.ServerTLS(cred, seal.LineageFrom(root.Certificate()), time.Now, []string{"h2"}, func(seal.Identity) error { return nil })
+	roots := seal.LineageFrom(root.Certificate())
+	if p.past != nil && root == p.root {
+		roots = *p.past
+	}
+	config := seal.ServerTLS(cred, roots, time.Now, []string{"h2"}, func(seal.Identity) error { return nil })
 	server := grpc.NewServer(append(rpc.Server(), grpc.Creds(credentials.NewTLS(config)))...)
 	choirv1.RegisterNodesServer(server, s)
 	choirv1.RegisterEnrolmentServer(server, s)
