@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"choir.example/privacy/seal"
@@ -145,4 +147,39 @@ func TestOfficersAreRemembered(t *testing.T) {
 	if p.log.count("level=WARN", "the officers' keys of this federation have changed") != 1 {
 		t.Errorf("it is not said once: %s", p.log)
 	}
+}
+
+// A token from before a rotation enrols under the newest root; a node that was away for too long comes back with a token
+// of a root that it has never heard of, because its own leads there, and not with one that only looks alike.
+func TestTokensOverRotations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, other, dir := newParty(t, "test"), newParty(t, "test"), t.TempDir()
+		before := p.token("c1")
+		p.rotate()
+		r := p.registrar("c1")
+		cfg := configIn(dir)
+		if err := Enrol(t.Context(), cfg, p.deps(), before); err != nil {
+			t.Fatal(err)
+		}
+		if id := loadTestIdentity(t, dir); !id.root.Equal(p.root.Certificate()) {
+			t.Error("it did not enrol under the newest root")
+		}
+		if err := Enrol(t.Context(), cfg, p.deps(), p.token("c1")); err != nil {
+			t.Errorf("again, with a token of the newest root: %v", err)
+		}
+		time.Sleep(45 * 24 * time.Hour)
+		p.rotate()
+		p.rotate()
+		p.registrar("c1")
+		other.registrar("c1")
+		if err := Enrol(t.Context(), cfg, other.deps(), other.token("c1")); !errors.Is(err, seal.ErrForeign) && !strings.Contains(err.Error(), "the token is of another") {
+			t.Errorf("a federation of the same name: %v", err)
+		}
+		if err := Enrol(t.Context(), cfg, p.deps(), p.token("c1")); err != nil {
+			t.Errorf("after two more rotations: %v", err)
+		}
+		if id := loadTestIdentity(t, dir); !id.root.Equal(p.root.Certificate()) || len(r.keys) != 1 {
+			t.Errorf("it did not come back under the newest root; %d keys", len(r.keys))
+		}
+	})
 }

@@ -147,3 +147,21 @@ func FuzzParseToken(f *testing.F) {
 		}
 	})
 }
+
+// Officers' keys stand at a token's end; a token without any is written as it always was.
+func TestTokenTellsOfOfficers(t *testing.T) {
+	token := newToken(t)
+	plain := token.String()
+	token.Officers = [][]byte{bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)}
+	got, err := ParseToken(token.String())
+	if err != nil || !slices.EqualFunc(got.Officers, token.Officers, bytes.Equal) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if old, err := ParseToken(plain); err != nil || len(old.Officers) > 0 || old.String() != plain {
+		t.Errorf("a token from before: %+v, %v", old, err)
+	}
+	token.Officers = [][]byte{{1}}
+	if _, err := ParseToken(token.String()); !errors.Is(err, ErrToken) {
+		t.Errorf("half a key: %v", err)
+	}
+}
