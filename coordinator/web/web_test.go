@@ -344,7 +344,8 @@ func TestEveryKindOfRecordIsReadable(t *testing.T) {
 		&audit.Genesis{}, &audit.EpochAnnounced{}, &audit.TokenCreated{}, &audit.Enrolled{}, &audit.JobSubmitted{}, &audit.RoundOpened{},
 		&audit.BatchAccepted{}, &audit.RoundCut{}, &audit.Charged{}, &audit.RoundClosed{}, &audit.RoundAbandoned{}, &audit.Released{},
 		&audit.Incident{}, &audit.JobEnded{}, &audit.TokenRevoked{}, &audit.NodeRevoked{}, &audit.PersonRevoked{}, &audit.JoinRequested{},
-		&audit.CoordinatorApproved{}, &audit.CoordinatorRemoved{}, &audit.JobControlled{},
+		&audit.CoordinatorApproved{}, &audit.CoordinatorRemoved{}, &audit.JobControlled{}, &audit.RootRotated{}, &audit.CoordinatorRenewed{},
+		&audit.OfficerAdmitted{},
 	}
 	for i, r := range records {
 		if r.Kind() != audit.Kind(i+1) {
