@@ -12,6 +12,7 @@ import (
 
 	"choir.example/coordinator/state"
 	"choir.example/privacy/audit"
+	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
 )
 
@@ -216,6 +217,12 @@ func about(rec audit.Record) string {
 		return fmt.Sprintf("%s, round %d: %s by %s", rec.Job, rec.Round, plural(len(rec.Accepted), "update", "updates"), rec.Coordinator)
 	case *audit.RoundOpened:
 		return fmt.Sprintf("%s, %s round %d: %s invited", rec.Job, kind(choirv1.RoundKind(rec.RoundKind)), rec.Round, plural(len(rec.Cohort), "node", "nodes"))
+	case *audit.RootRotated:
+		said := fmt.Sprintf("to %.16s…, for %s", seal.Fingerprint(rec.Root), plural(len(rec.Coordinators), "coordinator", "coordinators"))
+		if rec.Retired {
+			said += "; the one before is retired"
+		}
+		return said
 	case *audit.Released:
 		return fmt.Sprintf("%s version %d, from round %d of %s", rec.Model, rec.Version, rec.Round, rec.Job)
 	}
