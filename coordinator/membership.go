@@ -178,6 +178,7 @@ func (c *Coordinator) follow(ctx context.Context) error {
 		if now := (version{s.Roster, s.Voters, len(s.Revoked), len(s.Officers), s.Cluster != ""}); now != seen {
 			seen = now
 			if c.former.has(s, c.own.Load().key().Public().(ed25519.PublicKey)) {
+				pause(ctx, farewellTime/4) // whoever asked this coordinator to remove itself gets the answer
 				return ErrRemoved
 			}
 			c.wire.dismiss(func(id seal.Identity) error {
