@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"time"
 
 	"choir.example/coordinator/state"
@@ -98,9 +99,19 @@ type Deps struct {
 	Now        func() time.Time
 	Rand       io.Reader // crypto/rand.Reader, but in tests
 	Root       *x509.Certificate
-	Credential *seal.Credential // identity of role coordinator; nil: this, Root and Issuer are read from Dir
-	Issuer     *seal.Issuer     // certifies nodes
+	Credential *seal.Credential                    // identity of role coordinator; nil: this, Root and Issuer are read from Dir
+	Issuer     *seal.Issuer                        // certifies nodes
+	Keys       func(dir string) (*seal.Box, error) // opens the data key in a directory; nil: seal.OpenKeys
 	Observe    Observer
+}
+
+// dataKey opens the data key of a coordinator's directory.
+func (d Deps) dataKey(dir string) (*seal.Box, error) {
+	dir = filepath.Join(dir, "keys")
+	if d.Keys != nil {
+		return d.Keys(dir)
+	}
+	return seal.OpenKeys(dir, d.Rand)
 }
 
 // Observer is told what happens, as it happens, in the goroutine in which it happens: the next step waits for it. Any

@@ -114,7 +114,7 @@ func New(cfg Config, deps Deps) (*Coordinator, error) {
 
 // open opens a locked directory. An identity that the caller has not given lies in it.
 func open(cfg Config, deps Deps) (*Coordinator, error) {
-	box, err := seal.OpenKeys(filepath.Join(cfg.Dir, "keys"), deps.Rand)
+	box, err := deps.dataKey(cfg.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("open coordinator %s: %w", cfg.Name, err)
 	}

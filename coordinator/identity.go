@@ -215,7 +215,7 @@ func openFresh(cfg Config, deps Deps) (box *seal.Box, unlock func(), err error) 
 			return nil, nil, fmt.Errorf("%s is a coordinator's directory already; start it without --bootstrap and --join, or take an empty directory", cfg.Dir)
 		}
 	}
-	box, err = seal.OpenKeys(filepath.Join(cfg.Dir, "keys"), deps.Rand)
+	box, err = deps.dataKey(cfg.Dir)
 	return box, release, err
 }
 

@@ -71,7 +71,8 @@ func freePort(t testing.TB) string {
 
 // env is a stranger's: a home of its own, and the binary on the path.
 func (s *site) env() []string {
-	return []string{"HOME=" + s.dir, "PATH=" + filepath.Dir(choir) + ":" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir()}
+	return []string{"HOME=" + s.dir, "PATH=" + filepath.Dir(choir) + ":" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir(),
+		"CREDENTIALS_DIRECTORY=" + s.path("credentials")}
 }
 
 func (s *site) path(name ...string) string { return filepath.Join(append([]string{s.dir}, name...)...) }

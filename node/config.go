@@ -6,10 +6,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"regexp"
 	"time"
 
 	"choir.example/privacy/audit"
+	"choir.example/privacy/seal"
 )
 
 // Config says how one node runs. Start from DefaultConfig.
@@ -96,8 +98,18 @@ type Deps struct {
 	Log     *slog.Logger
 	Dial    func(ctx context.Context, address string) (net.Conn, error) // TCP; TLS is added on top
 	Now     func() time.Time
-	Rand    io.Reader // crypto/rand.Reader, but in tests
+	Rand    io.Reader                           // crypto/rand.Reader, but in tests
+	Keys    func(dir string) (*seal.Box, error) // opens the data key in a directory; nil: seal.OpenKeys
 	Observe Observer
+}
+
+// dataKey opens the data key of a node's directory.
+func (d Deps) dataKey(dir string) (*seal.Box, error) {
+	dir = filepath.Join(dir, "keys")
+	if d.Keys != nil {
+		return d.Keys(dir)
+	}
+	return seal.OpenKeys(dir, d.Rand)
 }
 
 // Observer is told what happens, as it happens, in the goroutine in which it happens. Any field may be nil.

@@ -120,7 +120,7 @@ func Enrol(ctx context.Context, cfg Config, deps Deps, token *seal.Token) error 
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	box, err := seal.OpenKeys(filepath.Join(cfg.Dir, "keys"), deps.Rand)
+	box, err := deps.dataKey(cfg.Dir)
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func New(cfg Config, deps Deps) (_ *Node, err error) {
 	if _, err := os.Stat(filepath.Join(cfg.Dir, identityFile)); errors.Is(err, os.ErrNotExist) {
 		return nil, notEnrolled(cfg)
 	}
-	box, err := seal.OpenKeys(filepath.Join(cfg.Dir, "keys"), deps.Rand)
+	box, err := deps.dataKey(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}

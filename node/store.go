@@ -77,6 +77,11 @@ func OpenStore(dir string, rand io.Reader) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	return OpenStoreUnder(dir, box)
+}
+
+// OpenStoreUnder is OpenStore for a directory whose data key the caller has opened.
+func OpenStoreUnder(dir string, box *seal.Box) (*Store, error) {
 	return openStore(filepath.Join(dir, "store.db"), box.Sub("store"))
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 
 	"choir.example/privacy/audit"
 )
@@ -65,7 +64,7 @@ func (c *verifyCommand) verify(root string) (audit.Report, error) {
 		return audit.Report{}, err
 	}
 	defer file.Close()
-	return audit.VerifyFile(file, root, time.Now())
+	return audit.VerifyFile(file, root, now())
 }
 
 // failures names the checks that failed.

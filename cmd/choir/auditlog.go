@@ -8,7 +8,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"choir.example/privacy/audit"
 	choirv1 "choir.example/proto/choir/v1"
@@ -26,7 +25,7 @@ func (f *federation) exported(ctx context.Context, t *terminal) ([]byte, []audit
 	if err != nil {
 		return nil, nil, err
 	}
-	if r := audit.Verify(b, f.Root, time.Now()); !r.OK {
+	if r := audit.Verify(b, f.Root, now()); !r.OK {
 		return nil, nil, fmt.Errorf("the audit log that came does not verify: %s", failures(r))
 	}
 	bundle, err := audit.DecodeBundle(b)

@@ -206,7 +206,7 @@ func (c *clusterApprove) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
+	now := now()
 	chain, err := root.Certify(seal.RoleCoordinator, join.Name, ed25519.PublicKey(join.PublicKey), now, coordinatorLife)
 	if err != nil {
 		return err

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"choir.example/privacy/seal"
 )
@@ -77,7 +76,7 @@ func (c contextFlag) open(t *terminal) (*federation, error) {
 	if err := f.loadCredential(); err != nil {
 		return nil, err
 	}
-	f.warnOfExpiry(t, time.Now())
+	f.warnOfExpiry(t, now())
 	return f, nil
 }
 
@@ -129,7 +128,7 @@ func (f *federation) loadCredential() error {
 		if err != nil {
 			return err
 		}
-		id, err := f.roots.VerifyChain(chain, time.Now())
+		id, err := f.roots.VerifyChain(chain, now())
 		if err != nil {
 			return &hinted{fmt.Errorf("credential %s: %w", crt, err), credentialHint(err, role)}
 		}
@@ -145,12 +144,15 @@ func (f *federation) loadCredential() error {
 func credentialHint(err error, role seal.Role) string {
 	switch {
 	case errors.Is(err, seal.ErrExpired):
-		return fmt.Sprintf("is this machine's clock right? If so, renew it with the root key: choir credential create %s --renew --root-key FILE", role)
+		return fmt.Sprintf("is this machine's clock right? It says %s. If so, renew it with the root key: choir credential create %s --renew --root-key FILE", clockText(), role)
 	case errors.Is(err, seal.ErrForeign):
 		return "it is of another federation; use the context that belongs to it"
 	}
 	return ""
 }
+
+// clockText is what a message about a wrong clock says.
+func clockText() string { return now().UTC().Format("2006-01-02 15:04:05 MST") }
 
 // readPEM reads all blocks of a kind from a file.
 func readPEM(path, kind string) ([][]byte, error) {

@@ -21,7 +21,8 @@ import (
 
 // coordinatorCommand is `choir coordinator`.
 type coordinatorCommand struct {
-	Run coordinatorRun `cmd:"" default:"withargs" help:"Run a replica: found a federation, join one, or go on."`
+	Run    coordinatorRun    `cmd:"" default:"withargs" help:"Run a replica: found a federation, join one, or go on."`
+	Reseal coordinatorReseal `cmd:"" help:"Seal the coordinator's keys anew, as unseal in the configuration says."`
 }
 
 // coordinatorRun is `choir coordinator [run]`.
@@ -60,6 +61,14 @@ type coordinatorFile struct {
 	Uploads      int           `yaml:"uploads"`
 	MaxUpdate    int64         `yaml:"max_update"`
 	EpochLife    time.Duration `yaml:"epoch_life"`
+
+	Unseal           string `yaml:"unseal"`
+	PassphraseFile   string `yaml:"passphrase_file"`
+	UnsealCredential string `yaml:"unseal_credential"`
+}
+
+func (f coordinatorFile) unseal() unsealKeys {
+	return unsealKeys{f.Unseal, f.PassphraseFile, f.UnsealCredential}
 }
 
 // readCoordinator reads a configuration. Its dir lies relative to the file.
@@ -67,7 +76,7 @@ func readCoordinator(path string) (coordinatorFile, error) {
 	d := coordinator.DefaultConfig()
 	f := coordinatorFile{
 		Log: "text", Level: "info", Heartbeat: d.Heartbeat, BatchUpdates: d.BatchUpdates, BatchDelay: d.BatchDelay,
-		Uploads: d.Uploads, MaxUpdate: d.MaxUpdate, EpochLife: d.EpochLife,
+		Uploads: d.Uploads, MaxUpdate: d.MaxUpdate, EpochLife: d.EpochLife, Unseal: string(seal.UnsealFile),
 	}
 	if err := readYAML(path, &f); err != nil {
 		return f, missing("configuration", err)
@@ -78,9 +87,12 @@ func readCoordinator(path string) (coordinatorFile, error) {
 		}
 	}
 	f.Dir = beside(path, f.Dir)
+	if f.PassphraseFile != "" {
+		f.PassphraseFile = beside(path, f.PassphraseFile)
+	}
 	c := f.config()
 	c.Cluster, c.Voters = cmp.Or(c.Cluster, "unknown"), []coordinator.Voter{{Name: c.Name}} // the rest is in the directory
-	return f, inFile(path, f, cmp.Or(logKeys{f.Log, f.Level}.check(), c.Validate()))
+	return f, inFile(path, f, cmp.Or(logKeys{f.Log, f.Level}.check(), f.unseal().check(), c.Validate()))
 }
 
 func (f coordinatorFile) config() coordinator.Config {
@@ -105,7 +117,7 @@ func (c *coordinatorRun) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	log = log.With("coordinator", file.Name)
-	cfg, deps := file.config(), coordinator.Deps{Log: log, Dial: dialTCP, Now: time.Now, Rand: random}
+	cfg, deps := file.config(), coordinator.Deps{Log: log, Dial: dialTCP, Now: now, Rand: random, Keys: newKeyring(t, file.unseal()).open}
 	switch {
 	case c.Bootstrap:
 		err = c.bootstrap(t, cfg, deps)
@@ -146,7 +158,7 @@ func (c *coordinatorRun) join(ctx context.Context, cfg coordinator.Config, deps 
 	if err != nil {
 		return err
 	}
-	if err := token.Check(time.Now()); err != nil {
+	if err := token.Check(now()); err != nil {
 		return tokenError(err)
 	}
 	if err := coordinator.Join(ctx, cfg, deps, token); err != nil {
@@ -226,24 +238,24 @@ func (c *coordinatorRun) root(t *terminal, cfg coordinator.Config, dir string) (
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
-	root, err := seal.NewRoot(cfg.Cluster, now, random)
+	at := now()
+	root, err := seal.NewRoot(cfg.Cluster, at, random)
 	if err != nil {
 		return nil, err
 	}
 	if err := seal.WriteRootKey(c.RootKey, root, pass); err != nil {
 		return nil, err
 	}
-	return root, c.firstOperator(dir, cfg, root, now)
+	return root, c.firstOperator(dir, cfg, root, at)
 }
 
 // firstOperator writes the context.
-func (c *coordinatorRun) firstOperator(dir string, cfg coordinator.Config, root *seal.Root, now time.Time) error {
+func (c *coordinatorRun) firstOperator(dir string, cfg coordinator.Config, root *seal.Root, at time.Time) error {
 	key, err := seal.NewKey(random)
 	if err != nil {
 		return err
 	}
-	chain, err := root.Certify(seal.RoleOperator, c.operator(), key.Public().(ed25519.PublicKey), now, personLife)
+	chain, err := root.Certify(seal.RoleOperator, c.operator(), key.Public().(ed25519.PublicKey), at, personLife)
 	if err != nil {
 		return err
 	}

@@ -171,7 +171,7 @@ func (c *credentialCreate) certify(t *terminal, f *federation, name string, key 
 }
 
 func (c *credentialCreate) certifyBy(root *seal.Root, f *federation, name string, key ed25519.PublicKey) ([][]byte, error) {
-	chain, err := root.Certify(seal.Role(c.Role), name, key, time.Now(), c.Life)
+	chain, err := root.Certify(seal.Role(c.Role), name, key, now(), c.Life)
 	if err != nil {
 		return nil, err
 	}
@@ -284,7 +284,7 @@ func (c *credentialInstall) Run(t *terminal) error {
 	if err != nil {
 		return missing("certificate", err)
 	}
-	id, err := f.roots.VerifyChain(chain, time.Now())
+	id, err := f.roots.VerifyChain(chain, now())
 	if err != nil {
 		return &hinted{fmt.Errorf("certificate %s: %w", c.Certificate, err), credentialHint(err, id.Role)}
 	}
@@ -334,7 +334,7 @@ func viewCertificate(cert *x509.Certificate) certificateView {
 	if len(cert.URIs) == 1 {
 		v.Role, _, _ = strings.Cut(strings.TrimPrefix(cert.URIs[0].Path, "/"), "/")
 	}
-	switch now := time.Now(); {
+	switch now := now(); {
 	case now.After(cert.NotAfter):
 		v.State = "expired"
 	case cert.NotAfter.Sub(now) < expiryNotice:

@@ -183,7 +183,7 @@ func tokenError(err error) error {
 	case errors.Is(err, seal.ErrForeign):
 		return &hinted{err, "one directory is in one federation; give this one's configuration another dir, or take a token of its federation"}
 	case errors.Is(err, seal.ErrExpired):
-		return &hinted{err, "is this machine's clock right? If so, ask an operator for a new one: choir token create"}
+		return &hinted{err, "is this machine's clock right? It says " + clockText() + ". If so, ask an operator for a new one: choir token create"}
 	case strings.Contains(err.Error(), "token"):
 		return &hinted{err, "ask an operator for a new one: choir token create; choir token list tells what became of this one"}
 	}

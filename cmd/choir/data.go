@@ -39,7 +39,7 @@ type holding interface {
 }
 
 // open reaches the node's data. done gives them back.
-func (n nodeFlag) open(ctx context.Context) (h holding, done func() error, err error) {
+func (n nodeFlag) open(ctx context.Context, t *terminal) (h holding, done func() error, err error) {
 	file, err := n.file()
 	if err != nil {
 		return nil, nil, err
@@ -54,7 +54,11 @@ func (n nodeFlag) open(ctx context.Context) (h holding, done func() error, err e
 	if _, err := os.Stat(filepath.Join(file.Dir, "keys")); err != nil {
 		return nil, nil, &hinted{fmt.Errorf("no node's directory: %w", err), "enrol the node first, or name its configuration with --config"}
 	}
-	store, err := node.OpenStore(file.Dir, random)
+	box, err := newKeyring(t, file.unseal()).open(filepath.Join(file.Dir, "keys"))
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := node.OpenStoreUnder(file.Dir, box)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -137,7 +141,7 @@ func (c *dataImport) Run(ctx context.Context, t *terminal) (err error) {
 	}
 	defer file.Close()
 	src.Size = size
-	h, done, err := c.open(ctx)
+	h, done, err := c.open(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -250,7 +254,7 @@ func (dataList) Help() string { return "Example: choir data list" }
 
 // Run lists imports.
 func (c *dataList) Run(ctx context.Context, t *terminal) (err error) {
-	h, done, err := c.open(ctx)
+	h, done, err := c.open(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -299,7 +303,7 @@ func (c *dataDelete) Run(ctx context.Context, t *terminal) (err error) {
 			return orAbort(err)
 		}
 	}
-	h, done, err := c.open(ctx)
+	h, done, err := c.open(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -327,7 +331,7 @@ func (dataSchema) Help() string { return "Example: choir data schema shop.yaml" 
 
 // Run shows or sets the schema.
 func (c *dataSchema) Run(ctx context.Context, t *terminal) (err error) {
-	h, done, err := c.open(ctx)
+	h, done, err := c.open(ctx, t)
 	if err != nil {
 		return err
 	}

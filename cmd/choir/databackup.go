@@ -39,7 +39,7 @@ func (c *dataBackup) Run(ctx context.Context, t *terminal) (err error) {
 			return err
 		}
 	}
-	h, done, err := c.open(ctx)
+	h, done, err := c.open(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func (c *dataRestore) Run(ctx context.Context, t *terminal) (err error) {
 	} else if unlock.Passphrase, err = backupPassphrase(t, c.Passphrase, false); err != nil {
 		return err
 	}
-	h, done, err := c.open(ctx)
+	h, done, err := c.open(ctx, t)
 	if err != nil {
 		return err
 	}

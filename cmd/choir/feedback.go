@@ -37,7 +37,7 @@ func (c *feedbackCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	name, err := c.model(ctx)
+	name, err := c.model(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (c *feedbackCommand) Run(ctx context.Context, t *terminal) error {
 }
 
 // model is the one named, or the only one that the node serves.
-func (c *feedbackCommand) model(ctx context.Context) (string, error) {
+func (c *feedbackCommand) model(ctx context.Context, t *terminal) (string, error) {
 	if c.Model != "" {
 		return c.Model, nil
 	}
@@ -74,7 +74,7 @@ func (c *feedbackCommand) model(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	status, err := statusOf(ctx, file)
+	status, err := statusOf(ctx, t, file)
 	if err != nil {
 		return "", err
 	}

@@ -18,6 +18,7 @@ import (
 type nodeCommand struct {
 	Run    nodeRun    `cmd:"" default:"withargs" help:"Run an edge node: enrol it with a token, or go on."`
 	Status nodeStatus `cmd:"" help:"How the node is doing, and what left this machine."`
+	Reseal nodeReseal `cmd:"" help:"Seal the node's keys anew, as unseal in the configuration says."`
 }
 
 // nodeRun is `choir node [run]`.
@@ -50,17 +51,25 @@ type nodeFile struct {
 	Log         string        `yaml:"log"`
 	Level       string        `yaml:"level"`
 	Poll        time.Duration `yaml:"poll"`
+
+	Unseal           string `yaml:"unseal"`
+	PassphraseFile   string `yaml:"passphrase_file"`
+	UnsealCredential string `yaml:"unseal_credential"`
+}
+
+func (f nodeFile) unseal() unsealKeys {
+	return unsealKeys{f.Unseal, f.PassphraseFile, f.UnsealCredential}
 }
 
 // readNode reads a configuration; paths in it lie relative to the file. An empty path is all defaults.
 func readNode(path string) (nodeFile, error) {
 	d := node.DefaultConfig()
-	f := nodeFile{HTTP: "127.0.0.1:8080", Variant: d.Variant, Poll: d.Poll, Log: "text", Level: "info"}
+	f := nodeFile{HTTP: "127.0.0.1:8080", Variant: d.Variant, Poll: d.Poll, Log: "text", Level: "info", Unseal: string(seal.UnsealFile)}
 	if path != "" {
 		if err := readYAML(path, &f); err != nil {
 			return f, missing("configuration", err)
 		}
-		for _, p := range []*string{&f.Dir, &f.Certificate, &f.Key} {
+		for _, p := range []*string{&f.Dir, &f.Certificate, &f.Key, &f.PassphraseFile} {
 			if *p != "" {
 				*p = beside(path, *p)
 			}
@@ -80,7 +89,7 @@ func readNode(path string) (nodeFile, error) {
 		}
 		f.Dir = filepath.Join(cmp.Or(os.Getenv("XDG_DATA_HOME"), filepath.Join(base, ".local", "share")), "choir", "node")
 	}
-	return f, inFile(path, f, cmp.Or(logKeys{f.Log, f.Level}.check(), f.config().Validate()))
+	return f, inFile(path, f, cmp.Or(logKeys{f.Log, f.Level}.check(), f.unseal().check(), f.config().Validate()))
 }
 
 func (f nodeFile) config() node.Config {
@@ -101,7 +110,7 @@ func (c *nodeRun) Run(ctx context.Context, t *terminal) (err error) {
 		return err
 	}
 	log = log.With("node", file.Name)
-	cfg, deps := file.config(), node.Deps{Log: log, Dial: dialTCP, Now: time.Now, Rand: random}
+	cfg, deps := file.config(), node.Deps{Log: log, Dial: dialTCP, Now: now, Rand: random, Keys: newKeyring(t, file.unseal()).open}
 	if c.Join != "" {
 		if err := c.enrol(ctx, cfg, deps); err != nil {
 			return portHint(inFile(c.Config, file, err))

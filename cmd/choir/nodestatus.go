@@ -30,7 +30,7 @@ func (c *nodeStatus) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	s, err := statusOf(ctx, file)
+	s, err := statusOf(ctx, t, file)
 	if err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func (c *nodeStatus) Run(ctx context.Context, t *terminal) error {
 }
 
 // statusOf asks the running node, or opens the directory of one that does not run.
-func statusOf(ctx context.Context, file nodeFile) (*node.Status, error) {
+func statusOf(ctx context.Context, t *terminal, file nodeFile) (*node.Status, error) {
 	control, err := node.Control(ctx, file.Dir)
 	if err == nil {
 		return control.Status(ctx)
@@ -49,7 +49,7 @@ func statusOf(ctx context.Context, file nodeFile) (*node.Status, error) {
 	if !errors.Is(err, node.ErrNotRunning) {
 		return nil, err
 	}
-	n, err := openStopped(file)
+	n, err := openStopped(t, file)
 	if err != nil {
 		return nil, err
 	}
@@ -58,14 +58,17 @@ func statusOf(ctx context.Context, file nodeFile) (*node.Status, error) {
 }
 
 // openStopped opens the directory of a node that does not run, without any listener.
-func openStopped(file nodeFile) (*node.Node, error) {
+func openStopped(t *terminal, file nodeFile) (*node.Node, error) {
 	log, _, err := logKeys{"text", "error"}.start(io.Discard)
 	if err != nil {
 		return nil, err
 	}
 	cfg := file.config()
 	cfg.HTTP, cfg.Health = "", ""
-	n, err := node.New(cfg, node.Deps{Log: log, Dial: dialTCP, Now: time.Now, Rand: random})
+	n, err := node.New(cfg, node.Deps{Log: log, Dial: dialTCP, Now: now, Rand: random, Keys: newKeyring(t, file.unseal()).open})
+	if cure := (*hinted)(nil); errors.As(err, &cure) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, &hinted{err, "is this the right node? Name its configuration with --config; one that never ran is enrolled with choir node --join-file"}
 	}

@@ -154,7 +154,7 @@ func (c *tokenList) Run(ctx context.Context, t *terminal) error {
 	rows := []row{}
 	tab := newTable("TOKEN", "ROLE", "STATE", "USED BY", "EXPIRES", "LABELS")
 	for _, k := range reply.Tokens {
-		r := row{ID: k.Id, Role: k.Role, Labels: k.Labels, Expires: day(k.ExpiresMs), State: tokenState(k, time.Now()), UsedBy: k.UsedBy, Incident: k.Incident}
+		r := row{ID: k.Id, Role: k.Role, Labels: k.Labels, Expires: day(k.ExpiresMs), State: tokenState(k, now()), UsedBy: k.UsedBy, Incident: k.Incident}
 		if r.Labels == nil {
 			r.Labels = map[string]string{}
 		}

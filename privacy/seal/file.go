@@ -34,3 +34,48 @@ func WriteFile(path string, body []byte) error {
 	}
 	return nil
 }
+
+// replaceFile is WriteFile, and overwrites what it replaces where it lay, so that a key which is taken out is nowhere any
+// more. (A disk that writes in other places than it is told to may keep the old blocks for a while.)
+func replaceFile(path string, body []byte) error {
+	before, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer before.Close()
+	if err := WriteFile(path, body); err != nil {
+		return err
+	}
+	if err := overwrite(before); err != nil {
+		return fmt.Errorf("overwrite what was %s: %w", path, err)
+	}
+	return nil
+}
+
+// destroyFile overwrites a file and removes it. One that is not there is no error.
+func destroyFile(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("destroy %s: %w", path, err)
+	}
+	defer f.Close()
+	if err := errors.Join(overwrite(f), os.Remove(path)); err != nil {
+		return fmt.Errorf("destroy %s: %w", path, err)
+	}
+	return nil
+}
+
+// overwrite fills a file with zeros, where it lies.
+func overwrite(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if _, err := f.WriteAt(make([]byte, info.Size()), 0); err != nil {
+		return err
+	}
+	return f.Sync()
+}
