@@ -253,6 +253,7 @@ func (s *site) spooled(job string) (newest uint64) {
 // recounted exports the audit log, verifies it, and holds it against what the nodes say they have receipts for.
 func (s *site) recounted() tally {
 	s.t.Helper()
+	_ = os.Remove(s.path("run.bundle")) // of an earlier recount
 	s.choir("audit", "export", "run.bundle")
 	root := strings.Fields(regexp.MustCompile(`(?m)^root:.*$`).FindString(read(s.t, s.path(".config", "choir", "context.yaml"))))[1]
 	s.choir("audit", "verify", "run.bundle", "--root", root)
