@@ -45,7 +45,8 @@ func Parts() []Part { return []Part{Train, Validation, Held} }
 //	         erased   ids whose keys must not exist any more
 type Store struct {
 	path    string
-	db      *bbolt.DB
+	db      atomic.Pointer[bbolt.DB] // another one after shrink
+	writes  sync.Mutex               // held while db is written to, or replaced
 	box     *seal.Box
 	keys    *keyFile
 	now     func() time.Time
@@ -147,14 +148,36 @@ func (s *Store) verify() error {
 		}
 		return fmt.Errorf("%w: %w", errDamaged, err)
 	}
-	return errors.Join(checkPages(s.path), s.db.Close())
+	return errors.Join(checkPages(s.path), s.db.Load().Close())
 }
 
 func (s *Store) open(readOnly bool) error {
-	return s.catchDamage(func() (err error) {
-		s.db, err = bbolt.Open(s.path, 0o600, &bbolt.Options{Timeout: time.Second, ReadOnly: readOnly})
-		return err
+	return s.catchDamage(func() error {
+		var file *os.File
+		db, err := bbolt.Open(s.path, 0o600, &bbolt.Options{Timeout: time.Second, ReadOnly: readOnly,
+			OpenFile: func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
+				file, err = os.OpenFile(name, flag, mode)
+				return file, err
+			}})
+		if err != nil {
+			return err
+		}
+		if !isAt(file, s.path) { // it waited for the lock of a file that another process has replaced
+			return errors.Join(berrors.ErrTimeout, db.Close())
+		}
+		s.db.Store(db)
+		return nil
 	})
+}
+
+// isAt reports whether a path still leads to an open file.
+func isAt(f *os.File, path string) bool {
+	opened, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	found, err := os.Stat(path)
+	return err == nil && os.SameFile(opened, found)
 }
 
 // prepare makes what a new store needs, reads schema and imports, and finishes what was interrupted.
@@ -181,7 +204,10 @@ func (s *Store) prepare(fresh bool) error {
 	if err := s.loadImports(); err != nil {
 		return err
 	}
-	return s.cleanUp()
+	if err := errors.Join(s.cleanUp(), removeIfThere(s.newPath())); err != nil {
+		return err
+	}
+	return s.shrink()
 }
 
 // make makes the buckets of a new store, and then the file of keys: from then on a store without buckets is one that
@@ -239,11 +265,21 @@ func (s *Store) catchDamage(f func() error) (err error) {
 }
 
 func (s *Store) view(f func(tx *bbolt.Tx) error) error {
-	return s.catchDamage(func() error { return s.db.View(f) })
+	return s.catchDamage(func() error {
+		tx, err := s.beginView()
+		if err != nil {
+			return err
+		}
+		return errors.Join(f(tx), tx.Rollback())
+	})
 }
 
 func (s *Store) update(f func(tx *bbolt.Tx) error) error {
-	return s.catchDamage(func() error { return diskError(s.db.Update(f)) })
+	return s.catchDamage(func() error {
+		s.writes.Lock()
+		defer s.writes.Unlock()
+		return diskError(s.db.Load().Update(f))
+	})
 }
 
 func (s *Store) loadSchema(tx *bbolt.Tx) error {
@@ -268,7 +304,7 @@ func (s *Store) Close() error {
 	if s.broken.Load() {
 		return nil
 	}
-	return s.db.Close()
+	return s.db.Load().Close()
 }
 
 // Schema is the store's schema, nil before SetSchema. It must not be changed.

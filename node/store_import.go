@@ -261,8 +261,9 @@ func (f *filling) commit(digest string, skipped data.Skipped) (Imported, error) 
 func (f *filling) abort() {
 	s := f.store
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	_ = s.erase(f.record.ID)
+	s.mu.Unlock()
+	_ = s.shrink()
 }
 
 // rowKey is the key of an import's n-th row, from one.

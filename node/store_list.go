@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -251,6 +252,14 @@ var ErrNoImport = errors.New("there is no such import")
 // copy of the store's file can be read there any more, with all the keys that are left. Models that have learnt from the
 // rows stay as they are.
 func (s *Store) Delete(id string) (Import, error) {
+	gone, err := s.deleteImport(id)
+	if err == nil {
+		err = s.shrink()
+	}
+	return gone, err
+}
+
+func (s *Store) deleteImport(id string) (Import, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.find(id)
@@ -283,16 +292,17 @@ func (s *Store) find(id string) *heldImport {
 	return found[0]
 }
 
-// erase removes what an import wrote, and then its key. In between, the store remembers that the key must go. The caller
-// holds mu.
+// erase removes what an import wrote, and then its key. In between, the store remembers that the key must go. Very many
+// rows stay in the file, sealed under a key that is nowhere, until shrink, which the caller calls after it has released
+// mu. The caller holds mu.
 func (s *Store) erase(id string) error {
 	h := s.held[id]
 	err := s.update(func(tx *bbolt.Tx) error {
 		if err := tx.Bucket(bucketImports).Delete([]byte(id)); err != nil {
 			return err
 		}
-		if rows := tx.Bucket(bucketRows); rows.Bucket([]byte(id)) != nil {
-			if err := rows.DeleteBucket([]byte(id)); err != nil {
+		if rows := tx.Bucket(bucketRows).Bucket([]byte(id)); rows != nil && rowsIn(rows) <= manyErased {
+			if err := tx.Bucket(bucketRows).DeleteBucket([]byte(id)); err != nil {
 				return err
 			}
 		}
@@ -316,6 +326,15 @@ func (s *Store) erase(id string) error {
 	return nil
 }
 
+// rowsIn is the number of an import's last row.
+func rowsIn(b *bbolt.Bucket) uint64 {
+	k, _ := b.Cursor().Last()
+	if len(k) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(k)
+}
+
 // snapshot reads the store as it is at one moment.
 func (s *Store) snapshot(f func(tx *bbolt.Tx, imports []*heldImport) error) error {
 	return s.catchDamage(func() error {
@@ -330,7 +349,7 @@ func (s *Store) snapshot(f func(tx *bbolt.Tx, imports []*heldImport) error) erro
 func (s *Store) beginRead() (*bbolt.Tx, []*heldImport, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	tx, err := s.db.Begin(false)
+	tx, err := s.beginView()
 	return tx, s.copies(), err
 }
 

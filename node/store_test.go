@@ -483,7 +483,7 @@ func TestErrorsOfRowsHoldNoValue(t *testing.T) {
 		row = binary.LittleEndian.AppendUint64(row, math.Float64bits(x))
 	}
 	h := s.inOrder()[0]
-	err := s.db.Update(func(tx *bbolt.Tx) error {
+	err := s.db.Load().Update(func(tx *bbolt.Tx) error {
 		return onlyRows(t, tx).Put(rowKey(1), h.box.Seal(rowPlace(h.ID, 1), row))
 	})
 	if err != nil {
