@@ -14,6 +14,7 @@ import (
 var (
 	kills = flag.Int("kills", 2, "how often the leader is killed")
 	disks = flag.Bool("disks", false, "fill disks, which takes 40 seconds and root")
+	big   = flag.Int("big", 0, "megabytes of a CSV file to import; 1000 take minutes, and three times the room in TMPDIR")
 	keep  = flag.String("binary", "", "a choir binary to test instead of one built from this tree")
 )
 

@@ -110,12 +110,18 @@ func (p *process) running() bool {
 // memory is what the process holds in memory now (RSS), in bytes.
 func (p *process) memory(t testing.TB) int64 {
 	t.Helper()
+	return p.status(t, "VmRSS:")
+}
+
+// status is a size of the process in bytes, as the kernel calls it: VmRSS is in memory now, VmHWM was at most.
+func (p *process) status(t testing.TB, name string) int64 {
+	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if rest, ok := strings.CutPrefix(line, name); ok {
 			kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
 			if err != nil {
 				t.Fatal(err)
@@ -123,7 +129,7 @@ func (p *process) memory(t testing.TB) int64 {
 			return kb << 10
 		}
 	}
-	t.Fatalf("%s: no VmRSS", p.name)
+	t.Fatalf("%s: no %s", p.name, name)
 	return 0
 }
 

@@ -150,7 +150,7 @@ func (c *dataImport) Run(ctx context.Context, t *terminal) (err error) {
 		return err
 	}
 	shown := newMeter(t.err, "importing "+src.Name)
-	watched := &watchedFile{File: file, shown: shown, size: uint64(size)}
+	watched := &watchedFile{file: file, shown: shown, size: uint64(size)}
 	var got node.Imported
 	if c.Labels == "" {
 		got, err = h.Import(ctx, watched, src)
@@ -222,23 +222,24 @@ func openData(path string) (*os.File, int64, error) {
 	return f, info.Size(), nil
 }
 
-// watchedFile tells a meter how far it was read. It can be read again from its start.
+// watchedFile tells a meter how far it was read. It can be read again from its start. The file has a name, because one
+// that is embedded would lend its WriteTo, past Read, to whoever copies.
 type watchedFile struct {
-	*os.File
+	file  *os.File
 	shown *meter
 	size  uint64
 	done  uint64
 }
 
 func (w *watchedFile) Read(b []byte) (int, error) {
-	n, err := w.File.Read(b)
+	n, err := w.file.Read(b)
 	w.done += uint64(n)
 	w.shown.bytes(min(w.done, w.size), w.size)
 	return n, err
 }
 
 func (w *watchedFile) Seek(offset int64, whence int) (int64, error) {
-	at, err := w.File.Seek(offset, whence)
+	at, err := w.file.Seek(offset, whence)
 	w.done = uint64(max(at, 0))
 	return at, err
 }

@@ -126,7 +126,7 @@ func (c *dataRestore) Run(ctx context.Context, t *terminal) (err error) {
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	shown := newMeter(t.err, "restoring "+filepath.Base(c.File))
-	all, err := h.Restore(ctx, &watchedFile{File: file, shown: shown, size: uint64(size)}, unlock, size)
+	all, err := h.Restore(ctx, &watchedFile{file: file, shown: shown, size: uint64(size)}, unlock, size)
 	shown.finish()
 	if err != nil {
 		return err
