@@ -203,7 +203,7 @@ func (c *coordinatorRun) officers(t *terminal, root *seal.Root) (prints [][]byte
 		if err != nil {
 			return nil, err
 		}
-		chain, err := root.Certify(seal.RoleOfficer, name, key, time.Now(), personLife)
+		chain, err := root.Certify(seal.RoleOfficer, name, key, now(), personLife)
 		if err != nil {
 			return nil, err
 		}

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"sync"
-	"time"
 
 	"choir.example/privacy/seal"
 )
@@ -15,14 +14,14 @@ var learning sync.Mutex
 
 // tls is the configuration for a coordinator. A root that has followed the context's is learnt in the handshake.
 func (f *federation) tls(proto string) *tls.Config {
-	config := seal.ClientTLS(f.credential, f.root, time.Now, proto, nil)
+	config := seal.ClientTLS(f.credential, f.root, now, proto, nil)
 	config.VerifyConnection = func(cs tls.ConnectionState) error {
 		learning.Lock()
 		defer learning.Unlock()
-		if err := seal.ClientTLS(nil, f.root, time.Now, proto, nil).VerifyConnection(cs); err != nil {
+		if err := seal.ClientTLS(nil, f.root, now, proto, nil).VerifyConnection(cs); err != nil {
 			return err
 		}
-		return f.learnt(f.roots.Learn(cs.PeerCertificates, time.Now()))
+		return f.learnt(f.roots.Learn(cs.PeerCertificates, now()))
 	}
 	return config
 }

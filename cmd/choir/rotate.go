@@ -82,7 +82,7 @@ func (c *clusterRotate) rotate(ctx context.Context, t *terminal, f *federation, 
 	if err != nil {
 		return err
 	}
-	now := time.Now()
+	now := now()
 	was := sha256.Sum256(old.Certificate().Raw)
 	req := &choirv1.RotateRootRequest{Old: was[:], Root: next.Certificate().Raw, Retire: c.Retire}
 	if req.Cross, err = old.CertifySuccessor(next.Certificate(), now); err != nil {
@@ -137,7 +137,7 @@ func (c *clusterRotate) next(t *terminal, f *federation) (*seal.Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	root, err := seal.NewRoot(f.Cluster, time.Now(), random)
+	root, err := seal.NewRoot(f.Cluster, now(), random)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +158,7 @@ func (f *federation) certificates(ctx context.Context) (*choirv1.ListCertificate
 			}
 		}
 	}
-	return reply, f.learnt(f.roots.Learn(certs, time.Now()))
+	return reply, f.learnt(f.roots.Learn(certs, now()))
 }
 
 // certifyAnew certifies a coordinator's keys by a root.
@@ -180,11 +180,11 @@ func certifyAnew(root *seal.Root, c *choirv1.CertifiedCoordinator, now time.Time
 
 // recertify certifies the credential of this context by the root, unless that has done so.
 func (f *federation) recertify(t *terminal, root *seal.Root) error {
-	id, err := f.roots.VerifyChain(f.credential.Chain, time.Now())
+	id, err := f.roots.VerifyChain(f.credential.Chain, now())
 	if err != nil || id.Root == root.Fingerprint() {
 		return err
 	}
-	chain, err := root.Certify(f.role, f.name, id.Key, time.Now(), personLife)
+	chain, err := root.Certify(f.role, f.name, id.Key, now(), personLife)
 	if err != nil {
 		return err
 	}
@@ -230,7 +230,7 @@ func (c *clusterRenew) Run(ctx context.Context, t *terminal) error {
 		if err != nil {
 			return err
 		}
-		anew, err := certifyAnew(root, e, time.Now())
+		anew, err := certifyAnew(root, e, now())
 		if err != nil {
 			return err
 		}
