@@ -193,6 +193,10 @@ func (c *Coordinator) store(ctx context.Context, job string, r *state.Round, sum
 
 // close commits the round's result: the record becomes a leaf of the audit log in the same step.
 func (c *Coordinator) close(ctx context.Context, job string, r *state.Round, sum *fedavg.Sum, m made) error {
+	spec, err := c.replica.State().Jobs[job].JobSpec()
+	if err != nil {
+		return err
+	}
 	digest := sum.Digest()
 	cmd := &choirv1.CloseRound{Key: r.Key(job), Sum: digest[:], Term: r.Term}
 	if !m.model.IsZero() {
@@ -201,10 +205,21 @@ func (c *Coordinator) close(ctx context.Context, job string, r *state.Round, sum
 	if !m.statistics.IsZero() {
 		cmd.Statistics = m.statistics[:]
 	}
-	for _, e := range sum.Evaluations {
-		cmd.Evaluations = append(cmd.Evaluations, evaluationSum(sum.Count, e))
+	for i := range sum.Evaluations {
+		cmd.Evaluations = append(cmd.Evaluations, published(sum, i, spec.MinimumCohort))
 	}
 	return c.decide(ctx, &choirv1.Command{Body: &choirv1.Command_CloseRound{CloseRound: cmd}})
+}
+
+// published is what leaves the coordinator of one evaluation: its sum, if at least the minimum cohort had examples to
+// measure on. Fewer do not hide each other, one alone would be seen as it is: then nothing.
+func published(sum *fedavg.Sum, i int, minimum uint32) *choirv1.EvaluationSum {
+	out := &choirv1.EvaluationSum{}
+	if sum.Evaluated[i] >= int64(minimum) {
+		out = evaluationSum(sum.Evaluated[i], sum.Evaluations[i])
+	}
+	out.Updates = uint64(sum.Count)
+	return out
 }
 
 func evaluationSum(nodes int64, e model.Evaluation) *choirv1.EvaluationSum {

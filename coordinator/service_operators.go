@@ -218,6 +218,9 @@ func jobStatus(j *state.Job) *choirv1.JobStatus {
 
 // evaluationStatus leaves the histograms out: what a person reads.
 func evaluationStatus(e state.Evaluation) *choirv1.EvaluationSum {
+	if e.Examples == 0 {
+		return &choirv1.EvaluationSum{} // an AUC of nothing is no figure
+	}
 	return &choirv1.EvaluationSum{
 		Nodes: uint64(e.Nodes), Examples: e.Examples, Correct: e.Correct, Loss: e.Loss, AucMillionths: e.AUC,
 	}

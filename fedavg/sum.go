@@ -14,16 +14,20 @@ var ErrTooMuch = errors.New("sum is full")
 // Sum is the exact weighted sum of updates of one shape: Σ weight·vector, Σ scalars, Σ weight, and the merged
 // evaluations. The order of Add, Sub and Merge does not matter, to the last bit. A Sum is not for concurrent use.
 type Sum struct {
-	Vectors     [][]int64
-	Scalars     []int64
-	Weight      int64
-	Count       int64 // updates in the sum
-	Evaluations []model.Evaluation
+	Vectors     [][]int64          // Σ weight·q of each vector, on the updates' grid
+	Scalars     []int64            // Σ scalar
+	Weight      int64              // Σ weight, at most MaxTotalWeight
+	Count       int64              // updates in the sum, at most MaxUpdates
+	Evaluations []model.Evaluation // Σ of each evaluation
+	Evaluated   []int64            // as long: how many of the updates have examples in each evaluation
 }
 
 // NewSum returns an empty sum for updates of the shape.
 func NewSum(s Shape) *Sum {
-	sum := &Sum{Scalars: make([]int64, s.Scalars), Evaluations: make([]model.Evaluation, s.Evaluations)}
+	sum := &Sum{
+		Scalars:     make([]int64, s.Scalars),
+		Evaluations: make([]model.Evaluation, s.Evaluations), Evaluated: make([]int64, s.Evaluations),
+	}
 	for _, n := range s.Vectors {
 		sum.Vectors = append(sum.Vectors, make([]int64, n))
 	}
@@ -55,6 +59,9 @@ func (s *Sum) fold(u *Update, sign int64) error {
 		if !histogramsFit(&s.Evaluations[i], &u.Evaluations[i]) {
 			return fmt.Errorf("fold update: the histograms of evaluation %d do not fit", i)
 		}
+		if s.Evaluated[i]+sign*evaluated(&u.Evaluations[i]) < 0 {
+			return fmt.Errorf("fold update: its evaluation %d was not in the sum", i)
+		}
 	}
 	for i, v := range u.Vectors {
 		addScaled(s.Vectors[i], v, sign*u.Weight)
@@ -64,11 +71,16 @@ func (s *Sum) fold(u *Update, sign int64) error {
 	}
 	for i := range u.Evaluations {
 		foldEvaluation(&s.Evaluations[i], &u.Evaluations[i], sign)
+		s.Evaluated[i] += sign * evaluated(&u.Evaluations[i])
 	}
 	s.Weight += sign * u.Weight
 	s.Count += sign
 	return nil
 }
+
+// evaluated is 1 for an evaluation with examples: a node without validation examples adds nothing to a sum, and is not
+// among those that hide each other in it.
+func evaluated(e *model.Evaluation) int64 { return min(e.Examples, 1) }
 
 // addScaled is acc += w·q.
 func addScaled(acc []int64, q []int32, w int64) {
@@ -96,6 +108,7 @@ func (s *Sum) Merge(o *Sum) error {
 	}
 	for i := range o.Evaluations {
 		foldEvaluation(&s.Evaluations[i], &o.Evaluations[i], 1)
+		s.Evaluated[i] += o.Evaluated[i]
 	}
 	s.Weight += o.Weight
 	s.Count += o.Count
@@ -148,7 +161,8 @@ func foldEvaluation(dst, src *model.Evaluation, sign int64) {
 	}
 }
 
-const sumVersion = 1
+// sumVersion is the first value of an encoded sum. Version 1 did not say how many updates have examples.
+const sumVersion = 2
 
 // Encode is the sum's canonical encoding, each part at the least width that holds it.
 func (s *Sum) Encode() []byte {
@@ -162,10 +176,13 @@ func (s *Sum) Encode() []byte {
 	}
 	writeInts(&w, s.Scalars)
 	writeEvaluations(&w, s.Evaluations)
+	for _, n := range s.Evaluated {
+		w.Int(n)
+	}
 	return w.Buf
 }
 
-// DecodeSum decodes what Encode wrote, and nothing else.
+// DecodeSum decodes what Encode wrote, and nothing else. The sum shares no memory with b.
 func DecodeSum(b []byte) (*Sum, error) {
 	r := canon.NewReader(b)
 	if v := r.Uint(); r.Err() == nil && v != sumVersion {
@@ -175,6 +192,9 @@ func DecodeSum(b []byte) (*Sum, error) {
 	s.Vectors = readVectors[int64](r)
 	s.Scalars = readInts[int64](r)
 	s.Evaluations = readEvaluations(r)
+	for range s.Evaluations {
+		s.Evaluated = append(s.Evaluated, r.Int())
+	}
 	if err := r.Close(); err != nil {
 		return nil, fmt.Errorf("decode sum: %w", err)
 	}
@@ -199,11 +219,14 @@ func (s *Sum) check() error {
 		return fmt.Errorf("scalars are outside ±weight·2^23")
 	}
 	for i := range s.Evaluations {
-		e := &s.Evaluations[i]
+		e, nodes := &s.Evaluations[i], s.Evaluated[i]
 		if e.Examples == 0 && e.Positives != nil {
 			return fmt.Errorf("evaluation %d: histograms without examples", i)
 		}
-		if err := CheckEvaluation(e, s.Count*MaxExamples); err != nil {
+		if nodes < 0 || nodes > min(s.Count, e.Examples) {
+			return fmt.Errorf("evaluation %d: %d examples of %d updates with examples, in a sum of %d", i, e.Examples, nodes, s.Count)
+		}
+		if err := CheckEvaluation(e, nodes*MaxExamples); err != nil {
 			return fmt.Errorf("evaluation %d: %w", i, err)
 		}
 	}

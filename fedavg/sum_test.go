@@ -3,6 +3,7 @@ package fedavg
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math"
 	"math/big"
 	"math/rand/v2"
@@ -55,7 +56,7 @@ func TestSumOfTwoNodes(t *testing.T) {
 	evaluation.Correct, evaluation.Loss = 4, 11
 	want := &Sum{
 		Vectors: [][]int64{{14, -4, -100}}, Scalars: []int64{6}, Weight: 5, Count: 2,
-		Evaluations: []model.Evaluation{evaluation},
+		Evaluations: []model.Evaluation{evaluation}, Evaluated: []int64{2},
 	}
 	if !reflect.DeepEqual(sum, want) {
 		t.Errorf("sum is %+v", sum)
@@ -102,6 +103,43 @@ func TestEmptyEvaluationsLeaveNoTrace(t *testing.T) {
 	}
 	if plain.Digest() != zeros.Digest() {
 		t.Error("a histogram of zeros changes the sum's encoding")
+	}
+}
+
+// Three nodes: one without validation examples, one that has them for the first of two models, one for both.
+//
+//	       first      second
+//	a      0          0
+//	b      4          0
+//	c      1 + 2      3
+//	nodes  2          1
+func TestSumCountsWhoEvaluated(t *testing.T) {
+	shape := Shape{Evaluations: 2, WeightCap: 10}
+	a := &Update{Weight: 1, Evaluations: make([]model.Evaluation, 2)}
+	b := &Update{Weight: 4, Evaluations: []model.Evaluation{histograms(4, 0), {}}}
+	c := &Update{Weight: 3, Evaluations: []model.Evaluation{histograms(1, 2), histograms(3, 0)}}
+	sum, part := NewSum(shape), NewSum(shape)
+	must(t, sum.Add(a))
+	must(t, sum.Add(b))
+	must(t, part.Add(c))
+	must(t, sum.Merge(part))
+	if want := []int64{2, 1}; sum.Count != 3 || !slices.Equal(sum.Evaluated, want) {
+		t.Errorf("%d updates, %d with examples, want 3, %d", sum.Count, sum.Evaluated, want)
+	}
+	decoded, err := DecodeSum(sum.Encode())
+	if err != nil || !slices.Equal(decoded.Evaluated, sum.Evaluated) {
+		t.Errorf("read back: %v, %v", decoded, err)
+	}
+	must(t, sum.Sub(b))
+	must(t, sum.Sub(a))
+	if sum.Digest() != part.Digest() {
+		t.Errorf("without a and b: %d with examples, want those of c", sum.Evaluated)
+	}
+	must(t, sum.Add(a))
+	must(t, sum.Sub(c)) // a is left, which evaluated nothing
+	before := sum.Digest()
+	if err := sum.Sub(&Update{Weight: 1, Evaluations: []model.Evaluation{{}, histograms(1, 0)}}); err == nil || sum.Digest() != before {
+		t.Errorf("an evaluation was taken out of a sum without one: %v", err)
 	}
 }
 
@@ -374,7 +412,7 @@ func TestDecodeSumRefuses(t *testing.T) {
 	sum := func(change func(*Sum)) *Sum {
 		s := &Sum{
 			Vectors: [][]int64{{5 * MaxQ, 1}}, Scalars: []int64{-5 * MaxQ}, Weight: 5, Count: 2,
-			Evaluations: []model.Evaluation{histograms(1, 2), {}},
+			Evaluations: []model.Evaluation{histograms(1, 2), {}}, Evaluated: []int64{2, 0},
 		}
 		change(s)
 		return s
@@ -397,14 +435,20 @@ func TestDecodeSumRefuses(t *testing.T) {
 		{"evaluation", func(s *Sum) { s.Evaluations[0].Correct = 4 }, "evaluation 0: 4 correct of 3 examples"},
 		{"zero histograms", func(s *Sum) { s.Evaluations[1] = histograms(0, 0) }, "evaluation 1: histograms without examples"},
 		{"too many examples", func(s *Sum) { s.Evaluations[0] = histograms(2*MaxExamples, 1) }, "outside [0, 2097152]"},
+		{"examples of nobody", func(s *Sum) { s.Evaluated[0] = 0 }, "3 examples is outside [0, 0]"},
+		{"more with examples than updates", func(s *Sum) { s.Evaluated[0] = 3 }, "3 examples of 3 updates with examples, in a sum of 2"},
+		{"more with examples than examples", func(s *Sum) { s.Evaluated[1] = 1 }, "0 examples of 1 updates with examples, in a sum of 2"},
+		{"fewer than none with examples", func(s *Sum) { s.Evaluated[1] = -1 }, "0 examples of -1 updates"},
 	} {
 		_, err := DecodeSum(sum(c.change).Encode())
 		if (err == nil) != (c.want == "") || !strings.Contains(errorText(err), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
-	if _, err := DecodeSum([]byte{2}); err == nil || !strings.Contains(err.Error(), "version 2 is not known") {
-		t.Errorf("another version: %v", err)
+	for _, version := range []byte{1, 3} {
+		if _, err := DecodeSum([]byte{version}); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("version %d is not known", version)) {
+			t.Errorf("version %d: %v", version, err)
+		}
 	}
 }
 

@@ -197,26 +197,26 @@ func TestDecodePayloadRefuses(t *testing.T) {
 		body func() *canon.Writer
 		want string
 	}{
-		{"another version", func() *canon.Writer { return header(2, 1) }, "version 2 is not known"},
-		{"attempt of 33 bits", func() *canon.Writer { return header(1, 1<<32) }, "4294967296 does not fit 32 bits"},
-		{"vectors without end", func() *canon.Writer { w := header(1, 1); w.Uint(1 << 60); return w }, "count 1152921504606846976 is more than the input holds"},
+		{"another version", func() *canon.Writer { return header(payloadVersion-1, 1) }, "version 1 is not known"},
+		{"attempt of 33 bits", func() *canon.Writer { return header(payloadVersion, 1<<32) }, "4294967296 does not fit 32 bits"},
+		{"vectors without end", func() *canon.Writer { w := header(payloadVersion, 1); w.Uint(1 << 60); return w }, "count 1152921504606846976 is more than the input holds"},
 		{"many empty vectors", func() *canon.Writer {
-			w := header(1, 1)
+			w := header(payloadVersion, 1)
 			w.Uint(MaxParts + 1)
 			w.Fixed(make([]byte, MaxParts+3))
 			return w
 		}, "17 parts, at most 16 are allowed"},
 		{"many empty evaluations", func() *canon.Writer {
-			w := header(1, 1)
+			w := header(payloadVersion, 1)
 			w.Fixed([]byte{0, 0, MaxParts + 1})
 			w.Fixed(make([]byte, 5*(MaxParts+1)))
 			return w
 		}, "17 parts, at most 16 are allowed"},
-		{"width 0", func() *canon.Writer { w := header(1, 1); w.Fixed([]byte{1, 1, 0, 0, 0}); return w }, "integer width 0"},
-		{"width 9", func() *canon.Writer { w := header(1, 1); w.Fixed([]byte{1, 1, 9, 0, 0}); return w }, "integer width 9"},
-		{"wider than needed", func() *canon.Writer { w := header(1, 1); w.Fixed([]byte{1, 1, 2, 5, 0, 0, 0}); return w }, "integers of width 2 need less"},
+		{"width 0", func() *canon.Writer { w := header(payloadVersion, 1); w.Fixed([]byte{1, 1, 0, 0, 0}); return w }, "integer width 0"},
+		{"width 9", func() *canon.Writer { w := header(payloadVersion, 1); w.Fixed([]byte{1, 1, 9, 0, 0}); return w }, "integer width 9"},
+		{"wider than needed", func() *canon.Writer { w := header(payloadVersion, 1); w.Fixed([]byte{1, 1, 2, 5, 0, 0, 0}); return w }, "integers of width 2 need less"},
 		{"wider than the type", func() *canon.Writer {
-			w := header(1, 1)
+			w := header(payloadVersion, 1)
 			w.Fixed([]byte{1, 1, 5, 0, 0, 0, 0, 1, 0, 0})
 			return w
 		}, "integers of width 5 do not fit 32 bits"},

@@ -17,15 +17,25 @@ const lossUnit = 1 << 20
 const maxLoss = 64
 
 // Evaluation is how well a model does on some examples, as integers that add up exactly over nodes. The histograms
-// count the logits of positive and negative examples in Bins equal bins over [-16, 16); logits outside go to the outer
-// bins. They are nil when there are no examples. A logit that is not a number counts as infinitely wrong, so that a
-// model which answers nonsense never looks better for it.
+// count the logits of positive and negative examples by Bin. They are nil when there are no examples. A logit that is
+// not a number counts as infinitely wrong, so that a model which answers nonsense never looks better for it.
 type Evaluation struct {
 	Examples  int64
-	Correct   int64 // on the right side of probability one half
-	Loss      int64 // sum of cross entropies in 2^-20 nat, each at most 64 nat
-	Positives []int64
-	Negatives []int64
+	Correct   int64   // on the right side of probability one half
+	Loss      int64   // sum of cross entropies in 2^-20 nat, each at most 64 nat
+	Positives []int64 // examples with label 1 by bin: Bins counts, or nil
+	Negatives []int64 // those with label 0
+}
+
+// Bin is the place of a logit in a score histogram: Bins equal bins of z/(1+|z|), which lies in (-1, 1). They are 1/512
+// wide around 0, (1+|z|)²/512 elsewhere: half of them for |z| < 1, the outermost beyond ±511. Equal bins of z would be
+// too wide for a model that has hardly learnt, whose logits lie within a tenth of each other, and empty for most others.
+// One addition, one division: the bits agree on every processor, as those of a logistic function would not. z is not
+// NaN.
+func Bin(z float64) int {
+	z = min(max(z, -math.MaxFloat32), math.MaxFloat32) // ∞/∞ is no number
+	squashed := z / (1 + math.Abs(z))
+	return int(min((squashed+1)*(Bins/2), Bins-1))
 }
 
 // Evaluate runs the predictor over len(y) rows of features x with labels y, 0 or 1.
@@ -56,8 +66,7 @@ func (e *Evaluation) count(z float64, positive bool) {
 	}
 	loss := max(margin, 0) + math.Log1p(math.Exp(-math.Abs(margin))) // log(1+e^margin), safely
 	e.Loss += int64(math.RoundToEven(min(loss, maxLoss) * lossUnit))
-	bin := (z + 16) * (Bins / 32)
-	histogram[int(min(max(bin, 0), Bins-1))]++
+	histogram[Bin(z)]++
 }
 
 // worst is the score that is furthest from right.

@@ -21,7 +21,7 @@ type answers struct{}
 
 func (answers) Predict(x, logits []float32) { copy(logits, x) }
 
-// TestEvaluateByHand: one example each, with what it counts. Bins are 1/32 wide.
+// TestEvaluateByHand: one example each, with what it counts. A logit z falls into bin ⌊512·(1 + z/(1+|z|))⌋.
 func TestEvaluateByHand(t *testing.T) {
 	nats := func(v float64) int64 { return int64(math.RoundToEven(v * lossUnit)) }
 	for _, c := range []struct {
@@ -33,17 +33,21 @@ func TestEvaluateByHand(t *testing.T) {
 		{0, 0, 1, nats(math.Ln2), 512}, // one half is not positive
 		{0, 1, 0, nats(math.Ln2), 512},
 		{-1e-9, 0, 1, nats(math.Ln2), 511},
-		{2, 1, 1, nats(math.Log(1 + math.Exp(-2))), 576},
-		{2, 0, 0, nats(math.Log(1 + math.Exp(2))), 576},
-		{-2, 1, 0, nats(math.Log(1 + math.Exp(2))), 448},
-		{1. / 32, 1, 1, nats(math.Log(1 + math.Exp(-1./32))), 513},
-		{-16, 0, 1, 0, 0},
-		{15.99, 1, 1, 0, 1023},
-		{16, 1, 1, 0, 1023},
-		{50, 0, 0, 50 * lossUnit, 1023},
-		{100, 0, 0, 64 * lossUnit, 1023}, // as much as one example counts
-		{-100, 0, 1, 0, 0},
+		{1, 1, 1, nats(math.Log(1 + math.Exp(-1))), 768}, // 512 · 3/2
+		{-1, 1, 0, nats(math.Log(1 + math.Exp(1))), 256},
+		{3, 1, 1, nats(math.Log(1 + math.Exp(-3))), 896}, // 512 · 7/4
+		{3, 0, 0, nats(math.Log(1 + math.Exp(3))), 896},
+		{-3, 1, 0, nats(math.Log(1 + math.Exp(3))), 128},
+		{1. / 510, 1, 1, nats(math.Log(1 + math.Exp(-1./510))), 513}, // the next bin begins at 1/511
+		{1. / 512, 1, 1, nats(math.Log(1 + math.Exp(-1./512))), 512},
+		{-511, 0, 1, 0, 1},
+		{-512, 0, 1, 0, 0},
+		{511, 1, 1, 0, 1023},
+		{50, 0, 0, 50 * lossUnit, 1013},
+		{100, 0, 0, 64 * lossUnit, 1018}, // as much as one example counts
+		{-100, 0, 1, 0, 5},
 		{3e38, 1, 1, 0, 1023},
+		{-3e38, 0, 1, 0, 0},
 		{inf32, 1, 1, 0, 1023},
 		{inf32, 0, 0, 64 * lossUnit, 1023},
 		{-inf32, 1, 0, 64 * lossUnit, 0},
@@ -63,6 +67,26 @@ func TestEvaluateByHand(t *testing.T) {
 				t.Errorf("bin %d, want %d", i, c.bin)
 			}
 		})
+	}
+}
+
+// TestBinsAreInOrder: a larger logit is never in a lower bin, neighbours never differ by more than one bin near 0, and a
+// histogram of logits and that of their negatives are mirror images but for edges.
+func TestBinsAreInOrder(t *testing.T) {
+	last := 0
+	for i := -600_000; i <= 600_000; i++ {
+		z := float64(i) / 1000
+		bin := Bin(z)
+		if bin < last || bin > last+1 {
+			t.Fatalf("logit %v is in bin %d, the one before in %d", z, bin, last)
+		}
+		if mirror := Bins - 1 - Bin(-z); mirror != bin && mirror != bin-1 { // a bin holds its lower edge
+			t.Fatalf("logit %v is in bin %d, its negative in %d", z, bin, Bin(-z))
+		}
+		last = bin
+	}
+	if last != Bins-1 || Bin(math.MaxFloat64) != Bins-1 || Bin(-math.MaxFloat64) != 0 {
+		t.Errorf("the last bin is %d", last)
 	}
 }
 

@@ -3,6 +3,7 @@ package simulate
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -41,7 +42,7 @@ func (d *demo) measure(ctx context.Context) error {
 		}
 		if v.Name == "float32" {
 			d.result.Metrics["federated"] = score
-			d.histogramGap(m)
+			d.result.HistogramGap = histogramGap(m, d.parts)
 		}
 	}
 	var bytes, updates int64
@@ -52,17 +53,16 @@ func (d *demo) measure(ctx context.Context) error {
 	return nil
 }
 
-// histogramGap compares the AUC of summed histograms with the exact one, on the pooled validation rows, where rounds
+// histogramGap is how far the AUC of summed histograms is off the exact one, on the pooled validation rows, where rounds
 // measure.
-func (d *demo) histogramGap(m *model.Model) {
+func histogramGap(m *model.Model, parts []data.Parts) float64 {
 	var all []data.Row
 	var sum model.Evaluation
-	for _, p := range d.parts {
+	for _, p := range parts {
 		all = append(all, p.Validation...)
 		sum.Add(m.Evaluate(p.Validation))
 	}
-	gap := sum.AUC() - Measure(m, all).AUC
-	d.result.HistogramGap = max(gap, -gap)
+	return math.Abs(sum.AUC() - Measure(m, all).AUC)
 }
 
 // Latency is a distribution of times in microseconds.

@@ -311,7 +311,9 @@ func (l *life) step(j *state.Job, r *state.Round) *choirv1.Command {
 		c.Statistics = l.fresh()
 	}
 	for range map[choirv1.RoundKind]int{choirv1.RoundKind_ROUND_KIND_TRAIN: 1, choirv1.RoundKind_ROUND_KIND_EVALUATE: 2}[r.Kind] {
-		c.Evaluations = append(c.Evaluations, flat(uint64(r.Count), 1+l.Int64N(3)))
+		e := flat(1+l.Uint64N(uint64(r.Count)), 1+l.Int64N(3)) // of some nodes; refused below the minimum cohort
+		e.Updates = uint64(r.Count)
+		c.Evaluations = append(c.Evaluations, e)
 	}
 	return &choirv1.Command{Body: &choirv1.Command_CloseRound{CloseRound: c}}
 }

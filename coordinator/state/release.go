@@ -35,12 +35,39 @@ func Gate(spec *choirv1.JobSpec, variant string) (ppm int64, err error) {
 	return 0, fmt.Errorf("%w: variant %q", ErrFormat, variant)
 }
 
-// evaluation takes over one sum of evaluations over so many nodes; 0 stands for a public set.
-func evaluation(s *choirv1.EvaluationSum, nodes uint32) (Evaluation, error) {
-	most := int64(fedavg.MaxUpdates) * fedavg.MaxExamples
-	if nodes > 0 {
-		most = int64(nodes) * fedavg.MaxExamples
+// evaluation takes over one sum of evaluations, from the close of a round with so many updates; 0 stands for a public
+// set. What fewer nodes than the minimum cohort measured must not be in it. A close of an older log does not say how many
+// had examples: its nodes are all updates.
+func evaluation(s *choirv1.EvaluationSum, updates, minimum uint32) (Evaluation, error) {
+	if s.Updates > 0 {
+		return evaluationOfNodes(s, updates, minimum)
 	}
+	most := int64(fedavg.MaxUpdates) * fedavg.MaxExamples
+	if updates > 0 {
+		most = int64(updates) * fedavg.MaxExamples
+	}
+	if s.Nodes != uint64(updates) {
+		return Evaluation{}, fmt.Errorf("%w: evaluation over %d nodes, want %d", ErrFormat, s.Nodes, updates)
+	}
+	return checked(s, most)
+}
+
+func evaluationOfNodes(s *choirv1.EvaluationSum, updates, minimum uint32) (Evaluation, error) {
+	switch {
+	case s.Updates != uint64(updates):
+		return Evaluation{}, fmt.Errorf("%w: evaluation in a round of %d updates, want %d", ErrFormat, s.Updates, updates)
+	case s.Nodes > s.Updates || int64(s.Nodes) > max(s.Examples, 0):
+		return Evaluation{}, fmt.Errorf("%w: evaluation of %d examples over %d nodes of %d", ErrFormat, s.Examples, s.Nodes, s.Updates)
+	case s.Nodes > 0 && s.Nodes < uint64(minimum):
+		return Evaluation{}, fmt.Errorf("%w: evaluation over %d nodes, the minimum cohort is %d", ErrCohort, s.Nodes, minimum)
+	case s.Nodes == 0 && len(s.Positives) > 0:
+		return Evaluation{}, fmt.Errorf("%w: histograms of no nodes", ErrFormat)
+	}
+	return checked(s, int64(s.Nodes)*fedavg.MaxExamples)
+}
+
+// checked is the sum, which has at most most examples, with the AUC that follows from it.
+func checked(s *choirv1.EvaluationSum, most int64) (Evaluation, error) {
 	e := Evaluation{
 		Nodes: int64(s.Nodes), Examples: s.Examples, Correct: s.Correct, Loss: s.Loss,
 		Positives: s.Positives, Negatives: s.Negatives,
@@ -49,8 +76,6 @@ func evaluation(s *choirv1.EvaluationSum, nodes uint32) (Evaluation, error) {
 	switch err := fedavg.CheckEvaluation(&m, most); {
 	case err != nil:
 		return e, fmt.Errorf("%w: evaluation: %w", ErrFormat, err)
-	case s.Nodes != uint64(nodes):
-		return e, fmt.Errorf("%w: evaluation over %d nodes, want %d", ErrFormat, s.Nodes, nodes)
 	case s.AucMillionths != 0:
 		return e, fmt.Errorf("%w: evaluation with an AUC; it follows from the histograms", ErrFormat)
 	}
@@ -157,7 +182,7 @@ func measuredPublic(c *choirv1.PublishRelease) ([]Evaluation, error) {
 			return nil, fmt.Errorf("%w: variant %s was not evaluated", ErrFormat, v.Name)
 		}
 		var err error
-		if out[i], err = evaluation(v.Evaluation, 0); err != nil {
+		if out[i], err = evaluation(v.Evaluation, 0, 0); err != nil {
 			return nil, fmt.Errorf("variant %s: %w", v.Name, err)
 		}
 	}
@@ -180,7 +205,10 @@ func gated(spec *choirv1.JobSpec, v *choirv1.Variant, float, own Evaluation) (Va
 	}
 	w.Published = false
 	w.Reason = fmt.Sprintf("AUC %d millionths against %d of float32, the gate is %d", own.AUC, float.AUC, gate)
-	if isZero(own.Positives) || isZero(own.Negatives) {
+	switch {
+	case own.Nodes == 0 && len(spec.Validation) == 0:
+		w.Reason = fmt.Sprintf("fewer nodes have validation examples than the minimum cohort of %d", spec.MinimumCohort)
+	case isZero(own.Positives) || isZero(own.Negatives):
 		w.Reason = "evaluated on examples of one class: no AUC to hold against the gate"
 	}
 	return w, nil

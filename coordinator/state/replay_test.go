@@ -28,6 +28,7 @@ var recorded = map[string]string{
 	"testdata/v1-revocation.log": "revocation",
 	"testdata/v1-roots.log":      "roots",
 	"testdata/v1-selection.log":  "selection",
+	"testdata/v1-withheld.log":   "withheld",
 }
 
 func TestAnOldLogReplays(t *testing.T) {

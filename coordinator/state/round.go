@@ -426,7 +426,11 @@ func (t *transition) closeRound(c *choirv1.CloseRound) error {
 	if len(r.Batches) == 1 && r.Sum != r.Batches[0].Sum {
 		return fmt.Errorf("%w: sum %v is not that of the round's only batch", ErrFormat, r.Sum)
 	}
-	if r.Evaluation, err = evaluations(r, c.Evaluations); err != nil {
+	spec, err := j.JobSpec()
+	if err != nil {
+		return err
+	}
+	if r.Evaluation, err = evaluations(r, c.Evaluations, spec.MinimumCohort); err != nil {
 		return err
 	}
 	if r.Next, err = optional("model", c.Model); err != nil {
@@ -488,14 +492,14 @@ func (r *Round) evaluated() int {
 }
 
 // evaluations takes over the sums of the round's evaluations.
-func evaluations(r *Round, sums []*choirv1.EvaluationSum) ([]Evaluation, error) {
+func evaluations(r *Round, sums []*choirv1.EvaluationSum, minimum uint32) ([]Evaluation, error) {
 	if want := r.evaluated(); len(sums) != want {
 		return nil, fmt.Errorf("%w: %d evaluations, want %d", ErrFormat, len(sums), want)
 	}
 	out := make([]Evaluation, len(sums))
 	for i, s := range sums {
 		var err error
-		if out[i], err = evaluation(s, r.Count); err != nil {
+		if out[i], err = evaluation(s, r.Count, minimum); err != nil {
 			return nil, err
 		}
 	}

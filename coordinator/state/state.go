@@ -206,7 +206,9 @@ type Batch struct {
 	Term        uint64
 }
 
-// Evaluation is a sum of evaluations over Nodes nodes. The histograms are dropped after KeepRounds; AUC stays.
+// Evaluation is a sum of evaluations over Nodes nodes, at least the minimum cohort of those with examples. It is of no
+// node and empty where fewer had some, and of no node for a public set. The histograms are dropped after KeepRounds; AUC
+// stays.
 type Evaluation struct {
 	Nodes, Examples, Correct, Loss int64
 	Positives, Negatives           []int64 `json:",omitempty"`

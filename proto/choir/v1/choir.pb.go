@@ -2248,16 +2248,18 @@ func (x *Variant) GetEvaluation() *EvaluationSum {
 	return nil
 }
 
-// EvaluationSum is a sum over at least the minimum cohort of nodes, or over a public set.
+// EvaluationSum is a sum over at least the minimum cohort of nodes with examples, or over a public set. Where fewer had
+// examples, there is no sum: all but updates is zero.
 type EvaluationSum struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Nodes         uint64                 `protobuf:"varint,1,opt,name=nodes,proto3" json:"nodes,omitempty"`
+	Nodes         uint64                 `protobuf:"varint,1,opt,name=nodes,proto3" json:"nodes,omitempty"` // that had examples; 0 for a public set
 	Examples      int64                  `protobuf:"varint,2,opt,name=examples,proto3" json:"examples,omitempty"`
 	Correct       int64                  `protobuf:"varint,3,opt,name=correct,proto3" json:"correct,omitempty"`
 	Loss          int64                  `protobuf:"varint,4,opt,name=loss,proto3" json:"loss,omitempty"`                  // sum of cross entropies, in units of 2^-20 nat
 	Positives     []int64                `protobuf:"varint,5,rep,packed,name=positives,proto3" json:"positives,omitempty"` // histogram of scores of positive examples
 	Negatives     []int64                `protobuf:"varint,6,rep,packed,name=negatives,proto3" json:"negatives,omitempty"`
 	AucMillionths int64                  `protobuf:"varint,7,opt,name=auc_millionths,json=aucMillionths,proto3" json:"auc_millionths,omitempty"` // from the histograms; kept when they are dropped
+	Updates       uint64                 `protobuf:"varint,8,opt,name=updates,proto3" json:"updates,omitempty"`                                  // in a close: all updates of the round. 0 in older logs, whose nodes are all updates
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2337,6 +2339,13 @@ func (x *EvaluationSum) GetNegatives() []int64 {
 func (x *EvaluationSum) GetAucMillionths() int64 {
 	if x != nil {
 		return x.AucMillionths
+	}
+	return 0
+}
+
+func (x *EvaluationSum) GetUpdates() uint64 {
+	if x != nil {
+		return x.Updates
 	}
 	return 0
 }
@@ -7621,7 +7630,7 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x127\n" +
 	"\n" +
 	"evaluation\x18\x06 \x01(\v2\x17.choir.v1.EvaluationSumR\n" +
-	"evaluation\"\xd2\x01\n" +
+	"evaluation\"\xec\x01\n" +
 	"\rEvaluationSum\x12\x14\n" +
 	"\x05nodes\x18\x01 \x01(\x04R\x05nodes\x12\x1a\n" +
 	"\bexamples\x18\x02 \x01(\x03R\bexamples\x12\x18\n" +
@@ -7629,7 +7638,8 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x04loss\x18\x04 \x01(\x03R\x04loss\x12\x1c\n" +
 	"\tpositives\x18\x05 \x03(\x03R\tpositives\x12\x1c\n" +
 	"\tnegatives\x18\x06 \x03(\x03R\tnegatives\x12%\n" +
-	"\x0eauc_millionths\x18\a \x01(\x03R\raucMillionths\"\xdc\x01\n" +
+	"\x0eauc_millionths\x18\a \x01(\x03R\raucMillionths\x12\x18\n" +
+	"\aupdates\x18\b \x01(\x04R\aupdates\"\xdc\x01\n" +
 	"\x12CreateTokenRequest\x12\x1f\n" +
 	"\vlifetime_ms\x18\x01 \x01(\x04R\n" +
 	"lifetimeMs\x12@\n" +
