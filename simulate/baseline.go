@@ -57,31 +57,46 @@ func Baseline(ctx context.Context, spec *choirv1.JobSpec, schema *data.Schema, r
 	return &model.Model{Name: name, Variant: "float32", Spec: shape, Schema: schema, Statistics: t, Params: params}, nil
 }
 
-// Baselines trains each part alone and all of them together, and measures all on the pooled held-out rows: the mean
-// over the parts, and the central model's score.
-func Baselines(ctx context.Context, spec *choirv1.JobSpec, schema *data.Schema, parts []data.Parts) (local, central Score, err error) {
-	held, all := pool(parts)
+// Compared is how well a model does on all nodes' rows together: on the held-out parts, as the final table shows, and on
+// the validation parts, as rounds measure.
+type Compared struct {
+	Held       Score
+	Validation Validated
+}
+
+// Baselines trains each part alone and all of them together, and measures all on the pooled rows: the mean over the
+// parts, and the central model.
+func Baselines(ctx context.Context, spec *choirv1.JobSpec, schema *data.Schema, parts []data.Parts) (local, central Compared, err error) {
+	all, n := pool(parts), float64(len(parts))
 	for i, p := range parts {
 		m, err := Baseline(ctx, spec, schema, p.Train, NodeName(i))
 		if err != nil {
 			return local, central, err
 		}
-		s := Measure(m, held)
-		local.AUC += s.AUC / float64(len(parts))
-		local.Accuracy += s.Accuracy / float64(len(parts))
+		c := compare(m, all)
+		local.Held.AUC += c.Held.AUC / n
+		local.Held.Accuracy += c.Held.Accuracy / n
+		local.Validation.AUC += c.Validation.AUC / n
+		local.Validation.Loss += c.Validation.Loss / n
 	}
-	m, err := Baseline(ctx, spec, schema, all, "central")
+	m, err := Baseline(ctx, spec, schema, all.Train, "central")
 	if err != nil {
 		return local, central, err
 	}
-	return local, Measure(m, held), nil
+	return local, compare(m, all), nil
 }
 
-// pool puts the held-out and the training rows of all parts together.
-func pool(parts []data.Parts) (held, train []data.Row) {
+func compare(m *model.Model, all data.Parts) Compared {
+	e := m.Evaluate(all.Validation)
+	return Compared{Measure(m, all.Held), Validated{e.AUC(), e.MeanLoss()}}
+}
+
+// pool puts the rows of all parts together.
+func pool(parts []data.Parts) (all data.Parts) {
 	for _, p := range parts {
-		held = append(held, p.Held...)
-		train = append(train, p.Train...)
+		all.Train = append(all.Train, p.Train...)
+		all.Validation = append(all.Validation, p.Validation...)
+		all.Held = append(all.Held, p.Held...)
 	}
-	return held, train
+	return all
 }

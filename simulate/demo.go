@@ -35,7 +35,8 @@ type DemoProgress struct {
 	Stage string  // what is being done, in a few words
 	Round uint64  // training rounds closed
 	Of    uint64  // training rounds in all
-	AUC   float64 // of the model the last closed round started from; 0 before
+	AUC   float64 // of the model as last measured: a round measures what it starts from
+	After uint64  // training rounds that made that model; 0: untrained, or not measured yet
 }
 
 // Demo runs the whole system on built-in data: founds a federation, trains, kills the leader, publishes, predicts,
@@ -76,6 +77,7 @@ type demo struct {
 	f      *Federation
 	result *DemoResult
 	bundle []byte
+	tally  recount.Tally
 	warned *lastWarning
 
 	mu      sync.Mutex // guards the fields below
@@ -83,6 +85,8 @@ type demo struct {
 	sent    map[uint64]int64 // bytes that all nodes have sent by the end of each round
 	adopted chan string      // names of nodes that serve the release
 	done    DemoProgress
+
+	received chan struct{} // has room for one: there is another receipt
 }
 
 func newDemo(cfg DemoConfig) (*demo, error) {
@@ -92,9 +96,10 @@ func newDemo(cfg DemoConfig) (*demo, error) {
 	}
 	d := &demo{
 		cfg: cfg, schema: schema, net: NewNetwork(), sent: map[uint64]int64{}, adopted: make(chan string, cfg.Nodes),
-		spec:   PurchaseJob(schema, cfg.Nodes, cfg.Rounds, cfg.Seed),
-		warned: &lastWarning{},
-		result: &DemoResult{Seed: cfg.Seed, Coordinators: cfg.Coordinators, Nodes: cfg.Nodes, Metrics: map[string]Score{}, Report: cfg.Report},
+		received: make(chan struct{}, 1),
+		spec:     PurchaseJob(schema, cfg.Nodes, cfg.Rounds, cfg.Seed),
+		warned:   &lastWarning{},
+		result:   &DemoResult{Seed: cfg.Seed, Coordinators: cfg.Coordinators, Nodes: cfg.Nodes, Report: cfg.Report},
 	}
 	d.cfg.Log = slog.New(&warningHandler{next: cfg.Log.Handler(), last: d.warned})
 	for _, p := range Partition(rows, regions, cfg.Nodes, cfg.Seed) {
@@ -139,9 +144,7 @@ func (d *demo) observe(name string) node.Observer {
 			}
 		},
 		Receipt: func(r audit.Receipt, payload []byte) {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			d.held = append(d.held, recount.Held{Receipt: r, Payload: payload})
+			d.hold(recount.Held{Receipt: r, Payload: payload})
 		},
 		Released: func(string, uint64, string) {
 			select {
@@ -149,6 +152,16 @@ func (d *demo) observe(name string) node.Observer {
 			default: // enough nodes serve it
 			}
 		},
+	}
+}
+
+func (d *demo) hold(h recount.Held) {
+	d.mu.Lock()
+	d.held = append(d.held, h)
+	d.mu.Unlock()
+	select {
+	case d.received <- struct{}{}:
+	default: // whoever waits will look anyway
 	}
 }
 
@@ -188,16 +201,22 @@ func (d *demo) train(ctx context.Context) error {
 		if r.Kind != choirv1.RoundKind_ROUND_KIND_TRAIN || r.State != "closed" {
 			continue
 		}
-		e := model.Evaluation{Examples: r.Evaluation.GetExamples(), Loss: r.Evaluation.GetLoss()}
-		d.result.Curve = append(d.result.Curve, CurvePoint{
-			Round: r.Round, AUC: float64(r.Evaluation.GetAucMillionths()) / 1e6, Loss: e.MeanLoss(), Accepted: int(r.Accepted),
-			Uplink: d.sent[r.Round] - d.sent[r.Round-1],
-		})
+		d.point(r.Round-1, r.Evaluation) // a round measures the model that it starts from
+		d.result.Sent = append(d.result.Sent, SentPoint{Round: r.Round, Updates: int(r.Accepted), Bytes: d.sent[r.Round] - d.sent[r.Round-1]})
 		d.result.Model.Digest = fmt.Sprintf("%x", r.Model)
 	}
 	d.result.Rounds = s.Round
 	d.result.Model.Name, d.result.Model.Version = d.spec.Model, s.Release
 	return nil
+}
+
+// point adds what the federation published of the model after so many training rounds, if it did.
+func (d *demo) point(after uint64, e *choirv1.EvaluationSum) {
+	if e.GetExamples() == 0 {
+		return
+	}
+	m := model.Evaluation{Examples: e.Examples, Loss: e.Loss}
+	d.result.Curve = append(d.result.Curve, CurvePoint{after, Validated{float64(e.AucMillionths) / 1e6, m.MeanLoss()}})
 }
 
 // patience is how long nothing may happen before the demo says what it last heard.
@@ -234,8 +253,8 @@ func (d *demo) follow(s *choirv1.JobStatus) {
 	again := d.done.Stage == stage && d.done.Round == s.Round
 	d.done.Round = s.Round
 	for _, r := range s.Rounds {
-		if a := r.Evaluation.GetAucMillionths(); a > 0 {
-			d.done.AUC = float64(a) / 1e6
+		if r.Evaluation.GetExamples() > 0 {
+			d.done.AUC, d.done.After = float64(r.Evaluation.AucMillionths)/1e6, r.Round-1
 		}
 	}
 	d.mu.Unlock()
@@ -251,6 +270,7 @@ func (d *demo) baselines(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.result.Metrics["local_mean"], d.result.Metrics["central"] = local, central
+	d.result.Metrics.LocalMean, d.result.Metrics.Central = local.Held, central.Held
+	d.result.Local, d.result.Central = local.Validation, central.Validation
 	return nil
 }

@@ -47,7 +47,7 @@ func TestFailover(t *testing.T) {
 	var took []float64
 	for seed := range *failovers {
 		f := runDemo(t, func(c *DemoConfig) { c.Seed = uint64(seed) }).Failover
-		if f == nil || f.Victim == "" || f.Seconds <= 0 {
+		if f.Victim == "" || f.Seconds <= 0 {
 			t.Fatalf("seed %d: no leader was killed: %+v", seed, f)
 		}
 		if want := 9 * 5; f.Receipts < want || f.Counted != f.Receipts || f.Lost != 0 || f.Twice != 0 {

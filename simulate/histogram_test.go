@@ -45,8 +45,7 @@ func TestSummedHistogramsAreNearlyExact(t *testing.T) {
 // gets the model before the first round and after each.
 func averaged(t *testing.T, spec *choirv1.JobSpec, schema *data.Schema, parts []data.Parts, each func(uint64, *model.Model)) {
 	t.Helper()
-	_, train := pool(parts)
-	statistics, err := data.NewStatistics(schema, data.Collect(schema, train))
+	statistics, err := data.NewStatistics(schema, data.Collect(schema, pool(parts).Train))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ func (d *demo) measure(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("get release: %w", err)
 	}
-	held, _ := pool(d.parts)
+	held := pool(d.parts).Held
 	for _, v := range rel.Variants {
 		if !v.Published {
 			d.result.Problems = append(d.result.Problems, fmt.Sprintf("variant %s was withheld: %s", v.Name, v.Reason))
@@ -35,19 +35,23 @@ func (d *demo) measure(ctx context.Context) error {
 		}
 		score := Measure(m, held)
 		lat := latency(m, held)
-		found := DemoVariant{Name: v.Name, Bytes: len(body), AUC: score.AUC, Accuracy: score.Accuracy, P50: lat.P50, P99: lat.P99}
+		found := DemoVariant{
+			Name: v.Name, Bytes: len(body), AUC: score.AUC, Accuracy: score.Accuracy, P50: lat.P50, P99: lat.P99,
+			Digest: fmt.Sprintf("%x", v.Blob),
+		}
 		d.result.Released = append(d.result.Released, found)
 		if v.Name != "student" {
 			d.result.Variants = append(d.result.Variants, found)
 		}
 		if v.Name == "float32" {
-			d.result.Metrics["federated"] = score
+			d.result.Metrics.Federated = score
+			d.point(d.cfg.Rounds, v.Evaluation)
 			d.result.HistogramGap = histogramGap(m, d.parts)
 		}
 	}
 	var bytes, updates int64
-	for _, p := range d.result.Curve {
-		bytes, updates = bytes+p.Uplink, updates+int64(p.Accepted)
+	for _, p := range d.result.Sent {
+		bytes, updates = bytes+p.Bytes, updates+int64(p.Updates)
 	}
 	d.result.Uplink = bytes / max(updates, 1)
 	return nil
@@ -56,13 +60,11 @@ func (d *demo) measure(ctx context.Context) error {
 // histogramGap is how far the AUC of summed histograms is off the exact one, on the pooled validation rows, where rounds
 // measure.
 func histogramGap(m *model.Model, parts []data.Parts) float64 {
-	var all []data.Row
 	var sum model.Evaluation
 	for _, p := range parts {
-		all = append(all, p.Validation...)
 		sum.Add(m.Evaluate(p.Validation))
 	}
-	return math.Abs(sum.AUC() - Measure(m, all).AUC)
+	return math.Abs(sum.AUC() - Measure(m, pool(parts).Validation).AUC)
 }
 
 // Latency is a distribution of times in microseconds.

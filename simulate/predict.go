@@ -21,8 +21,7 @@ func (d *demo) predict(ctx context.Context) error {
 		return fmt.Errorf("wait for a node to serve the release: %w", ctx.Err())
 	}
 	url := "http://" + d.f.Node(name).Address() + "/v2/models/" + d.spec.Model + "/infer"
-	held, _ := pool(d.parts)
-	body, err := inferBody(d.schema, held[0])
+	body, err := inferBody(d.schema, pool(d.parts).Held[0])
 	if err != nil {
 		return err
 	}

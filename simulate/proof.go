@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"choir.example/privacy/audit"
@@ -35,7 +36,8 @@ func (d *demo) audit(ctx context.Context) (err error) {
 }
 
 // recount adds up again what the nodes hold receipts for.
-func (d *demo) recount(context.Context) error {
+func (d *demo) recount(ctx context.Context) error {
+	d.progress("recounting the nodes' receipts")
 	b, err := audit.DecodeBundle(d.bundle)
 	if err != nil {
 		return err
@@ -44,24 +46,47 @@ func (d *demo) recount(context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.mu.Lock()
-	tally := recount.Recount(d.held, records)
-	d.mu.Unlock()
-	for _, p := range tally.Problems {
+	d.tally = d.settled(ctx, records)
+	for _, p := range d.tally.Problems {
 		d.result.Problems = append(d.result.Problems, "recount: "+p)
 	}
+	d.result.Failover = DemoFailover{Receipts: d.tally.Receipts, Counted: d.tally.Counted, Lost: d.tally.Lost, Twice: d.tally.Twice}
 	if d.kill == nil {
 		return nil
 	}
 	round, took, ok := d.kill.Failover()
 	if !ok {
 		d.result.Problems = append(d.result.Problems, "the leader was not killed: the moment for it never came")
+		return nil
 	}
-	d.result.Failover = &DemoFailover{
-		Round: round, Seconds: took.Seconds(), Receipts: tally.Receipts, Counted: tally.Counted, Lost: tally.Lost,
-		Twice: tally.Twice, Victim: d.kill.Victim(),
-	}
+	d.result.Failover.Round, d.result.Failover.Seconds, d.result.Failover.Victim = round, took.Seconds(), d.kill.Victim()
 	return nil
+}
+
+// receiptPatience is how long a node may take to hold the receipt of an update that is counted.
+const receiptPatience = 10 * time.Second
+
+// settled recounts when each counted update's receipt has come to its node: a job is finished before the last of them
+// have. One that does not come in time is missing in the tally.
+func (d *demo) settled(ctx context.Context, records []audit.Record) recount.Tally {
+	late := time.NewTimer(receiptPatience)
+	defer late.Stop()
+	for {
+		d.mu.Lock()
+		held := slices.Clone(d.held)
+		d.mu.Unlock()
+		tally := recount.Recount(held, records)
+		if tally.Receipts >= tally.Counted {
+			return tally
+		}
+		select {
+		case <-d.received:
+		case <-late.C:
+			return tally
+		case <-ctx.Done():
+			return tally
+		}
+	}
 }
 
 // histogramError bounds how far the AUC of a summed score histogram may lie from the exact one.
@@ -69,8 +94,8 @@ const histogramError = 0.0005
 
 // judge adds what must not be.
 func (d *demo) judge() {
-	if f := d.result.Failover; f != nil && (f.Lost != 0 || f.Twice != 0 || f.Receipts != f.Counted) {
-		d.result.Problems = append(d.result.Problems, fmt.Sprintf("%d receipts, %d counted, %d lost, %d twice", f.Receipts, f.Counted, f.Lost, f.Twice))
+	if t := d.tally; !t.OK() || t.Receipts != t.Counted || t.Counted == 0 {
+		d.result.Problems = append(d.result.Problems, fmt.Sprintf("%d receipts, %d counted, %d lost, %d twice", t.Receipts, t.Counted, t.Lost, t.Twice))
 	}
 	if d.result.HistogramGap > histogramError {
 		d.result.Problems = append(d.result.Problems, fmt.Sprintf("the AUC of summed histograms is %.6f off the exact one, want at most %v",

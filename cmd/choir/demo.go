@@ -22,7 +22,7 @@ type demoCommand struct {
 	Output       string `short:"o" help:"What to print on standard output: ${enum}." enum:"table,json" default:"table"`
 	Rounds       uint64 `help:"Training rounds." default:"20"`
 	Seed         uint64 `help:"Seed of all that is chance, but for keys and timing. One seed gives one model." default:"0"`
-	Nodes        int    `help:"Edge nodes; fewer than nine merge regions, more split them." default:"9"`
+	Nodes        int    `help:"Edge nodes, one a region; fewer than nine merge regions, more split them, by the seed." default:"9"`
 	Coordinators int    `help:"Coordinators; one or two only with --no-kill." default:"3"`
 	NoKill       bool   `help:"Do not kill the leading coordinator in the middle of a round."`
 	Verbose      bool   `short:"v" help:"Log what coordinators and nodes do, on standard error."`
@@ -30,10 +30,22 @@ type demoCommand struct {
 
 // Help is what `choir demo --help` explains.
 func (demoCommand) Help() string {
-	return `Starts three coordinators and nine nodes in this process, with certificates, tokens and encrypted stores of their own,
-trains a model on web-shop sessions of nine regions, kills the leading coordinator in the middle of a round, publishes
-compressed variants, and asks a node for a prediction. Afterwards it recounts the nodes' receipts against the audit log,
-verifies that log, and writes a page with the curves. Exits 1 if anything is not as it must be.
+	return `Starts coordinators and nodes in this process, with certificates, tokens and encrypted stores of their own, trains a
+model on web-shop sessions of nine regions, kills the leading coordinator in the middle of a round, publishes compressed
+variants, and asks a node for a prediction. Afterwards it recounts the nodes' receipts against the audit log, verifies
+that log, and writes a page with the curves. Exits 1 if anything is not as it must be.
+
+With -o json standard output is one object with the keys
+  seed, coordinators, nodes, rounds_committed, seconds
+  model: name, version, digest (of the float32 variant)
+  metrics: federated, local_mean and central, each with auc and accuracy on the pooled held-out rows
+  variants: a list of name, bytes, auc, p50_us and p99_us (float32, int8 and student-int8; those that were published)
+  uplink_bytes_per_node_round
+  failover: round and seconds (0 with --no-kill), and of all rounds receipts, counted, lost and twice
+  prediction: model_version, probability
+  audit: records, verified
+  report: the page's path
+What is not as it must be is said on standard error.
 
 Example: choir demo --rounds 10 --keep /tmp/choir-demo`
 }
@@ -124,17 +136,22 @@ func (c *demoCommand) place() (dir, report string, cleanup func(made bool) error
 
 // printDemo prints the result for people.
 func printDemo(w io.Writer, r *simulate.DemoResult, keep string) error {
-	fmt.Fprintf(w, "%d coordinators, %d nodes, %d rounds, seed %d: %.1f s\n", r.Coordinators, r.Nodes, r.Rounds, r.Seed, r.Seconds)
-	if f := r.Failover; f != nil {
-		fmt.Fprintf(w, "leader %s killed in round %d: the next batch was committed after %.2f s; %d receipts, %d counted, %d lost, %d twice\n",
-			f.Victim, f.Round, f.Seconds, f.Receipts, f.Counted, f.Lost, f.Twice)
+	fmt.Fprintf(w, "%s, %s, %s, seed %d: %.1f s\n", counted(r.Coordinators, "coordinator"), counted(r.Nodes, "node"),
+		counted(int(r.Rounds), "round"), r.Seed, r.Seconds)
+	f := r.Failover
+	if f.Victim != "" {
+		fmt.Fprintf(w, "leader %s killed in round %d: the next batch was committed after %.2f s\n", f.Victim, f.Round, f.Seconds)
 	}
+	fmt.Fprintf(w, "recount: %d receipts, %d counted, %d lost, %d twice\n", f.Receipts, f.Counted, f.Lost, f.Twice)
 	fmt.Fprintf(w, "audit log: %d records, verified offline: %v\n\n", r.Audit.Records, r.Audit.Verified)
 	fmt.Fprintf(w, "%-30s  %6s  %8s\n", "trained on", "AUC", "accuracy")
-	for _, row := range []struct{ key, name string }{
-		{"federated", "the federation"}, {"local_mean", r.Alone()}, {"central", "all data in one place"},
+	for _, row := range []struct {
+		name string
+		simulate.Score
+	}{
+		{"the federation", r.Metrics.Federated}, {r.Alone(), r.Metrics.LocalMean}, {"all data in one place", r.Metrics.Central},
 	} {
-		fmt.Fprintf(w, "%-30s  %.4f  %6.2f %%\n", row.name, r.Metrics[row.key].AUC, 100*r.Metrics[row.key].Accuracy)
+		fmt.Fprintf(w, "%-30s  %.4f  %6.2f %%\n", row.name, row.AUC, 100*row.Accuracy)
 	}
 	fmt.Fprintf(w, "\n%-14s  %7s  %6s  %9s  %9s   in process, one core\n", "variant", "bytes", "AUC", "p50", "p99")
 	for _, v := range r.Released {
@@ -149,6 +166,14 @@ func printDemo(w io.Writer, r *simulate.DemoResult, keep string) error {
 	}
 	_, err := fmt.Fprintf(w, "page: %s\n", r.Report)
 	return err
+}
+
+// counted is a number with its noun.
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // progress shows where the demo stands: a bar on a terminal, plain lines elsewhere.
@@ -169,11 +194,11 @@ func newProgress(w io.Writer) *progress {
 
 func (p *progress) show(s simulate.DemoProgress) {
 	line := s.Stage
-	if s.Round > 0 {
+	if s.Round > 0 && s.Round < s.Of { // afterwards the stage says it all
 		line = fmt.Sprintf("%s: round %d of %d", s.Stage, s.Round, s.Of)
-	}
-	if s.AUC > 0 {
-		line += fmt.Sprintf(", AUC %.4f", s.AUC)
+		if s.After > 0 {
+			line += fmt.Sprintf(", AUC %.4f after round %d", s.AUC, s.After)
+		}
 	}
 	if p.bar != nil {
 		p.bar.ChangeMax64(int64(s.Of))

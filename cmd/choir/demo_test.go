@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -37,6 +38,10 @@ func TestUsage(t *testing.T) {
 		{"demo --coordinators 0", exitUsage, "want 1 to 7"},
 		{"demo --nodes 1", exitUsage, "take two nodes"},
 		{"demo --nodes 0", exitUsage, "want 1 to 100"},
+		{"demo --nodes -1", exitUsage, "--nodes is -1, want 1 to 100"},
+		{"demo --nodes=-1", exitUsage, "--nodes is -1, want 1 to 100"},
+		{"demo --no-kill -1", exitUsage, "--no-kill"},
+		{"demo -- -1", exitUsage, "-1"},
 		{"demo --rounds 0", exitUsage, "want 1 to 1000"},
 		{"demo --rounds many", exitUsage, "--rounds"},
 		{"demo --seed -1", exitUsage, "--seed"},
@@ -94,6 +99,9 @@ func TestDemoJSON(t *testing.T) {
 	if err := d.Decode(new(any)); !errors.Is(err, io.EOF) {
 		t.Errorf("more than one object: %v", err)
 	}
+	if !regexp.MustCompile(`"metrics":\{"federated":\{[^}]*\},"local_mean":\{[^}]*\},"central"`).MatchString(out) {
+		t.Errorf("metrics are not in their order: %s", out)
+	}
 	want := strings.Fields(`audit.records audit.verified coordinators failover.counted failover.lost failover.receipts failover.round
 		failover.seconds failover.twice metrics.central.accuracy metrics.central.auc metrics.federated.accuracy metrics.federated.auc
 		metrics.local_mean.accuracy metrics.local_mean.auc model.digest model.name model.version nodes prediction.model_version
@@ -123,6 +131,39 @@ func TestDemoJSON(t *testing.T) {
 	}
 	if out, errs, code := choir(t, "audit", "verify", filepath.Join(dir, "audit", "run.bundle"), "--root", strings.TrimSpace(string(root))); code != exitOK {
 		t.Errorf("audit verify: exit code %d, %s%s", code, out, errs)
+	}
+}
+
+// A demo that found what must not be says so and exits 1: with one round among so many nodes the model has hardly learnt
+// and its student misses the gate. The rest is there, and failover is an object though nobody was killed.
+func TestDemoFails(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "kept")
+	out, errs, code := choir(t, "demo", "--rounds", "1", "--nodes", "100", "--seed", "2", "--no-kill", "--coordinators", "1", "-o", "json", "--keep", dir)
+	if code != exitFail {
+		t.Errorf("exit code %d, want %d", code, exitFail)
+	}
+	for _, variant := range []string{"student", "student-int8"} {
+		if !strings.Contains(errs, "choir: error: variant "+variant+" was withheld: AUC ") {
+			t.Errorf("it does not say that %s was withheld: %s", variant, errs)
+		}
+	}
+	var got struct {
+		Variants []struct{ Name string }
+		Failover *struct{ Round, Receipts, Counted, Lost, Twice int }
+		Audit    struct{ Verified bool }
+	}
+	if err := json.Unmarshal([]byte(out), &got); err != nil {
+		t.Fatal(err)
+	}
+	if f := got.Failover; f == nil || f.Round != 0 || f.Receipts != 300 || f.Counted != 300 || f.Lost != 0 || f.Twice != 0 {
+		t.Errorf("failover %+v", f)
+	}
+	if len(got.Variants) != 2 || !got.Audit.Verified {
+		t.Errorf("variants %v, audit %v", got.Variants, got.Audit)
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "report.html"))
+	if err != nil || !strings.Contains(string(page), "variant student was withheld") {
+		t.Errorf("the page does not say it: %v", err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -84,7 +85,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	k, err := parser.Parse(args)
+	k, err := parser.Parse(joined(args))
 	if exited >= 0 {
 		return exited
 	}
@@ -94,6 +95,19 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	}
 	k.BindTo(ctx, (*context.Context)(nil))
 	return complain(errs, k.Run(&terminal{out, errs}))
+}
+
+// joined writes `--nodes -1` as `--nodes=-1`. No flag is a digit: it is the value, which its command knows how to judge.
+func joined(args []string) (out []string) {
+	for i, arg := range args {
+		negative := len(arg) > 1 && arg[0] == '-' && arg[1] >= '0' && arg[1] <= '9'
+		if i > 0 && negative && len(args[i-1]) > 2 && strings.HasPrefix(args[i-1], "--") && !strings.Contains(args[i-1], "=") {
+			out[len(out)-1] += "=" + arg
+			continue
+		}
+		out = append(out, arg)
+	}
+	return out
 }
 
 // complain says what went wrong and returns the exit code.

@@ -14,18 +14,26 @@ import (
 	"strings"
 )
 
-// Chart is one chart: lines over a common x axis.
+// Chart is one chart: lines over a common x axis. Named lines and levels are explained in a legend below it.
 type Chart struct {
 	Title  string
 	XLabel string
 	Lines  []Line
+	Levels []Level
 	Marks  []Mark
 }
 
 // Line is a series of points in order of X. A point that is not finite is left out, as is an X without its Y.
 type Line struct {
-	Name string
+	Name string // for the legend; empty: not in it
 	X, Y []float64
+	End  bool // the last point is what matters: it gets a dot
+}
+
+// Level is a dashed horizontal line at Y, to hold the lines against.
+type Level struct {
+	Name string
+	Y    float64
 }
 
 // points are those that can be drawn.
@@ -53,13 +61,15 @@ const Style = `.chart{width:100%;max-width:36rem;height:auto;font:12px system-ui
 .chart text{fill:var(--ink)}.chart .line{fill:none;stroke-width:2}
 .chart .s0{stroke:var(--c0)}.chart .s1{stroke:var(--c1)}.chart .s2{stroke:var(--c2)}
 .chart .k0{fill:var(--c0)}.chart .k1{fill:var(--c1)}.chart .k2{fill:var(--c2)}
+.chart .level{stroke-width:1.5;stroke-dasharray:6 4}
 .chart .mark{stroke:var(--bad);stroke-dasharray:4 3}.chart .marktext{fill:var(--bad);paint-order:stroke;stroke:var(--card);stroke-width:3px}`
 
-// Size of a chart in its own units, and the room for its axes. A page scales a chart to the width it has: this one
-// keeps its words readable on a telephone 360 pixels wide.
+// Size of a chart in its own units, without its legend, and the room for its axes. A page scales a chart to the width it
+// has: this one keeps its words readable on a telephone 360 pixels wide.
 const (
 	width, height            = 400.0, 230.0
 	left, right, top, bottom = 52.0, 12.0, 34.0, 40.0
+	legendLine               = 17.0 // height of a line of the legend
 )
 
 // scale maps values to positions.
@@ -70,7 +80,9 @@ func (s scale) at(v float64) float64 { return s.from + (v-s.low)/(s.high-s.low)*
 // SVG is the chart as an svg element. A chart without points says so.
 func (c Chart) SVG() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg class="chart" viewBox="0 0 %g %g" role="img" aria-label="%s">`, width, height, html.EscapeString(c.Title))
+	legend := c.legend()
+	fmt.Fprintf(&b, `<svg class="chart" viewBox="0 0 %g %g" role="img" aria-label="%s">`,
+		width, height+legendLine*float64(len(legend)), html.EscapeString(c.Title))
 	fmt.Fprintf(&b, `<text x="%g" y="18" font-weight="600">%s</text>`, left, html.EscapeString(c.Title))
 	xLow, xHigh, yLow, yHigh, ok := c.extent()
 	if !ok {
@@ -92,12 +104,43 @@ func (c Chart) SVG() string {
 	fmt.Fprintf(&b, `<polyline class="axis" points="%g,%g %g,%g %g,%g"/>`, left, top, left, height-bottom, width-right, height-bottom)
 	fmt.Fprintf(&b, `<text x="%g" y="%g" text-anchor="middle">%s</text>`, (left+width-right)/2, height-8, html.EscapeString(c.XLabel))
 	c.draw(&b, x, y)
+	for i, e := range legend {
+		at := height + legendLine*float64(i) + 5
+		fmt.Fprintf(&b, `<line class="%s" x1="%g" x2="%g" y1="%g" y2="%g"/>`, e.class, left, left+24, at, at)
+		fmt.Fprintf(&b, `<text x="%g" y="%g">%s</text>`, left+32, at+4, html.EscapeString(e.name))
+	}
 	b.WriteString(`</svg>`)
 	return b.String()
 }
 
-// draw draws marks, lines and the legend.
+// entry is a line of the legend.
+type entry struct{ class, name string }
+
+func (c Chart) legend() (es []entry) {
+	for i, l := range c.Lines {
+		if l.Name != "" {
+			es = append(es, entry{lineClass(i), l.Name})
+		}
+	}
+	for i, l := range c.Levels {
+		if l.Name != "" && drawable(l.Y) {
+			es = append(es, entry{c.levelClass(i), l.Name})
+		}
+	}
+	return es
+}
+
+// Lines and levels take the three colours in turn.
+func lineClass(i int) string            { return fmt.Sprintf("line s%d", i%3) }
+func (c Chart) levelClass(i int) string { return fmt.Sprintf("level s%d", (len(c.Lines)+i)%3) }
+
+// draw draws levels, marks and lines.
 func (c Chart) draw(b *strings.Builder, x, y scale) {
+	for i, l := range c.Levels {
+		if drawable(l.Y) {
+			fmt.Fprintf(b, `<line class="%s" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/>`, c.levelClass(i), left, width-right, y.at(l.Y), y.at(l.Y))
+		}
+	}
 	for _, m := range c.Marks {
 		if !(m.X >= x.low && m.X <= x.high) {
 			continue
@@ -109,20 +152,17 @@ func (c Chart) draw(b *strings.Builder, x, y scale) {
 		fmt.Fprintf(b, `<line class="mark" x1="%.1f" x2="%.1f" y1="%g" y2="%g"/>`, at, at, top, height-bottom)
 		fmt.Fprintf(b, `<text class="marktext" x="%.1f" y="%g" text-anchor="%s">%s</text>`, at+beside, c.clear(m.X, y), anchor, html.EscapeString(m.Text))
 	}
-	legend := width - right
 	for i := len(c.Lines) - 1; i >= 0; i-- {
 		l := c.Lines[i]
 		var points []string
 		for _, p := range l.points() {
 			points = append(points, fmt.Sprintf("%.1f,%.1f", x.at(p[0]), y.at(p[1])))
 		}
-		if len(points) == 1 { // a line of one point would not show
-			p := l.points()[0]
-			fmt.Fprintf(b, `<circle class="k%d" cx="%.1f" cy="%.1f" r="3"/>`, i%3, x.at(p[0]), y.at(p[1]))
+		fmt.Fprintf(b, `<polyline class="%s" points="%s"/>`, lineClass(i), strings.Join(points, " "))
+		if n := len(points); n == 1 || n > 0 && l.End { // a line of one point would not show
+			p := l.points()[n-1]
+			fmt.Fprintf(b, `<circle class="k%d" cx="%.1f" cy="%.1f" r="3.5"/>`, i%3, x.at(p[0]), y.at(p[1]))
 		}
-		fmt.Fprintf(b, `<polyline class="line s%d" points="%s"/>`, i%3, strings.Join(points, " "))
-		fmt.Fprintf(b, `<text class="k%d" x="%g" y="18" text-anchor="end">%s</text>`, i%3, legend, html.EscapeString(l.Name))
-		legend -= float64(len(l.Name))*7 + 14
 	}
 }
 
@@ -149,6 +189,13 @@ func (c Chart) extent() (xLow, xHigh, yLow, yHigh float64, ok bool) {
 		for _, p := range l.points() {
 			xLow, xHigh = min(xLow, p[0]), max(xHigh, p[0])
 			yLow, yHigh = min(yLow, p[1]), max(yHigh, p[1])
+		}
+	}
+	if !math.IsInf(xLow, 0) {
+		for _, l := range c.Levels {
+			if drawable(l.Y) {
+				yLow, yHigh = min(yLow, l.Y), max(yHigh, l.Y)
+			}
 		}
 	}
 	if math.IsInf(xLow, 0) {

@@ -12,7 +12,7 @@ import (
 
 // line is a chart of one line.
 func line(name string, x, y []float64, marks ...Mark) Chart {
-	return Chart{Title: name, Lines: []Line{{"a", x, y}}, Marks: marks}
+	return Chart{Title: name, Lines: []Line{{Name: "a", X: x, Y: y}}, Marks: marks}
 }
 
 // Whatever the values, a chart ends, is XML and has finite numbers only.
@@ -34,8 +34,11 @@ func TestSVG(t *testing.T) {
 		line("more X than Y", []float64{1, 2, 3}, []float64{1}),
 		line("more Y than X", []float64{1}, []float64{1, 2, 3}),
 		line("marks elsewhere", []float64{1, 2}, []float64{1, 2}, Mark{nan, "a"}, Mark{inf, "b"}, Mark{-1e300, "c"}, Mark{3, "d"}),
+		{Title: "levels alone", Levels: []Level{{"a", 1}}},
+		{Title: "levels", Lines: []Line{{Name: "l", X: []float64{1, 2}, Y: []float64{.5, .6}, End: true}}, Levels: []Level{
+			{"", .7}, {"b & <c>", -.7}, {"nan", nan}, {"inf", inf}, {"huge", 1e299}}},
 		{Title: `a <b> & "c"`, XLabel: "round", Lines: []Line{
-			{"auc", []float64{1, 2, 3}, []float64{0.4, 0.9, 0.93}}, {"loss", []float64{1, 2, 3}, []float64{0.7, 0.3, 0.25}},
+			{Name: "auc", X: []float64{1, 2, 3}, Y: []float64{0.4, 0.9, 0.93}}, {Name: "loss", X: []float64{1, 2, 3}, Y: []float64{0.7, 0.3, 0.25}},
 		}, Marks: []Mark{{2, "killed"}}},
 	} {
 		svg := c.SVG()
@@ -72,7 +75,7 @@ func TestSVGLeavesOut(t *testing.T) {
 // Everything drawn lies inside the chart, words of marks at both ends as well.
 func TestInside(t *testing.T) {
 	xs, ys := []float64{1, 10, 20}, []float64{1e-4, 5, -3e6}
-	svg := Chart{Title: "t", Lines: []Line{{"a", xs, ys}}, Marks: []Mark{{1, "leader killed"}, {20, "leader killed"}}}.SVG()
+	svg := Chart{Title: "t", Lines: []Line{{Name: "a", X: xs, Y: ys, End: true}}, Levels: []Level{{"above", 7e6}, {"below", -7e6}}, Marks: []Mark{{1, "leader killed"}, {20, "leader killed"}}}.SVG()
 	d := xml.NewDecoder(strings.NewReader(svg))
 	for {
 		token, err := d.Token()
@@ -98,6 +101,29 @@ func TestInside(t *testing.T) {
 				t.Errorf("the word of a mark at %v is anchored at its %s", x, at["text-anchor"])
 			}
 		}
+	}
+}
+
+// Levels widen the axis, and are explained below the chart, which grows by a line each.
+func TestLegend(t *testing.T) {
+	c := line("auc", []float64{1, 2}, []float64{.91, .93})
+	c.Levels = []Level{{"central", .95}, {"alone", .90}, {"nothing", math.NaN()}}
+	svg := c.SVG()
+	for _, want := range []string{`viewBox="0 0 400 281"`, ">a</text>", ">central</text>", ">alone</text>", ">0.95</text>", ">0.90</text>", `class="level s1"`} {
+		if !strings.Contains(svg, want) {
+			t.Errorf("the chart lacks %s:\n%s", want, svg)
+		}
+	}
+	if strings.Contains(svg, "nothing") {
+		t.Error("a level that is not drawn is in the legend")
+	}
+	bare := Chart{Title: "auc", Lines: []Line{{X: []float64{1, 2}, Y: []float64{.91, .93}}}}.SVG()
+	if !strings.Contains(bare, `viewBox="0 0 400 230"`) || strings.Contains(bare, "circle") {
+		t.Errorf("a chart without names has a legend, or a dot:\n%s", bare)
+	}
+	ended := Chart{Lines: []Line{{X: []float64{1, 2}, Y: []float64{.91, .93}, End: true}}}.SVG()
+	if strings.Count(ended, "<circle") != 1 || !strings.Contains(ended, `cx="388.0"`) {
+		t.Errorf("the last point has no dot:\n%s", ended)
 	}
 }
 
