@@ -128,9 +128,10 @@ func open(cfg Config, deps Deps) (*Coordinator, error) {
 		return nil, err
 	}
 	c := &Coordinator{
-		cfg: cfg, deps: deps, box: box, founder: founder, presence: newPresence(), replica: newReplica(), collectors: map[attempt]*collector{}, offences: map[offence]bool{},
-		made: partials{byJob: map[string]*partial{}},
-		gate: &gate{}, limits: newLimits(), standing: newStanding(), metrics: newMetrics(), uploads: make(chan struct{}, cfg.Uploads), enrolments: make(chan struct{}, 4), stopping: make(chan struct{}),
+		cfg: cfg, deps: deps, box: box, founder: founder, presence: newPresence(), replica: newReplica(),
+		collectors: map[attempt]*collector{}, offences: map[offence]bool{}, made: partials{byJob: map[string]*partial{}},
+		gate: &gate{}, limits: newLimits(), standing: newStanding(), metrics: newMetrics(),
+		uploads: make(chan struct{}, cfg.Uploads), enrolments: make(chan struct{}, 4), stopping: make(chan struct{}),
 	}
 	own, err := newPapers(deps.Root, deps.Credential, deps.Issuer, since)
 	if err != nil {

@@ -60,8 +60,9 @@ func (c enrolmentService) Enrol(ctx context.Context, req *choirv1.EnrolRequest) 
 	return &choirv1.EnrolReply{Chain: chain, Root: own.root.Raw}, nil
 }
 
-// rehearse applies an enrolment or a request to join to the own state only. Callers have no certificate yet, so what would be refused without
-// a trace takes no place in the log; nor need what changes nothing. A token that is not known may have been made elsewhere a moment ago.
+// rehearse applies an enrolment or a request to join to the own state only. Callers have no certificate yet, so what would
+// be refused without a trace takes no place in the log; nor need what changes nothing. A token that is not known may have
+// been made elsewhere a moment ago.
 func (c *Coordinator) rehearse(ctx context.Context, token string, cmd *choirv1.Command) (news bool, err error) {
 	b, err := state.Encode(cmd)
 	if err != nil {

@@ -144,7 +144,7 @@ func Enrol(ctx context.Context, cfg Config, deps Deps, token *seal.Token) error 
 		return fmt.Errorf("enrol %s: %w", cfg.Name, clockError(err, deps.Now()))
 	}
 	if token.Role != seal.RoleNode {
-		return fmt.Errorf("enrol %s: the token admits an %s, not a node: %w", cfg.Name, token.Role, seal.ErrRole)
+		return fmt.Errorf("enrol %s: the token is for the role %s, not node: %w", cfg.Name, token.Role, seal.ErrRole)
 	}
 	if id == nil {
 		id = &identity{}

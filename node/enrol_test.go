@@ -183,7 +183,7 @@ func TestEnrolRefusesBadTokens(t *testing.T) {
 		}
 		wrong := p.token("c1")
 		wrong.Role = seal.RoleOperator
-		wantError(t, Enrol(t.Context(), configIn(dir), p.deps(), wrong), "admits an operator, not a node")
+		wantError(t, Enrol(t.Context(), configIn(dir), p.deps(), wrong), "is for the role operator, not node")
 		for _, name := range []string{"", "a b", "../up", "-x", strings.Repeat("n", 64), "nöde"} {
 			cfg := configIn(dir)
 			cfg.Name = name

@@ -18,7 +18,7 @@ var pageText string
 var page = template.Must(template.New("report").Funcs(template.FuncMap{
 	"pct":   func(x float64) string { return fmt.Sprintf("%.2f\u00a0%%", 100*x) },
 	"auc":   func(x float64) string { return fmt.Sprintf("%.4f", x) },
-	"us":    func(x float64) string { return fmt.Sprintf("%.1f\u00a0µs", x) },
+	"us":    latencyText,
 	"num":   func(n any) string { return grouped(fmt.Sprint(n)) },
 	"count": func(n any, noun string) string { return counted(fmt.Sprint(n), noun) },
 	"short": func(digest string) string { return digest[:min(12, len(digest))] + "…" },
@@ -90,6 +90,14 @@ func smallest(vs []DemoVariant) *DemoVariant {
 	}
 	v := slices.MinFunc(vs, func(a, b DemoVariant) int { return a.Bytes - b.Bytes })
 	return &v
+}
+
+// latencyText is a time of microseconds.
+func latencyText(us float64) string {
+	if us >= 1000 {
+		return fmt.Sprintf("%.1f\u00a0ms", us/1000)
+	}
+	return fmt.Sprintf("%.1f\u00a0µs", us)
 }
 
 // grouped writes a decimal number with commas between thousands.

@@ -70,6 +70,7 @@ const (
 	width, height            = 400.0, 230.0
 	left, right, top, bottom = 52.0, 12.0, 34.0, 40.0
 	legendLine               = 17.0 // height of a line of the legend
+	legendGap                = 7.0  // between axis and legend
 )
 
 // scale maps values to positions.
@@ -82,7 +83,7 @@ func (c Chart) SVG() string {
 	var b strings.Builder
 	legend := c.legend()
 	fmt.Fprintf(&b, `<svg class="chart" viewBox="0 0 %g %g" role="img" aria-label="%s">`,
-		width, height+legendLine*float64(len(legend)), html.EscapeString(c.Title))
+		width, height+legendLine*float64(len(legend))+legendGap*float64(min(1, len(legend))), html.EscapeString(c.Title))
 	fmt.Fprintf(&b, `<text x="%g" y="18" font-weight="600">%s</text>`, left, html.EscapeString(c.Title))
 	xLow, xHigh, yLow, yHigh, ok := c.extent()
 	if !ok {
@@ -105,7 +106,7 @@ func (c Chart) SVG() string {
 	fmt.Fprintf(&b, `<text x="%g" y="%g" text-anchor="middle">%s</text>`, (left+width-right)/2, height-8, html.EscapeString(c.XLabel))
 	c.draw(&b, x, y)
 	for i, e := range legend {
-		at := height + legendLine*float64(i) + 5
+		at := height + legendGap + legendLine*float64(i) + 2
 		fmt.Fprintf(&b, `<line class="%s" x1="%g" x2="%g" y1="%g" y2="%g"/>`, e.class, left, left+24, at, at)
 		fmt.Fprintf(&b, `<text x="%g" y="%g">%s</text>`, left+32, at+4, html.EscapeString(e.name))
 	}

@@ -109,7 +109,7 @@ func TestLegend(t *testing.T) {
 	c := line("auc", []float64{1, 2}, []float64{.91, .93})
 	c.Levels = []Level{{"central", .95}, {"alone", .90}, {"nothing", math.NaN()}}
 	svg := c.SVG()
-	for _, want := range []string{`viewBox="0 0 400 281"`, ">a</text>", ">central</text>", ">alone</text>", ">0.95</text>", ">0.90</text>", `class="level s1"`} {
+	for _, want := range []string{`viewBox="0 0 400 288"`, ">a</text>", ">central</text>", ">alone</text>", ">0.95</text>", ">0.90</text>", `class="level s1"`} {
 		if !strings.Contains(svg, want) {
 			t.Errorf("the chart lacks %s:\n%s", want, svg)
 		}
