@@ -175,7 +175,7 @@ func (p *consoleProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.SetCookie(w, &http.Cookie{Name: p.cookie(), Value: p.session, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode})
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		// A redirect would still count as coming from elsewhere, and the cookie would not go with it.
-		_, _ = io.WriteString(w, `<!doctype html><meta http-equiv="refresh" content="0;url=/"><title>choir</title><a href="/">console</a>`)
+		_, _ = io.WriteString(w, `<!doctype html><meta http-equiv="refresh" content="0;url=/"><title>choir</title><link rel="icon" href="/icon.svg"><a href="/">console</a>`)
 	default:
 		http.Error(w, "only the browser that opened the printed address first may see this; run choir console again for a new one", http.StatusForbidden)
 	}
