@@ -25,12 +25,15 @@ const (
 // protocols lists them, in order of preference.
 func protocols() []string { return []string{protoGRPC, protoRaft, protoGossip, protoHTTP} }
 
+// readers are the people, all of whom may read what the console shows.
+var readers = []seal.Role{seal.RoleOperator, seal.RoleOfficer, seal.RoleAuditor}
+
 // roles is the one table of who may call what: every RPC, and the protocols beside gRPC by their ALPN name. RoleNone
 // stands for a caller without a client certificate. What is not in the table is refused to everybody.
 var roles = map[string][]seal.Role{
 	protoRaft:   {seal.RoleCoordinator},
 	protoGossip: {seal.RoleCoordinator},
-	protoHTTP:   {seal.RoleOperator, seal.RoleOfficer, seal.RoleAuditor},
+	protoHTTP:   readers,
 
 	choirv1.Enrolment_Enrol_FullMethodName: {seal.RoleNone, seal.RoleNode},
 	choirv1.Enrolment_Renew_FullMethodName: {seal.RoleNone, seal.RoleNode},
@@ -44,15 +47,15 @@ var roles = map[string][]seal.Role{
 
 	choirv1.Operators_CreateToken_FullMethodName:        {seal.RoleOperator},
 	choirv1.Operators_SubmitJob_FullMethodName:          {seal.RoleOperator},
-	choirv1.Operators_GetJob_FullMethodName:             {seal.RoleOperator},
-	choirv1.Operators_WatchJob_FullMethodName:           {seal.RoleOperator},
-	choirv1.Operators_GetRelease_FullMethodName:         {seal.RoleOperator},
+	choirv1.Operators_GetJob_FullMethodName:             readers,
+	choirv1.Operators_WatchJob_FullMethodName:           readers,
+	choirv1.Operators_GetRelease_FullMethodName:         readers,
 	choirv1.Operators_GetBlob_FullMethodName:            {seal.RoleOperator},
-	choirv1.Operators_GetStatus_FullMethodName:          {seal.RoleOperator},
-	choirv1.Operators_GetBundle_FullMethodName:          {seal.RoleOperator},
+	choirv1.Operators_GetStatus_FullMethodName:          readers,
+	choirv1.Operators_GetBundle_FullMethodName:          readers,
 	choirv1.Operators_ListTokens_FullMethodName:         {seal.RoleOperator},
 	choirv1.Operators_RevokeToken_FullMethodName:        {seal.RoleOperator},
-	choirv1.Operators_ListNodes_FullMethodName:          {seal.RoleOperator},
+	choirv1.Operators_ListNodes_FullMethodName:          readers,
 	choirv1.Operators_RevokeNode_FullMethodName:         {seal.RoleOperator},
 	choirv1.Operators_RevokePerson_FullMethodName:       {seal.RoleOperator},
 	choirv1.Operators_ListJoins_FullMethodName:          {seal.RoleOperator},
@@ -62,9 +65,9 @@ var roles = map[string][]seal.Role{
 	choirv1.Operators_RotateRoot_FullMethodName:         {seal.RoleOperator},
 	choirv1.Operators_RenewCoordinator_FullMethodName:   {seal.RoleOperator},
 	choirv1.Operators_AdmitOfficer_FullMethodName:       {seal.RoleOperator},
-	choirv1.Operators_ListJobs_FullMethodName:           {seal.RoleOperator},
+	choirv1.Operators_ListJobs_FullMethodName:           readers,
 	choirv1.Operators_ControlJob_FullMethodName:         {seal.RoleOperator},
-	choirv1.Operators_ListReleases_FullMethodName:       {seal.RoleOperator},
+	choirv1.Operators_ListReleases_FullMethodName:       readers,
 
 	choirv1.Peers_Propose_FullMethodName:   {seal.RoleCoordinator},
 	choirv1.Peers_PutBlob_FullMethodName:   {seal.RoleCoordinator},

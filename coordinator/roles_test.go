@@ -33,6 +33,16 @@ var mayCall = map[string][]seal.Role{
 // mayCallAlone holds the methods that differ from the rest of their service.
 var mayCallAlone = map[string][]seal.Role{
 	"/choir.v1.Enrolment/Join": {seal.RoleNone}, // whoever has a certificate is somebody else already
+
+	// what people who only watch may read
+	"/choir.v1.Operators/GetBundle":    {seal.RoleOperator, seal.RoleOfficer, seal.RoleAuditor},
+	"/choir.v1.Operators/GetStatus":    {seal.RoleOperator, seal.RoleOfficer, seal.RoleAuditor},
+	"/choir.v1.Operators/ListNodes":    {seal.RoleOperator, seal.RoleOfficer, seal.RoleAuditor},
+	"/choir.v1.Operators/ListJobs":     {seal.RoleOperator, seal.RoleOfficer, seal.RoleAuditor},
+	"/choir.v1.Operators/GetJob":       {seal.RoleOperator, seal.RoleOfficer, seal.RoleAuditor},
+	"/choir.v1.Operators/WatchJob":     {seal.RoleOperator, seal.RoleOfficer, seal.RoleAuditor},
+	"/choir.v1.Operators/ListReleases": {seal.RoleOperator, seal.RoleOfficer, seal.RoleAuditor},
+	"/choir.v1.Operators/GetRelease":   {seal.RoleOperator, seal.RoleOfficer, seal.RoleAuditor},
 }
 
 // may is who may call a method.

@@ -43,7 +43,7 @@ func (c *consoleCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	if f.role == seal.RoleOperator { // who else may ask has to do with the addresses there are
+	if f.role == seal.RoleOperator { // learns new addresses; who only reads asks those of the own context
 		if _, err := f.status(ctx); err != nil {
 			return err
 		}
