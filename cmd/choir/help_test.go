@@ -50,6 +50,21 @@ func TestEveryCommandHasAnExample(t *testing.T) {
 	}
 }
 
+// A command that does something without a further word explains that; one that only groups others lists them.
+func TestHelpOfCommandsWithoutFurtherWords(t *testing.T) {
+	for command, want := range map[string][]string{
+		"coordinator": {"--bootstrap", "--join", "Example: choir coordinator --bootstrap", "coordinator reseal "},
+		"node":        {"--join-file", "Example: choir node --join-file", "node status "},
+		"credential":  {"credential create ", "credential revoke "},
+	} {
+		out, errs, code := choir(t, command, "--help")
+		if code != exitOK || errs != "" {
+			t.Errorf("choir %s --help: exit code %d: %s", command, code, errs)
+		}
+		holds(t, "choir "+command+" --help", out, want)
+	}
+}
+
 // The scripts complete every command, and are what the shells understand.
 func TestCompletion(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {

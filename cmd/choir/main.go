@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("choir"), kong.UsageOnError(), kong.Writers(out, errs),
 		kong.Description("Federated learning for fleets of edge nodes: many voices, one song."),
-		kong.Exit(func(code int) { exited = code }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+		kong.Exit(func(code int) { exited = code }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Help(help))
 	if err != nil {
 		return complain(errs, err)
 	}
@@ -108,6 +108,29 @@ func joined(args []string) (out []string) {
 		out = append(out, arg)
 	}
 	return out
+}
+
+// help explains the command that is selected. Of one that does something by itself and has commands below it, such as
+// choir node, it explains what it does, and names those.
+func help(options kong.HelpOptions, ctx *kong.Context) error {
+	n := ctx.Selected()
+	if n == nil || n.DefaultCmd == nil {
+		return kong.DefaultHelpPrinter(options, ctx)
+	}
+	run, err := kong.Trace(ctx.Kong, strings.Fields(n.DefaultCmd.Path()))
+	if err != nil {
+		return err
+	}
+	if err := kong.DefaultHelpPrinter(options, run); err != nil {
+		return err
+	}
+	fmt.Fprintln(ctx.Stdout, "\nCommands:")
+	for _, below := range n.Children {
+		if below != n.DefaultCmd {
+			fmt.Fprintf(ctx.Stdout, "  %s    %s\n", below.Path(), below.Help)
+		}
+	}
+	return nil
 }
 
 // complain says what went wrong and returns the exit code.
