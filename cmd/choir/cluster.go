@@ -175,6 +175,7 @@ func keyFingerprint(key []byte) string {
 type clusterApprove struct {
 	contextFlag
 	rootFlags
+	outputFlag
 	Name string `arg:"" help:"The coordinator's name."`
 	Key  string `help:"Approve only if its key has this fingerprint (or begins with these hex digits), as the joining coordinator prints it." placeholder:"FINGERPRINT"`
 }
@@ -218,7 +219,9 @@ func (c *clusterApprove) Run(ctx context.Context, t *terminal) error {
 	if _, err := f.operators().ApproveCoordinator(ctx, &choirv1.ApproveCoordinatorRequest{Name: join.Name, Chain: chain, Issuer: issuer}); err != nil {
 		return said(err)
 	}
-	fmt.Fprintf(t.err, "%s is a coordinator now\n", join.Name)
+	if err := c.tell(t, t.err, map[string]any{"name": join.Name, "address": join.Address, "key": print}, "%s is a coordinator now", join.Name); err != nil {
+		return err
+	}
 	_, err = f.status(ctx) // learns its address
 	return err
 }
@@ -260,6 +263,7 @@ func (r *rootFlags) openRoot(t *terminal, f *federation) (*seal.Root, error) {
 // clusterRemove is `choir cluster remove`.
 type clusterRemove struct {
 	contextFlag
+	outputFlag
 	Name string `arg:"" help:"The coordinator's name."`
 	Yes  bool   `help:"Do not ask."`
 }
@@ -286,7 +290,9 @@ func (c *clusterRemove) Run(ctx context.Context, t *terminal) error {
 	if _, err := f.operators().RemoveCoordinator(ctx, &choirv1.RemoveCoordinatorRequest{Name: c.Name}); err != nil {
 		return said(err)
 	}
-	fmt.Fprintf(t.err, "%s is no coordinator any more\n", c.Name)
+	if err := c.tell(t, t.err, map[string]any{"name": c.Name, "state": "removed"}, "%s is no coordinator any more", c.Name); err != nil {
+		return err
+	}
 	_, err = f.status(ctx)
 	return err
 }
@@ -353,6 +359,7 @@ func nodeState(n *choirv1.NodeStatus) string {
 // clusterRevoke is `choir cluster revoke`.
 type clusterRevoke struct {
 	contextFlag
+	outputFlag
 	Node string `arg:"" help:"The node's name."`
 	Yes  bool   `help:"Do not ask."`
 }
@@ -378,8 +385,7 @@ func (c *clusterRevoke) Run(ctx context.Context, t *terminal) error {
 	if _, err := f.operators().RevokeNode(ctx, &choirv1.RevokeNodeRequest{Name: c.Node}); err != nil {
 		return said(err)
 	}
-	_, err = fmt.Fprintf(t.err, "node %s is revoked\n", c.Node)
-	return err
+	return c.tell(t, t.err, map[string]any{"name": c.Node, "state": "revoked"}, "node %s is revoked", c.Node)
 }
 
 // issued keeps a certificate that was made from this context, for `choir credential list`.

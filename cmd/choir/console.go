@@ -25,6 +25,7 @@ import (
 // consoleCommand is `choir console`.
 type consoleCommand struct {
 	contextFlag
+	outputFlag
 	NoBrowser bool `help:"Print the address only."`
 }
 
@@ -63,7 +64,9 @@ func (c *consoleCommand) Run(ctx context.Context, t *terminal) error {
 	}
 	p.serveAt(l.Addr().String())
 	fmt.Fprintf(t.err, "the console of %s, seen as %s %s; Ctrl-C ends it\n", f.Cluster, f.role, f.name)
-	fmt.Fprintln(t.out, p.url())
+	if err := c.tell(t, t.out, map[string]any{"url": p.url()}, "%s", p.url()); err != nil {
+		return err
+	}
 	if !c.NoBrowser {
 		if err := openBrowser(p.url()); err != nil {
 			fmt.Fprintf(t.err, "no browser could be opened (%v): open the address yourself\n", err)

@@ -194,6 +194,7 @@ func (c *credentialCreate) tell(t *terminal, chain [][]byte, where string) error
 // credentialRequest is `choir credential request`.
 type credentialRequest struct {
 	contextFlag
+	outputFlag
 	Role string `arg:"" help:"${enum}." enum:"operator,officer,auditor"`
 	Name string `help:"Your name." required:"" placeholder:"NAME"`
 	Out  string `help:"The request to write." required:"" placeholder:"FILE" type:"path"`
@@ -228,8 +229,8 @@ func (c *credentialRequest) Run(t *terminal) error {
 	if err := writePEM(c.Out, "CERTIFICATE REQUEST", der); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(t.out, "%s: request of %s; fingerprint of the key: %s\n", c.Out, c.Name, keyFingerprint(key.Public().(ed25519.PublicKey)))
-	return err
+	print := keyFingerprint(key.Public().(ed25519.PublicKey))
+	return c.tell(t, t.out, map[string]any{"name": c.Name, "role": c.Role, "key": print, "path": c.Out}, "%s: request of %s; fingerprint of the key: %s", c.Out, c.Name, print)
 }
 
 func newPersonKey(dir, path string) (ed25519.PrivateKey, error) {
@@ -250,6 +251,7 @@ func newPersonKey(dir, path string) (ed25519.PrivateKey, error) {
 // credentialInstall is `choir credential install`.
 type credentialInstall struct {
 	contextFlag
+	outputFlag
 	Certificate string `arg:"" help:"The certificate you got for your request." type:"path"`
 	From        string `help:"A context to copy addresses and root from, when this one has none yet." placeholder:"DIR" type:"path"`
 }
@@ -301,8 +303,7 @@ func (c *credentialInstall) Run(t *terminal) error {
 	if err := writePEM(filepath.Join(dir, string(id.Role)+".crt"), "CERTIFICATE", chain...); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(t.out, "%s: %s %s\n", dir, id.Role, id.Name)
-	return err
+	return c.tell(t, t.out, map[string]any{"name": id.Name, "role": string(id.Role), "path": dir}, "%s: %s %s", dir, id.Role, id.Name)
 }
 
 // credentialList is `choir credential list`.
@@ -389,6 +390,7 @@ func (c *credentialList) Run(t *terminal) error {
 // credentialRevoke is `choir credential revoke`.
 type credentialRevoke struct {
 	contextFlag
+	outputFlag
 	Fingerprint string `arg:"" help:"The certificate's fingerprint, as credential list shows it."`
 	Yes         bool   `help:"Do not ask."`
 }
@@ -419,6 +421,5 @@ func (c *credentialRevoke) Run(ctx context.Context, t *terminal) error {
 	if _, err := f.operators().RevokePerson(ctx, &choirv1.RevokePersonRequest{Fingerprint: print}); err != nil {
 		return said(err)
 	}
-	_, err = fmt.Fprintf(t.err, "the certificate %s is revoked\n", print)
-	return err
+	return c.tell(t, t.err, map[string]any{"fingerprint": print, "state": "revoked"}, "the certificate %s is revoked", print)
 }

@@ -14,6 +14,7 @@ import (
 // dataBackup is `choir data backup`.
 type dataBackup struct {
 	nodeFlag
+	outputFlag
 	File       string   `arg:"" help:"The backup to write." type:"path"`
 	Recipient  []string `help:"Who can open it: an age recipient, age1…; may be given several times." placeholder:"AGE1" xor:"lock"`
 	Passphrase string   `name:"passphrase-file" help:"File of mode 0600 whose first line is the backup's passphrase; - is standard input. Without it, and without --recipient, you are asked." placeholder:"FILE" xor:"lock"`
@@ -62,8 +63,7 @@ func (c *dataBackup) Run(ctx context.Context, t *terminal) (err error) {
 	if err := os.Rename(f.Name(), c.File); err != nil {
 		return fmt.Errorf("write backup: %w", err)
 	}
-	_, err = fmt.Fprintf(t.out, "%s: %s\n", c.File, bytesOf(out.n))
-	return err
+	return c.tell(t, t.out, map[string]any{"file": c.File, "bytes": out.n}, "%s: %s", c.File, bytesOf(out.n))
 }
 
 func backupPassphrase(t *terminal, file string, fresh bool) (string, error) {

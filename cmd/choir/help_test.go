@@ -2,6 +2,7 @@ package main
 
 import (
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,6 +63,19 @@ func TestHelpOfCommandsWithoutFurtherWords(t *testing.T) {
 			t.Errorf("choir %s --help: exit code %d: %s", command, code, errs)
 		}
 		holds(t, "choir "+command+" --help", out, want)
+	}
+}
+
+// Every command that answers does so for people and for programs. The daemons answer nothing, and completion is a script.
+func TestEveryCommandHasTwoOutputs(t *testing.T) {
+	silent := []string{"choir coordinator", "choir node run", "choir completion"}
+	for _, leaf := range commands(t) {
+		has := slices.ContainsFunc(leaf.Flags, func(f *kong.Flag) bool {
+			return f.Name == "output" && f.Short == 'o' && f.Enum == "table,json" && f.Default == "table"
+		})
+		if path := leaf.FullPath(); has == slices.Contains(silent, path) {
+			t.Errorf("%s: has -o table|json: %t", path, has)
+		}
 	}
 }
 

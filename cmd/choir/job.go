@@ -314,6 +314,7 @@ func (f *federation) follow(ctx context.Context, name string, each func(*choirv1
 // jobName is the argument of commands that control a job.
 type jobName struct {
 	contextFlag
+	outputFlag
 	Name string `arg:"" help:"The job's name."`
 }
 
@@ -325,8 +326,7 @@ func (c jobName) control(ctx context.Context, t *terminal, action string, rounds
 	if _, err := f.operators().ControlJob(ctx, &choirv1.ControlJobRequest{Name: c.Name, Action: action, Rounds: rounds}); err != nil {
 		return jobError(c.Name, err)
 	}
-	_, err = fmt.Fprintf(t.err, "job %s %s\n", c.Name, done)
-	return err
+	return c.tell(t, t.err, map[string]any{"name": c.Name, "action": action}, "job %s %s", c.Name, done)
 }
 
 type jobStop struct{ jobName }

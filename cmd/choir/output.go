@@ -19,6 +19,15 @@ type outputFlag struct {
 // json reports whether the answer is for programs.
 func (o outputFlag) json() bool { return o.Output == "json" }
 
+// tell answers with an object for programs, or with a line for people on w.
+func (o outputFlag) tell(t *terminal, w io.Writer, object map[string]any, format string, args ...any) error {
+	if o.json() {
+		return printJSON(t.out, object)
+	}
+	_, err := fmt.Fprintf(w, format+"\n", args...)
+	return err
+}
+
 // printJSON writes one JSON object and a line end.
 func printJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)

@@ -184,6 +184,7 @@ func tokenState(k *choirv1.TokenStatus, now time.Time) string {
 // tokenRevoke is `choir token revoke`.
 type tokenRevoke struct {
 	contextFlag
+	outputFlag
 	ID string `arg:"" help:"The token's id, as token list shows it."`
 }
 
@@ -199,6 +200,5 @@ func (c *tokenRevoke) Run(ctx context.Context, t *terminal) error {
 	if _, err := f.operators().RevokeToken(ctx, &choirv1.RevokeTokenRequest{Id: c.ID}); err != nil {
 		return said(err)
 	}
-	_, err = fmt.Fprintf(t.err, "token %s is revoked\n", c.ID)
-	return err
+	return c.tell(t, t.err, map[string]any{"id": c.ID, "state": "revoked"}, "token %s is revoked", c.ID)
 }
