@@ -397,6 +397,34 @@ func issued(dir string, der []byte) error {
 	return writePEM(filepath.Join(sub, seal.Fingerprint(der)+".crt"), "CERTIFICATE", der)
 }
 
+// markRevoked keeps that a certificate was revoked from this context, for `choir credential list`.
+func markRevoked(dir, fingerprint string) error {
+	sub := filepath.Join(dir, "issued")
+	if err := os.MkdirAll(sub, 0o700); err != nil {
+		return fmt.Errorf("keep the revocation: %w", err)
+	}
+	return seal.WriteFile(filepath.Join(sub, fingerprint+".revoked"), nil)
+}
+
+// revokedOr is the state of a certificate: revoked, if it was from this context, or what its view says.
+func revokedOr(dir string, v certificateView) string {
+	if _, err := os.Lstat(filepath.Join(dir, "issued", v.Fingerprint+".revoked")); err == nil {
+		return "revoked"
+	}
+	return v.State
+}
+
+// knownHere reports whether a certificate is one of this context or was issued from it.
+func knownHere(dir, fingerprint string) bool {
+	paths, _ := filepath.Glob(filepath.Join(dir, "*.crt")) // the pattern is well-formed
+	for _, path := range append(paths, filepath.Join(dir, "issued", fingerprint+".crt")) {
+		if der, err := readPEM(path, "CERTIFICATE"); err == nil && seal.Fingerprint(der[0]) == fingerprint {
+			return true
+		}
+	}
+	return false
+}
+
 // listIssued reads what issued kept.
 func listIssued(dir string) ([]*x509.Certificate, error) {
 	paths, err := filepath.Glob(filepath.Join(dir, "issued", "*.crt"))

@@ -20,7 +20,7 @@ import (
 //	context.yaml              cluster, fingerprint of the root, addresses of coordinators
 //	root.crt                  the root's certificate; behind it those of earlier roots, with the links between them
 //	ROLE.crt, ROLE.key        one person's certificate and key; ROLE is operator, officer or auditor
-//	issued/                   certificates that were made from here, for `choir credential list`
+//	issued/                   certificates that were made from here, and which were revoked, for `choir credential list`
 //	node.yaml                 where this machine's node is, for `choir data`, `predict` and `feedback`
 
 // contextFlag finds the context.

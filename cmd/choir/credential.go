@@ -315,7 +315,7 @@ type credentialList struct {
 // Help is what --help explains.
 func (credentialList) Help() string {
 	return `Coordinators keep no list of people: whom the root certified is trusted. So this lists your own credential and what was
-issued from this context.
+issued from this context; as revoked, what was revoked from it.
 
 Example: choir credential list`
 }
@@ -371,8 +371,12 @@ func (c *credentialList) Run(t *terminal) error {
 		v.Own = true
 		views = append(views, v)
 	}
+	for i, v := range views {
+		views[i].State = revokedOr(dir, v)
+	}
 	for _, cert := range certs {
 		v := viewCertificate(cert)
+		v.State = revokedOr(dir, v)
 		if !slices.ContainsFunc(views, func(o certificateView) bool { return o.Fingerprint == v.Fingerprint }) {
 			views = append(views, v)
 		}
@@ -413,6 +417,9 @@ func (c *credentialRevoke) Run(ctx context.Context, t *terminal) error {
 	if print == seal.Fingerprint(f.credential.Chain[0]) && !c.Yes {
 		return &usageError{"this is the credential you are using", "add --yes if you mean it; you need the root key to come back"}
 	}
+	if !knownHere(f.dir, print) {
+		fmt.Fprintln(t.err, "no certificate with this fingerprint was issued from this context; a fingerprint that nobody has is taken, too, so compare it")
+	}
 	if !c.Yes {
 		if ok, err := confirm(t, "revoke the certificate "+print+" for good?"); err != nil || !ok {
 			return orAbort(err)
@@ -420,6 +427,9 @@ func (c *credentialRevoke) Run(ctx context.Context, t *terminal) error {
 	}
 	if _, err := f.operators().RevokePerson(ctx, &choirv1.RevokePersonRequest{Fingerprint: print}); err != nil {
 		return said(err)
+	}
+	if err := markRevoked(f.dir, print); err != nil {
+		return err
 	}
 	return c.tell(t, t.err, map[string]any{"fingerprint": print, "state": "revoked"}, "the certificate %s is revoked", print)
 }
