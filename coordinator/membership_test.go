@@ -311,6 +311,45 @@ func TestJoinRefuses(t *testing.T) {
 	}
 }
 
+// Revoking a token withdraws a request that was not approved. Once it has let somebody in, it is refused: it would end
+// nothing.
+func TestRevokeUsedToken(t *testing.T) {
+	t.Parallel()
+	f := startOnDisk(t)
+	revoke := func(token *seal.Token) error {
+		_, err := f.operators().RevokeToken(f.ctx(), &choirv1.RevokeTokenRequest{Id: token.ID})
+		return err
+	}
+	cfg, deps := diskConfig(t, f.dir, "c2")
+	asks := func(token *seal.Token) (end func() error) {
+		ctx, cancel := context.WithCancel(t.Context())
+		joined := make(chan error, 1)
+		go func() { joined <- Join(ctx, cfg, deps, token) }()
+		f.wait("c1", "asked", func(s *state.State) bool { return s.Joins["c2"].Token == token.ID })
+		return func() error { defer cancel(); return <-joined }
+	}
+	token := f.joinToken()
+	end := asks(token)
+	for range 2 {
+		if err := revoke(token); err != nil {
+			t.Error(err)
+		}
+	}
+	f.wait("c1", "the request is gone", func(s *state.State) bool { return len(s.Joins) == 0 })
+	if err := end(); err == nil || !strings.Contains(err.Error(), "revoked") {
+		t.Errorf("who asked is told %v", err)
+	}
+	token = f.joinToken()
+	end = asks(token)
+	f.approve("c2")
+	if err := end(); err != nil {
+		t.Fatal(err)
+	}
+	if err := revoke(token); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "was used by coordinator c2") {
+		t.Errorf("a token that let c2 in: %v", err)
+	}
+}
+
 // A newcomer fetches what is live, so that the founder may be lost.
 func TestNewcomerFetchesLiveBlobs(t *testing.T) {
 	t.Parallel()

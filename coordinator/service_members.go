@@ -192,8 +192,13 @@ func (c operatorsService) ListTokens(context.Context, *choirv1.ListTokensRequest
 
 // RevokeToken makes a token useless.
 func (c operatorsService) RevokeToken(ctx context.Context, req *choirv1.RevokeTokenRequest) (*choirv1.RevokeTokenReply, error) {
-	if _, ok := c.replica.State().Tokens[req.Id]; !ok {
+	s := c.replica.State()
+	token, ok := s.Tokens[req.Id]
+	switch {
+	case !ok:
 		return nil, status.Errorf(codes.NotFound, "token %q does not exist", req.Id)
+	case !token.Revoked && token.Node != "" && s.Joins[token.Node].Token != req.Id: // whom it admitted is in already
+		return nil, status.Errorf(codes.FailedPrecondition, "token %s was used by %s %s; revoking it would change nothing", req.Id, token.Role, token.Node)
 	}
 	cmd := &choirv1.Command{Body: &choirv1.Command_RevokeToken{RevokeToken: &choirv1.RevokeToken{Id: req.Id}}}
 	if err := c.command(ctx, cmd, nil); err != nil {

@@ -10,6 +10,9 @@ import (
 
 	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // tokenCommand is `choir token`.
@@ -181,6 +184,17 @@ func tokenState(k *choirv1.TokenStatus, now time.Time) string {
 	return "open"
 }
 
+// tokenRevokeError adds the cure to what a coordinator says about a token that it does not revoke.
+func tokenRevokeError(err error) error {
+	switch status.Code(err) {
+	case codes.NotFound:
+		return &hinted{said(err), "choir token list shows the tokens"}
+	case codes.FailedPrecondition:
+		return &hinted{said(err), "who is in goes by name: choir cluster revoke NODE, or choir cluster remove COORDINATOR"}
+	}
+	return said(err)
+}
+
 // tokenRevoke is `choir token revoke`.
 type tokenRevoke struct {
 	contextFlag
@@ -198,7 +212,7 @@ func (c *tokenRevoke) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	if _, err := f.operators().RevokeToken(ctx, &choirv1.RevokeTokenRequest{Id: c.ID}); err != nil {
-		return said(err)
+		return tokenRevokeError(err)
 	}
 	return c.tell(t, t.err, map[string]any{"id": c.ID, "state": "revoked"}, "token %s is revoked", c.ID)
 }
