@@ -40,7 +40,11 @@ func (c operatorsService) ControlJob(ctx context.Context, req *choirv1.ControlJo
 	if err := c.command(ctx, cmd, goesOn); err != nil {
 		return nil, rpcError("control job", err)
 	}
-	return &choirv1.ControlJobReply{}, nil
+	spec, err := c.replica.State().Jobs[req.Name].JobSpec()
+	if err != nil {
+		return nil, status.Errorf(codes.Internal, "control job: %v", err)
+	}
+	return &choirv1.ControlJobReply{Rounds: spec.Rounds}, nil
 }
 
 // ListReleases lists the releases of all models by name, the newest of each first.

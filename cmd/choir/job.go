@@ -8,8 +8,10 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
+	"choir.example/coordinator/state"
 	"choir.example/model"
 	choirv1 "choir.example/proto/choir/v1"
 
@@ -70,7 +72,7 @@ func jobError(name string, err error) error {
 	case codes.NotFound:
 		return &hinted{said(err), "choir job list shows the jobs"}
 	case codes.AlreadyExists:
-		return &hinted{said(err), "take another name, or give the job that ended more rounds: choir job continue " + name}
+		return &hinted{said(err), "take another name, or give the job that ended more rounds: choir job continue " + name + " --rounds N"}
 	}
 	return said(err)
 }
@@ -318,15 +320,20 @@ type jobName struct {
 	Name string `arg:"" help:"The job's name."`
 }
 
-func (c jobName) control(ctx context.Context, t *terminal, action string, rounds uint64, done string) error {
+// control asks for the action and says what is to come.
+func (c jobName) control(ctx context.Context, t *terminal, action string, rounds uint64, says string) error {
 	f, err := c.open(t)
 	if err != nil {
 		return err
 	}
-	if _, err := f.operators().ControlJob(ctx, &choirv1.ControlJobRequest{Name: c.Name, Action: action, Rounds: rounds}); err != nil {
+	reply, err := f.operators().ControlJob(ctx, &choirv1.ControlJobRequest{Name: c.Name, Action: action, Rounds: rounds})
+	if err != nil {
 		return jobError(c.Name, err)
 	}
-	return c.tell(t, t.err, map[string]any{"name": c.Name, "action": action}, "job %s %s", c.Name, done)
+	if action == state.ActionResume || action == state.ActionContinue {
+		says += fmt.Sprintf(" to round %d", reply.Rounds)
+	}
+	return c.tell(t, t.err, map[string]any{"name": c.Name, "action": action, "last_round": reply.Rounds}, "job %s %s", c.Name, says)
 }
 
 type jobStop struct{ jobName }
@@ -336,7 +343,7 @@ func (jobStop) Help() string { return "Example: choir job stop purchase" }
 
 // Run stops the job.
 func (c *jobStop) Run(ctx context.Context, t *terminal) error {
-	return c.control(ctx, t, "stop", 0, "stops after the round under way")
+	return c.control(ctx, t, state.ActionStop, 0, "stops after the round under way")
 }
 
 type jobPause struct{ jobName }
@@ -346,7 +353,7 @@ func (jobPause) Help() string { return "Example: choir job pause purchase" }
 
 // Run pauses the job.
 func (c *jobPause) Run(ctx context.Context, t *terminal) error {
-	return c.control(ctx, t, "pause", 0, "rests after the round under way")
+	return c.control(ctx, t, state.ActionPause, 0, "rests after the round under way")
 }
 
 type jobResume struct{ jobName }
@@ -356,23 +363,32 @@ func (jobResume) Help() string { return "Example: choir job resume purchase" }
 
 // Run resumes the job.
 func (c *jobResume) Run(ctx context.Context, t *terminal) error {
-	return c.control(ctx, t, "resume", 0, "goes on")
+	return c.control(ctx, t, state.ActionResume, 0, "goes on")
 }
 
 type jobMore struct {
 	jobName
-	Rounds uint64 `help:"How many more rounds." required:"" placeholder:"N"`
+	Rounds uint64 `help:"How many rounds more than the job was to have. 0: a job that was stopped is brought to the end that it was to have." default:"0" placeholder:"N"`
 }
 
 // Help is what --help explains.
-func (jobMore) Help() string { return "Example: choir job continue purchase --rounds 10" }
+func (jobMore) Help() string {
+	return `A job that was stopped after round 5 of 10 trains five more without --rounds, and six more with --rounds 1. One that has
+finished wants --rounds; its further rounds are counted after its evaluation, and it publishes another release.
+
+Example: choir job continue purchase --rounds 10`
+}
 
 // Run continues the job.
 func (c *jobMore) Run(ctx context.Context, t *terminal) error {
-	if c.Rounds < 1 || c.Rounds > 1e6 {
-		return &usageError{fmt.Sprintf("--rounds is %d, want 1 to 1000000", c.Rounds), ""}
+	if c.Rounds > 1e6 {
+		return &usageError{fmt.Sprintf("--rounds is %d, want 0 to 1000000", c.Rounds), ""}
 	}
-	return c.control(ctx, t, "continue", c.Rounds, fmt.Sprintf("goes on for %d more rounds", c.Rounds))
+	err := c.control(ctx, t, state.ActionContinue, c.Rounds, "goes on")
+	if err != nil && strings.Contains(err.Error(), "for no rounds") {
+		return &hinted{err, "say how many more with --rounds N"}
+	}
+	return err
 }
 
 // readSmall reads a file that a job names, of at most limit bytes.

@@ -4032,6 +4032,7 @@ func (x *ControlJobRequest) GetRounds() uint64 {
 
 type ControlJobReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rounds        uint64                 `protobuf:"varint,1,opt,name=rounds,proto3" json:"rounds,omitempty"` // number of its last training round, if nothing ends it before
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4064,6 +4065,13 @@ func (x *ControlJobReply) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ControlJobReply.ProtoReflect.Descriptor instead.
 func (*ControlJobReply) Descriptor() ([]byte, []int) {
 	return file_choir_v1_choir_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *ControlJobReply) GetRounds() uint64 {
+	if x != nil {
+		return x.Rounds
+	}
+	return 0
 }
 
 type ListReleasesRequest struct {
@@ -7746,8 +7754,9 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x11ControlJobRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x16\n" +
-	"\x06rounds\x18\x03 \x01(\x04R\x06rounds\"\x11\n" +
-	"\x0fControlJobReply\"\x15\n" +
+	"\x06rounds\x18\x03 \x01(\x04R\x06rounds\")\n" +
+	"\x0fControlJobReply\x12\x16\n" +
+	"\x06rounds\x18\x01 \x01(\x04R\x06rounds\"\x15\n" +
 	"\x13ListReleasesRequest\"B\n" +
 	"\x11ListReleasesReply\x12-\n" +
 	"\breleases\x18\x01 \x03(\v2\x11.choir.v1.ReleaseR\breleases\"Y\n" +
