@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -49,6 +50,10 @@ func (c *tokenCreate) Run(ctx context.Context, t *terminal) error {
 	if c.Expiry < time.Millisecond || c.Expiry > 30*24*time.Hour {
 		return &usageError{fmt.Sprintf("--expiry is %v, want more than nothing and at most 720h", c.Expiry), ""}
 	}
+	files, err := c.files()
+	if err != nil {
+		return err
+	}
 	f, err := c.open(t)
 	if err != nil {
 		return err
@@ -64,7 +69,7 @@ func (c *tokenCreate) Run(ctx context.Context, t *terminal) error {
 		tokens = []string{reply.Token}
 	}
 	if c.Out != "" {
-		return c.write(t, tokens)
+		return c.write(t, tokens, files)
 	}
 	if onTerminal(t.out) {
 		defer fmt.Fprintln(t.err, "hint: whoever has this line can join once; --out FILE writes it to a file of mode 0600")
@@ -72,22 +77,39 @@ func (c *tokenCreate) Run(ctx context.Context, t *terminal) error {
 	return c.print(t, tokens, nil)
 }
 
-// write puts each token into a file of its own.
-func (c *tokenCreate) write(t *terminal, tokens []string) error {
-	var files []string
-	for i, token := range tokens {
+// files are those that the tokens will be written to. They are looked at before a token is made: the secret of one that
+// cannot be written is lost.
+func (c *tokenCreate) files() (files []string, err error) {
+	if c.Out == "" {
+		return nil, nil
+	}
+	for i := range c.Count {
 		path := c.Out
 		if c.Count > 1 {
 			ext := filepath.Ext(c.Out)
 			path = fmt.Sprintf("%s-%d%s", strings.TrimSuffix(c.Out, ext), i+1, ext)
 		}
 		if _, err := os.Lstat(path); err == nil {
-			return &hinted{fmt.Errorf("%s exists already", path), "name another file with --out; the tokens that were made expire unused"}
-		}
-		if err := seal.WriteFile(path, []byte(token+"\n")); err != nil {
-			return err
+			return nil, &hinted{fmt.Errorf("%s exists already", path), "name another file with --out; no token was made"}
 		}
 		files = append(files, path)
+	}
+	probe, err := os.CreateTemp(filepath.Dir(c.Out), ".token-*")
+	if err != nil {
+		return nil, &hinted{fmt.Errorf("write tokens: %w", err), "name a file in a directory that you may write to with --out; no token was made"}
+	}
+	return files, errors.Join(probe.Close(), os.Remove(probe.Name()))
+}
+
+// write puts each token into a file of its own.
+func (c *tokenCreate) write(t *terminal, tokens, files []string) error {
+	if len(files) != len(tokens) {
+		return fmt.Errorf("%d tokens came, want %d", len(tokens), len(files))
+	}
+	for i, token := range tokens {
+		if err := seal.WriteFile(files[i], []byte(token+"\n")); err != nil {
+			return err
+		}
 	}
 	return c.print(t, tokens, files)
 }
