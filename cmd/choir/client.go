@@ -71,8 +71,29 @@ func unavailable(address string, err error) string {
 func (a *anyCoordinator) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	return a.each(ctx, func(conn *grpc.ClientConn) error {
 		defer conn.Close()
+		defer patience(a.f.talk, strings.TrimPrefix(conn.Target(), "passthrough:///"))()
 		return conn.Invoke(ctx, method, args, reply, opts...)
 	})
+}
+
+// patience says after two seconds, and every ten from then on, that an address is waited for, until done is called.
+func patience(w io.Writer, address string) (done func()) {
+	answered, said := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(said)
+		for wait := meterAfter; ; wait = 10 * time.Second {
+			select {
+			case <-answered:
+				return
+			case <-time.After(wait):
+				fmt.Fprintf(w, "no answer from %s yet; waiting (nothing is decided while a majority of the coordinators is away)\n", address)
+			}
+		}
+	}()
+	return func() {
+		close(answered)
+		<-said
+	}
 }
 
 // NewStream opens a stream of answers to one question; its connection ends with it.
@@ -125,7 +146,7 @@ func (s *answers) SendMsg(m any) error {
 // RecvMsg receives the next answer.
 func (s *answers) RecvMsg(m any) error {
 	for {
-		err := s.ClientStream.RecvMsg(m)
+		err := s.receive(m)
 		if s.heard || s.ctx.Err() != nil || status.Code(err) != codes.Unavailable {
 			s.heard = true
 			return err
@@ -135,6 +156,14 @@ func (s *answers) RecvMsg(m any) error {
 			return err
 		}
 	}
+}
+
+// receive waits for the next answer; of the first one it says that it is waited for.
+func (s *answers) receive(m any) error {
+	if !s.heard {
+		defer patience(s.a.f.talk, s.a.f.Addresses[s.at])()
+	}
+	return s.ClientStream.RecvMsg(m)
 }
 
 // said turns what a coordinator answered into words, with the cure where it is known.

@@ -53,7 +53,7 @@ type federation struct {
 	dir        string
 	root       *x509.Certificate // the present one
 	roots      seal.Lineage      // as far as they are known here
-	talk       io.Writer         // where what is learnt is told
+	talk       io.Writer         // where it is told what is learnt, and who is waited for
 	role       seal.Role
 	name       string
 	credential *seal.Credential

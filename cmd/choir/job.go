@@ -228,8 +228,9 @@ type jobWatch struct {
 
 // Help is what --help explains.
 func (jobWatch) Help() string {
-	return `Prints a line for each round that closes or is abandoned, or with -o json the whole job, one object a line, whenever it
-changes. Goes on at another coordinator when one dies. Exits 0 when the job has finished, 1 when it failed or was stopped.
+	return `Prints where the job stands, and what it waits for, and a line for each round that closes or is abandoned; with -o json the
+whole job, one object a line, whenever it changes. Goes on at another coordinator when one dies. Exits 0 when the job has
+finished, 1 when it failed or was stopped.
 
 Example: choir job watch purchase`
 }
@@ -240,12 +241,12 @@ func (c *jobWatch) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	seen := map[[2]uint64]bool{}
+	w := watched{out: t.out, seen: map[[2]uint64]bool{}}
 	last, err := f.follow(ctx, c.Name, func(s *choirv1.JobStatus) error {
 		if c.json() {
 			return printJSON(t.out, viewJob(s))
 		}
-		return printRounds(t.out, viewJob(s), seen)
+		return w.print(viewJob(s))
 	})
 	if err != nil {
 		return err
@@ -259,14 +260,21 @@ func (c *jobWatch) Run(ctx context.Context, t *terminal) error {
 	return nil
 }
 
-// printRounds prints the attempts that ended since the last call.
-func printRounds(w io.Writer, v jobView, seen map[[2]uint64]bool) error {
+// watched is what a watcher of a job has read.
+type watched struct {
+	out   io.Writer
+	stood string // where the job stood
+	seen  map[[2]uint64]bool
+}
+
+// print says where the job stands, with the reason, and which attempts have ended, as far as that is news.
+func (w *watched) print(v jobView) error {
 	for _, r := range v.Rounds {
 		key := [2]uint64{r.Round, uint64(r.Attempt)}
-		if seen[key] || r.State != "closed" && r.State != "abandoned" {
+		if w.seen[key] || r.State != "closed" && r.State != "abandoned" {
 			continue
 		}
-		seen[key] = true
+		w.seen[key] = true
 		line := fmt.Sprintf("%s: round %d (%s) %s: %d of %d updates", v.Name, r.Round, r.Kind, r.State, r.Accepted, r.Invited)
 		if r.Rejected > 0 {
 			line += fmt.Sprintf(", %d rejected", r.Rejected)
@@ -274,11 +282,17 @@ func printRounds(w io.Writer, v jobView, seen map[[2]uint64]bool) error {
 		if a, ok := r.Metrics["auc"]; ok {
 			line += fmt.Sprintf(", AUC before %.4f", a)
 		}
-		if _, err := fmt.Fprintln(w, line+because(r.Reason)); err != nil {
+		if _, err := fmt.Fprintln(w.out, line+because(r.Reason)); err != nil {
 			return err
 		}
 	}
-	return nil
+	stands := v.State + because(v.Reason)
+	if stands == w.stood || slices.Contains([]string{"finished", "failed", "stopped"}, v.State) { // an end is said by who watches
+		return nil
+	}
+	w.stood = stands
+	_, err := fmt.Fprintf(w.out, "%s: %s\n", v.Name, stands)
+	return err
 }
 
 // follow calls each with every status of a job until it has ended, through deaths of coordinators. It gives up when
