@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -287,6 +288,9 @@ func (c *clusterRemove) Run(ctx context.Context, t *terminal) error {
 			return orAbort(err)
 		}
 	}
+	if err := f.askLast(ctx, c.Name); err != nil {
+		return err
+	}
 	if _, err := f.operators().RemoveCoordinator(ctx, &choirv1.RemoveCoordinatorRequest{Name: c.Name}); err != nil {
 		return said(err)
 	}
@@ -295,6 +299,20 @@ func (c *clusterRemove) Run(ctx context.Context, t *terminal) error {
 	}
 	_, err = f.status(ctx)
 	return err
+}
+
+// askLast puts a coordinator behind the others: one that is removed ends, perhaps before it has answered.
+func (f *federation) askLast(ctx context.Context, name string) error {
+	s, err := f.status(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range s.Replicas {
+		if i := slices.Index(f.Addresses, r.Address); r.Name == name && i >= 0 {
+			f.Addresses = append(slices.Delete(slices.Clone(f.Addresses), i, i+1), r.Address)
+		}
+	}
+	return nil
 }
 
 func orAbort(err error) error {
