@@ -282,6 +282,9 @@ func (c operatorsService) RemoveCoordinator(ctx context.Context, req *choirv1.Re
 	if _, ok := s.Coordinator(req.Name); !ok {
 		return nil, status.Errorf(codes.NotFound, "remove: coordinator %q is not a voter", req.Name)
 	}
+	if len(s.Coordinators) == 1 {
+		return nil, status.Errorf(codes.FailedPrecondition, "remove coordinator %s: it is the last one, which stays", req.Name)
+	}
 	if err := c.quorate(ctx, s, req.Name); err != nil {
 		return nil, status.Errorf(codes.FailedPrecondition, "remove coordinator %s: %v", req.Name, err)
 	}
