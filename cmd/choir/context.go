@@ -224,7 +224,7 @@ func saveContext(dir string, f contextFile, roots seal.Lineage) error {
 		return fmt.Errorf("write context: %w", err)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Which federation the commands of choir talk to. Written by choir; addresses may be edited.\ncluster: %s\nroot: %s # fingerprint of root.crt\naddresses:\n", f.Cluster, f.Root)
+	fmt.Fprintf(&b, "# Which federation the commands of choir talk to. Written by choir; addresses may be edited.\ncluster: %q\nroot: %s # fingerprint of root.crt\naddresses:\n", f.Cluster, f.Root)
 	for _, a := range f.Addresses {
 		fmt.Fprintf(&b, "  - %q\n", a)
 	}

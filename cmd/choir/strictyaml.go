@@ -170,8 +170,8 @@ func (w yamlWalk) scalar(key string, n *yaml.Node, v reflect.Value) error {
 		}
 		v.SetInt(int64(d))
 	case v.Kind() == reflect.String:
-		if n.Tag == "!!binary" {
-			return bad
+		if n.Tag != "!!str" { // 1e3, true or 2026-01-01 may mean a text, or be a slip
+			return &hinted{bad, fmt.Sprintf("if it is meant as a text, put it in quotes: %q", n.Value)}
 		}
 		v.SetString(n.Value)
 	case v.Kind() == reflect.Bool:

@@ -51,11 +51,11 @@ func wrongValues(t reflect.Type) []string {
 	case t == durationType:
 		return []string{"fast", "30", "-1s", "[1s]", "{a: 1}"}
 	case t.Kind() == reflect.String:
-		return []string{"[a]", "{a: 1}"}
+		return []string{"[a]", "{a: 1}", "true", "-5", "1.5", "2026-01-01", "0x1f", "!!binary eA=="}
 	case t.Kind() == reflect.Bool:
 		return []string{"yes", `"true"`, "1", "[true]"}
 	case t.Kind() == reflect.Slice:
-		return []string{"1", "{a: 1}", "[[[]]]"}
+		return []string{"1", "{a: 1}", "[[[]]]", "[1.5]"}
 	case t.Kind() == reflect.Float64:
 		return []string{"much", `"1"`, ".nan", ".inf", "[1]"}
 	case t.Kind() == reflect.Uint32, t.Kind() == reflect.Uint64:
@@ -79,7 +79,9 @@ func TestYAML(t *testing.T) {
 		List  []inner       `yaml:"list"`
 	}
 	for _, c := range []struct{ name, text, err string }{
-		{"all", "text: 12\nwait: 1m30s\ncount: 7\nrate: 1e-3\n'on': true\nlist: [{name: a}, {name: b}]\n", ""},
+		{"all", "text: \"12\"\nwait: 1m30s\ncount: 7\nrate: 1e-3\n'on': true\nlist: [{name: a}, {name: b}]\n", ""},
+		{"a number for a text", "text: 12\n", `f.yaml:1: text: want a text, not "12"`},
+		{"a text in quotes", "text: 'true'\n", ""},
 		{"nothing", "# only a comment\n", ""},
 		{"empty", "", ""},
 		{"a list", "- a\n", "f.yaml:1: want keys with values, not a list"},
