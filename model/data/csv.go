@@ -148,7 +148,7 @@ func (f *csvFile) parse(c *Column, text string) (float64, error) {
 	}
 	if f.DecimalComma {
 		if strings.Contains(text, ".") {
-			return 0, fmt.Errorf("%q has a point, but numbers are said to have a decimal comma", text)
+			return 0, fmt.Errorf("%s has a point, but numbers are said to have a decimal comma", quoted(text))
 		}
 		return c.parse(strings.Replace(text, ",", ".", 1))
 	}
@@ -186,10 +186,10 @@ func (s *Schema) match(header []string) ([]int, error) {
 		name := strings.TrimSpace(h)
 		k := s.column(name)
 		if k < 0 && !slices.Contains(s.Ignore, name) {
-			return nil, fmt.Errorf("column %q is not in schema %s", name, s.Name)
+			return nil, fmt.Errorf("column %s is not in schema %s", quoted(name), s.Name)
 		}
 		if k >= 0 && slices.Contains(found, k) {
-			return nil, fmt.Errorf("column %q appears twice", name)
+			return nil, fmt.Errorf("column %s appears twice", quoted(name))
 		}
 		columns[i] = k
 		if k >= 0 {
@@ -333,4 +333,13 @@ func (c *Column) text(x float64) string {
 		return "FALSE"
 	}
 	return strconv.FormatFloat(x, 'g', -1, 64)
+}
+
+// quoted is what a file holds as a message shows it: the beginning, since a wrong file may hold secrets.
+func quoted(text string) string {
+	const most = 40 // bytes
+	if len(text) <= most {
+		return strconv.Quote(text)
+	}
+	return strconv.Quote(strings.ToValidUTF8(text[:most], "") + "…")
 }

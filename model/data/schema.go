@@ -215,7 +215,7 @@ func (c *Column) parse(text string) (float64, error) {
 	case Numeric:
 		var x float64
 		if err := parseNumber(text, &x); err != nil {
-			return 0, fmt.Errorf("%q is not a number", text)
+			return 0, fmt.Errorf("%s is not a number", quoted(text))
 		}
 		return c.number(x)
 	case Category:
@@ -227,7 +227,7 @@ func (c *Column) parse(text string) (float64, error) {
 	case "false", "0", "no":
 		return 0, nil
 	}
-	return 0, fmt.Errorf("%q is not true or false", text)
+	return 0, fmt.Errorf("%s is not true or false", quoted(text))
 }
 
 func (c *Column) missing() (float64, error) {
@@ -247,7 +247,7 @@ func (c *Column) number(x float64) (float64, error) {
 func (c *Column) category(text string) (float64, error) {
 	i := slices.Index(c.Categories, text)
 	if i < 0 {
-		return 0, fmt.Errorf("%q is not one of its %d categories", text, len(c.Categories))
+		return 0, fmt.Errorf("%s is not one of its %d categories", quoted(text), len(c.Categories))
 	}
 	return float64(i), nil
 }
