@@ -119,18 +119,22 @@ func inFile(path string, file any, err error) error {
 		return err
 	}
 	key := field.Tag.Get("yaml")
-	where := path
-	if line := keyLine(path, key); line > 0 {
-		where = fmt.Sprintf("%s:%d", path, line)
-	}
-	if where == "" {
-		where = "configuration"
-	}
-	return fmt.Errorf("%s: %s%s", where, key, strings.TrimPrefix(err.Error(), m[0]))
+	return fmt.Errorf("%s: %s%s", place(path, key), key, strings.TrimPrefix(err.Error(), m[0]))
 }
 
-// keyLine is the line in which a file gives a key, 0 if it does not.
-func keyLine(path, key string) int {
+// place is the path of a file, and the line in which it gives a key, if it does: keys of mappings, numbers in lists.
+func place(path string, keys ...any) string {
+	if path == "" {
+		return "configuration"
+	}
+	if line := keyLine(path, keys); line > 0 {
+		return fmt.Sprintf("%s:%d", path, line)
+	}
+	return path
+}
+
+// keyLine is the line of the last of the keys that there is, 0 if there is none.
+func keyLine(path string, keys []any) (line int) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return 0
@@ -139,12 +143,32 @@ func keyLine(path, key string) int {
 	if yaml.Unmarshal(b, &doc) != nil || len(doc.Content) == 0 {
 		return 0
 	}
-	for i := 0; i+1 < len(doc.Content[0].Content); i += 2 {
-		if k := doc.Content[0].Content[i]; k.Value == key {
-			return k.Line
+	n := doc.Content[0]
+	for _, key := range keys {
+		at, value := child(n, key)
+		if at == nil {
+			return line
+		}
+		line, n = at.Line, value
+	}
+	return line
+}
+
+// child is what a node holds under a key of a mapping or a number of a list, and where that stands.
+func child(n *yaml.Node, key any) (at, value *yaml.Node) {
+	switch key := key.(type) {
+	case int:
+		if n.Kind == yaml.SequenceNode && key < len(n.Content) {
+			return n.Content[key], n.Content[key]
+		}
+	case string:
+		for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+			if n.Content[i].Value == key {
+				return n.Content[i], n.Content[i+1]
+			}
 		}
 	}
-	return 0
+	return nil, nil
 }
 
 // portHint adds the cure to an error about a port.

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -77,24 +81,64 @@ func readJob(path string) (*choirv1.JobSpec, []byte, error) {
 	}
 	spec, err := j.spec()
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
+		return nil, nil, inJob(path, err)
 	}
 	schema, err := readSchema(beside(path, j.Schema))
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: schema: %w", path, err)
+		return nil, nil, fmt.Errorf("%s: schema: %w", place(path, "schema"), err)
 	}
 	spec.Schema = schema.Encode()
 	if err := state.CheckSpec(spec); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
+		return nil, nil, inJob(path, err)
 	}
 	if j.Validation == "" {
 		return spec, nil, nil
 	}
-	set, err := readSmall(beside(path, j.Validation), maxValidation)
+	set, err := readValidation(beside(path, j.Validation), schema)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: validation: %w", path, err)
+		return nil, nil, fmt.Errorf("%s: validation: %w", place(path, "validation"), err)
 	}
 	return spec, set, nil
+}
+
+// readValidation reads a public validation set. Its rows are read here, before any of it leaves this machine: a wrong
+// file may hold what nobody else should see.
+func readValidation(path string, schema *data.Schema) ([]byte, error) {
+	set, err := readSmall(path, maxValidation)
+	if err != nil {
+		return nil, err
+	}
+	rows := 0
+	err = data.ReadCSV(bytes.NewReader(set), path, schema, func(int, data.Row) error { rows++; return nil })
+	if err == nil && rows == 0 {
+		err = fmt.Errorf("%s has no rows", path)
+	}
+	return set, err
+}
+
+// jobField finds the field that a message about a job is about.
+var jobField = regexp.MustCompile(`^(?:job [^ ]+: )?(?:(job|model) name|([a-z][a-z0-9_]*))`)
+
+// inJob turns what is said about a field of a job into the words of the file: path, line and key.
+func inJob(path string, err error) error {
+	text := err.Error()
+	m := jobField.FindStringSubmatch(text)
+	if m == nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	key := map[string]string{"": m[2], "job": "name", "model": "model"}[m[1]]
+	if !slices.Contains(keysOf(reflect.TypeFor[jobFile]()), key) {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return fmt.Errorf("%s: %s%s", place(path, key), key, strings.TrimPrefix(text, m[0]))
+}
+
+// keysOf are the keys that a file of this type may have.
+func keysOf(t reflect.Type) (keys []string) {
+	for i := range t.NumField() {
+		keys = append(keys, t.Field(i).Tag.Get("yaml"))
+	}
+	return keys
 }
 
 func (j *jobFile) spec() (*choirv1.JobSpec, error) {
@@ -108,6 +152,14 @@ func (j *jobFile) spec() (*choirv1.JobSpec, error) {
 	}{{"gate_int8", j.GateInt8}, {"gate_student", j.GateStudent}} {
 		if g.value < 0 || g.value > 1 {
 			return nil, fmt.Errorf("%s is %v, want the AUC that may be lost, 0 to 1", g.key, g.value)
+		}
+	}
+	for _, d := range []struct {
+		key              string
+		value, low, most time.Duration
+	}{{"duration", j.Duration, 100 * time.Millisecond, 7 * 24 * time.Hour}, {"wait", j.Wait, 0, 24 * time.Hour}} {
+		if d.value < d.low || d.value > d.most {
+			return nil, fmt.Errorf("%s is %v, want %v to %v", d.key, d.value, d.low, d.most)
 		}
 	}
 	return &choirv1.JobSpec{
@@ -196,7 +248,29 @@ func readSchema(path string) (*data.Schema, error) {
 		})
 	}
 	if err := s.Validate(); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", place(path, schemaKeys(&f, err)...), err)
 	}
 	return s, nil
+}
+
+var schemaColumnIn = regexp.MustCompile(`^schema .*?: column (\d+): name `)
+
+// schemaKeys leads to what a message about a schema is about.
+func schemaKeys(f *schemaFile, err error) []any {
+	text := err.Error()
+	if m := schemaColumnIn.FindStringSubmatch(text); m != nil {
+		i, _ := strconv.Atoi(m[1]) // digits
+		return []any{"columns", i - 1, "name"}
+	}
+	for i, c := range f.Columns {
+		if strings.HasPrefix(text, fmt.Sprintf("schema %s: column %s: ", f.Name, c.Name)) {
+			return []any{"columns", i}
+		}
+	}
+	for key, sign := range map[string]string{"label": ": label ", "columns": " columns, want", "name": "name and unit"} {
+		if strings.Contains(text, sign) {
+			return []any{key}
+		}
+	}
+	return []any{"columns"}
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 
 	"choir.example/fedavg"
 	"choir.example/model"
@@ -50,7 +51,7 @@ func checkRunnable(s *choirv1.JobSpec) error {
 		value    float64
 		low, top float64
 	}{
-		{"hidden", float64(len(s.Hidden)), 1, 8},
+		{"hidden: number of layers", float64(len(s.Hidden)), 1, 8},
 		{"rounds", float64(s.Rounds), 1, 1e6},
 		{"local_epochs", float64(s.LocalEpochs), 0, 1000},
 		{"batch", float64(s.Batch), 1, 1 << 16},
@@ -71,12 +72,12 @@ func checkRunnable(s *choirv1.JobSpec) error {
 		{"wait_ms", float64(s.WaitMs), 0, 24 * 3600e3},
 		{"server_rate", s.ServerRate, 0, 1e3},
 		{"student_rate", s.StudentRate, 0, 1e3},
-		{"where", float64(len(s.Where)), 0, 64},
+		{"where: number of labels", float64(len(s.Where)), 0, 64},
 		{"minimum_examples", float64(s.MinimumExamples), 0, fedavg.MaxExamples},
 		{"over_selection_percent", float64(s.OverSelectionPercent), 0, 400},
 	} {
 		if math.IsNaN(f.value) || f.value < f.low || f.value > f.top {
-			return fmt.Errorf("job %s: %s is %v, want %v to %v", s.Name, f.field, f.value, f.low, f.top)
+			return fmt.Errorf("job %s: %s is %s, want %s to %s", s.Name, f.field, number(f.value), number(f.low), number(f.top))
 		}
 	}
 	shape := model.Spec{Inputs: schema.Features()}
@@ -106,6 +107,14 @@ func checkRunnable(s *choirv1.JobSpec) error {
 		return fmt.Errorf("job %s: %w", s.Name, err)
 	}
 	return nil
+}
+
+// number writes whole numbers out, and others as short as they are exact.
+func number(x float64) string {
+	if x == math.Trunc(x) && math.Abs(x) < 1<<53 {
+		return strconv.FormatInt(int64(x), 10)
+	}
+	return strconv.FormatFloat(x, 'g', -1, 64)
 }
 
 // checkWhere refuses a condition that says nothing, or says two things of one label.
