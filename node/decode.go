@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,12 +19,50 @@ func decodeStrict(body []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
-		return fmt.Errorf("body: %w", err)
+		return inBody(err)
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return errors.New("body: text after the end")
 	}
 	return nil
+}
+
+// inBody says what is wrong with a body in the words of its sender, not of the program.
+func inBody(err error) error {
+	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
+		return fmt.Errorf("body: %w, byte %d", err, syntax.Offset)
+	}
+	if kind := (*json.UnmarshalTypeError)(nil); errors.As(err, &kind) {
+		where := "body"
+		if kind.Field != "" {
+			where = "body: " + kind.Field
+		}
+		return fmt.Errorf("%s: %s at byte %d, want %s", where, kind.Value, kind.Offset, wanted(kind.Type))
+	}
+	switch {
+	case errors.Is(err, io.EOF):
+		return errors.New("body: it is empty, want a JSON object")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("body: it ends in the middle")
+	}
+	return fmt.Errorf("body: %s", strings.TrimPrefix(err.Error(), "json: "))
+}
+
+// wanted names what a field takes.
+func wanted(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	case reflect.Slice:
+		return "an array"
+	case reflect.Int:
+		return "a whole number"
+	case reflect.Float64:
+		return "a number of 64 bits"
+	case reflect.Bool:
+		return "true or false"
+	}
+	return "a string"
 }
 
 // bodies are buffers for request bodies; large ones are left to the garbage collector.

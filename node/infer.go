@@ -156,7 +156,10 @@ func rowsOf(m *model.Model, inputs []Tensor) ([]data.Row, error) {
 		return nil, errors.New("inputs: none given")
 	}
 	n := len(inputs[0].Data)
-	for _, in := range inputs {
+	for i, in := range inputs {
+		if in.Name == "" {
+			return nil, fmt.Errorf("inputs[%d]: name is missing", i)
+		}
 		if err := in.check(n, 1); err != nil {
 			return nil, err
 		}
@@ -175,8 +178,15 @@ func rowsOf(m *model.Model, inputs []Tensor) ([]data.Row, error) {
 
 // check compares a tensor's shape with its data: n rows of width values.
 func (t Tensor) check(n, width int) error {
-	if n < 1 || n > maxRows || len(t.Data) != n*width {
-		return fmt.Errorf("input %s: %d values for %d rows of %d, want 1 to %d rows", t.Name, len(t.Data), n, width, maxRows)
+	switch {
+	case len(t.Data) == 0:
+		return fmt.Errorf("input %s: data is empty, want 1 to %d rows", t.Name, maxRows)
+	case n > maxRows:
+		return fmt.Errorf("input %s: %d rows, want 1 to %d rows", t.Name, n, maxRows)
+	case len(t.Data) != n*width && width > 1:
+		return fmt.Errorf("input %s: %d values, want %d for each row", t.Name, len(t.Data), width)
+	case len(t.Data) != n*width:
+		return fmt.Errorf("input %s: %d values, but the first input has %d: one for each row", t.Name, len(t.Data), n)
 	}
 	if !slices.Equal(t.Shape, []int{n, width}) && (width > 1 || !slices.Equal(t.Shape, []int{n})) {
 		return fmt.Errorf("input %s: shape %v, want [%d, %d]", t.Name, t.Shape, n, width)

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -191,6 +192,10 @@ func (s *server) handler() http.Handler {
 	}))
 	mux.HandleFunc("POST /v2/models/{name}/infer", s.named(s.infer))
 	mux.HandleFunc("POST /v2/models/{name}/feedback", s.named(s.feedback))
+	mux.HandleFunc("GET /v2", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, map[string]any{"name": "choir", "version": release(), "extensions": []string{}})
+	})
+	mux.HandleFunc("/", nothing(mux))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.open && !s.token.opens(r) {
 			refuse(w, http.StatusUnauthorized, errToken)
@@ -202,6 +207,30 @@ func (s *server) handler() http.Handler {
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// release is the version of the program that serves.
+func release() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}
+
+// nothing answers requests for which mux has no pattern: the path has none, or has one for another method.
+func nothing(mux *http.ServeMux) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			other := r.Clone(r.Context())
+			other.Method = method
+			if _, pattern := mux.Handler(other); pattern != "/" {
+				w.Header().Set("Allow", method)
+				refuse(w, http.StatusMethodNotAllowed, fmt.Errorf("method %s: %s takes %s", r.Method, r.URL.Path, method))
+				return
+			}
+		}
+		refuse(w, http.StatusNotFound, fmt.Errorf("path %s is not known here; the server tells about itself at /v2", r.URL.Path))
+	}
 }
 
 // loopbackHost reports whether a Host header names this machine.

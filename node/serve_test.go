@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -155,11 +156,15 @@ func TestInferRefuses(t *testing.T) {
 		code int
 		say  string
 	}{
-		"empty":                    {``, 400, "body: "},
-		"no JSON":                  {`{"inputs":`, 400, "body: unexpected EOF"},
-		"no object":                {`[1]`, 400, "body: "},
+		"empty":                    {``, 400, "body: it is empty, want a JSON object"},
+		"no JSON":                  {`{"inputs":`, 400, "body: it ends in the middle"},
+		"no object":                {`[1]`, 400, "body: array at byte 1, want an object"},
+		"an object for inputs":     {`{"inputs":{}}`, 400, "body: inputs: object at byte 11, want an array"},
+		"a number for a name":      {`{"inputs":[{"name":7}]}`, 400, "body: inputs.name: number at byte 20, want a string"},
+		"inputs without a name":    {`{"inputs":[{}]}`, 400, "inputs[0]: name is missing"},
+		"no data":                  {one(`{"name":"age","datatype":"FP64","shape":[1]}`), 400, "input age: data is empty, want 1 to 4096 rows"},
 		"NaN":                      {one(`{"name":"age","datatype":"FP64","shape":[1],"data":[NaN]}`), 400, "body: invalid character 'N'"},
-		"infinite":                 {one(`{"name":"age","datatype":"FP64","shape":[1],"data":[1e999]}`), 400, "body: "},
+		"infinite":                 {one(`{"name":"age","datatype":"FP64","shape":[1],"data":[1e999]}`), 400, "body: inputs.data: number 1e999 at byte "},
 		"text after the end":       {byNames + `{}`, 400, "text after the end"},
 		"unknown field":            {`{"inputs":[],"rows":1}`, 400, `unknown field "rows"`},
 		"unknown field inside":     {one(`{"name":"age","type":"FP64"}`), 400, `unknown field "type"`},
@@ -183,15 +188,15 @@ func TestInferRefuses(t *testing.T) {
 		"out of range":             {one(`{"name":"age","datatype":"FP64","shape":[1],"data":[1e30]}`), 400, "input age: 1e+30 is outside [0, 120]"},
 		"no shape":                 {one(`{"name":"age","datatype":"FP64","data":[1]}`), 400, "input age: shape [], want [1, 1]"},
 		"another shape":            {one(`{"name":"age","datatype":"FP64","shape":[2],"data":[1]}`), 400, "input age: shape [2], want [1, 1]"},
-		"another number of rows":   {one(`{"name":"age","datatype":"FP64","shape":[2],"data":[1,2]}`), 400, "input age: 2 values for 1 rows"},
+		"another number of rows":   {one(`{"name":"age","datatype":"FP64","shape":[2],"data":[1,2]}`), 400, "input age: 2 values, but the first input has 1: one for each row"},
 		"negative shape":           {one(`{"name":"age","datatype":"FP64","shape":[-1],"data":[1]}`), 400, "input age: shape [-1]"},
-		"shape no integer":         {one(`{"name":"age","datatype":"FP64","shape":[1.5],"data":[1]}`), 400, "body: "},
+		"shape no integer":         {one(`{"name":"age","datatype":"FP64","shape":[1.5],"data":[1]}`), 400, "body: inputs.shape: number 1.5 at byte "},
 		"shape that overflows":     {one(`{"name":"age","datatype":"FP64","shape":[9223372036854775807,2],"data":[1]}`), 400, "input age: shape"},
 		"tensor of another type":   {tensorOf("INT32", "[1,6]", six), 400, `input features: datatype "INT32", want FP32`},
 		"tensor transposed":        {tensorOf("FP32", "[6,1]", six), 400, "input features: shape [6 1], want [1, 6]"},
 		"tensor flat":              {tensorOf("FP32", "[6]", six), 400, "input features: shape [6], want [1, 6]"},
-		"tensor of another width":  {tensorOf("FP32", "[1,5]", "[1,2,3,4,5]"), 400, "input features: 5 values"},
-		"tensor of a row and some": {tensorOf("FP32", "[1,6]", "[1,2,3,4,5,6,7]"), 400, "input features: 7 values for 1 rows of 6"},
+		"tensor of another width":  {tensorOf("FP32", "[1,5]", "[1,2,3,4,5]"), 400, "input features: 5 values, want 6 for each row"},
+		"tensor of a row and some": {tensorOf("FP32", "[1,6]", "[1,2,3,4,5,6,7]"), 400, "input features: 7 values, want 6 for each row"},
 		"tensor with a hole":       {tensorOf("FP32", "[1,6]", "[1,2,3,4,5,null]"), 400, "input features: value 6 is not a number in ±1e6"},
 		"tensor with a string":     {tensorOf("FP32", "[1,6]", `[1,2,3,4,5,"6"]`), 400, "value 6 is not a number"},
 		"tensor beyond measure":    {tensorOf("FP32", "[1,6]", "[1e30,2,3,4,5,6]"), 400, "value 1 is not a number in ±1e6"},
@@ -206,6 +211,9 @@ func TestInferRefuses(t *testing.T) {
 			}
 			if w.Code != c.code || !strings.Contains(reply["error"], c.say) || len(reply) != 1 {
 				t.Errorf("%d %s, want %d and %q", w.Code, w.Body, c.code, c.say)
+			}
+			if words := regexp.MustCompile(`Go |interface|map\[|node\.|json: `).FindString(reply["error"]); words != "" {
+				t.Errorf("%s speaks of the program: %q", w.Body, words)
 			}
 		})
 	}
@@ -238,16 +246,22 @@ func TestProtocolPaths(t *testing.T) {
 		{"GET", "/v2/models/tay/ready", 404, "is not here"},
 		{"POST", "/v2/models/tay/infer", 404, "is not here"},
 		{"POST", "/v2/models//infer", 404, ""},
-		{"GET", inferPath, 405, ""},
-		{"PUT", inferPath, 405, ""},
-		{"DELETE", "/v2/models/toy", 405, ""},
-		{"POST", "/v2/health/live", 405, ""},
-		{"GET", "/", 404, ""},
+		{"GET", "/v2", 200, `{"extensions":[],"name":"choir","version":"`},
+		{"GET", inferPath, 405, `{"error":"method GET: /v2/models/toy/infer takes POST"}`},
+		{"PUT", inferPath, 405, `{"error":"method PUT: `},
+		{"DELETE", "/v2/models/toy", 405, `{"error":"method DELETE: /v2/models/toy takes GET"}`},
+		{"POST", "/v2/health/live", 405, `takes GET"}`},
+		{"POST", "/v2", 405, `takes GET"}`},
+		{"GET", "/", 404, `{"error":"path / is not known here; the server tells about itself at /v2"}`},
+		{"PATCH", "/v3/models", 404, `{"error":"path /v3/models is not known here`},
 		{"GET", "/v2/models/toy/../../../etc/passwd", 404, ""},
 	} {
 		w := ask(h, c.method, c.path, "", nil)
 		if w.Code != c.code && w.Code != http.StatusTemporaryRedirect || !strings.Contains(w.Body.String(), c.say) {
 			t.Errorf("%s %s: %d %s, want %d %s", c.method, c.path, w.Code, w.Body, c.code, c.say)
+		}
+		if allow := w.Header().Get("Allow"); (allow == "") == (w.Code == http.StatusMethodNotAllowed) {
+			t.Errorf("%s %s: %d with Allow %q", c.method, c.path, w.Code, allow)
 		}
 	}
 }

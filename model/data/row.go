@@ -180,5 +180,5 @@ func (c *Column) fromInput(v any) (float64, error) {
 		}
 		return x, c.check(x, true)
 	}
-	return 0, fmt.Errorf("a value of type %T", v)
+	return 0, fmt.Errorf("neither number, string nor boolean")
 }
