@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -181,6 +182,9 @@ func said(err error) error {
 		if closedOnUs(s.Message()) {
 			return &hinted{fmt.Errorf("a coordinator closed the connection: %w", text), "was this credential revoked, or has it expired? choir credential list shows it"}
 		}
+		if answered(s.Message()) {
+			return &hinted{fmt.Errorf("the coordinators cannot do that now: %w", text), "does a majority of them run, and do they reach each other? choir cluster status shows it"}
+		}
 		return &hinted{fmt.Errorf("no coordinator answers: %w", text), "does one run, and a majority of them? The addresses stand in context.yaml"}
 	case codes.Unauthenticated:
 		return &hinted{text, "the credential is not accepted; who has the root key makes a new one: choir credential create"}
@@ -193,6 +197,20 @@ func said(err error) error {
 	}
 	return text
 }
+
+// answered reports whether a coordinator, and not the network, said that it is not available.
+func answered(message string) bool {
+	return slices.ContainsFunc(strings.Split(message, "; "), func(part string) bool {
+		return !slices.ContainsFunc([]string{"transport: ", "error reading from server", "dial tcp"}, func(sign string) bool {
+			return strings.Contains(part, sign)
+		})
+	})
+}
+
+var rpcWords = regexp.MustCompile(`rpc error: code = \w+ desc = |connection error: desc = `)
+
+// plain is an error without the words that gRPC puts around what was said.
+func plain(err error) string { return rpcWords.ReplaceAllString(err.Error(), "") }
 
 // closedOnUs reports whether a coordinator answered and then closed the connection, as it does when it refuses a
 // certificate: in TLS 1.3 the caller has finished the handshake by then.

@@ -19,6 +19,8 @@ import (
 	"choir.example/privacy/seal"
 
 	"go.yaml.in/yaml/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // logKeys are the keys of a daemon's file that say how it logs, on standard error.
@@ -36,7 +38,12 @@ func (k logKeys) start(w io.Writer) (*slog.Logger, *slog.LevelVar, error) {
 	}
 	level := &slog.LevelVar{}
 	level.Set(logLevels[k.Level])
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if err, ok := a.Value.Any().(error); ok {
+			a.Value = slog.StringValue(plain(err))
+		}
+		return a
+	}}
 	if k.Log == "json" {
 		return slog.New(slog.NewJSONHandler(w, options)), level, nil
 	}
@@ -208,6 +215,8 @@ func tokenError(err error) error {
 		return &hinted{err, "one directory is in one federation; give this one's configuration another dir, or take a token of its federation"}
 	case errors.Is(err, seal.ErrExpired):
 		return &hinted{err, "is this machine's clock right? It says " + clockText() + ". If so, ask an operator for a new one: choir token create"}
+	case status.Code(err) == codes.AlreadyExists:
+		return &hinted{err, "the name is taken, for good; give this one's configuration another name: the token is still good"}
 	case strings.Contains(err.Error(), "token"):
 		return &hinted{err, "ask an operator for a new one: choir token create; choir token list tells what became of this one"}
 	}

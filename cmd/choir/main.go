@@ -150,7 +150,7 @@ func complain(errs io.Writer, err error) int {
 	case errors.As(err, &cure):
 		hint = cure.hint
 	}
-	fmt.Fprintf(errs, "choir: error: %v\n", err)
+	fmt.Fprintf(errs, "choir: error: %s\n", plain(err))
 	if hint != "" {
 		fmt.Fprintf(errs, "hint: %s\n", hint)
 	}
