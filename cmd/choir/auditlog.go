@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"choir.example/model"
 	"choir.example/privacy/audit"
 	choirv1 "choir.example/proto/choir/v1"
 )
@@ -205,14 +206,23 @@ func roundOf(r audit.Record) (job string, round uint64, ok bool) {
 	return j.String(), n.Uint(), true
 }
 
-// readable is a record for people: digests in hex, names in lower case, the job and round left out.
+// readable is a record for people: digests in hex, names in lower case, kinds by name, the loss as the mean of an example
+// in nat; the job and round are left out, and digests of what there is not.
 func readable(v reflect.Value) any {
 	switch v.Kind() {
 	case reflect.Struct:
 		out := map[string]any{}
 		for i := range v.NumField() {
-			if name := v.Type().Field(i).Name; name != "Job" && name != "Round" {
-				out[strings.ToLower(name[:1])+name[1:]] = readable(v.Field(i))
+			name, field := v.Type().Field(i).Name, v.Field(i)
+			switch {
+			case name == "Job" || name == "Round" || field.Kind() == reflect.Array && field.IsZero():
+			case name == "RoundKind":
+				out["kind"] = roundKind(choirv1.RoundKind(field.Uint()))
+			case name == "EvalLoss":
+				mean := model.Evaluation{Examples: v.FieldByName("EvalExamples").Int(), Loss: field.Int()}.MeanLoss()
+				out["evalLoss"] = rounded(mean)
+			default:
+				out[strings.ToLower(name[:1])+name[1:]] = readable(field)
 			}
 		}
 		return out
