@@ -67,8 +67,11 @@ func (c Config) Validate() error {
 
 // validateHTTP refuses a prediction server that others could listen in on.
 func (c Config) validateHTTP() error {
-	if (c.Certificate == "") != (c.Key == "") {
-		return fmt.Errorf("node config: Certificate and Key go together: give both or neither")
+	switch {
+	case c.Certificate != "" && c.Key == "":
+		return fmt.Errorf("node config: Certificate is given without a key; give both or neither")
+	case c.Certificate == "" && c.Key != "":
+		return fmt.Errorf("node config: Key is given without a certificate; give both or neither")
 	}
 	if c.HTTP == "" {
 		return nil
@@ -78,7 +81,7 @@ func (c Config) validateHTTP() error {
 		return fmt.Errorf("node config: HTTP: %w", err)
 	}
 	if !loopback && c.Certificate == "" {
-		return fmt.Errorf("node config: HTTP is %s, want a loopback address such as 127.0.0.1:8080, or Certificate and Key for TLS", c.HTTP)
+		return fmt.Errorf("node config: HTTP is %s, want a loopback address such as 127.0.0.1:8080, or a certificate and a key for TLS", c.HTTP)
 	}
 	return nil
 }

@@ -139,7 +139,7 @@ func TestTokenFileIsSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = openToken(dir, rand.Reader)
-	wantError(t, err, path, "others may read it (mode 0644); chmod 600 it")
+	wantError(t, err, path, "may be read by others (mode 0644)")
 	write(t, path, nil)
 	_ = os.Chmod(path, 0o600)
 	_, err = openToken(dir, rand.Reader)
@@ -317,9 +317,10 @@ func TestConfigOfServersAndHours(t *testing.T) {
 		change func(*Config)
 		say    string
 	}{
-		"open without TLS":       {func(c *Config) { c.HTTP = "0.0.0.0:8080" }, "want a loopback address such as 127.0.0.1:8080, or Certificate and Key for TLS"},
+		"open without TLS":       {func(c *Config) { c.HTTP = "0.0.0.0:8080" }, "want a loopback address such as 127.0.0.1:8080, or a certificate and a key for TLS"},
 		"every address":          {func(c *Config) { c.HTTP = ":8080" }, "want a loopback address"},
-		"certificate alone":      {func(c *Config) { c.HTTP, c.Certificate = "0.0.0.0:8080", "x" }, "Certificate and Key go together"},
+		"certificate alone":      {func(c *Config) { c.HTTP, c.Certificate = "0.0.0.0:8080", "x" }, "Certificate is given without a key"},
+		"key alone":              {func(c *Config) { c.HTTP, c.Key = "0.0.0.0:8080", "x" }, "Key is given without a certificate"},
 		"health beyond loopback": {func(c *Config) { c.Health = "0.0.0.0:9102" }, "Health is 0.0.0.0:9102, want a loopback address"},
 		"health no address":      {func(c *Config) { c.Health = "9102" }, "Health is 9102, want"},
 		"upper case":             {func(c *Config) { c.Name = "Node" }, `Name is "Node", want at most 63 of a-z`},

@@ -134,7 +134,10 @@ func (s *Store) load(ctx context.Context, src Source, read func(add func(data.Ro
 	}
 	skipped, err := read(f.add)
 	var done Imported
-	if err = errors.Join(err, ctx.Err()); err == nil {
+	if err = errors.Join(err, ctx.Err()); err == nil && f.record.Rows == 0 {
+		err = fmt.Errorf("%s: no row of it can be taken: it has none, or all %d were left out", src.Name, skipped.Rows)
+	}
+	if err == nil {
 		done, err = f.commit(digest(), skipped)
 	}
 	if err != nil || done.Already {

@@ -33,7 +33,7 @@ func openToken(dir string, rand io.Reader) (token, error) {
 		return "", fmt.Errorf("read token: %w", err)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return "", fmt.Errorf("token %s: others may read it (mode %04o); chmod 600 it, or remove it for a new one", path, mode)
+		return "", fmt.Errorf("token %s may be read by others (mode %04o)", path, mode)
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {

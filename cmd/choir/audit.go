@@ -38,11 +38,11 @@ Example: choir audit verify run.bundle --root $(cat root.fingerprint)`
 func (c *verifyCommand) Run(t *terminal) error {
 	root := strings.ToLower(strings.TrimSpace(c.Root))
 	if b, err := hex.DecodeString(root); err != nil || len(b) != 32 && c.Root != "" {
-		return &usageError{fmt.Sprintf("--root is %q, want a fingerprint of 64 hex digits", c.Root), "the demo writes it to audit/root.fingerprint; an operator gets it with each token"}
+		return &usageError{fmt.Sprintf("--root is %q, want a fingerprint of 64 hex digits", c.Root), "it stands in context.yaml as root, and choir audit export prints it"}
 	}
 	r, err := c.verify(root)
 	if err != nil {
-		return &hinted{fmt.Errorf("read bundle: %w", err), "choir demo --keep DIR writes one to DIR/audit/run.bundle"}
+		return &hinted{fmt.Errorf("read bundle: %w", err), "choir audit export FILE writes one"}
 	}
 	if c.Output == "json" {
 		err = c.json(t, r)

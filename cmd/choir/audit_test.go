@@ -72,7 +72,7 @@ func TestAuditVerify(t *testing.T) {
 		{"a bundle cut short", "cut.bundle --root " + root, exitFail, []string{"FAILED  format: decode bundle: its checksum does not match: it is damaged or cut"}, []string{"does not verify: format"}},
 		{"an empty file", "empty --root " + root, exitFail, []string{"FAILED  format: decode bundle: it is not a bundle, or is cut"}, []string{"does not verify: format", "hint: "}},
 		{"no bundle", "notes.txt --root " + root, exitFail, []string{"FAILED  format: decode bundle: it is not a bundle, or is cut"}, []string{"does not verify: format", "hint: "}},
-		{"no file", "nowhere.bundle --root " + root, exitFail, nil, []string{"choir: error: read bundle: open ", "nowhere.bundle: no such file or directory", "hint: choir demo --keep DIR"}},
+		{"no file", "nowhere.bundle --root " + root, exitFail, nil, []string{"choir: error: read bundle: open ", "nowhere.bundle: no such file or directory", "hint: choir audit export FILE writes one"}},
 		{"a directory", ". --root " + root, exitFail, nil, []string{"choir: error: read bundle: ", "is a directory"}},
 		{"another output", "run.bundle -o xml", exitUsage, nil, []string{"table"}},
 		{"nothing", "", exitUsage, nil, []string{"expected", "hint: "}},

@@ -146,7 +146,7 @@ func (c *coordinatorRun) explain(file coordinatorFile, err error) error {
 	if errors.Is(err, coordinator.ErrNoIdentity) {
 		return &hinted{err, "the first start is choir coordinator --bootstrap or --join TOKEN-FILE"}
 	}
-	return portHint(inFile(c.Config, file, err))
+	return startHint(inFile(c.Config, file, err))
 }
 
 // join posts the request and waits. One that has joined before needs no token.

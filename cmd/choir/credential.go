@@ -210,6 +210,9 @@ Example: choir credential request officer --name olga --out olga.csr`
 
 // Run makes a key and a request.
 func (c *credentialRequest) Run(t *terminal) error {
+	if err := seal.CheckName(seal.Role(c.Role), c.Name); err != nil {
+		return &usageError{"--name: " + err.Error(), ""}
+	}
 	dir, err := c.dir()
 	if err != nil {
 		return err

@@ -104,7 +104,8 @@ type dataImport struct {
 // Help is what --help explains.
 func (dataImport) Help() string {
 	return `All rows or none: a bad row is named by line and column, and nothing is imported. The same file twice is a no-op; equal rows
-within a file all count. An empty field is a missing value. Works while the node runs.
+within a file all count. An empty field is a missing value. Works while the node runs. Without --config the node is the one
+that enrolled first with this context; the answer names it.
 
 Example: choir data import --schema shop.yaml sessions.csv`
 }
@@ -167,10 +168,22 @@ func (c *dataImport) Run(ctx context.Context, t *terminal) (err error) {
 	for _, bad := range got.Skipped.First {
 		fmt.Fprintf(t.err, "left out: %s\n", bad)
 	}
-	if c.json() {
-		return printJSON(t.out, got)
+	return c.report(t, got)
+}
+
+// report says what became of the file, and at which node: the context may know another than the one that was meant.
+func (c *dataImport) report(t *terminal, got node.Imported) error {
+	file, err := c.file()
+	if err != nil {
+		return err
 	}
-	_, err = fmt.Fprintln(t.out, got)
+	if c.json() {
+		return printJSON(t.out, struct {
+			Node string `json:"node"`
+			node.Imported
+		}{file.Name, got})
+	}
+	_, err = fmt.Fprintf(t.out, "node %s: %s\n", file.Name, got)
 	return err
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"choir.example/privacy/seal"
 )
@@ -47,7 +48,7 @@ func (c *dataBackup) Run(ctx context.Context, t *terminal) (err error) {
 	defer func() { err = errors.Join(err, done()) }()
 	f, err := os.CreateTemp(filepath.Dir(c.File), ".backup-*") // mode 0600
 	if err != nil {
-		return fmt.Errorf("write backup: %w", err)
+		return &hinted{fmt.Errorf("write backup: %w", err), "name a file in a directory that you may write to"}
 	}
 	defer os.Remove(f.Name()) // nothing to remove once it is renamed
 	shown := newMeter(t.err, "writing "+filepath.Base(c.File))
@@ -58,7 +59,7 @@ func (c *dataBackup) Run(ctx context.Context, t *terminal) (err error) {
 		err = f.Sync()
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
-		return err
+		return backupHint(err)
 	}
 	if err := os.Rename(f.Name(), c.File); err != nil {
 		return fmt.Errorf("write backup: %w", err)
@@ -110,6 +111,9 @@ func (c *dataRestore) Run(ctx context.Context, t *terminal) (err error) {
 		return err
 	}
 	defer file.Close()
+	if err := checkBackup(c.File, file); err != nil {
+		return err
+	}
 	var unlock seal.Unlock
 	if c.Identity != "" {
 		b, err := readSecret("identity file", c.Identity)
@@ -129,10 +133,40 @@ func (c *dataRestore) Run(ctx context.Context, t *terminal) (err error) {
 	all, err := h.Restore(ctx, &watchedFile{file: file, shown: shown, size: uint64(size)}, unlock, size)
 	shown.finish()
 	if err != nil {
-		return err
+		return backupHint(err)
 	}
 	if c.json() {
 		return printJSON(t.out, map[string]any{"imports": all})
 	}
 	return printImports(t.out, all)
+}
+
+// checkBackup sees that a file begins as backups do, before anything is asked of the node.
+func checkBackup(path string, file *os.File) error {
+	const begin = "age-encryption.org/v1\n"
+	b := make([]byte, len(begin))
+	if n, err := file.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read backup: %w", err)
+	} else if string(b[:n]) != begin {
+		return &hinted{fmt.Errorf("%s is no backup: it is not encrypted with age", path), "choir data backup writes one"}
+	}
+	return nil
+}
+
+// backupHint adds the cure to an error about a backup.
+func backupHint(err error) error {
+	for sign, hint := range map[string]string{
+		"it holds rows":             "delete the imports first, or restore into the directory of a new node; choir data list shows what is there",
+		"another key or passphrase": "name the right one with --identity or --passphrase-file",
+		"damaged or cut":            "take another copy of the backup; choir data backup writes a new one where the rows are",
+		"not a backup of a store":   "choir data backup writes one",
+		"no schema yet":             "there is nothing to back up; choir data import brings rows",
+		"recipient":                 "a recipient begins with age1; age-keygen makes a pair of recipient and identity",
+		"identit":                   "an identity file has a line that begins with AGE-SECRET-KEY-1; age-keygen makes one",
+	} {
+		if strings.Contains(err.Error(), sign) {
+			return &hinted{err, hint}
+		}
+	}
+	return err
 }

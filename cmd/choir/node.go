@@ -113,7 +113,7 @@ func (c *nodeRun) Run(ctx context.Context, t *terminal) (err error) {
 	cfg, deps := file.config(), node.Deps{Log: log, Dial: dialTCP, Now: now, Rand: random, Keys: newKeyring(t, file.unseal()).open}
 	if c.Join != "" {
 		if err := c.enrol(ctx, cfg, deps); err != nil {
-			return portHint(inFile(c.Config, file, err))
+			return startHint(inFile(c.Config, file, err))
 		}
 	}
 	n, err := node.New(cfg, deps)
@@ -121,7 +121,7 @@ func (c *nodeRun) Run(ctx context.Context, t *terminal) (err error) {
 		if strings.Contains(err.Error(), "not enrolled") {
 			return &hinted{err, "give it a token once: choir node --join-file TOKEN-FILE --config FILE"}
 		}
-		return portHint(inFile(c.Config, file, err))
+		return startHint(inFile(c.Config, file, err))
 	}
 	defer func() { err = errors.Join(err, n.Close()) }()
 	reloadOn(ctx, log, level, file, func() (any, error) { return readNode(c.Config) })

@@ -52,6 +52,9 @@ type server struct {
 // server finds address and token; the token may be missing where it is not needed.
 func (s serverFlag) server() (*server, error) {
 	out := &server{url: strings.TrimRight(s.URL, "/"), client: &http.Client{Timeout: 30 * time.Second}}
+	if u, err := url.Parse(out.url); s.URL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		return nil, &usageError{fmt.Sprintf("--url is %q, want the address of a prediction server", s.URL), "give one such as http://127.0.0.1:8080"}
+	}
 	path, ca := s.Token, s.CA
 	if s.URL == "" || path == "" {
 		file, err := s.file()
@@ -110,7 +113,7 @@ func (s *server) call(ctx context.Context, method, path string, body, into any) 
 	}
 	req, err := http.NewRequestWithContext(ctx, method, s.url+path, r)
 	if err != nil {
-		return &usageError{fmt.Sprintf("--url is %q: %v", s.url, err), "give an address such as http://127.0.0.1:8080"}
+		return fmt.Errorf("ask the node at %s: %w", s.url, err)
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -152,6 +155,9 @@ func serverError(code int, body []byte) error {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return &hinted{err, "the token lies in http.token in the node's directory; name it with --token-file"}
 	case http.StatusNotFound:
+		if strings.Contains(said.Error, "not remembered") {
+			return &hinted{err, "send the inputs along: choir feedback ID yes KEY=VALUE …"}
+		}
 		return &hinted{err, "choir node status shows which models are here"}
 	}
 	return err
@@ -213,6 +219,9 @@ func (s *server) inputs(ctx context.Context, path string, values []string) ([]te
 // tensors makes inputs of one row from KEY=VALUE.
 func tensors(known []tensorView, values []string) ([]tensorView, error) {
 	out := []tensorView{}
+	if len(values) == 0 {
+		return nil, &usageError{"no inputs are given", "give KEY=VALUE for what is known of " + strings.Join(names(known), ", ")}
+	}
 	for _, text := range values {
 		key, value, ok := strings.Cut(text, "=")
 		if !ok {
@@ -220,11 +229,7 @@ func tensors(known []tensorView, values []string) ([]tensorView, error) {
 		}
 		i := slices.IndexFunc(known, func(in tensorView) bool { return in.Name == key })
 		if i < 0 {
-			var names []string
-			for _, in := range known {
-				names = append(names, in.Name)
-			}
-			return nil, &usageError{fmt.Sprintf("the model has no input %q", key), suggest(key, names)}
+			return nil, &usageError{fmt.Sprintf("the model has no input %q", key), suggest(key, names(known))}
 		}
 		if slices.ContainsFunc(out, func(in tensorView) bool { return in.Name == key }) {
 			return nil, &usageError{fmt.Sprintf("%s is given twice", key), ""}
@@ -236,6 +241,13 @@ func tensors(known []tensorView, values []string) ([]tensorView, error) {
 		out = append(out, tensorView{Name: key, Datatype: known[i].Datatype, Shape: []int{1}, Data: []any{v}})
 	}
 	return out, nil
+}
+
+func names(inputs []tensorView) (out []string) {
+	for _, in := range inputs {
+		out = append(out, in.Name)
+	}
+	return out
 }
 
 // typed is a value of the protocol's type.

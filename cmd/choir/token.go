@@ -50,6 +50,11 @@ func (c *tokenCreate) Run(ctx context.Context, t *terminal) error {
 	if c.Expiry < time.Millisecond || c.Expiry > 30*24*time.Hour {
 		return &usageError{fmt.Sprintf("--expiry is %v, want more than nothing and at most 720h", c.Expiry), ""}
 	}
+	for key, value := range c.Label {
+		if key == "" || value == "" {
+			return &usageError{fmt.Sprintf("--label is %s=%s, want a name and a value", key, value), "--label region=north"}
+		}
+	}
 	files, err := c.files()
 	if err != nil {
 		return err

@@ -92,6 +92,9 @@ func identityURI(cluster string, role Role, name string) *url.URL {
 	return &url.URL{Scheme: "choir", Host: cluster, Path: "/" + string(role) + "/" + name}
 }
 
+// CheckName refuses a name that no certificate of the role can have.
+func CheckName(role Role, name string) error { return checkNames("any", role, name) }
+
 // checkNames refuses names that cannot stand in a certificate, and RoleNone.
 func checkNames(cluster string, role Role, name string) error {
 	switch {
