@@ -21,6 +21,7 @@ import (
 type clusterRotate struct {
 	contextFlag
 	rootFlags
+	outputFlag
 	New           string `name:"new-root-key" help:"The new root key file to write. One that an interrupted rotation left is taken." required:"" placeholder:"FILE" type:"path"`
 	NewPassphrase string `name:"new-passphrase-file" help:"Like --passphrase-file, for the new root key. Default: the same file." placeholder:"FILE"`
 	Retire        bool   `name:"retire-old" help:"The old root key was stolen: what it certified for people and nodes, and unused tokens, count no more."`
@@ -71,9 +72,8 @@ func (c *clusterRotate) Run(ctx context.Context, t *terminal) error {
 	if err := f.recertify(t, next); err != nil {
 		return err
 	}
-	fmt.Fprintf(t.err, "the root of federation %s is\n  root key     %s (keep it off this machine, and destroy copies of the old one)\n  fingerprint  %s\n",
-		f.Cluster, c.New, next.Fingerprint())
-	return nil
+	return c.tell(t, t.err, map[string]any{"cluster": f.Cluster, "root": next.Fingerprint(), "root_key": c.New},
+		"the root of federation %s is\n  root key     %s (keep it off this machine, and destroy copies of the old one)\n  fingerprint  %s", f.Cluster, c.New, next.Fingerprint())
 }
 
 // rotate has the federation agree.
@@ -200,6 +200,7 @@ func (f *federation) recertify(t *terminal, root *seal.Root) error {
 type clusterRenew struct {
 	contextFlag
 	rootFlags
+	outputFlag
 	Name string `arg:"" help:"The coordinator's name."`
 }
 
@@ -241,8 +242,8 @@ func (c *clusterRenew) Run(ctx context.Context, t *terminal) error {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(t.err, "%s is certified until %s\n", c.Name, day(leaf.NotAfter.UnixMilli()))
-		return err
+		ends := day(leaf.NotAfter.UnixMilli())
+		return c.tell(t, t.err, map[string]any{"name": c.Name, "expires": ends}, "%s is certified until %s", c.Name, ends)
 	}
 	return &hinted{fmt.Errorf("coordinator %q is not a voter", c.Name), suggest(c.Name, names)}
 }

@@ -142,6 +142,7 @@ func resealHint(err error) error {
 
 // resealFlags say how a directory was sealed before, where the directory itself does not.
 type resealFlags struct {
+	outputFlag
 	OldPassphrase string `name:"old-passphrase-file" help:"File of mode 0600 whose first line is the passphrase until now; - is standard input. Without it you are asked, if there is one." placeholder:"FILE"`
 	OldIdentity   string `name:"old-identity" help:"File of mode 0600 with the age identity until now, if it was a credential. Without it the credential is looked for as the configuration says." placeholder:"FILE"`
 }
@@ -174,8 +175,7 @@ func (r *resealFlags) reseal(t *terminal, dir string, keys unsealKeys) error {
 	if err := seal.Reseal(dir, from, to); err != nil {
 		return resealHint(err)
 	}
-	_, err = fmt.Fprintf(t.out, "the keys in %s are sealed by %s now; before by %s\n", dir, to.Mode, from.Mode)
-	return err
+	return r.tell(t, t.out, map[string]any{"path": dir, "unseal": to.Mode, "before": from.Mode}, "the keys in %s are sealed by %s now; before by %s", dir, to.Mode, from.Mode)
 }
 
 // old is the way that opens the directory until now.
