@@ -169,7 +169,15 @@ func (s *raftStore) complete(snapshot uint64) error {
 
 // verify opens every record once.
 func (s *raftStore) verify() error {
+	info, err := os.Stat(s.path)
+	if err != nil {
+		return err
+	}
 	return s.db.View(func(tx *bbolt.Tx) error {
+		// bbolt makes the file longer before it counts pages in it: whatever of them is still read, one that is shorter is cut.
+		if info.Size() < tx.Size() {
+			return fmt.Errorf("the file has %d bytes of %d: it is cut; %s", info.Size(), tx.Size(), damageCure)
+		}
 		if k, _ := tx.Cursor().First(); k == nil {
 			return nil // made, but never written
 		}
