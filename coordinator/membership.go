@@ -26,6 +26,7 @@ const (
 	reconcileAgain = time.Second
 	rosterAgain    = time.Second
 	farewellTime   = time.Second // in which a removed coordinator may still hear that it is
+	leavingAgain   = 50 * time.Millisecond
 	repairAgain    = 30 * time.Second
 
 	quoratePatience = 5 * time.Second // in which a majority must answer before a removal
@@ -87,20 +88,38 @@ func (v Voter) is(id seal.Identity) bool { return certifies(v.Chain, id.Key) }
 // greet is admit at the handshake. A replica that was away may not know those who joined since, one of whom may lead:
 // as long as it hears of no leader whom it knows, it shakes hands with every coordinator that the root has certified
 // and that it does not know to be removed. Such a peer gets no further than raft and gossip, which is how the replica
-// learns who belongs; every RPC asks admit.
+// learns who belongs; every RPC asks admit. Nor is a removed one turned away before it is struck out.
 func (c *Coordinator) greet(id seal.Identity) error {
 	err := c.admit(id)
 	if err == nil || id.Role != seal.RoleCoordinator {
 		return err
 	}
+	s := c.replica.State()
+	if c.former.has(s, id.Key) {
+		if c.struckOut(id.Name, id.Key) {
+			return err
+		}
+		return nil
+	}
 	leader, _ := c.replica.Leader()
 	if leader != "" && slices.ContainsFunc(c.voters(), func(v Voter) bool { return v.Name == leader }) {
 		return err
 	}
-	if s := c.replica.State(); c.former.has(s, id.Key) || s.Retired(id.Root) {
+	if s.Retired(id.Root) {
 		return err
 	}
 	return nil
+}
+
+// struckOut reports whether a coordinator was removed and raft counts its vote no more. Between the two the others may
+// need its vote: of two coordinators the one that stays commits nothing alone before raft knows that it is alone.
+func (c *Coordinator) struckOut(name string, key ed25519.PublicKey) bool {
+	s := c.replica.State()
+	if !c.former.has(s, key) {
+		return false
+	}
+	_, again := s.Coordinator(name) // by a new one, which was let in only when the former was struck out
+	return again || !c.replica.lists(name)
 }
 
 // former remembers the keys of coordinators that were removed: the state holds the present ones only, the
@@ -163,7 +182,7 @@ func keyOf(chain [][]byte) (ed25519.PublicKey, error) {
 }
 
 // follow sees to it that connections, clients and this coordinator itself end when their membership does. It returns
-// when ctx ends or this coordinator was removed.
+// when ctx ends or this coordinator was removed and struck out.
 func (c *Coordinator) follow(ctx context.Context) error {
 	type version struct {
 		roster, voters   uint64
@@ -171,15 +190,14 @@ func (c *Coordinator) follow(ctx context.Context) error {
 		founded          bool
 	}
 	var seen version
-	var farewell <-chan time.Time
+	var farewell, leaving <-chan time.Time
 	for {
 		changed := c.replica.Changed()
 		s := c.replica.State()
 		if now := (version{s.Roster, s.Voters, len(s.Revoked), len(s.Officers), s.Cluster != ""}); now != seen {
 			seen = now
 			if c.former.has(s, c.own.Load().key().Public().(ed25519.PublicKey)) {
-				pause(ctx, farewellTime/4) // whoever asked this coordinator to remove itself gets the answer
-				return ErrRemoved
+				leaving = time.After(farewellTime / 4) // whoever asked this coordinator to remove itself gets the answer
 			}
 			c.wire.dismiss(func(id seal.Identity) error {
 				err := c.admit(id)
@@ -194,10 +212,18 @@ func (c *Coordinator) follow(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-leaving: // raft's configuration is not part of the state, so it is looked at again and again
+			if c.struckOut(c.cfg.Name, c.own.Load().key().Public().(ed25519.PublicKey)) {
+				return ErrRemoved
+			}
+			leaving = time.After(leavingAgain)
 		case <-farewell: // by now a removed coordinator has heard of it
 			farewell = nil
 			c.wire.dismiss(c.greet)
 			c.peers.keep(c.voters())
+			if c.replica.listsOther(s) {
+				farewell = time.After(farewellTime)
+			}
 		}
 	}
 }
@@ -242,8 +268,8 @@ func (c *Coordinator) reconcileOnce(ctx context.Context) (pending bool, err erro
 		if name == c.cfg.Name { // the next leader strikes it out
 			return true, c.replica.raft.LeadershipTransfer().Error()
 		}
-		c.deps.Log.Info("coordinator loses its vote", "coordinator", name)
-		pause(ctx, farewellTime/2) // it may hear the reason
+		c.deps.Log.Info("coordinator loses its vote", "voter", name)
+		// At once: if those that stay need its vote, they have it for as long as it hears from this leader only.
 		if err := c.replica.raft.RemoveServer(srv.ID, 0, peerTimeout).Error(); err != nil {
 			return true, fmt.Errorf("remove voter %s: %w", name, err)
 		}
@@ -264,7 +290,7 @@ func (c *Coordinator) reconcileOnce(ctx context.Context) (pending bool, err erro
 			if err := c.replica.raft.AddVoter(raft.ServerID(v.Name), raft.ServerAddress(v.Address), 0, peerTimeout).Error(); err != nil {
 				return true, fmt.Errorf("give %s a vote: %w", v.Name, err)
 			}
-			c.deps.Log.Info("coordinator has a vote", "coordinator", v.Name)
+			c.deps.Log.Info("coordinator has a vote", "voter", v.Name)
 		}
 	}
 	return pending, nil
@@ -283,6 +309,18 @@ func (r *replica) servers() ([]raft.Server, error) {
 func (r *replica) votes(name string) bool {
 	servers, err := r.servers()
 	return err == nil && slices.ContainsFunc(servers, func(s raft.Server) bool { return string(s.ID) == name && s.Suffrage == raft.Voter })
+}
+
+// lists reports whether raft has a coordinator in its latest configuration that is here.
+func (r *replica) lists(name string) bool {
+	servers, err := r.servers()
+	return err != nil || slices.ContainsFunc(servers, func(s raft.Server) bool { return string(s.ID) == name })
+}
+
+// listsOther reports whether raft has somebody in its configuration who is no coordinator by the state.
+func (r *replica) listsOther(s *state.State) bool {
+	servers, err := r.servers()
+	return err != nil || slices.ContainsFunc(servers, func(srv raft.Server) bool { _, ok := s.Coordinator(string(srv.ID)); return !ok })
 }
 
 // mayApprove refuses to let a coordinator in under a name whose former holder raft still counts: an empty replica must

@@ -376,3 +376,34 @@ func TestRemovalNeedsAMajorityThatAnswers(t *testing.T) {
 		t.Errorf("the last but one that is alive: %v", err)
 	}
 }
+
+// Of two one may go: the other decides alone at once, whichever led, and still does after a restart.
+func TestOneOfTwoIsRemoved(t *testing.T) {
+	t.Parallel()
+	for _, who := range []string{"the leader", "the follower"} {
+		t.Run(who, func(t *testing.T) {
+			t.Parallel()
+			f := startOnDisk(t)
+			f.join("c2")
+			gone, stays := "c1", "c2"
+			if (f.leader() == "c1") != (who == "the leader") {
+				gone, stays = "c2", "c1"
+			}
+			m := f.member(gone)
+			if err := f.remove(gone); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-m.done; !errors.Is(err, ErrRemoved) {
+				t.Errorf("the removed one ended with %v", err)
+			}
+			f.mu.Lock()
+			delete(f.running, gone)
+			f.mu.Unlock()
+			f.voters = slices.DeleteFunc(f.voters, func(v Voter) bool { return v.Name == gone })
+			f.joinToken() // something is decided
+			f.again(f.kill(stays))
+			f.wait(stays, "its log, which it commits alone", func(s *state.State) bool { return len(s.Coordinators) == 1 })
+			f.joinToken()
+		})
+	}
+}
