@@ -154,7 +154,7 @@ func awaitApproval(ctx context.Context, cfg Config, deps Deps, token *seal.Token
 			return reply, nil
 		case err == nil && said != "posted":
 			said = "posted"
-			deps.Log.Info("request to join is posted; it waits for approval", "coordinator", cfg.Name,
+			deps.Log.Info("request to join is posted; it waits for approval",
 				"fingerprint", fmt.Sprintf("%x", sha256.Sum256(req.PublicKey)), "cure", "choir cluster approve "+cfg.Name)
 		case code == codes.PermissionDenied || code == codes.InvalidArgument || code == codes.AlreadyExists:
 			return nil, fmt.Errorf("join: %s", status.Convert(err).Message())

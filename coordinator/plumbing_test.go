@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -105,7 +106,33 @@ func (s *site) wire(t *testing.T, name string) *wire {
 	return w
 }
 
-func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+// quiet logs to nowhere, as a daemon does, which adds its own name to each line.
+func quiet() *slog.Logger { return slog.New(keysOnce{}).With("coordinator", "c1") }
+
+// keysOnce is a handler that no line gives the same key twice: in JSON one of the two would be lost.
+type keysOnce struct{ keys []string }
+
+func (keysOnce) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
+func (h keysOnce) WithGroup(string) slog.Handler              { return h }
+func (h keysOnce) WithAttrs(attrs []slog.Attr) slog.Handler {
+	keys := slices.Clone(h.keys)
+	for _, a := range attrs {
+		keys = append(keys, a.Key)
+	}
+	return keysOnce{keys}
+}
+
+func (h keysOnce) Handle(_ context.Context, r slog.Record) error {
+	keys := slices.Clone(h.keys)
+	r.Attrs(func(a slog.Attr) bool {
+		if slices.Contains(keys, a.Key) {
+			panic(fmt.Sprintf("%q is logged with two attributes %s", r.Message, a.Key))
+		}
+		keys = append(keys, a.Key)
+		return true
+	})
+	return nil
+}
 
 // within is a context that ends soon enough for a test to say where it hung.
 func within(t *testing.T, d time.Duration) context.Context {

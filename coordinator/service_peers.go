@@ -172,7 +172,7 @@ func (c *Coordinator) askHeads(ctx context.Context, s *state.State, h audit.Head
 			}
 			reply, err := peer.SignHead(ctx, &choirv1.SignHeadRequest{Size: h.Size, Root: h.Root[:]})
 			if err != nil {
-				c.deps.Log.Warn("head not signed", "coordinator", v.Name, "error", err)
+				c.deps.Log.Warn("head not signed", "voter", v.Name, "error", err)
 				return
 			}
 			mu.Lock()
