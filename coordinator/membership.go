@@ -191,6 +191,12 @@ func (c *Coordinator) follow(ctx context.Context) error {
 	}
 	var seen version
 	var farewell, leaving <-chan time.Time
+	outcast := make(chan struct{})
+	c.tasks.spawn(func(ctx context.Context) {
+		if c.outcast(ctx) {
+			close(outcast)
+		}
+	})
 	for {
 		changed := c.replica.Changed()
 		s := c.replica.State()
@@ -212,6 +218,8 @@ func (c *Coordinator) follow(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-outcast:
+			return ErrRemoved
 		case <-leaving: // raft's configuration is not part of the state, so it is looked at again and again
 			if c.struckOut(c.cfg.Name, c.own.Load().key().Public().(ed25519.PublicKey)) {
 				return ErrRemoved

@@ -404,6 +404,10 @@ func TestOneOfTwoIsRemoved(t *testing.T) {
 			f.again(f.kill(stays))
 			f.wait(stays, "its log, which it commits alone", func(s *state.State) bool { return len(s.Coordinators) == 1 })
 			f.joinToken()
+			_, err := f.operators().RemoveCoordinator(f.ctx(), &choirv1.RemoveCoordinatorRequest{Name: stays})
+			if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "it is the last one, which stays") {
+				t.Errorf("the last one is removed: %v", err)
+			}
 		})
 	}
 }

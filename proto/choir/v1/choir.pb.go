@@ -273,6 +273,102 @@ func (x *RenewRequest) GetChain() [][]byte {
 	return nil
 }
 
+type StandingRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chain         [][]byte               `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`         // the certificate, leaf first; it may have expired
+	Signature     []byte                 `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"` // by its key over ("choir/standing/v1", leaf)
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StandingRequest) Reset() {
+	*x = StandingRequest{}
+	mi := &file_choir_v1_choir_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StandingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StandingRequest) ProtoMessage() {}
+
+func (x *StandingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StandingRequest.ProtoReflect.Descriptor instead.
+func (*StandingRequest) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *StandingRequest) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *StandingRequest) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+type StandingReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ended         bool                   `protobuf:"varint,1,opt,name=ended,proto3" json:"ended,omitempty"` // by this coordinator's log, for good; false says nothing: the log here may be behind
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StandingReply) Reset() {
+	*x = StandingReply{}
+	mi := &file_choir_v1_choir_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StandingReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StandingReply) ProtoMessage() {}
+
+func (x *StandingReply) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StandingReply.ProtoReflect.Descriptor instead.
+func (*StandingReply) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *StandingReply) GetEnded() bool {
+	if x != nil {
+		return x.Ended
+	}
+	return false
+}
+
 type JoinRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TokenId       string                 `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
@@ -288,7 +384,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[3]
+	mi := &file_choir_v1_choir_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -300,7 +396,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[3]
+	mi := &file_choir_v1_choir_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -313,7 +409,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{3}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *JoinRequest) GetTokenId() string {
@@ -379,7 +475,7 @@ type JoinReply struct {
 
 func (x *JoinReply) Reset() {
 	*x = JoinReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[4]
+	mi := &file_choir_v1_choir_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -391,7 +487,7 @@ func (x *JoinReply) String() string {
 func (*JoinReply) ProtoMessage() {}
 
 func (x *JoinReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[4]
+	mi := &file_choir_v1_choir_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -404,7 +500,7 @@ func (x *JoinReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinReply.ProtoReflect.Descriptor instead.
 func (*JoinReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{4}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *JoinReply) GetApproved() bool {
@@ -460,7 +556,7 @@ type Signature struct {
 
 func (x *Signature) Reset() {
 	*x = Signature{}
-	mi := &file_choir_v1_choir_proto_msgTypes[5]
+	mi := &file_choir_v1_choir_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -472,7 +568,7 @@ func (x *Signature) String() string {
 func (*Signature) ProtoMessage() {}
 
 func (x *Signature) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[5]
+	mi := &file_choir_v1_choir_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -485,7 +581,7 @@ func (x *Signature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Signature.ProtoReflect.Descriptor instead.
 func (*Signature) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{5}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Signature) GetSigner() string {
@@ -516,7 +612,7 @@ type EpochKey struct {
 
 func (x *EpochKey) Reset() {
 	*x = EpochKey{}
-	mi := &file_choir_v1_choir_proto_msgTypes[6]
+	mi := &file_choir_v1_choir_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -528,7 +624,7 @@ func (x *EpochKey) String() string {
 func (*EpochKey) ProtoMessage() {}
 
 func (x *EpochKey) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[6]
+	mi := &file_choir_v1_choir_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -541,7 +637,7 @@ func (x *EpochKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpochKey.ProtoReflect.Descriptor instead.
 func (*EpochKey) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{6}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *EpochKey) GetCoordinator() string {
@@ -591,7 +687,7 @@ type RoundKey struct {
 
 func (x *RoundKey) Reset() {
 	*x = RoundKey{}
-	mi := &file_choir_v1_choir_proto_msgTypes[7]
+	mi := &file_choir_v1_choir_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -603,7 +699,7 @@ func (x *RoundKey) String() string {
 func (*RoundKey) ProtoMessage() {}
 
 func (x *RoundKey) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[7]
+	mi := &file_choir_v1_choir_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -616,7 +712,7 @@ func (x *RoundKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundKey.ProtoReflect.Descriptor instead.
 func (*RoundKey) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{7}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RoundKey) GetJob() string {
@@ -648,13 +744,14 @@ type PollRequest struct {
 	Roster        uint64                 `protobuf:"varint,4,opt,name=roster,proto3" json:"roster,omitempty"`                                                                               // version of the voter list held
 	Finished      []*RoundKey            `protobuf:"bytes,5,rep,name=finished,proto3" json:"finished,omitempty"`                                                                            // the last attempt of each job that this node has finished with, like done
 	Resting       bool                   `protobuf:"varint,6,opt,name=resting,proto3" json:"resting,omitempty"`                                                                             // the node takes no task now: it is outside its hours, or on battery
+	Declined      []*Decline             `protobuf:"bytes,7,rep,name=declined,proto3" json:"declined,omitempty"`                                                                            // tasks that the node did not do, until a poll that said so was answered
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PollRequest) Reset() {
 	*x = PollRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[8]
+	mi := &file_choir_v1_choir_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -666,7 +763,7 @@ func (x *PollRequest) String() string {
 func (*PollRequest) ProtoMessage() {}
 
 func (x *PollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[8]
+	mi := &file_choir_v1_choir_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -679,7 +776,7 @@ func (x *PollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PollRequest.ProtoReflect.Descriptor instead.
 func (*PollRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{8}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PollRequest) GetDone() *RoundKey {
@@ -724,6 +821,65 @@ func (x *PollRequest) GetResting() bool {
 	return false
 }
 
+func (x *PollRequest) GetDeclined() []*Decline {
+	if x != nil {
+		return x.Declined
+	}
+	return nil
+}
+
+type Decline struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *RoundKey              `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // for the operator, at most 200 bytes; it says nothing of any row
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Decline) Reset() {
+	*x = Decline{}
+	mi := &file_choir_v1_choir_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Decline) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Decline) ProtoMessage() {}
+
+func (x *Decline) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Decline.ProtoReflect.Descriptor instead.
+func (*Decline) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Decline) GetKey() *RoundKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Decline) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type PollReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Task          *Task                  `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`                                  // absent: nothing to do
@@ -739,7 +895,7 @@ type PollReply struct {
 
 func (x *PollReply) Reset() {
 	*x = PollReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[9]
+	mi := &file_choir_v1_choir_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +907,7 @@ func (x *PollReply) String() string {
 func (*PollReply) ProtoMessage() {}
 
 func (x *PollReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[9]
+	mi := &file_choir_v1_choir_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +920,7 @@ func (x *PollReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PollReply.ProtoReflect.Descriptor instead.
 func (*PollReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{9}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PollReply) GetTask() *Task {
@@ -826,7 +982,7 @@ type UploadAddress struct {
 
 func (x *UploadAddress) Reset() {
 	*x = UploadAddress{}
-	mi := &file_choir_v1_choir_proto_msgTypes[10]
+	mi := &file_choir_v1_choir_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -838,7 +994,7 @@ func (x *UploadAddress) String() string {
 func (*UploadAddress) ProtoMessage() {}
 
 func (x *UploadAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[10]
+	mi := &file_choir_v1_choir_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -851,7 +1007,7 @@ func (x *UploadAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadAddress.ProtoReflect.Descriptor instead.
 func (*UploadAddress) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{10}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UploadAddress) GetName() string {
@@ -878,7 +1034,7 @@ type ReleaseRef struct {
 
 func (x *ReleaseRef) Reset() {
 	*x = ReleaseRef{}
-	mi := &file_choir_v1_choir_proto_msgTypes[11]
+	mi := &file_choir_v1_choir_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +1046,7 @@ func (x *ReleaseRef) String() string {
 func (*ReleaseRef) ProtoMessage() {}
 
 func (x *ReleaseRef) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[11]
+	mi := &file_choir_v1_choir_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +1059,7 @@ func (x *ReleaseRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRef.ProtoReflect.Descriptor instead.
 func (*ReleaseRef) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{11}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReleaseRef) GetModel() string {
@@ -941,7 +1097,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_choir_v1_choir_proto_msgTypes[12]
+	mi := &file_choir_v1_choir_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -953,7 +1109,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[12]
+	mi := &file_choir_v1_choir_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -966,7 +1122,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{12}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Task) GetKey() *RoundKey {
@@ -1092,7 +1248,7 @@ type JobSpec struct {
 
 func (x *JobSpec) Reset() {
 	*x = JobSpec{}
-	mi := &file_choir_v1_choir_proto_msgTypes[13]
+	mi := &file_choir_v1_choir_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1104,7 +1260,7 @@ func (x *JobSpec) String() string {
 func (*JobSpec) ProtoMessage() {}
 
 func (x *JobSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[13]
+	mi := &file_choir_v1_choir_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1117,7 +1273,7 @@ func (x *JobSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSpec.ProtoReflect.Descriptor instead.
 func (*JobSpec) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{13}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *JobSpec) GetName() string {
@@ -1341,7 +1497,7 @@ type LabelMatch struct {
 
 func (x *LabelMatch) Reset() {
 	*x = LabelMatch{}
-	mi := &file_choir_v1_choir_proto_msgTypes[14]
+	mi := &file_choir_v1_choir_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +1509,7 @@ func (x *LabelMatch) String() string {
 func (*LabelMatch) ProtoMessage() {}
 
 func (x *LabelMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[14]
+	mi := &file_choir_v1_choir_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +1522,7 @@ func (x *LabelMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LabelMatch.ProtoReflect.Descriptor instead.
 func (*LabelMatch) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{14}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LabelMatch) GetLabel() string {
@@ -1396,7 +1552,7 @@ type UploadRequest struct {
 
 func (x *UploadRequest) Reset() {
 	*x = UploadRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[15]
+	mi := &file_choir_v1_choir_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1408,7 +1564,7 @@ func (x *UploadRequest) String() string {
 func (*UploadRequest) ProtoMessage() {}
 
 func (x *UploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[15]
+	mi := &file_choir_v1_choir_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1421,7 +1577,7 @@ func (x *UploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadRequest.ProtoReflect.Descriptor instead.
 func (*UploadRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{15}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *UploadRequest) GetBody() isUploadRequest_Body {
@@ -1477,7 +1633,7 @@ type UploadHeader struct {
 
 func (x *UploadHeader) Reset() {
 	*x = UploadHeader{}
-	mi := &file_choir_v1_choir_proto_msgTypes[16]
+	mi := &file_choir_v1_choir_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1489,7 +1645,7 @@ func (x *UploadHeader) String() string {
 func (*UploadHeader) ProtoMessage() {}
 
 func (x *UploadHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[16]
+	mi := &file_choir_v1_choir_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1502,7 +1658,7 @@ func (x *UploadHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadHeader.ProtoReflect.Descriptor instead.
 func (*UploadHeader) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{16}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UploadHeader) GetKey() *RoundKey {
@@ -1546,7 +1702,7 @@ type UploadReply struct {
 
 func (x *UploadReply) Reset() {
 	*x = UploadReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[17]
+	mi := &file_choir_v1_choir_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1558,7 +1714,7 @@ func (x *UploadReply) String() string {
 func (*UploadReply) ProtoMessage() {}
 
 func (x *UploadReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[17]
+	mi := &file_choir_v1_choir_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1571,7 +1727,7 @@ func (x *UploadReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadReply.ProtoReflect.Descriptor instead.
 func (*UploadReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{17}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UploadReply) GetBody() isUploadReply_Body {
@@ -1625,7 +1781,7 @@ type OutcomeRequest struct {
 
 func (x *OutcomeRequest) Reset() {
 	*x = OutcomeRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[18]
+	mi := &file_choir_v1_choir_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1637,7 +1793,7 @@ func (x *OutcomeRequest) String() string {
 func (*OutcomeRequest) ProtoMessage() {}
 
 func (x *OutcomeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[18]
+	mi := &file_choir_v1_choir_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1650,7 +1806,7 @@ func (x *OutcomeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomeRequest.ProtoReflect.Descriptor instead.
 func (*OutcomeRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{18}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *OutcomeRequest) GetKey() *RoundKey {
@@ -1682,7 +1838,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_choir_v1_choir_proto_msgTypes[19]
+	mi := &file_choir_v1_choir_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1694,7 +1850,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[19]
+	mi := &file_choir_v1_choir_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1707,7 +1863,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{19}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Outcome) GetBody() isOutcome_Body {
@@ -1778,7 +1934,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_choir_v1_choir_proto_msgTypes[20]
+	mi := &file_choir_v1_choir_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1790,7 +1946,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[20]
+	mi := &file_choir_v1_choir_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1803,7 +1959,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{20}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Receipt) GetBody() []byte {
@@ -1839,7 +1995,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_choir_v1_choir_proto_msgTypes[21]
+	mi := &file_choir_v1_choir_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1851,7 +2007,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[21]
+	mi := &file_choir_v1_choir_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1864,7 +2020,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{21}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Refusal) GetBody() []byte {
@@ -1897,7 +2053,7 @@ type BlobRequest struct {
 
 func (x *BlobRequest) Reset() {
 	*x = BlobRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[22]
+	mi := &file_choir_v1_choir_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1909,7 +2065,7 @@ func (x *BlobRequest) String() string {
 func (*BlobRequest) ProtoMessage() {}
 
 func (x *BlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[22]
+	mi := &file_choir_v1_choir_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1922,7 +2078,7 @@ func (x *BlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobRequest.ProtoReflect.Descriptor instead.
 func (*BlobRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{22}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *BlobRequest) GetId() []byte {
@@ -1943,7 +2099,7 @@ type BlobChunk struct {
 
 func (x *BlobChunk) Reset() {
 	*x = BlobChunk{}
-	mi := &file_choir_v1_choir_proto_msgTypes[23]
+	mi := &file_choir_v1_choir_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +2111,7 @@ func (x *BlobChunk) String() string {
 func (*BlobChunk) ProtoMessage() {}
 
 func (x *BlobChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[23]
+	mi := &file_choir_v1_choir_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +2124,7 @@ func (x *BlobChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobChunk.ProtoReflect.Descriptor instead.
 func (*BlobChunk) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{23}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *BlobChunk) GetData() []byte {
@@ -2000,7 +2156,7 @@ type PutBlobReply struct {
 
 func (x *PutBlobReply) Reset() {
 	*x = PutBlobReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[24]
+	mi := &file_choir_v1_choir_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2012,7 +2168,7 @@ func (x *PutBlobReply) String() string {
 func (*PutBlobReply) ProtoMessage() {}
 
 func (x *PutBlobReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[24]
+	mi := &file_choir_v1_choir_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2025,7 +2181,7 @@ func (x *PutBlobReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutBlobReply.ProtoReflect.Descriptor instead.
 func (*PutBlobReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{24}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{27}
 }
 
 type ReleaseRequest struct {
@@ -2038,7 +2194,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[25]
+	mi := &file_choir_v1_choir_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2050,7 +2206,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[25]
+	mi := &file_choir_v1_choir_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2063,7 +2219,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{25}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReleaseRequest) GetModel() string {
@@ -2094,7 +2250,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_choir_v1_choir_proto_msgTypes[26]
+	mi := &file_choir_v1_choir_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2106,7 +2262,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[26]
+	mi := &file_choir_v1_choir_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2119,7 +2275,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{26}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Release) GetModel() string {
@@ -2178,7 +2334,7 @@ type Variant struct {
 
 func (x *Variant) Reset() {
 	*x = Variant{}
-	mi := &file_choir_v1_choir_proto_msgTypes[27]
+	mi := &file_choir_v1_choir_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2190,7 +2346,7 @@ func (x *Variant) String() string {
 func (*Variant) ProtoMessage() {}
 
 func (x *Variant) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[27]
+	mi := &file_choir_v1_choir_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2203,7 +2359,7 @@ func (x *Variant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Variant.ProtoReflect.Descriptor instead.
 func (*Variant) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{27}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Variant) GetName() string {
@@ -2266,7 +2422,7 @@ type EvaluationSum struct {
 
 func (x *EvaluationSum) Reset() {
 	*x = EvaluationSum{}
-	mi := &file_choir_v1_choir_proto_msgTypes[28]
+	mi := &file_choir_v1_choir_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2278,7 +2434,7 @@ func (x *EvaluationSum) String() string {
 func (*EvaluationSum) ProtoMessage() {}
 
 func (x *EvaluationSum) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[28]
+	mi := &file_choir_v1_choir_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2291,7 +2447,7 @@ func (x *EvaluationSum) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluationSum.ProtoReflect.Descriptor instead.
 func (*EvaluationSum) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{28}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *EvaluationSum) GetNodes() uint64 {
@@ -2362,7 +2518,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[29]
+	mi := &file_choir_v1_choir_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2374,7 +2530,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[29]
+	mi := &file_choir_v1_choir_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2387,7 +2543,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{29}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CreateTokenRequest) GetLifetimeMs() uint64 {
@@ -2428,7 +2584,7 @@ type CreateTokenReply struct {
 
 func (x *CreateTokenReply) Reset() {
 	*x = CreateTokenReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[30]
+	mi := &file_choir_v1_choir_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2440,7 +2596,7 @@ func (x *CreateTokenReply) String() string {
 func (*CreateTokenReply) ProtoMessage() {}
 
 func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[30]
+	mi := &file_choir_v1_choir_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2453,7 +2609,7 @@ func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenReply.ProtoReflect.Descriptor instead.
 func (*CreateTokenReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{30}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CreateTokenReply) GetToken() string {
@@ -2478,7 +2634,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[31]
+	mi := &file_choir_v1_choir_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2490,7 +2646,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[31]
+	mi := &file_choir_v1_choir_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2503,7 +2659,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{31}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{34}
 }
 
 type ListTokensReply struct {
@@ -2515,7 +2671,7 @@ type ListTokensReply struct {
 
 func (x *ListTokensReply) Reset() {
 	*x = ListTokensReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[32]
+	mi := &file_choir_v1_choir_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2527,7 +2683,7 @@ func (x *ListTokensReply) String() string {
 func (*ListTokensReply) ProtoMessage() {}
 
 func (x *ListTokensReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[32]
+	mi := &file_choir_v1_choir_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2540,7 +2696,7 @@ func (x *ListTokensReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensReply.ProtoReflect.Descriptor instead.
 func (*ListTokensReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{32}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListTokensReply) GetTokens() []*TokenStatus {
@@ -2565,7 +2721,7 @@ type TokenStatus struct {
 
 func (x *TokenStatus) Reset() {
 	*x = TokenStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[33]
+	mi := &file_choir_v1_choir_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2577,7 +2733,7 @@ func (x *TokenStatus) String() string {
 func (*TokenStatus) ProtoMessage() {}
 
 func (x *TokenStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[33]
+	mi := &file_choir_v1_choir_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2590,7 +2746,7 @@ func (x *TokenStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenStatus.ProtoReflect.Descriptor instead.
 func (*TokenStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{33}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TokenStatus) GetId() string {
@@ -2651,7 +2807,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[34]
+	mi := &file_choir_v1_choir_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2663,7 +2819,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[34]
+	mi := &file_choir_v1_choir_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2676,7 +2832,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{34}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RevokeTokenRequest) GetId() string {
@@ -2694,7 +2850,7 @@ type RevokeTokenReply struct {
 
 func (x *RevokeTokenReply) Reset() {
 	*x = RevokeTokenReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[35]
+	mi := &file_choir_v1_choir_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2706,7 +2862,7 @@ func (x *RevokeTokenReply) String() string {
 func (*RevokeTokenReply) ProtoMessage() {}
 
 func (x *RevokeTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[35]
+	mi := &file_choir_v1_choir_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2719,7 +2875,7 @@ func (x *RevokeTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenReply.ProtoReflect.Descriptor instead.
 func (*RevokeTokenReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{35}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{38}
 }
 
 type ListNodesRequest struct {
@@ -2730,7 +2886,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[36]
+	mi := &file_choir_v1_choir_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2742,7 +2898,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[36]
+	mi := &file_choir_v1_choir_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2755,7 +2911,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{36}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{39}
 }
 
 type ListNodesReply struct {
@@ -2767,7 +2923,7 @@ type ListNodesReply struct {
 
 func (x *ListNodesReply) Reset() {
 	*x = ListNodesReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[37]
+	mi := &file_choir_v1_choir_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2779,7 +2935,7 @@ func (x *ListNodesReply) String() string {
 func (*ListNodesReply) ProtoMessage() {}
 
 func (x *ListNodesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[37]
+	mi := &file_choir_v1_choir_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2792,7 +2948,7 @@ func (x *ListNodesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesReply.ProtoReflect.Descriptor instead.
 func (*ListNodesReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{37}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListNodesReply) GetNodes() []*NodeStatus {
@@ -2816,7 +2972,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[38]
+	mi := &file_choir_v1_choir_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2828,7 +2984,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[38]
+	mi := &file_choir_v1_choir_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2841,7 +2997,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{38}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *NodeStatus) GetName() string {
@@ -2895,7 +3051,7 @@ type RevokeNodeRequest struct {
 
 func (x *RevokeNodeRequest) Reset() {
 	*x = RevokeNodeRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[39]
+	mi := &file_choir_v1_choir_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2907,7 +3063,7 @@ func (x *RevokeNodeRequest) String() string {
 func (*RevokeNodeRequest) ProtoMessage() {}
 
 func (x *RevokeNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[39]
+	mi := &file_choir_v1_choir_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2920,7 +3076,7 @@ func (x *RevokeNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeNodeRequest.ProtoReflect.Descriptor instead.
 func (*RevokeNodeRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{39}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RevokeNodeRequest) GetName() string {
@@ -2938,7 +3094,7 @@ type RevokeNodeReply struct {
 
 func (x *RevokeNodeReply) Reset() {
 	*x = RevokeNodeReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[40]
+	mi := &file_choir_v1_choir_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2950,7 +3106,7 @@ func (x *RevokeNodeReply) String() string {
 func (*RevokeNodeReply) ProtoMessage() {}
 
 func (x *RevokeNodeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[40]
+	mi := &file_choir_v1_choir_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2963,7 +3119,7 @@ func (x *RevokeNodeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeNodeReply.ProtoReflect.Descriptor instead.
 func (*RevokeNodeReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{40}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{43}
 }
 
 type RevokePersonRequest struct {
@@ -2975,7 +3131,7 @@ type RevokePersonRequest struct {
 
 func (x *RevokePersonRequest) Reset() {
 	*x = RevokePersonRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[41]
+	mi := &file_choir_v1_choir_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2987,7 +3143,7 @@ func (x *RevokePersonRequest) String() string {
 func (*RevokePersonRequest) ProtoMessage() {}
 
 func (x *RevokePersonRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[41]
+	mi := &file_choir_v1_choir_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3000,7 +3156,7 @@ func (x *RevokePersonRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokePersonRequest.ProtoReflect.Descriptor instead.
 func (*RevokePersonRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{41}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RevokePersonRequest) GetFingerprint() string {
@@ -3018,7 +3174,7 @@ type RevokePersonReply struct {
 
 func (x *RevokePersonReply) Reset() {
 	*x = RevokePersonReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[42]
+	mi := &file_choir_v1_choir_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3030,7 +3186,7 @@ func (x *RevokePersonReply) String() string {
 func (*RevokePersonReply) ProtoMessage() {}
 
 func (x *RevokePersonReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[42]
+	mi := &file_choir_v1_choir_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3043,7 +3199,7 @@ func (x *RevokePersonReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokePersonReply.ProtoReflect.Descriptor instead.
 func (*RevokePersonReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{42}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{45}
 }
 
 type ListJoinsRequest struct {
@@ -3054,7 +3210,7 @@ type ListJoinsRequest struct {
 
 func (x *ListJoinsRequest) Reset() {
 	*x = ListJoinsRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[43]
+	mi := &file_choir_v1_choir_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3066,7 +3222,7 @@ func (x *ListJoinsRequest) String() string {
 func (*ListJoinsRequest) ProtoMessage() {}
 
 func (x *ListJoinsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[43]
+	mi := &file_choir_v1_choir_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3079,7 +3235,7 @@ func (x *ListJoinsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJoinsRequest.ProtoReflect.Descriptor instead.
 func (*ListJoinsRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{43}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{46}
 }
 
 type ListJoinsReply struct {
@@ -3091,7 +3247,7 @@ type ListJoinsReply struct {
 
 func (x *ListJoinsReply) Reset() {
 	*x = ListJoinsReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[44]
+	mi := &file_choir_v1_choir_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3103,7 +3259,7 @@ func (x *ListJoinsReply) String() string {
 func (*ListJoinsReply) ProtoMessage() {}
 
 func (x *ListJoinsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[44]
+	mi := &file_choir_v1_choir_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3116,7 +3272,7 @@ func (x *ListJoinsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJoinsReply.ProtoReflect.Descriptor instead.
 func (*ListJoinsReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{44}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListJoinsReply) GetJoins() []*JoinStatus {
@@ -3139,7 +3295,7 @@ type JoinStatus struct {
 
 func (x *JoinStatus) Reset() {
 	*x = JoinStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[45]
+	mi := &file_choir_v1_choir_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3151,7 +3307,7 @@ func (x *JoinStatus) String() string {
 func (*JoinStatus) ProtoMessage() {}
 
 func (x *JoinStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[45]
+	mi := &file_choir_v1_choir_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3164,7 +3320,7 @@ func (x *JoinStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinStatus.ProtoReflect.Descriptor instead.
 func (*JoinStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{45}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *JoinStatus) GetName() string {
@@ -3213,7 +3369,7 @@ type ApproveCoordinatorRequest struct {
 
 func (x *ApproveCoordinatorRequest) Reset() {
 	*x = ApproveCoordinatorRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[46]
+	mi := &file_choir_v1_choir_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3225,7 +3381,7 @@ func (x *ApproveCoordinatorRequest) String() string {
 func (*ApproveCoordinatorRequest) ProtoMessage() {}
 
 func (x *ApproveCoordinatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[46]
+	mi := &file_choir_v1_choir_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3238,7 +3394,7 @@ func (x *ApproveCoordinatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveCoordinatorRequest.ProtoReflect.Descriptor instead.
 func (*ApproveCoordinatorRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{46}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ApproveCoordinatorRequest) GetName() string {
@@ -3270,7 +3426,7 @@ type ApproveCoordinatorReply struct {
 
 func (x *ApproveCoordinatorReply) Reset() {
 	*x = ApproveCoordinatorReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[47]
+	mi := &file_choir_v1_choir_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3282,7 +3438,7 @@ func (x *ApproveCoordinatorReply) String() string {
 func (*ApproveCoordinatorReply) ProtoMessage() {}
 
 func (x *ApproveCoordinatorReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[47]
+	mi := &file_choir_v1_choir_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3295,7 +3451,7 @@ func (x *ApproveCoordinatorReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveCoordinatorReply.ProtoReflect.Descriptor instead.
 func (*ApproveCoordinatorReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{47}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{50}
 }
 
 type RemoveCoordinatorRequest struct {
@@ -3307,7 +3463,7 @@ type RemoveCoordinatorRequest struct {
 
 func (x *RemoveCoordinatorRequest) Reset() {
 	*x = RemoveCoordinatorRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[48]
+	mi := &file_choir_v1_choir_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3319,7 +3475,7 @@ func (x *RemoveCoordinatorRequest) String() string {
 func (*RemoveCoordinatorRequest) ProtoMessage() {}
 
 func (x *RemoveCoordinatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[48]
+	mi := &file_choir_v1_choir_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3332,7 +3488,7 @@ func (x *RemoveCoordinatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCoordinatorRequest.ProtoReflect.Descriptor instead.
 func (*RemoveCoordinatorRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{48}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RemoveCoordinatorRequest) GetName() string {
@@ -3350,7 +3506,7 @@ type RemoveCoordinatorReply struct {
 
 func (x *RemoveCoordinatorReply) Reset() {
 	*x = RemoveCoordinatorReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[49]
+	mi := &file_choir_v1_choir_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3362,7 +3518,7 @@ func (x *RemoveCoordinatorReply) String() string {
 func (*RemoveCoordinatorReply) ProtoMessage() {}
 
 func (x *RemoveCoordinatorReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[49]
+	mi := &file_choir_v1_choir_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3375,7 +3531,7 @@ func (x *RemoveCoordinatorReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCoordinatorReply.ProtoReflect.Descriptor instead.
 func (*RemoveCoordinatorReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{49}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{52}
 }
 
 type ListCertificatesRequest struct {
@@ -3386,7 +3542,7 @@ type ListCertificatesRequest struct {
 
 func (x *ListCertificatesRequest) Reset() {
 	*x = ListCertificatesRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[50]
+	mi := &file_choir_v1_choir_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3398,7 +3554,7 @@ func (x *ListCertificatesRequest) String() string {
 func (*ListCertificatesRequest) ProtoMessage() {}
 
 func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[50]
+	mi := &file_choir_v1_choir_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3411,7 +3567,7 @@ func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCertificatesRequest.ProtoReflect.Descriptor instead.
 func (*ListCertificatesRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{50}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{53}
 }
 
 type ListCertificatesReply struct {
@@ -3425,7 +3581,7 @@ type ListCertificatesReply struct {
 
 func (x *ListCertificatesReply) Reset() {
 	*x = ListCertificatesReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[51]
+	mi := &file_choir_v1_choir_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3437,7 +3593,7 @@ func (x *ListCertificatesReply) String() string {
 func (*ListCertificatesReply) ProtoMessage() {}
 
 func (x *ListCertificatesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[51]
+	mi := &file_choir_v1_choir_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3450,7 +3606,7 @@ func (x *ListCertificatesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCertificatesReply.ProtoReflect.Descriptor instead.
 func (*ListCertificatesReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{51}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ListCertificatesReply) GetRoots() []*RootStatus {
@@ -3485,7 +3641,7 @@ type RootStatus struct {
 
 func (x *RootStatus) Reset() {
 	*x = RootStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[52]
+	mi := &file_choir_v1_choir_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3497,7 +3653,7 @@ func (x *RootStatus) String() string {
 func (*RootStatus) ProtoMessage() {}
 
 func (x *RootStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[52]
+	mi := &file_choir_v1_choir_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3510,7 +3666,7 @@ func (x *RootStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootStatus.ProtoReflect.Descriptor instead.
 func (*RootStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{52}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *RootStatus) GetCertificate() []byte {
@@ -3545,7 +3701,7 @@ type OfficerStatus struct {
 
 func (x *OfficerStatus) Reset() {
 	*x = OfficerStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[53]
+	mi := &file_choir_v1_choir_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3557,7 +3713,7 @@ func (x *OfficerStatus) String() string {
 func (*OfficerStatus) ProtoMessage() {}
 
 func (x *OfficerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[53]
+	mi := &file_choir_v1_choir_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3570,7 +3726,7 @@ func (x *OfficerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfficerStatus.ProtoReflect.Descriptor instead.
 func (*OfficerStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{53}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *OfficerStatus) GetKey() []byte {
@@ -3607,7 +3763,7 @@ type RotateRootRequest struct {
 
 func (x *RotateRootRequest) Reset() {
 	*x = RotateRootRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[54]
+	mi := &file_choir_v1_choir_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3619,7 +3775,7 @@ func (x *RotateRootRequest) String() string {
 func (*RotateRootRequest) ProtoMessage() {}
 
 func (x *RotateRootRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[54]
+	mi := &file_choir_v1_choir_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3632,7 +3788,7 @@ func (x *RotateRootRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRootRequest.ProtoReflect.Descriptor instead.
 func (*RotateRootRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{54}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *RotateRootRequest) GetOld() []byte {
@@ -3678,7 +3834,7 @@ type RotateRootReply struct {
 
 func (x *RotateRootReply) Reset() {
 	*x = RotateRootReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[55]
+	mi := &file_choir_v1_choir_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3690,7 +3846,7 @@ func (x *RotateRootReply) String() string {
 func (*RotateRootReply) ProtoMessage() {}
 
 func (x *RotateRootReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[55]
+	mi := &file_choir_v1_choir_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3703,7 +3859,7 @@ func (x *RotateRootReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRootReply.ProtoReflect.Descriptor instead.
 func (*RotateRootReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{55}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{58}
 }
 
 type RenewCoordinatorRequest struct {
@@ -3715,7 +3871,7 @@ type RenewCoordinatorRequest struct {
 
 func (x *RenewCoordinatorRequest) Reset() {
 	*x = RenewCoordinatorRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[56]
+	mi := &file_choir_v1_choir_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3727,7 +3883,7 @@ func (x *RenewCoordinatorRequest) String() string {
 func (*RenewCoordinatorRequest) ProtoMessage() {}
 
 func (x *RenewCoordinatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[56]
+	mi := &file_choir_v1_choir_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3740,7 +3896,7 @@ func (x *RenewCoordinatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewCoordinatorRequest.ProtoReflect.Descriptor instead.
 func (*RenewCoordinatorRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{56}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RenewCoordinatorRequest) GetCoordinator() *CertifiedCoordinator {
@@ -3758,7 +3914,7 @@ type RenewCoordinatorReply struct {
 
 func (x *RenewCoordinatorReply) Reset() {
 	*x = RenewCoordinatorReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[57]
+	mi := &file_choir_v1_choir_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3770,7 +3926,7 @@ func (x *RenewCoordinatorReply) String() string {
 func (*RenewCoordinatorReply) ProtoMessage() {}
 
 func (x *RenewCoordinatorReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[57]
+	mi := &file_choir_v1_choir_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3783,7 +3939,7 @@ func (x *RenewCoordinatorReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewCoordinatorReply.ProtoReflect.Descriptor instead.
 func (*RenewCoordinatorReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{57}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{60}
 }
 
 type AdmitOfficerRequest struct {
@@ -3798,7 +3954,7 @@ type AdmitOfficerRequest struct {
 
 func (x *AdmitOfficerRequest) Reset() {
 	*x = AdmitOfficerRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[58]
+	mi := &file_choir_v1_choir_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3810,7 +3966,7 @@ func (x *AdmitOfficerRequest) String() string {
 func (*AdmitOfficerRequest) ProtoMessage() {}
 
 func (x *AdmitOfficerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[58]
+	mi := &file_choir_v1_choir_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3823,7 +3979,7 @@ func (x *AdmitOfficerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitOfficerRequest.ProtoReflect.Descriptor instead.
 func (*AdmitOfficerRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{58}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *AdmitOfficerRequest) GetKey() []byte {
@@ -3862,7 +4018,7 @@ type AdmitOfficerReply struct {
 
 func (x *AdmitOfficerReply) Reset() {
 	*x = AdmitOfficerReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[59]
+	mi := &file_choir_v1_choir_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3874,7 +4030,7 @@ func (x *AdmitOfficerReply) String() string {
 func (*AdmitOfficerReply) ProtoMessage() {}
 
 func (x *AdmitOfficerReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[59]
+	mi := &file_choir_v1_choir_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3887,7 +4043,7 @@ func (x *AdmitOfficerReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitOfficerReply.ProtoReflect.Descriptor instead.
 func (*AdmitOfficerReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{59}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{62}
 }
 
 type ListJobsRequest struct {
@@ -3898,7 +4054,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[60]
+	mi := &file_choir_v1_choir_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3910,7 +4066,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[60]
+	mi := &file_choir_v1_choir_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3923,7 +4079,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{60}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{63}
 }
 
 type ListJobsReply struct {
@@ -3935,7 +4091,7 @@ type ListJobsReply struct {
 
 func (x *ListJobsReply) Reset() {
 	*x = ListJobsReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[61]
+	mi := &file_choir_v1_choir_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3947,7 +4103,7 @@ func (x *ListJobsReply) String() string {
 func (*ListJobsReply) ProtoMessage() {}
 
 func (x *ListJobsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[61]
+	mi := &file_choir_v1_choir_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3960,7 +4116,7 @@ func (x *ListJobsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsReply.ProtoReflect.Descriptor instead.
 func (*ListJobsReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{61}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListJobsReply) GetJobs() []*JobStatus {
@@ -3981,7 +4137,7 @@ type ControlJobRequest struct {
 
 func (x *ControlJobRequest) Reset() {
 	*x = ControlJobRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[62]
+	mi := &file_choir_v1_choir_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3993,7 +4149,7 @@ func (x *ControlJobRequest) String() string {
 func (*ControlJobRequest) ProtoMessage() {}
 
 func (x *ControlJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[62]
+	mi := &file_choir_v1_choir_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4006,7 +4162,7 @@ func (x *ControlJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlJobRequest.ProtoReflect.Descriptor instead.
 func (*ControlJobRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{62}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ControlJobRequest) GetName() string {
@@ -4039,7 +4195,7 @@ type ControlJobReply struct {
 
 func (x *ControlJobReply) Reset() {
 	*x = ControlJobReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[63]
+	mi := &file_choir_v1_choir_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4051,7 +4207,7 @@ func (x *ControlJobReply) String() string {
 func (*ControlJobReply) ProtoMessage() {}
 
 func (x *ControlJobReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[63]
+	mi := &file_choir_v1_choir_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4064,7 +4220,7 @@ func (x *ControlJobReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlJobReply.ProtoReflect.Descriptor instead.
 func (*ControlJobReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{63}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ControlJobReply) GetRounds() uint64 {
@@ -4082,7 +4238,7 @@ type ListReleasesRequest struct {
 
 func (x *ListReleasesRequest) Reset() {
 	*x = ListReleasesRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[64]
+	mi := &file_choir_v1_choir_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4094,7 +4250,7 @@ func (x *ListReleasesRequest) String() string {
 func (*ListReleasesRequest) ProtoMessage() {}
 
 func (x *ListReleasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[64]
+	mi := &file_choir_v1_choir_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4107,7 +4263,7 @@ func (x *ListReleasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReleasesRequest.ProtoReflect.Descriptor instead.
 func (*ListReleasesRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{64}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{67}
 }
 
 type ListReleasesReply struct {
@@ -4119,7 +4275,7 @@ type ListReleasesReply struct {
 
 func (x *ListReleasesReply) Reset() {
 	*x = ListReleasesReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[65]
+	mi := &file_choir_v1_choir_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4131,7 +4287,7 @@ func (x *ListReleasesReply) String() string {
 func (*ListReleasesReply) ProtoMessage() {}
 
 func (x *ListReleasesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[65]
+	mi := &file_choir_v1_choir_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4144,7 +4300,7 @@ func (x *ListReleasesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReleasesReply.ProtoReflect.Descriptor instead.
 func (*ListReleasesReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{65}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ListReleasesReply) GetReleases() []*Release {
@@ -4164,7 +4320,7 @@ type SubmitJobRequest struct {
 
 func (x *SubmitJobRequest) Reset() {
 	*x = SubmitJobRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[66]
+	mi := &file_choir_v1_choir_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4176,7 +4332,7 @@ func (x *SubmitJobRequest) String() string {
 func (*SubmitJobRequest) ProtoMessage() {}
 
 func (x *SubmitJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[66]
+	mi := &file_choir_v1_choir_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4189,7 +4345,7 @@ func (x *SubmitJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobRequest.ProtoReflect.Descriptor instead.
 func (*SubmitJobRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{66}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *SubmitJobRequest) GetSpec() *JobSpec {
@@ -4215,7 +4371,7 @@ type SubmitJobReply struct {
 
 func (x *SubmitJobReply) Reset() {
 	*x = SubmitJobReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[67]
+	mi := &file_choir_v1_choir_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4227,7 +4383,7 @@ func (x *SubmitJobReply) String() string {
 func (*SubmitJobReply) ProtoMessage() {}
 
 func (x *SubmitJobReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[67]
+	mi := &file_choir_v1_choir_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4240,7 +4396,7 @@ func (x *SubmitJobReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobReply.ProtoReflect.Descriptor instead.
 func (*SubmitJobReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{67}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *SubmitJobReply) GetName() string {
@@ -4259,7 +4415,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[68]
+	mi := &file_choir_v1_choir_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4271,7 +4427,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[68]
+	mi := &file_choir_v1_choir_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4284,7 +4440,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{68}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *GetJobRequest) GetName() string {
@@ -4308,7 +4464,7 @@ type JobStatus struct {
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[69]
+	mi := &file_choir_v1_choir_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4320,7 +4476,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[69]
+	mi := &file_choir_v1_choir_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4333,7 +4489,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{69}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *JobStatus) GetName() string {
@@ -4398,7 +4554,7 @@ type RoundStatus struct {
 
 func (x *RoundStatus) Reset() {
 	*x = RoundStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[70]
+	mi := &file_choir_v1_choir_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4410,7 +4566,7 @@ func (x *RoundStatus) String() string {
 func (*RoundStatus) ProtoMessage() {}
 
 func (x *RoundStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[70]
+	mi := &file_choir_v1_choir_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4423,7 +4579,7 @@ func (x *RoundStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundStatus.ProtoReflect.Descriptor instead.
 func (*RoundStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{70}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *RoundStatus) GetRound() uint64 {
@@ -4519,7 +4675,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[71]
+	mi := &file_choir_v1_choir_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4531,7 +4687,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[71]
+	mi := &file_choir_v1_choir_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4544,7 +4700,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{71}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *StatusRequest) GetUnconfirmed() bool {
@@ -4572,7 +4728,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[72]
+	mi := &file_choir_v1_choir_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4584,7 +4740,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[72]
+	mi := &file_choir_v1_choir_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4597,7 +4753,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{72}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *StatusReply) GetCluster() string {
@@ -4684,7 +4840,7 @@ type ReplicaStatus struct {
 
 func (x *ReplicaStatus) Reset() {
 	*x = ReplicaStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[73]
+	mi := &file_choir_v1_choir_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4696,7 +4852,7 @@ func (x *ReplicaStatus) String() string {
 func (*ReplicaStatus) ProtoMessage() {}
 
 func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[73]
+	mi := &file_choir_v1_choir_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4709,7 +4865,7 @@ func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaStatus.ProtoReflect.Descriptor instead.
 func (*ReplicaStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{73}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ReplicaStatus) GetName() string {
@@ -4762,7 +4918,7 @@ type BundleRequest struct {
 
 func (x *BundleRequest) Reset() {
 	*x = BundleRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[74]
+	mi := &file_choir_v1_choir_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4774,7 +4930,7 @@ func (x *BundleRequest) String() string {
 func (*BundleRequest) ProtoMessage() {}
 
 func (x *BundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[74]
+	mi := &file_choir_v1_choir_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4787,7 +4943,7 @@ func (x *BundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BundleRequest.ProtoReflect.Descriptor instead.
 func (*BundleRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{74}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{77}
 }
 
 type ProposeRequest struct {
@@ -4799,7 +4955,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[75]
+	mi := &file_choir_v1_choir_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4811,7 +4967,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[75]
+	mi := &file_choir_v1_choir_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4824,7 +4980,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{75}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ProposeRequest) GetCommand() []byte {
@@ -4846,7 +5002,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[76]
+	mi := &file_choir_v1_choir_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4858,7 +5014,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[76]
+	mi := &file_choir_v1_choir_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4871,7 +5027,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{76}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ProposeReply) GetIndex() uint64 {
@@ -4910,7 +5066,7 @@ type PresenceRequest struct {
 
 func (x *PresenceRequest) Reset() {
 	*x = PresenceRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[77]
+	mi := &file_choir_v1_choir_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4922,7 +5078,7 @@ func (x *PresenceRequest) String() string {
 func (*PresenceRequest) ProtoMessage() {}
 
 func (x *PresenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[77]
+	mi := &file_choir_v1_choir_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4935,7 +5091,7 @@ func (x *PresenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceRequest.ProtoReflect.Descriptor instead.
 func (*PresenceRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{77}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{80}
 }
 
 type PresenceReply struct {
@@ -4945,13 +5101,14 @@ type PresenceReply struct {
 	Roster          uint64                 `protobuf:"varint,3,opt,name=roster,proto3" json:"roster,omitempty"`                                         // version of the voter list that the signature is over
 	RosterSignature []byte                 `protobuf:"bytes,4,opt,name=roster_signature,json=rosterSignature,proto3" json:"roster_signature,omitempty"` // by this coordinator (privacy/audit)
 	Issuer          []byte                 `protobuf:"bytes,5,opt,name=issuer,proto3" json:"issuer,omitempty"`                                          // this coordinator's issuing certificate
+	Declined        []*NodeDecline         `protobuf:"bytes,6,rep,name=declined,proto3" json:"declined,omitempty"`                                      // of the attempt asked for, at most 64
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *PresenceReply) Reset() {
 	*x = PresenceReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[78]
+	mi := &file_choir_v1_choir_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4963,7 +5120,7 @@ func (x *PresenceReply) String() string {
 func (*PresenceReply) ProtoMessage() {}
 
 func (x *PresenceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[78]
+	mi := &file_choir_v1_choir_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4976,7 +5133,7 @@ func (x *PresenceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceReply.ProtoReflect.Descriptor instead.
 func (*PresenceReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{78}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *PresenceReply) GetNodes() []string {
@@ -5014,6 +5171,65 @@ func (x *PresenceReply) GetIssuer() []byte {
 	return nil
 }
 
+func (x *PresenceReply) GetDeclined() []*NodeDecline {
+	if x != nil {
+		return x.Declined
+	}
+	return nil
+}
+
+type NodeDecline struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Decline       *Decline               `protobuf:"bytes,2,opt,name=decline,proto3" json:"decline,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeDecline) Reset() {
+	*x = NodeDecline{}
+	mi := &file_choir_v1_choir_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeDecline) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeDecline) ProtoMessage() {}
+
+func (x *NodeDecline) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeDecline.ProtoReflect.Descriptor instead.
+func (*NodeDecline) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *NodeDecline) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeDecline) GetDecline() *Decline {
+	if x != nil {
+		return x.Decline
+	}
+	return nil
+}
+
 type SignHeadRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Size          uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
@@ -5024,7 +5240,7 @@ type SignHeadRequest struct {
 
 func (x *SignHeadRequest) Reset() {
 	*x = SignHeadRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[79]
+	mi := &file_choir_v1_choir_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5036,7 +5252,7 @@ func (x *SignHeadRequest) String() string {
 func (*SignHeadRequest) ProtoMessage() {}
 
 func (x *SignHeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[79]
+	mi := &file_choir_v1_choir_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5049,7 +5265,7 @@ func (x *SignHeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignHeadRequest.ProtoReflect.Descriptor instead.
 func (*SignHeadRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{79}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *SignHeadRequest) GetSize() uint64 {
@@ -5076,7 +5292,7 @@ type SignHeadReply struct {
 
 func (x *SignHeadReply) Reset() {
 	*x = SignHeadReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[80]
+	mi := &file_choir_v1_choir_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5088,7 +5304,7 @@ func (x *SignHeadReply) String() string {
 func (*SignHeadReply) ProtoMessage() {}
 
 func (x *SignHeadReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[80]
+	mi := &file_choir_v1_choir_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5101,7 +5317,7 @@ func (x *SignHeadReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignHeadReply.ProtoReflect.Descriptor instead.
 func (*SignHeadReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{80}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *SignHeadReply) GetSignature() *Signature {
@@ -5126,7 +5342,7 @@ type CommittedRequest struct {
 
 func (x *CommittedRequest) Reset() {
 	*x = CommittedRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[81]
+	mi := &file_choir_v1_choir_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5138,7 +5354,7 @@ func (x *CommittedRequest) String() string {
 func (*CommittedRequest) ProtoMessage() {}
 
 func (x *CommittedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[81]
+	mi := &file_choir_v1_choir_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5151,7 +5367,7 @@ func (x *CommittedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommittedRequest.ProtoReflect.Descriptor instead.
 func (*CommittedRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{81}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{85}
 }
 
 type CommittedReply struct {
@@ -5163,7 +5379,7 @@ type CommittedReply struct {
 
 func (x *CommittedReply) Reset() {
 	*x = CommittedReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[82]
+	mi := &file_choir_v1_choir_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5175,7 +5391,7 @@ func (x *CommittedReply) String() string {
 func (*CommittedReply) ProtoMessage() {}
 
 func (x *CommittedReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[82]
+	mi := &file_choir_v1_choir_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5188,7 +5404,7 @@ func (x *CommittedReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommittedReply.ProtoReflect.Descriptor instead.
 func (*CommittedReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{82}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *CommittedReply) GetIndex() uint64 {
@@ -5234,7 +5450,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_choir_v1_choir_proto_msgTypes[83]
+	mi := &file_choir_v1_choir_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5246,7 +5462,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[83]
+	mi := &file_choir_v1_choir_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5259,7 +5475,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{83}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *Command) GetVersion() uint32 {
@@ -5653,7 +5869,7 @@ type Genesis struct {
 
 func (x *Genesis) Reset() {
 	*x = Genesis{}
-	mi := &file_choir_v1_choir_proto_msgTypes[84]
+	mi := &file_choir_v1_choir_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5665,7 +5881,7 @@ func (x *Genesis) String() string {
 func (*Genesis) ProtoMessage() {}
 
 func (x *Genesis) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[84]
+	mi := &file_choir_v1_choir_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5678,7 +5894,7 @@ func (x *Genesis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Genesis.ProtoReflect.Descriptor instead.
 func (*Genesis) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{84}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *Genesis) GetCluster() string {
@@ -5727,7 +5943,7 @@ type CoordinatorEntry struct {
 
 func (x *CoordinatorEntry) Reset() {
 	*x = CoordinatorEntry{}
-	mi := &file_choir_v1_choir_proto_msgTypes[85]
+	mi := &file_choir_v1_choir_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5739,7 +5955,7 @@ func (x *CoordinatorEntry) String() string {
 func (*CoordinatorEntry) ProtoMessage() {}
 
 func (x *CoordinatorEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[85]
+	mi := &file_choir_v1_choir_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5752,7 +5968,7 @@ func (x *CoordinatorEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorEntry.ProtoReflect.Descriptor instead.
 func (*CoordinatorEntry) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{85}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *CoordinatorEntry) GetName() string {
@@ -5785,7 +6001,7 @@ type AnnounceEpoch struct {
 
 func (x *AnnounceEpoch) Reset() {
 	*x = AnnounceEpoch{}
-	mi := &file_choir_v1_choir_proto_msgTypes[86]
+	mi := &file_choir_v1_choir_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5797,7 +6013,7 @@ func (x *AnnounceEpoch) String() string {
 func (*AnnounceEpoch) ProtoMessage() {}
 
 func (x *AnnounceEpoch) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[86]
+	mi := &file_choir_v1_choir_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5810,7 +6026,7 @@ func (x *AnnounceEpoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceEpoch.ProtoReflect.Descriptor instead.
 func (*AnnounceEpoch) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{86}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *AnnounceEpoch) GetKey() *EpochKey {
@@ -5833,7 +6049,7 @@ type CreateToken struct {
 
 func (x *CreateToken) Reset() {
 	*x = CreateToken{}
-	mi := &file_choir_v1_choir_proto_msgTypes[87]
+	mi := &file_choir_v1_choir_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5845,7 +6061,7 @@ func (x *CreateToken) String() string {
 func (*CreateToken) ProtoMessage() {}
 
 func (x *CreateToken) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[87]
+	mi := &file_choir_v1_choir_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5858,7 +6074,7 @@ func (x *CreateToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateToken.ProtoReflect.Descriptor instead.
 func (*CreateToken) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{87}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *CreateToken) GetId() string {
@@ -5909,7 +6125,7 @@ type Enrol struct {
 
 func (x *Enrol) Reset() {
 	*x = Enrol{}
-	mi := &file_choir_v1_choir_proto_msgTypes[88]
+	mi := &file_choir_v1_choir_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5921,7 +6137,7 @@ func (x *Enrol) String() string {
 func (*Enrol) ProtoMessage() {}
 
 func (x *Enrol) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[88]
+	mi := &file_choir_v1_choir_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5934,7 +6150,7 @@ func (x *Enrol) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enrol.ProtoReflect.Descriptor instead.
 func (*Enrol) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{88}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *Enrol) GetTokenId() string {
@@ -5982,7 +6198,7 @@ type SubmitJob struct {
 
 func (x *SubmitJob) Reset() {
 	*x = SubmitJob{}
-	mi := &file_choir_v1_choir_proto_msgTypes[89]
+	mi := &file_choir_v1_choir_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5994,7 +6210,7 @@ func (x *SubmitJob) String() string {
 func (*SubmitJob) ProtoMessage() {}
 
 func (x *SubmitJob) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[89]
+	mi := &file_choir_v1_choir_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6007,7 +6223,7 @@ func (x *SubmitJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJob.ProtoReflect.Descriptor instead.
 func (*SubmitJob) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{89}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *SubmitJob) GetSpec() *JobSpec {
@@ -6041,7 +6257,7 @@ type OpenRound struct {
 
 func (x *OpenRound) Reset() {
 	*x = OpenRound{}
-	mi := &file_choir_v1_choir_proto_msgTypes[90]
+	mi := &file_choir_v1_choir_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6053,7 +6269,7 @@ func (x *OpenRound) String() string {
 func (*OpenRound) ProtoMessage() {}
 
 func (x *OpenRound) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[90]
+	mi := &file_choir_v1_choir_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6066,7 +6282,7 @@ func (x *OpenRound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenRound.ProtoReflect.Descriptor instead.
 func (*OpenRound) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{90}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *OpenRound) GetKey() *RoundKey {
@@ -6147,7 +6363,7 @@ type AcceptBatch struct {
 
 func (x *AcceptBatch) Reset() {
 	*x = AcceptBatch{}
-	mi := &file_choir_v1_choir_proto_msgTypes[91]
+	mi := &file_choir_v1_choir_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6159,7 +6375,7 @@ func (x *AcceptBatch) String() string {
 func (*AcceptBatch) ProtoMessage() {}
 
 func (x *AcceptBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[91]
+	mi := &file_choir_v1_choir_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6172,7 +6388,7 @@ func (x *AcceptBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptBatch.ProtoReflect.Descriptor instead.
 func (*AcceptBatch) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{91}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *AcceptBatch) GetKey() *RoundKey {
@@ -6235,7 +6451,7 @@ type Accepted struct {
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_choir_v1_choir_proto_msgTypes[92]
+	mi := &file_choir_v1_choir_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6247,7 +6463,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[92]
+	mi := &file_choir_v1_choir_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6260,7 +6476,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{92}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *Accepted) GetNode() string {
@@ -6294,7 +6510,7 @@ type CutRound struct {
 
 func (x *CutRound) Reset() {
 	*x = CutRound{}
-	mi := &file_choir_v1_choir_proto_msgTypes[93]
+	mi := &file_choir_v1_choir_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6306,7 +6522,7 @@ func (x *CutRound) String() string {
 func (*CutRound) ProtoMessage() {}
 
 func (x *CutRound) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[93]
+	mi := &file_choir_v1_choir_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6319,7 +6535,7 @@ func (x *CutRound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CutRound.ProtoReflect.Descriptor instead.
 func (*CutRound) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{93}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *CutRound) GetKey() *RoundKey {
@@ -6347,7 +6563,7 @@ type Charge struct {
 
 func (x *Charge) Reset() {
 	*x = Charge{}
-	mi := &file_choir_v1_choir_proto_msgTypes[94]
+	mi := &file_choir_v1_choir_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6359,7 +6575,7 @@ func (x *Charge) String() string {
 func (*Charge) ProtoMessage() {}
 
 func (x *Charge) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[94]
+	mi := &file_choir_v1_choir_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6372,7 +6588,7 @@ func (x *Charge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Charge.ProtoReflect.Descriptor instead.
 func (*Charge) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{94}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *Charge) GetKey() *RoundKey {
@@ -6411,7 +6627,7 @@ type CloseRound struct {
 
 func (x *CloseRound) Reset() {
 	*x = CloseRound{}
-	mi := &file_choir_v1_choir_proto_msgTypes[95]
+	mi := &file_choir_v1_choir_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6423,7 +6639,7 @@ func (x *CloseRound) String() string {
 func (*CloseRound) ProtoMessage() {}
 
 func (x *CloseRound) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[95]
+	mi := &file_choir_v1_choir_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6436,7 +6652,7 @@ func (x *CloseRound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseRound.ProtoReflect.Descriptor instead.
 func (*CloseRound) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{95}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *CloseRound) GetKey() *RoundKey {
@@ -6499,7 +6715,7 @@ type AbandonRound struct {
 
 func (x *AbandonRound) Reset() {
 	*x = AbandonRound{}
-	mi := &file_choir_v1_choir_proto_msgTypes[96]
+	mi := &file_choir_v1_choir_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6511,7 +6727,7 @@ func (x *AbandonRound) String() string {
 func (*AbandonRound) ProtoMessage() {}
 
 func (x *AbandonRound) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[96]
+	mi := &file_choir_v1_choir_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6524,7 +6740,7 @@ func (x *AbandonRound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbandonRound.ProtoReflect.Descriptor instead.
 func (*AbandonRound) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{96}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *AbandonRound) GetKey() *RoundKey {
@@ -6562,7 +6778,7 @@ type PublishRelease struct {
 
 func (x *PublishRelease) Reset() {
 	*x = PublishRelease{}
-	mi := &file_choir_v1_choir_proto_msgTypes[97]
+	mi := &file_choir_v1_choir_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6574,7 +6790,7 @@ func (x *PublishRelease) String() string {
 func (*PublishRelease) ProtoMessage() {}
 
 func (x *PublishRelease) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[97]
+	mi := &file_choir_v1_choir_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6587,7 +6803,7 @@ func (x *PublishRelease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishRelease.ProtoReflect.Descriptor instead.
 func (*PublishRelease) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{97}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *PublishRelease) GetJob() string {
@@ -6645,7 +6861,7 @@ type RecordIncident struct {
 
 func (x *RecordIncident) Reset() {
 	*x = RecordIncident{}
-	mi := &file_choir_v1_choir_proto_msgTypes[98]
+	mi := &file_choir_v1_choir_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6657,7 +6873,7 @@ func (x *RecordIncident) String() string {
 func (*RecordIncident) ProtoMessage() {}
 
 func (x *RecordIncident) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[98]
+	mi := &file_choir_v1_choir_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6670,7 +6886,7 @@ func (x *RecordIncident) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordIncident.ProtoReflect.Descriptor instead.
 func (*RecordIncident) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{98}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *RecordIncident) GetKey() *RoundKey {
@@ -6717,7 +6933,7 @@ type RevokeToken struct {
 
 func (x *RevokeToken) Reset() {
 	*x = RevokeToken{}
-	mi := &file_choir_v1_choir_proto_msgTypes[99]
+	mi := &file_choir_v1_choir_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6729,7 +6945,7 @@ func (x *RevokeToken) String() string {
 func (*RevokeToken) ProtoMessage() {}
 
 func (x *RevokeToken) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[99]
+	mi := &file_choir_v1_choir_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6742,7 +6958,7 @@ func (x *RevokeToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeToken.ProtoReflect.Descriptor instead.
 func (*RevokeToken) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{99}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *RevokeToken) GetId() string {
@@ -6761,7 +6977,7 @@ type RevokeNode struct {
 
 func (x *RevokeNode) Reset() {
 	*x = RevokeNode{}
-	mi := &file_choir_v1_choir_proto_msgTypes[100]
+	mi := &file_choir_v1_choir_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6773,7 +6989,7 @@ func (x *RevokeNode) String() string {
 func (*RevokeNode) ProtoMessage() {}
 
 func (x *RevokeNode) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[100]
+	mi := &file_choir_v1_choir_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6786,7 +7002,7 @@ func (x *RevokeNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeNode.ProtoReflect.Descriptor instead.
 func (*RevokeNode) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{100}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *RevokeNode) GetName() string {
@@ -6805,7 +7021,7 @@ type RevokePerson struct {
 
 func (x *RevokePerson) Reset() {
 	*x = RevokePerson{}
-	mi := &file_choir_v1_choir_proto_msgTypes[101]
+	mi := &file_choir_v1_choir_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6817,7 +7033,7 @@ func (x *RevokePerson) String() string {
 func (*RevokePerson) ProtoMessage() {}
 
 func (x *RevokePerson) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[101]
+	mi := &file_choir_v1_choir_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6830,7 +7046,7 @@ func (x *RevokePerson) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokePerson.ProtoReflect.Descriptor instead.
 func (*RevokePerson) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{101}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *RevokePerson) GetFingerprint() []byte {
@@ -6855,7 +7071,7 @@ type RequestJoin struct {
 
 func (x *RequestJoin) Reset() {
 	*x = RequestJoin{}
-	mi := &file_choir_v1_choir_proto_msgTypes[102]
+	mi := &file_choir_v1_choir_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6867,7 +7083,7 @@ func (x *RequestJoin) String() string {
 func (*RequestJoin) ProtoMessage() {}
 
 func (x *RequestJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[102]
+	mi := &file_choir_v1_choir_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6880,7 +7096,7 @@ func (x *RequestJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestJoin.ProtoReflect.Descriptor instead.
 func (*RequestJoin) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{102}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *RequestJoin) GetTokenId() string {
@@ -6944,7 +7160,7 @@ type ApproveCoordinator struct {
 
 func (x *ApproveCoordinator) Reset() {
 	*x = ApproveCoordinator{}
-	mi := &file_choir_v1_choir_proto_msgTypes[103]
+	mi := &file_choir_v1_choir_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6956,7 +7172,7 @@ func (x *ApproveCoordinator) String() string {
 func (*ApproveCoordinator) ProtoMessage() {}
 
 func (x *ApproveCoordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[103]
+	mi := &file_choir_v1_choir_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6969,7 +7185,7 @@ func (x *ApproveCoordinator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveCoordinator.ProtoReflect.Descriptor instead.
 func (*ApproveCoordinator) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{103}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *ApproveCoordinator) GetName() string {
@@ -7009,7 +7225,7 @@ type RemoveCoordinator struct {
 
 func (x *RemoveCoordinator) Reset() {
 	*x = RemoveCoordinator{}
-	mi := &file_choir_v1_choir_proto_msgTypes[104]
+	mi := &file_choir_v1_choir_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7021,7 +7237,7 @@ func (x *RemoveCoordinator) String() string {
 func (*RemoveCoordinator) ProtoMessage() {}
 
 func (x *RemoveCoordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[104]
+	mi := &file_choir_v1_choir_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7034,7 +7250,7 @@ func (x *RemoveCoordinator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCoordinator.ProtoReflect.Descriptor instead.
 func (*RemoveCoordinator) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{104}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *RemoveCoordinator) GetName() string {
@@ -7055,7 +7271,7 @@ type ControlJob struct {
 
 func (x *ControlJob) Reset() {
 	*x = ControlJob{}
-	mi := &file_choir_v1_choir_proto_msgTypes[105]
+	mi := &file_choir_v1_choir_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7067,7 +7283,7 @@ func (x *ControlJob) String() string {
 func (*ControlJob) ProtoMessage() {}
 
 func (x *ControlJob) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[105]
+	mi := &file_choir_v1_choir_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7080,7 +7296,7 @@ func (x *ControlJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlJob.ProtoReflect.Descriptor instead.
 func (*ControlJob) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{105}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *ControlJob) GetJob() string {
@@ -7116,7 +7332,7 @@ type EndJob struct {
 
 func (x *EndJob) Reset() {
 	*x = EndJob{}
-	mi := &file_choir_v1_choir_proto_msgTypes[106]
+	mi := &file_choir_v1_choir_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7128,7 +7344,7 @@ func (x *EndJob) String() string {
 func (*EndJob) ProtoMessage() {}
 
 func (x *EndJob) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[106]
+	mi := &file_choir_v1_choir_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7141,7 +7357,7 @@ func (x *EndJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndJob.ProtoReflect.Descriptor instead.
 func (*EndJob) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{106}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *EndJob) GetJob() string {
@@ -7187,7 +7403,7 @@ type RotateRoot struct {
 
 func (x *RotateRoot) Reset() {
 	*x = RotateRoot{}
-	mi := &file_choir_v1_choir_proto_msgTypes[107]
+	mi := &file_choir_v1_choir_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7199,7 +7415,7 @@ func (x *RotateRoot) String() string {
 func (*RotateRoot) ProtoMessage() {}
 
 func (x *RotateRoot) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[107]
+	mi := &file_choir_v1_choir_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7212,7 +7428,7 @@ func (x *RotateRoot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRoot.ProtoReflect.Descriptor instead.
 func (*RotateRoot) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{107}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *RotateRoot) GetOld() []byte {
@@ -7269,7 +7485,7 @@ type CertifiedCoordinator struct {
 
 func (x *CertifiedCoordinator) Reset() {
 	*x = CertifiedCoordinator{}
-	mi := &file_choir_v1_choir_proto_msgTypes[108]
+	mi := &file_choir_v1_choir_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7281,7 +7497,7 @@ func (x *CertifiedCoordinator) String() string {
 func (*CertifiedCoordinator) ProtoMessage() {}
 
 func (x *CertifiedCoordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[108]
+	mi := &file_choir_v1_choir_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7294,7 +7510,7 @@ func (x *CertifiedCoordinator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertifiedCoordinator.ProtoReflect.Descriptor instead.
 func (*CertifiedCoordinator) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{108}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *CertifiedCoordinator) GetName() string {
@@ -7329,7 +7545,7 @@ type RenewCoordinator struct {
 
 func (x *RenewCoordinator) Reset() {
 	*x = RenewCoordinator{}
-	mi := &file_choir_v1_choir_proto_msgTypes[109]
+	mi := &file_choir_v1_choir_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7341,7 +7557,7 @@ func (x *RenewCoordinator) String() string {
 func (*RenewCoordinator) ProtoMessage() {}
 
 func (x *RenewCoordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[109]
+	mi := &file_choir_v1_choir_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7354,7 +7570,7 @@ func (x *RenewCoordinator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewCoordinator.ProtoReflect.Descriptor instead.
 func (*RenewCoordinator) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{109}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *RenewCoordinator) GetCoordinator() *CertifiedCoordinator {
@@ -7384,7 +7600,7 @@ type AdmitOfficer struct {
 
 func (x *AdmitOfficer) Reset() {
 	*x = AdmitOfficer{}
-	mi := &file_choir_v1_choir_proto_msgTypes[110]
+	mi := &file_choir_v1_choir_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7396,7 +7612,7 @@ func (x *AdmitOfficer) String() string {
 func (*AdmitOfficer) ProtoMessage() {}
 
 func (x *AdmitOfficer) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[110]
+	mi := &file_choir_v1_choir_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7409,7 +7625,7 @@ func (x *AdmitOfficer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitOfficer.ProtoReflect.Descriptor instead.
 func (*AdmitOfficer) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{110}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *AdmitOfficer) GetKey() []byte {
@@ -7460,7 +7676,12 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
 	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x12\x1c\n" +
 	"\tsignature\x18\x03 \x01(\fR\tsignature\x12\x14\n" +
-	"\x05chain\x18\x04 \x03(\fR\x05chain\"\xcd\x01\n" +
+	"\x05chain\x18\x04 \x03(\fR\x05chain\"E\n" +
+	"\x0fStandingRequest\x12\x14\n" +
+	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x1c\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\"%\n" +
+	"\rStandingReply\x12\x14\n" +
+	"\x05ended\x18\x01 \x01(\bR\x05ended\"\xcd\x01\n" +
 	"\vJoinRequest\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12!\n" +
 	"\ftoken_secret\x18\x02 \x01(\fR\vtokenSecret\x12\x12\n" +
@@ -7490,17 +7711,21 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\bRoundKey\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\x04R\x05round\x12\x18\n" +
-	"\aattempt\x18\x03 \x01(\rR\aattempt\"\xae\x02\n" +
+	"\aattempt\x18\x03 \x01(\rR\aattempt\"\xdd\x02\n" +
 	"\vPollRequest\x12&\n" +
 	"\x04done\x18\x01 \x01(\v2\x12.choir.v1.RoundKeyR\x04done\x12\x17\n" +
 	"\await_ms\x18\x02 \x01(\x04R\x06waitMs\x12?\n" +
 	"\bversions\x18\x03 \x03(\v2#.choir.v1.PollRequest.VersionsEntryR\bversions\x12\x16\n" +
 	"\x06roster\x18\x04 \x01(\x04R\x06roster\x12.\n" +
 	"\bfinished\x18\x05 \x03(\v2\x12.choir.v1.RoundKeyR\bfinished\x12\x18\n" +
-	"\aresting\x18\x06 \x01(\bR\aresting\x1a;\n" +
+	"\aresting\x18\x06 \x01(\bR\aresting\x12-\n" +
+	"\bdeclined\x18\a \x03(\v2\x11.choir.v1.DeclineR\bdeclined\x1a;\n" +
 	"\rVersionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x82\x02\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"G\n" +
+	"\aDecline\x12$\n" +
+	"\x03key\x18\x01 \x01(\v2\x12.choir.v1.RoundKeyR\x03key\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x82\x02\n" +
 	"\tPollReply\x12\"\n" +
 	"\x04task\x18\x01 \x01(\v2\x0e.choir.v1.TaskR\x04task\x125\n" +
 	"\taddresses\x18\x02 \x03(\v2\x17.choir.v1.UploadAddressR\taddresses\x12 \n" +
@@ -7824,13 +8049,17 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"duplicates\x18\x03 \x03(\tR\n" +
 	"duplicates\x12\x14\n" +
 	"\x05stale\x18\x04 \x01(\bR\x05stale\"\x11\n" +
-	"\x0fPresenceRequest\"\x9a\x01\n" +
+	"\x0fPresenceRequest\"\xcd\x01\n" +
 	"\rPresenceReply\x12\x14\n" +
 	"\x05nodes\x18\x01 \x03(\tR\x05nodes\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\x04R\aapplied\x12\x16\n" +
 	"\x06roster\x18\x03 \x01(\x04R\x06roster\x12)\n" +
 	"\x10roster_signature\x18\x04 \x01(\fR\x0frosterSignature\x12\x16\n" +
-	"\x06issuer\x18\x05 \x01(\fR\x06issuer\"9\n" +
+	"\x06issuer\x18\x05 \x01(\fR\x06issuer\x121\n" +
+	"\bdeclined\x18\x06 \x03(\v2\x15.choir.v1.NodeDeclineR\bdeclined\"N\n" +
+	"\vNodeDecline\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12+\n" +
+	"\adecline\x18\x02 \x01(\v2\x11.choir.v1.DeclineR\adecline\"9\n" +
 	"\x0fSignHeadRequest\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\fR\x04root\"X\n" +
@@ -8031,11 +8260,12 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x16ROUND_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ROUND_KIND_STATISTICS\x10\x01\x12\x14\n" +
 	"\x10ROUND_KIND_TRAIN\x10\x02\x12\x17\n" +
-	"\x13ROUND_KIND_EVALUATE\x10\x032\xad\x01\n" +
+	"\x13ROUND_KIND_EVALUATE\x10\x032\xed\x01\n" +
 	"\tEnrolment\x125\n" +
 	"\x05Enrol\x12\x16.choir.v1.EnrolRequest\x1a\x14.choir.v1.EnrolReply\x125\n" +
 	"\x05Renew\x12\x16.choir.v1.RenewRequest\x1a\x14.choir.v1.EnrolReply\x122\n" +
-	"\x04Join\x12\x15.choir.v1.JoinRequest\x1a\x13.choir.v1.JoinReply2\xa8\x02\n" +
+	"\x04Join\x12\x15.choir.v1.JoinRequest\x1a\x13.choir.v1.JoinReply\x12>\n" +
+	"\bStanding\x12\x19.choir.v1.StandingRequest\x1a\x17.choir.v1.StandingReply2\xa8\x02\n" +
 	"\x05Nodes\x122\n" +
 	"\x04Poll\x12\x15.choir.v1.PollRequest\x1a\x13.choir.v1.PollReply\x12<\n" +
 	"\x06Upload\x12\x17.choir.v1.UploadRequest\x1a\x15.choir.v1.UploadReply(\x010\x01\x129\n" +
@@ -8094,291 +8324,301 @@ func file_choir_v1_choir_proto_rawDescGZIP() []byte {
 }
 
 var file_choir_v1_choir_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_choir_v1_choir_proto_msgTypes = make([]protoimpl.MessageInfo, 116)
+var file_choir_v1_choir_proto_msgTypes = make([]protoimpl.MessageInfo, 120)
 var file_choir_v1_choir_proto_goTypes = []any{
 	(RoundKind)(0),                    // 0: choir.v1.RoundKind
 	(*EnrolRequest)(nil),              // 1: choir.v1.EnrolRequest
 	(*EnrolReply)(nil),                // 2: choir.v1.EnrolReply
 	(*RenewRequest)(nil),              // 3: choir.v1.RenewRequest
-	(*JoinRequest)(nil),               // 4: choir.v1.JoinRequest
-	(*JoinReply)(nil),                 // 5: choir.v1.JoinReply
-	(*Signature)(nil),                 // 6: choir.v1.Signature
-	(*EpochKey)(nil),                  // 7: choir.v1.EpochKey
-	(*RoundKey)(nil),                  // 8: choir.v1.RoundKey
-	(*PollRequest)(nil),               // 9: choir.v1.PollRequest
-	(*PollReply)(nil),                 // 10: choir.v1.PollReply
-	(*UploadAddress)(nil),             // 11: choir.v1.UploadAddress
-	(*ReleaseRef)(nil),                // 12: choir.v1.ReleaseRef
-	(*Task)(nil),                      // 13: choir.v1.Task
-	(*JobSpec)(nil),                   // 14: choir.v1.JobSpec
-	(*LabelMatch)(nil),                // 15: choir.v1.LabelMatch
-	(*UploadRequest)(nil),             // 16: choir.v1.UploadRequest
-	(*UploadHeader)(nil),              // 17: choir.v1.UploadHeader
-	(*UploadReply)(nil),               // 18: choir.v1.UploadReply
-	(*OutcomeRequest)(nil),            // 19: choir.v1.OutcomeRequest
-	(*Outcome)(nil),                   // 20: choir.v1.Outcome
-	(*Receipt)(nil),                   // 21: choir.v1.Receipt
-	(*Refusal)(nil),                   // 22: choir.v1.Refusal
-	(*BlobRequest)(nil),               // 23: choir.v1.BlobRequest
-	(*BlobChunk)(nil),                 // 24: choir.v1.BlobChunk
-	(*PutBlobReply)(nil),              // 25: choir.v1.PutBlobReply
-	(*ReleaseRequest)(nil),            // 26: choir.v1.ReleaseRequest
-	(*Release)(nil),                   // 27: choir.v1.Release
-	(*Variant)(nil),                   // 28: choir.v1.Variant
-	(*EvaluationSum)(nil),             // 29: choir.v1.EvaluationSum
-	(*CreateTokenRequest)(nil),        // 30: choir.v1.CreateTokenRequest
-	(*CreateTokenReply)(nil),          // 31: choir.v1.CreateTokenReply
-	(*ListTokensRequest)(nil),         // 32: choir.v1.ListTokensRequest
-	(*ListTokensReply)(nil),           // 33: choir.v1.ListTokensReply
-	(*TokenStatus)(nil),               // 34: choir.v1.TokenStatus
-	(*RevokeTokenRequest)(nil),        // 35: choir.v1.RevokeTokenRequest
-	(*RevokeTokenReply)(nil),          // 36: choir.v1.RevokeTokenReply
-	(*ListNodesRequest)(nil),          // 37: choir.v1.ListNodesRequest
-	(*ListNodesReply)(nil),            // 38: choir.v1.ListNodesReply
-	(*NodeStatus)(nil),                // 39: choir.v1.NodeStatus
-	(*RevokeNodeRequest)(nil),         // 40: choir.v1.RevokeNodeRequest
-	(*RevokeNodeReply)(nil),           // 41: choir.v1.RevokeNodeReply
-	(*RevokePersonRequest)(nil),       // 42: choir.v1.RevokePersonRequest
-	(*RevokePersonReply)(nil),         // 43: choir.v1.RevokePersonReply
-	(*ListJoinsRequest)(nil),          // 44: choir.v1.ListJoinsRequest
-	(*ListJoinsReply)(nil),            // 45: choir.v1.ListJoinsReply
-	(*JoinStatus)(nil),                // 46: choir.v1.JoinStatus
-	(*ApproveCoordinatorRequest)(nil), // 47: choir.v1.ApproveCoordinatorRequest
-	(*ApproveCoordinatorReply)(nil),   // 48: choir.v1.ApproveCoordinatorReply
-	(*RemoveCoordinatorRequest)(nil),  // 49: choir.v1.RemoveCoordinatorRequest
-	(*RemoveCoordinatorReply)(nil),    // 50: choir.v1.RemoveCoordinatorReply
-	(*ListCertificatesRequest)(nil),   // 51: choir.v1.ListCertificatesRequest
-	(*ListCertificatesReply)(nil),     // 52: choir.v1.ListCertificatesReply
-	(*RootStatus)(nil),                // 53: choir.v1.RootStatus
-	(*OfficerStatus)(nil),             // 54: choir.v1.OfficerStatus
-	(*RotateRootRequest)(nil),         // 55: choir.v1.RotateRootRequest
-	(*RotateRootReply)(nil),           // 56: choir.v1.RotateRootReply
-	(*RenewCoordinatorRequest)(nil),   // 57: choir.v1.RenewCoordinatorRequest
-	(*RenewCoordinatorReply)(nil),     // 58: choir.v1.RenewCoordinatorReply
-	(*AdmitOfficerRequest)(nil),       // 59: choir.v1.AdmitOfficerRequest
-	(*AdmitOfficerReply)(nil),         // 60: choir.v1.AdmitOfficerReply
-	(*ListJobsRequest)(nil),           // 61: choir.v1.ListJobsRequest
-	(*ListJobsReply)(nil),             // 62: choir.v1.ListJobsReply
-	(*ControlJobRequest)(nil),         // 63: choir.v1.ControlJobRequest
-	(*ControlJobReply)(nil),           // 64: choir.v1.ControlJobReply
-	(*ListReleasesRequest)(nil),       // 65: choir.v1.ListReleasesRequest
-	(*ListReleasesReply)(nil),         // 66: choir.v1.ListReleasesReply
-	(*SubmitJobRequest)(nil),          // 67: choir.v1.SubmitJobRequest
-	(*SubmitJobReply)(nil),            // 68: choir.v1.SubmitJobReply
-	(*GetJobRequest)(nil),             // 69: choir.v1.GetJobRequest
-	(*JobStatus)(nil),                 // 70: choir.v1.JobStatus
-	(*RoundStatus)(nil),               // 71: choir.v1.RoundStatus
-	(*StatusRequest)(nil),             // 72: choir.v1.StatusRequest
-	(*StatusReply)(nil),               // 73: choir.v1.StatusReply
-	(*ReplicaStatus)(nil),             // 74: choir.v1.ReplicaStatus
-	(*BundleRequest)(nil),             // 75: choir.v1.BundleRequest
-	(*ProposeRequest)(nil),            // 76: choir.v1.ProposeRequest
-	(*ProposeReply)(nil),              // 77: choir.v1.ProposeReply
-	(*PresenceRequest)(nil),           // 78: choir.v1.PresenceRequest
-	(*PresenceReply)(nil),             // 79: choir.v1.PresenceReply
-	(*SignHeadRequest)(nil),           // 80: choir.v1.SignHeadRequest
-	(*SignHeadReply)(nil),             // 81: choir.v1.SignHeadReply
-	(*CommittedRequest)(nil),          // 82: choir.v1.CommittedRequest
-	(*CommittedReply)(nil),            // 83: choir.v1.CommittedReply
-	(*Command)(nil),                   // 84: choir.v1.Command
-	(*Genesis)(nil),                   // 85: choir.v1.Genesis
-	(*CoordinatorEntry)(nil),          // 86: choir.v1.CoordinatorEntry
-	(*AnnounceEpoch)(nil),             // 87: choir.v1.AnnounceEpoch
-	(*CreateToken)(nil),               // 88: choir.v1.CreateToken
-	(*Enrol)(nil),                     // 89: choir.v1.Enrol
-	(*SubmitJob)(nil),                 // 90: choir.v1.SubmitJob
-	(*OpenRound)(nil),                 // 91: choir.v1.OpenRound
-	(*AcceptBatch)(nil),               // 92: choir.v1.AcceptBatch
-	(*Accepted)(nil),                  // 93: choir.v1.Accepted
-	(*CutRound)(nil),                  // 94: choir.v1.CutRound
-	(*Charge)(nil),                    // 95: choir.v1.Charge
-	(*CloseRound)(nil),                // 96: choir.v1.CloseRound
-	(*AbandonRound)(nil),              // 97: choir.v1.AbandonRound
-	(*PublishRelease)(nil),            // 98: choir.v1.PublishRelease
-	(*RecordIncident)(nil),            // 99: choir.v1.RecordIncident
-	(*RevokeToken)(nil),               // 100: choir.v1.RevokeToken
-	(*RevokeNode)(nil),                // 101: choir.v1.RevokeNode
-	(*RevokePerson)(nil),              // 102: choir.v1.RevokePerson
-	(*RequestJoin)(nil),               // 103: choir.v1.RequestJoin
-	(*ApproveCoordinator)(nil),        // 104: choir.v1.ApproveCoordinator
-	(*RemoveCoordinator)(nil),         // 105: choir.v1.RemoveCoordinator
-	(*ControlJob)(nil),                // 106: choir.v1.ControlJob
-	(*EndJob)(nil),                    // 107: choir.v1.EndJob
-	(*RotateRoot)(nil),                // 108: choir.v1.RotateRoot
-	(*CertifiedCoordinator)(nil),      // 109: choir.v1.CertifiedCoordinator
-	(*RenewCoordinator)(nil),          // 110: choir.v1.RenewCoordinator
-	(*AdmitOfficer)(nil),              // 111: choir.v1.AdmitOfficer
-	nil,                               // 112: choir.v1.PollRequest.VersionsEntry
-	nil,                               // 113: choir.v1.CreateTokenRequest.LabelsEntry
-	nil,                               // 114: choir.v1.TokenStatus.LabelsEntry
-	nil,                               // 115: choir.v1.NodeStatus.LabelsEntry
-	nil,                               // 116: choir.v1.CreateToken.LabelsEntry
+	(*StandingRequest)(nil),           // 4: choir.v1.StandingRequest
+	(*StandingReply)(nil),             // 5: choir.v1.StandingReply
+	(*JoinRequest)(nil),               // 6: choir.v1.JoinRequest
+	(*JoinReply)(nil),                 // 7: choir.v1.JoinReply
+	(*Signature)(nil),                 // 8: choir.v1.Signature
+	(*EpochKey)(nil),                  // 9: choir.v1.EpochKey
+	(*RoundKey)(nil),                  // 10: choir.v1.RoundKey
+	(*PollRequest)(nil),               // 11: choir.v1.PollRequest
+	(*Decline)(nil),                   // 12: choir.v1.Decline
+	(*PollReply)(nil),                 // 13: choir.v1.PollReply
+	(*UploadAddress)(nil),             // 14: choir.v1.UploadAddress
+	(*ReleaseRef)(nil),                // 15: choir.v1.ReleaseRef
+	(*Task)(nil),                      // 16: choir.v1.Task
+	(*JobSpec)(nil),                   // 17: choir.v1.JobSpec
+	(*LabelMatch)(nil),                // 18: choir.v1.LabelMatch
+	(*UploadRequest)(nil),             // 19: choir.v1.UploadRequest
+	(*UploadHeader)(nil),              // 20: choir.v1.UploadHeader
+	(*UploadReply)(nil),               // 21: choir.v1.UploadReply
+	(*OutcomeRequest)(nil),            // 22: choir.v1.OutcomeRequest
+	(*Outcome)(nil),                   // 23: choir.v1.Outcome
+	(*Receipt)(nil),                   // 24: choir.v1.Receipt
+	(*Refusal)(nil),                   // 25: choir.v1.Refusal
+	(*BlobRequest)(nil),               // 26: choir.v1.BlobRequest
+	(*BlobChunk)(nil),                 // 27: choir.v1.BlobChunk
+	(*PutBlobReply)(nil),              // 28: choir.v1.PutBlobReply
+	(*ReleaseRequest)(nil),            // 29: choir.v1.ReleaseRequest
+	(*Release)(nil),                   // 30: choir.v1.Release
+	(*Variant)(nil),                   // 31: choir.v1.Variant
+	(*EvaluationSum)(nil),             // 32: choir.v1.EvaluationSum
+	(*CreateTokenRequest)(nil),        // 33: choir.v1.CreateTokenRequest
+	(*CreateTokenReply)(nil),          // 34: choir.v1.CreateTokenReply
+	(*ListTokensRequest)(nil),         // 35: choir.v1.ListTokensRequest
+	(*ListTokensReply)(nil),           // 36: choir.v1.ListTokensReply
+	(*TokenStatus)(nil),               // 37: choir.v1.TokenStatus
+	(*RevokeTokenRequest)(nil),        // 38: choir.v1.RevokeTokenRequest
+	(*RevokeTokenReply)(nil),          // 39: choir.v1.RevokeTokenReply
+	(*ListNodesRequest)(nil),          // 40: choir.v1.ListNodesRequest
+	(*ListNodesReply)(nil),            // 41: choir.v1.ListNodesReply
+	(*NodeStatus)(nil),                // 42: choir.v1.NodeStatus
+	(*RevokeNodeRequest)(nil),         // 43: choir.v1.RevokeNodeRequest
+	(*RevokeNodeReply)(nil),           // 44: choir.v1.RevokeNodeReply
+	(*RevokePersonRequest)(nil),       // 45: choir.v1.RevokePersonRequest
+	(*RevokePersonReply)(nil),         // 46: choir.v1.RevokePersonReply
+	(*ListJoinsRequest)(nil),          // 47: choir.v1.ListJoinsRequest
+	(*ListJoinsReply)(nil),            // 48: choir.v1.ListJoinsReply
+	(*JoinStatus)(nil),                // 49: choir.v1.JoinStatus
+	(*ApproveCoordinatorRequest)(nil), // 50: choir.v1.ApproveCoordinatorRequest
+	(*ApproveCoordinatorReply)(nil),   // 51: choir.v1.ApproveCoordinatorReply
+	(*RemoveCoordinatorRequest)(nil),  // 52: choir.v1.RemoveCoordinatorRequest
+	(*RemoveCoordinatorReply)(nil),    // 53: choir.v1.RemoveCoordinatorReply
+	(*ListCertificatesRequest)(nil),   // 54: choir.v1.ListCertificatesRequest
+	(*ListCertificatesReply)(nil),     // 55: choir.v1.ListCertificatesReply
+	(*RootStatus)(nil),                // 56: choir.v1.RootStatus
+	(*OfficerStatus)(nil),             // 57: choir.v1.OfficerStatus
+	(*RotateRootRequest)(nil),         // 58: choir.v1.RotateRootRequest
+	(*RotateRootReply)(nil),           // 59: choir.v1.RotateRootReply
+	(*RenewCoordinatorRequest)(nil),   // 60: choir.v1.RenewCoordinatorRequest
+	(*RenewCoordinatorReply)(nil),     // 61: choir.v1.RenewCoordinatorReply
+	(*AdmitOfficerRequest)(nil),       // 62: choir.v1.AdmitOfficerRequest
+	(*AdmitOfficerReply)(nil),         // 63: choir.v1.AdmitOfficerReply
+	(*ListJobsRequest)(nil),           // 64: choir.v1.ListJobsRequest
+	(*ListJobsReply)(nil),             // 65: choir.v1.ListJobsReply
+	(*ControlJobRequest)(nil),         // 66: choir.v1.ControlJobRequest
+	(*ControlJobReply)(nil),           // 67: choir.v1.ControlJobReply
+	(*ListReleasesRequest)(nil),       // 68: choir.v1.ListReleasesRequest
+	(*ListReleasesReply)(nil),         // 69: choir.v1.ListReleasesReply
+	(*SubmitJobRequest)(nil),          // 70: choir.v1.SubmitJobRequest
+	(*SubmitJobReply)(nil),            // 71: choir.v1.SubmitJobReply
+	(*GetJobRequest)(nil),             // 72: choir.v1.GetJobRequest
+	(*JobStatus)(nil),                 // 73: choir.v1.JobStatus
+	(*RoundStatus)(nil),               // 74: choir.v1.RoundStatus
+	(*StatusRequest)(nil),             // 75: choir.v1.StatusRequest
+	(*StatusReply)(nil),               // 76: choir.v1.StatusReply
+	(*ReplicaStatus)(nil),             // 77: choir.v1.ReplicaStatus
+	(*BundleRequest)(nil),             // 78: choir.v1.BundleRequest
+	(*ProposeRequest)(nil),            // 79: choir.v1.ProposeRequest
+	(*ProposeReply)(nil),              // 80: choir.v1.ProposeReply
+	(*PresenceRequest)(nil),           // 81: choir.v1.PresenceRequest
+	(*PresenceReply)(nil),             // 82: choir.v1.PresenceReply
+	(*NodeDecline)(nil),               // 83: choir.v1.NodeDecline
+	(*SignHeadRequest)(nil),           // 84: choir.v1.SignHeadRequest
+	(*SignHeadReply)(nil),             // 85: choir.v1.SignHeadReply
+	(*CommittedRequest)(nil),          // 86: choir.v1.CommittedRequest
+	(*CommittedReply)(nil),            // 87: choir.v1.CommittedReply
+	(*Command)(nil),                   // 88: choir.v1.Command
+	(*Genesis)(nil),                   // 89: choir.v1.Genesis
+	(*CoordinatorEntry)(nil),          // 90: choir.v1.CoordinatorEntry
+	(*AnnounceEpoch)(nil),             // 91: choir.v1.AnnounceEpoch
+	(*CreateToken)(nil),               // 92: choir.v1.CreateToken
+	(*Enrol)(nil),                     // 93: choir.v1.Enrol
+	(*SubmitJob)(nil),                 // 94: choir.v1.SubmitJob
+	(*OpenRound)(nil),                 // 95: choir.v1.OpenRound
+	(*AcceptBatch)(nil),               // 96: choir.v1.AcceptBatch
+	(*Accepted)(nil),                  // 97: choir.v1.Accepted
+	(*CutRound)(nil),                  // 98: choir.v1.CutRound
+	(*Charge)(nil),                    // 99: choir.v1.Charge
+	(*CloseRound)(nil),                // 100: choir.v1.CloseRound
+	(*AbandonRound)(nil),              // 101: choir.v1.AbandonRound
+	(*PublishRelease)(nil),            // 102: choir.v1.PublishRelease
+	(*RecordIncident)(nil),            // 103: choir.v1.RecordIncident
+	(*RevokeToken)(nil),               // 104: choir.v1.RevokeToken
+	(*RevokeNode)(nil),                // 105: choir.v1.RevokeNode
+	(*RevokePerson)(nil),              // 106: choir.v1.RevokePerson
+	(*RequestJoin)(nil),               // 107: choir.v1.RequestJoin
+	(*ApproveCoordinator)(nil),        // 108: choir.v1.ApproveCoordinator
+	(*RemoveCoordinator)(nil),         // 109: choir.v1.RemoveCoordinator
+	(*ControlJob)(nil),                // 110: choir.v1.ControlJob
+	(*EndJob)(nil),                    // 111: choir.v1.EndJob
+	(*RotateRoot)(nil),                // 112: choir.v1.RotateRoot
+	(*CertifiedCoordinator)(nil),      // 113: choir.v1.CertifiedCoordinator
+	(*RenewCoordinator)(nil),          // 114: choir.v1.RenewCoordinator
+	(*AdmitOfficer)(nil),              // 115: choir.v1.AdmitOfficer
+	nil,                               // 116: choir.v1.PollRequest.VersionsEntry
+	nil,                               // 117: choir.v1.CreateTokenRequest.LabelsEntry
+	nil,                               // 118: choir.v1.TokenStatus.LabelsEntry
+	nil,                               // 119: choir.v1.NodeStatus.LabelsEntry
+	nil,                               // 120: choir.v1.CreateToken.LabelsEntry
 }
 var file_choir_v1_choir_proto_depIdxs = []int32{
-	86,  // 0: choir.v1.JoinReply.coordinators:type_name -> choir.v1.CoordinatorEntry
-	8,   // 1: choir.v1.PollRequest.done:type_name -> choir.v1.RoundKey
-	112, // 2: choir.v1.PollRequest.versions:type_name -> choir.v1.PollRequest.VersionsEntry
-	8,   // 3: choir.v1.PollRequest.finished:type_name -> choir.v1.RoundKey
-	13,  // 4: choir.v1.PollReply.task:type_name -> choir.v1.Task
-	11,  // 5: choir.v1.PollReply.addresses:type_name -> choir.v1.UploadAddress
-	12,  // 6: choir.v1.PollReply.releases:type_name -> choir.v1.ReleaseRef
-	8,   // 7: choir.v1.Task.key:type_name -> choir.v1.RoundKey
-	0,   // 8: choir.v1.Task.kind:type_name -> choir.v1.RoundKind
-	14,  // 9: choir.v1.Task.job:type_name -> choir.v1.JobSpec
-	7,   // 10: choir.v1.Task.keys:type_name -> choir.v1.EpochKey
-	6,   // 11: choir.v1.Task.signatures:type_name -> choir.v1.Signature
-	15,  // 12: choir.v1.JobSpec.where:type_name -> choir.v1.LabelMatch
-	17,  // 13: choir.v1.UploadRequest.header:type_name -> choir.v1.UploadHeader
-	8,   // 14: choir.v1.UploadHeader.key:type_name -> choir.v1.RoundKey
-	20,  // 15: choir.v1.UploadReply.outcome:type_name -> choir.v1.Outcome
-	8,   // 16: choir.v1.OutcomeRequest.key:type_name -> choir.v1.RoundKey
-	21,  // 17: choir.v1.Outcome.receipt:type_name -> choir.v1.Receipt
-	22,  // 18: choir.v1.Outcome.refusal:type_name -> choir.v1.Refusal
-	6,   // 19: choir.v1.Receipt.signatures:type_name -> choir.v1.Signature
-	6,   // 20: choir.v1.Refusal.signatures:type_name -> choir.v1.Signature
-	28,  // 21: choir.v1.Release.variants:type_name -> choir.v1.Variant
-	6,   // 22: choir.v1.Release.signatures:type_name -> choir.v1.Signature
-	29,  // 23: choir.v1.Variant.evaluation:type_name -> choir.v1.EvaluationSum
-	113, // 24: choir.v1.CreateTokenRequest.labels:type_name -> choir.v1.CreateTokenRequest.LabelsEntry
-	34,  // 25: choir.v1.ListTokensReply.tokens:type_name -> choir.v1.TokenStatus
-	114, // 26: choir.v1.TokenStatus.labels:type_name -> choir.v1.TokenStatus.LabelsEntry
-	39,  // 27: choir.v1.ListNodesReply.nodes:type_name -> choir.v1.NodeStatus
-	115, // 28: choir.v1.NodeStatus.labels:type_name -> choir.v1.NodeStatus.LabelsEntry
-	46,  // 29: choir.v1.ListJoinsReply.joins:type_name -> choir.v1.JoinStatus
-	53,  // 30: choir.v1.ListCertificatesReply.roots:type_name -> choir.v1.RootStatus
-	109, // 31: choir.v1.ListCertificatesReply.coordinators:type_name -> choir.v1.CertifiedCoordinator
-	54,  // 32: choir.v1.ListCertificatesReply.officers:type_name -> choir.v1.OfficerStatus
-	109, // 33: choir.v1.RotateRootRequest.coordinators:type_name -> choir.v1.CertifiedCoordinator
-	109, // 34: choir.v1.RenewCoordinatorRequest.coordinator:type_name -> choir.v1.CertifiedCoordinator
-	70,  // 35: choir.v1.ListJobsReply.jobs:type_name -> choir.v1.JobStatus
-	27,  // 36: choir.v1.ListReleasesReply.releases:type_name -> choir.v1.Release
-	14,  // 37: choir.v1.SubmitJobRequest.spec:type_name -> choir.v1.JobSpec
-	71,  // 38: choir.v1.JobStatus.rounds:type_name -> choir.v1.RoundStatus
-	0,   // 39: choir.v1.RoundStatus.kind:type_name -> choir.v1.RoundKind
-	29,  // 40: choir.v1.RoundStatus.evaluation:type_name -> choir.v1.EvaluationSum
-	74,  // 41: choir.v1.StatusReply.replicas:type_name -> choir.v1.ReplicaStatus
-	6,   // 42: choir.v1.SignHeadReply.signature:type_name -> choir.v1.Signature
-	85,  // 43: choir.v1.Command.genesis:type_name -> choir.v1.Genesis
-	87,  // 44: choir.v1.Command.announce_epoch:type_name -> choir.v1.AnnounceEpoch
-	88,  // 45: choir.v1.Command.create_token:type_name -> choir.v1.CreateToken
-	89,  // 46: choir.v1.Command.enrol:type_name -> choir.v1.Enrol
-	90,  // 47: choir.v1.Command.submit_job:type_name -> choir.v1.SubmitJob
-	91,  // 48: choir.v1.Command.open_round:type_name -> choir.v1.OpenRound
-	92,  // 49: choir.v1.Command.accept_batch:type_name -> choir.v1.AcceptBatch
-	94,  // 50: choir.v1.Command.cut_round:type_name -> choir.v1.CutRound
-	95,  // 51: choir.v1.Command.charge:type_name -> choir.v1.Charge
-	96,  // 52: choir.v1.Command.close_round:type_name -> choir.v1.CloseRound
-	97,  // 53: choir.v1.Command.abandon_round:type_name -> choir.v1.AbandonRound
-	98,  // 54: choir.v1.Command.publish_release:type_name -> choir.v1.PublishRelease
-	99,  // 55: choir.v1.Command.record_incident:type_name -> choir.v1.RecordIncident
-	107, // 56: choir.v1.Command.end_job:type_name -> choir.v1.EndJob
-	100, // 57: choir.v1.Command.revoke_token:type_name -> choir.v1.RevokeToken
-	101, // 58: choir.v1.Command.revoke_node:type_name -> choir.v1.RevokeNode
-	102, // 59: choir.v1.Command.revoke_person:type_name -> choir.v1.RevokePerson
-	103, // 60: choir.v1.Command.request_join:type_name -> choir.v1.RequestJoin
-	104, // 61: choir.v1.Command.approve_coordinator:type_name -> choir.v1.ApproveCoordinator
-	105, // 62: choir.v1.Command.remove_coordinator:type_name -> choir.v1.RemoveCoordinator
-	106, // 63: choir.v1.Command.control_job:type_name -> choir.v1.ControlJob
-	108, // 64: choir.v1.Command.rotate_root:type_name -> choir.v1.RotateRoot
-	110, // 65: choir.v1.Command.renew_coordinator:type_name -> choir.v1.RenewCoordinator
-	111, // 66: choir.v1.Command.admit_officer:type_name -> choir.v1.AdmitOfficer
-	86,  // 67: choir.v1.Genesis.coordinators:type_name -> choir.v1.CoordinatorEntry
-	7,   // 68: choir.v1.AnnounceEpoch.key:type_name -> choir.v1.EpochKey
-	116, // 69: choir.v1.CreateToken.labels:type_name -> choir.v1.CreateToken.LabelsEntry
-	14,  // 70: choir.v1.SubmitJob.spec:type_name -> choir.v1.JobSpec
-	8,   // 71: choir.v1.OpenRound.key:type_name -> choir.v1.RoundKey
-	0,   // 72: choir.v1.OpenRound.kind:type_name -> choir.v1.RoundKind
-	8,   // 73: choir.v1.AcceptBatch.key:type_name -> choir.v1.RoundKey
-	93,  // 74: choir.v1.AcceptBatch.accepted:type_name -> choir.v1.Accepted
-	8,   // 75: choir.v1.CutRound.key:type_name -> choir.v1.RoundKey
-	8,   // 76: choir.v1.Charge.key:type_name -> choir.v1.RoundKey
-	8,   // 77: choir.v1.CloseRound.key:type_name -> choir.v1.RoundKey
-	29,  // 78: choir.v1.CloseRound.evaluations:type_name -> choir.v1.EvaluationSum
-	8,   // 79: choir.v1.AbandonRound.key:type_name -> choir.v1.RoundKey
-	8,   // 80: choir.v1.PublishRelease.evaluation:type_name -> choir.v1.RoundKey
-	28,  // 81: choir.v1.PublishRelease.variants:type_name -> choir.v1.Variant
-	8,   // 82: choir.v1.RecordIncident.key:type_name -> choir.v1.RoundKey
-	109, // 83: choir.v1.RotateRoot.coordinators:type_name -> choir.v1.CertifiedCoordinator
-	109, // 84: choir.v1.RenewCoordinator.coordinator:type_name -> choir.v1.CertifiedCoordinator
-	1,   // 85: choir.v1.Enrolment.Enrol:input_type -> choir.v1.EnrolRequest
-	3,   // 86: choir.v1.Enrolment.Renew:input_type -> choir.v1.RenewRequest
-	4,   // 87: choir.v1.Enrolment.Join:input_type -> choir.v1.JoinRequest
-	9,   // 88: choir.v1.Nodes.Poll:input_type -> choir.v1.PollRequest
-	16,  // 89: choir.v1.Nodes.Upload:input_type -> choir.v1.UploadRequest
-	19,  // 90: choir.v1.Nodes.GetOutcome:input_type -> choir.v1.OutcomeRequest
-	23,  // 91: choir.v1.Nodes.GetBlob:input_type -> choir.v1.BlobRequest
-	26,  // 92: choir.v1.Nodes.GetRelease:input_type -> choir.v1.ReleaseRequest
-	30,  // 93: choir.v1.Operators.CreateToken:input_type -> choir.v1.CreateTokenRequest
-	32,  // 94: choir.v1.Operators.ListTokens:input_type -> choir.v1.ListTokensRequest
-	35,  // 95: choir.v1.Operators.RevokeToken:input_type -> choir.v1.RevokeTokenRequest
-	37,  // 96: choir.v1.Operators.ListNodes:input_type -> choir.v1.ListNodesRequest
-	40,  // 97: choir.v1.Operators.RevokeNode:input_type -> choir.v1.RevokeNodeRequest
-	42,  // 98: choir.v1.Operators.RevokePerson:input_type -> choir.v1.RevokePersonRequest
-	44,  // 99: choir.v1.Operators.ListJoins:input_type -> choir.v1.ListJoinsRequest
-	47,  // 100: choir.v1.Operators.ApproveCoordinator:input_type -> choir.v1.ApproveCoordinatorRequest
-	51,  // 101: choir.v1.Operators.ListCertificates:input_type -> choir.v1.ListCertificatesRequest
-	55,  // 102: choir.v1.Operators.RotateRoot:input_type -> choir.v1.RotateRootRequest
-	57,  // 103: choir.v1.Operators.RenewCoordinator:input_type -> choir.v1.RenewCoordinatorRequest
-	59,  // 104: choir.v1.Operators.AdmitOfficer:input_type -> choir.v1.AdmitOfficerRequest
-	49,  // 105: choir.v1.Operators.RemoveCoordinator:input_type -> choir.v1.RemoveCoordinatorRequest
-	61,  // 106: choir.v1.Operators.ListJobs:input_type -> choir.v1.ListJobsRequest
-	63,  // 107: choir.v1.Operators.ControlJob:input_type -> choir.v1.ControlJobRequest
-	65,  // 108: choir.v1.Operators.ListReleases:input_type -> choir.v1.ListReleasesRequest
-	67,  // 109: choir.v1.Operators.SubmitJob:input_type -> choir.v1.SubmitJobRequest
-	69,  // 110: choir.v1.Operators.GetJob:input_type -> choir.v1.GetJobRequest
-	69,  // 111: choir.v1.Operators.WatchJob:input_type -> choir.v1.GetJobRequest
-	26,  // 112: choir.v1.Operators.GetRelease:input_type -> choir.v1.ReleaseRequest
-	23,  // 113: choir.v1.Operators.GetBlob:input_type -> choir.v1.BlobRequest
-	72,  // 114: choir.v1.Operators.GetStatus:input_type -> choir.v1.StatusRequest
-	75,  // 115: choir.v1.Operators.GetBundle:input_type -> choir.v1.BundleRequest
-	76,  // 116: choir.v1.Peers.Propose:input_type -> choir.v1.ProposeRequest
-	24,  // 117: choir.v1.Peers.PutBlob:input_type -> choir.v1.BlobChunk
-	23,  // 118: choir.v1.Peers.FetchBlob:input_type -> choir.v1.BlobRequest
-	78,  // 119: choir.v1.Peers.Presence:input_type -> choir.v1.PresenceRequest
-	80,  // 120: choir.v1.Peers.SignHead:input_type -> choir.v1.SignHeadRequest
-	82,  // 121: choir.v1.Peers.Committed:input_type -> choir.v1.CommittedRequest
-	2,   // 122: choir.v1.Enrolment.Enrol:output_type -> choir.v1.EnrolReply
-	2,   // 123: choir.v1.Enrolment.Renew:output_type -> choir.v1.EnrolReply
-	5,   // 124: choir.v1.Enrolment.Join:output_type -> choir.v1.JoinReply
-	10,  // 125: choir.v1.Nodes.Poll:output_type -> choir.v1.PollReply
-	18,  // 126: choir.v1.Nodes.Upload:output_type -> choir.v1.UploadReply
-	20,  // 127: choir.v1.Nodes.GetOutcome:output_type -> choir.v1.Outcome
-	24,  // 128: choir.v1.Nodes.GetBlob:output_type -> choir.v1.BlobChunk
-	27,  // 129: choir.v1.Nodes.GetRelease:output_type -> choir.v1.Release
-	31,  // 130: choir.v1.Operators.CreateToken:output_type -> choir.v1.CreateTokenReply
-	33,  // 131: choir.v1.Operators.ListTokens:output_type -> choir.v1.ListTokensReply
-	36,  // 132: choir.v1.Operators.RevokeToken:output_type -> choir.v1.RevokeTokenReply
-	38,  // 133: choir.v1.Operators.ListNodes:output_type -> choir.v1.ListNodesReply
-	41,  // 134: choir.v1.Operators.RevokeNode:output_type -> choir.v1.RevokeNodeReply
-	43,  // 135: choir.v1.Operators.RevokePerson:output_type -> choir.v1.RevokePersonReply
-	45,  // 136: choir.v1.Operators.ListJoins:output_type -> choir.v1.ListJoinsReply
-	48,  // 137: choir.v1.Operators.ApproveCoordinator:output_type -> choir.v1.ApproveCoordinatorReply
-	52,  // 138: choir.v1.Operators.ListCertificates:output_type -> choir.v1.ListCertificatesReply
-	56,  // 139: choir.v1.Operators.RotateRoot:output_type -> choir.v1.RotateRootReply
-	58,  // 140: choir.v1.Operators.RenewCoordinator:output_type -> choir.v1.RenewCoordinatorReply
-	60,  // 141: choir.v1.Operators.AdmitOfficer:output_type -> choir.v1.AdmitOfficerReply
-	50,  // 142: choir.v1.Operators.RemoveCoordinator:output_type -> choir.v1.RemoveCoordinatorReply
-	62,  // 143: choir.v1.Operators.ListJobs:output_type -> choir.v1.ListJobsReply
-	64,  // 144: choir.v1.Operators.ControlJob:output_type -> choir.v1.ControlJobReply
-	66,  // 145: choir.v1.Operators.ListReleases:output_type -> choir.v1.ListReleasesReply
-	68,  // 146: choir.v1.Operators.SubmitJob:output_type -> choir.v1.SubmitJobReply
-	70,  // 147: choir.v1.Operators.GetJob:output_type -> choir.v1.JobStatus
-	70,  // 148: choir.v1.Operators.WatchJob:output_type -> choir.v1.JobStatus
-	27,  // 149: choir.v1.Operators.GetRelease:output_type -> choir.v1.Release
-	24,  // 150: choir.v1.Operators.GetBlob:output_type -> choir.v1.BlobChunk
-	73,  // 151: choir.v1.Operators.GetStatus:output_type -> choir.v1.StatusReply
-	24,  // 152: choir.v1.Operators.GetBundle:output_type -> choir.v1.BlobChunk
-	77,  // 153: choir.v1.Peers.Propose:output_type -> choir.v1.ProposeReply
-	25,  // 154: choir.v1.Peers.PutBlob:output_type -> choir.v1.PutBlobReply
-	24,  // 155: choir.v1.Peers.FetchBlob:output_type -> choir.v1.BlobChunk
-	79,  // 156: choir.v1.Peers.Presence:output_type -> choir.v1.PresenceReply
-	81,  // 157: choir.v1.Peers.SignHead:output_type -> choir.v1.SignHeadReply
-	83,  // 158: choir.v1.Peers.Committed:output_type -> choir.v1.CommittedReply
-	122, // [122:159] is the sub-list for method output_type
-	85,  // [85:122] is the sub-list for method input_type
-	85,  // [85:85] is the sub-list for extension type_name
-	85,  // [85:85] is the sub-list for extension extendee
-	0,   // [0:85] is the sub-list for field type_name
+	90,  // 0: choir.v1.JoinReply.coordinators:type_name -> choir.v1.CoordinatorEntry
+	10,  // 1: choir.v1.PollRequest.done:type_name -> choir.v1.RoundKey
+	116, // 2: choir.v1.PollRequest.versions:type_name -> choir.v1.PollRequest.VersionsEntry
+	10,  // 3: choir.v1.PollRequest.finished:type_name -> choir.v1.RoundKey
+	12,  // 4: choir.v1.PollRequest.declined:type_name -> choir.v1.Decline
+	10,  // 5: choir.v1.Decline.key:type_name -> choir.v1.RoundKey
+	16,  // 6: choir.v1.PollReply.task:type_name -> choir.v1.Task
+	14,  // 7: choir.v1.PollReply.addresses:type_name -> choir.v1.UploadAddress
+	15,  // 8: choir.v1.PollReply.releases:type_name -> choir.v1.ReleaseRef
+	10,  // 9: choir.v1.Task.key:type_name -> choir.v1.RoundKey
+	0,   // 10: choir.v1.Task.kind:type_name -> choir.v1.RoundKind
+	17,  // 11: choir.v1.Task.job:type_name -> choir.v1.JobSpec
+	9,   // 12: choir.v1.Task.keys:type_name -> choir.v1.EpochKey
+	8,   // 13: choir.v1.Task.signatures:type_name -> choir.v1.Signature
+	18,  // 14: choir.v1.JobSpec.where:type_name -> choir.v1.LabelMatch
+	20,  // 15: choir.v1.UploadRequest.header:type_name -> choir.v1.UploadHeader
+	10,  // 16: choir.v1.UploadHeader.key:type_name -> choir.v1.RoundKey
+	23,  // 17: choir.v1.UploadReply.outcome:type_name -> choir.v1.Outcome
+	10,  // 18: choir.v1.OutcomeRequest.key:type_name -> choir.v1.RoundKey
+	24,  // 19: choir.v1.Outcome.receipt:type_name -> choir.v1.Receipt
+	25,  // 20: choir.v1.Outcome.refusal:type_name -> choir.v1.Refusal
+	8,   // 21: choir.v1.Receipt.signatures:type_name -> choir.v1.Signature
+	8,   // 22: choir.v1.Refusal.signatures:type_name -> choir.v1.Signature
+	31,  // 23: choir.v1.Release.variants:type_name -> choir.v1.Variant
+	8,   // 24: choir.v1.Release.signatures:type_name -> choir.v1.Signature
+	32,  // 25: choir.v1.Variant.evaluation:type_name -> choir.v1.EvaluationSum
+	117, // 26: choir.v1.CreateTokenRequest.labels:type_name -> choir.v1.CreateTokenRequest.LabelsEntry
+	37,  // 27: choir.v1.ListTokensReply.tokens:type_name -> choir.v1.TokenStatus
+	118, // 28: choir.v1.TokenStatus.labels:type_name -> choir.v1.TokenStatus.LabelsEntry
+	42,  // 29: choir.v1.ListNodesReply.nodes:type_name -> choir.v1.NodeStatus
+	119, // 30: choir.v1.NodeStatus.labels:type_name -> choir.v1.NodeStatus.LabelsEntry
+	49,  // 31: choir.v1.ListJoinsReply.joins:type_name -> choir.v1.JoinStatus
+	56,  // 32: choir.v1.ListCertificatesReply.roots:type_name -> choir.v1.RootStatus
+	113, // 33: choir.v1.ListCertificatesReply.coordinators:type_name -> choir.v1.CertifiedCoordinator
+	57,  // 34: choir.v1.ListCertificatesReply.officers:type_name -> choir.v1.OfficerStatus
+	113, // 35: choir.v1.RotateRootRequest.coordinators:type_name -> choir.v1.CertifiedCoordinator
+	113, // 36: choir.v1.RenewCoordinatorRequest.coordinator:type_name -> choir.v1.CertifiedCoordinator
+	73,  // 37: choir.v1.ListJobsReply.jobs:type_name -> choir.v1.JobStatus
+	30,  // 38: choir.v1.ListReleasesReply.releases:type_name -> choir.v1.Release
+	17,  // 39: choir.v1.SubmitJobRequest.spec:type_name -> choir.v1.JobSpec
+	74,  // 40: choir.v1.JobStatus.rounds:type_name -> choir.v1.RoundStatus
+	0,   // 41: choir.v1.RoundStatus.kind:type_name -> choir.v1.RoundKind
+	32,  // 42: choir.v1.RoundStatus.evaluation:type_name -> choir.v1.EvaluationSum
+	77,  // 43: choir.v1.StatusReply.replicas:type_name -> choir.v1.ReplicaStatus
+	83,  // 44: choir.v1.PresenceReply.declined:type_name -> choir.v1.NodeDecline
+	12,  // 45: choir.v1.NodeDecline.decline:type_name -> choir.v1.Decline
+	8,   // 46: choir.v1.SignHeadReply.signature:type_name -> choir.v1.Signature
+	89,  // 47: choir.v1.Command.genesis:type_name -> choir.v1.Genesis
+	91,  // 48: choir.v1.Command.announce_epoch:type_name -> choir.v1.AnnounceEpoch
+	92,  // 49: choir.v1.Command.create_token:type_name -> choir.v1.CreateToken
+	93,  // 50: choir.v1.Command.enrol:type_name -> choir.v1.Enrol
+	94,  // 51: choir.v1.Command.submit_job:type_name -> choir.v1.SubmitJob
+	95,  // 52: choir.v1.Command.open_round:type_name -> choir.v1.OpenRound
+	96,  // 53: choir.v1.Command.accept_batch:type_name -> choir.v1.AcceptBatch
+	98,  // 54: choir.v1.Command.cut_round:type_name -> choir.v1.CutRound
+	99,  // 55: choir.v1.Command.charge:type_name -> choir.v1.Charge
+	100, // 56: choir.v1.Command.close_round:type_name -> choir.v1.CloseRound
+	101, // 57: choir.v1.Command.abandon_round:type_name -> choir.v1.AbandonRound
+	102, // 58: choir.v1.Command.publish_release:type_name -> choir.v1.PublishRelease
+	103, // 59: choir.v1.Command.record_incident:type_name -> choir.v1.RecordIncident
+	111, // 60: choir.v1.Command.end_job:type_name -> choir.v1.EndJob
+	104, // 61: choir.v1.Command.revoke_token:type_name -> choir.v1.RevokeToken
+	105, // 62: choir.v1.Command.revoke_node:type_name -> choir.v1.RevokeNode
+	106, // 63: choir.v1.Command.revoke_person:type_name -> choir.v1.RevokePerson
+	107, // 64: choir.v1.Command.request_join:type_name -> choir.v1.RequestJoin
+	108, // 65: choir.v1.Command.approve_coordinator:type_name -> choir.v1.ApproveCoordinator
+	109, // 66: choir.v1.Command.remove_coordinator:type_name -> choir.v1.RemoveCoordinator
+	110, // 67: choir.v1.Command.control_job:type_name -> choir.v1.ControlJob
+	112, // 68: choir.v1.Command.rotate_root:type_name -> choir.v1.RotateRoot
+	114, // 69: choir.v1.Command.renew_coordinator:type_name -> choir.v1.RenewCoordinator
+	115, // 70: choir.v1.Command.admit_officer:type_name -> choir.v1.AdmitOfficer
+	90,  // 71: choir.v1.Genesis.coordinators:type_name -> choir.v1.CoordinatorEntry
+	9,   // 72: choir.v1.AnnounceEpoch.key:type_name -> choir.v1.EpochKey
+	120, // 73: choir.v1.CreateToken.labels:type_name -> choir.v1.CreateToken.LabelsEntry
+	17,  // 74: choir.v1.SubmitJob.spec:type_name -> choir.v1.JobSpec
+	10,  // 75: choir.v1.OpenRound.key:type_name -> choir.v1.RoundKey
+	0,   // 76: choir.v1.OpenRound.kind:type_name -> choir.v1.RoundKind
+	10,  // 77: choir.v1.AcceptBatch.key:type_name -> choir.v1.RoundKey
+	97,  // 78: choir.v1.AcceptBatch.accepted:type_name -> choir.v1.Accepted
+	10,  // 79: choir.v1.CutRound.key:type_name -> choir.v1.RoundKey
+	10,  // 80: choir.v1.Charge.key:type_name -> choir.v1.RoundKey
+	10,  // 81: choir.v1.CloseRound.key:type_name -> choir.v1.RoundKey
+	32,  // 82: choir.v1.CloseRound.evaluations:type_name -> choir.v1.EvaluationSum
+	10,  // 83: choir.v1.AbandonRound.key:type_name -> choir.v1.RoundKey
+	10,  // 84: choir.v1.PublishRelease.evaluation:type_name -> choir.v1.RoundKey
+	31,  // 85: choir.v1.PublishRelease.variants:type_name -> choir.v1.Variant
+	10,  // 86: choir.v1.RecordIncident.key:type_name -> choir.v1.RoundKey
+	113, // 87: choir.v1.RotateRoot.coordinators:type_name -> choir.v1.CertifiedCoordinator
+	113, // 88: choir.v1.RenewCoordinator.coordinator:type_name -> choir.v1.CertifiedCoordinator
+	1,   // 89: choir.v1.Enrolment.Enrol:input_type -> choir.v1.EnrolRequest
+	3,   // 90: choir.v1.Enrolment.Renew:input_type -> choir.v1.RenewRequest
+	6,   // 91: choir.v1.Enrolment.Join:input_type -> choir.v1.JoinRequest
+	4,   // 92: choir.v1.Enrolment.Standing:input_type -> choir.v1.StandingRequest
+	11,  // 93: choir.v1.Nodes.Poll:input_type -> choir.v1.PollRequest
+	19,  // 94: choir.v1.Nodes.Upload:input_type -> choir.v1.UploadRequest
+	22,  // 95: choir.v1.Nodes.GetOutcome:input_type -> choir.v1.OutcomeRequest
+	26,  // 96: choir.v1.Nodes.GetBlob:input_type -> choir.v1.BlobRequest
+	29,  // 97: choir.v1.Nodes.GetRelease:input_type -> choir.v1.ReleaseRequest
+	33,  // 98: choir.v1.Operators.CreateToken:input_type -> choir.v1.CreateTokenRequest
+	35,  // 99: choir.v1.Operators.ListTokens:input_type -> choir.v1.ListTokensRequest
+	38,  // 100: choir.v1.Operators.RevokeToken:input_type -> choir.v1.RevokeTokenRequest
+	40,  // 101: choir.v1.Operators.ListNodes:input_type -> choir.v1.ListNodesRequest
+	43,  // 102: choir.v1.Operators.RevokeNode:input_type -> choir.v1.RevokeNodeRequest
+	45,  // 103: choir.v1.Operators.RevokePerson:input_type -> choir.v1.RevokePersonRequest
+	47,  // 104: choir.v1.Operators.ListJoins:input_type -> choir.v1.ListJoinsRequest
+	50,  // 105: choir.v1.Operators.ApproveCoordinator:input_type -> choir.v1.ApproveCoordinatorRequest
+	54,  // 106: choir.v1.Operators.ListCertificates:input_type -> choir.v1.ListCertificatesRequest
+	58,  // 107: choir.v1.Operators.RotateRoot:input_type -> choir.v1.RotateRootRequest
+	60,  // 108: choir.v1.Operators.RenewCoordinator:input_type -> choir.v1.RenewCoordinatorRequest
+	62,  // 109: choir.v1.Operators.AdmitOfficer:input_type -> choir.v1.AdmitOfficerRequest
+	52,  // 110: choir.v1.Operators.RemoveCoordinator:input_type -> choir.v1.RemoveCoordinatorRequest
+	64,  // 111: choir.v1.Operators.ListJobs:input_type -> choir.v1.ListJobsRequest
+	66,  // 112: choir.v1.Operators.ControlJob:input_type -> choir.v1.ControlJobRequest
+	68,  // 113: choir.v1.Operators.ListReleases:input_type -> choir.v1.ListReleasesRequest
+	70,  // 114: choir.v1.Operators.SubmitJob:input_type -> choir.v1.SubmitJobRequest
+	72,  // 115: choir.v1.Operators.GetJob:input_type -> choir.v1.GetJobRequest
+	72,  // 116: choir.v1.Operators.WatchJob:input_type -> choir.v1.GetJobRequest
+	29,  // 117: choir.v1.Operators.GetRelease:input_type -> choir.v1.ReleaseRequest
+	26,  // 118: choir.v1.Operators.GetBlob:input_type -> choir.v1.BlobRequest
+	75,  // 119: choir.v1.Operators.GetStatus:input_type -> choir.v1.StatusRequest
+	78,  // 120: choir.v1.Operators.GetBundle:input_type -> choir.v1.BundleRequest
+	79,  // 121: choir.v1.Peers.Propose:input_type -> choir.v1.ProposeRequest
+	27,  // 122: choir.v1.Peers.PutBlob:input_type -> choir.v1.BlobChunk
+	26,  // 123: choir.v1.Peers.FetchBlob:input_type -> choir.v1.BlobRequest
+	81,  // 124: choir.v1.Peers.Presence:input_type -> choir.v1.PresenceRequest
+	84,  // 125: choir.v1.Peers.SignHead:input_type -> choir.v1.SignHeadRequest
+	86,  // 126: choir.v1.Peers.Committed:input_type -> choir.v1.CommittedRequest
+	2,   // 127: choir.v1.Enrolment.Enrol:output_type -> choir.v1.EnrolReply
+	2,   // 128: choir.v1.Enrolment.Renew:output_type -> choir.v1.EnrolReply
+	7,   // 129: choir.v1.Enrolment.Join:output_type -> choir.v1.JoinReply
+	5,   // 130: choir.v1.Enrolment.Standing:output_type -> choir.v1.StandingReply
+	13,  // 131: choir.v1.Nodes.Poll:output_type -> choir.v1.PollReply
+	21,  // 132: choir.v1.Nodes.Upload:output_type -> choir.v1.UploadReply
+	23,  // 133: choir.v1.Nodes.GetOutcome:output_type -> choir.v1.Outcome
+	27,  // 134: choir.v1.Nodes.GetBlob:output_type -> choir.v1.BlobChunk
+	30,  // 135: choir.v1.Nodes.GetRelease:output_type -> choir.v1.Release
+	34,  // 136: choir.v1.Operators.CreateToken:output_type -> choir.v1.CreateTokenReply
+	36,  // 137: choir.v1.Operators.ListTokens:output_type -> choir.v1.ListTokensReply
+	39,  // 138: choir.v1.Operators.RevokeToken:output_type -> choir.v1.RevokeTokenReply
+	41,  // 139: choir.v1.Operators.ListNodes:output_type -> choir.v1.ListNodesReply
+	44,  // 140: choir.v1.Operators.RevokeNode:output_type -> choir.v1.RevokeNodeReply
+	46,  // 141: choir.v1.Operators.RevokePerson:output_type -> choir.v1.RevokePersonReply
+	48,  // 142: choir.v1.Operators.ListJoins:output_type -> choir.v1.ListJoinsReply
+	51,  // 143: choir.v1.Operators.ApproveCoordinator:output_type -> choir.v1.ApproveCoordinatorReply
+	55,  // 144: choir.v1.Operators.ListCertificates:output_type -> choir.v1.ListCertificatesReply
+	59,  // 145: choir.v1.Operators.RotateRoot:output_type -> choir.v1.RotateRootReply
+	61,  // 146: choir.v1.Operators.RenewCoordinator:output_type -> choir.v1.RenewCoordinatorReply
+	63,  // 147: choir.v1.Operators.AdmitOfficer:output_type -> choir.v1.AdmitOfficerReply
+	53,  // 148: choir.v1.Operators.RemoveCoordinator:output_type -> choir.v1.RemoveCoordinatorReply
+	65,  // 149: choir.v1.Operators.ListJobs:output_type -> choir.v1.ListJobsReply
+	67,  // 150: choir.v1.Operators.ControlJob:output_type -> choir.v1.ControlJobReply
+	69,  // 151: choir.v1.Operators.ListReleases:output_type -> choir.v1.ListReleasesReply
+	71,  // 152: choir.v1.Operators.SubmitJob:output_type -> choir.v1.SubmitJobReply
+	73,  // 153: choir.v1.Operators.GetJob:output_type -> choir.v1.JobStatus
+	73,  // 154: choir.v1.Operators.WatchJob:output_type -> choir.v1.JobStatus
+	30,  // 155: choir.v1.Operators.GetRelease:output_type -> choir.v1.Release
+	27,  // 156: choir.v1.Operators.GetBlob:output_type -> choir.v1.BlobChunk
+	76,  // 157: choir.v1.Operators.GetStatus:output_type -> choir.v1.StatusReply
+	27,  // 158: choir.v1.Operators.GetBundle:output_type -> choir.v1.BlobChunk
+	80,  // 159: choir.v1.Peers.Propose:output_type -> choir.v1.ProposeReply
+	28,  // 160: choir.v1.Peers.PutBlob:output_type -> choir.v1.PutBlobReply
+	27,  // 161: choir.v1.Peers.FetchBlob:output_type -> choir.v1.BlobChunk
+	82,  // 162: choir.v1.Peers.Presence:output_type -> choir.v1.PresenceReply
+	85,  // 163: choir.v1.Peers.SignHead:output_type -> choir.v1.SignHeadReply
+	87,  // 164: choir.v1.Peers.Committed:output_type -> choir.v1.CommittedReply
+	127, // [127:165] is the sub-list for method output_type
+	89,  // [89:127] is the sub-list for method input_type
+	89,  // [89:89] is the sub-list for extension type_name
+	89,  // [89:89] is the sub-list for extension extendee
+	0,   // [0:89] is the sub-list for field type_name
 }
 
 func init() { file_choir_v1_choir_proto_init() }
@@ -8386,20 +8626,20 @@ func file_choir_v1_choir_proto_init() {
 	if File_choir_v1_choir_proto != nil {
 		return
 	}
-	file_choir_v1_choir_proto_msgTypes[15].OneofWrappers = []any{
+	file_choir_v1_choir_proto_msgTypes[18].OneofWrappers = []any{
 		(*UploadRequest_Header)(nil),
 		(*UploadRequest_Chunk)(nil),
 	}
-	file_choir_v1_choir_proto_msgTypes[17].OneofWrappers = []any{
+	file_choir_v1_choir_proto_msgTypes[20].OneofWrappers = []any{
 		(*UploadReply_Acknowledged)(nil),
 		(*UploadReply_Outcome)(nil),
 	}
-	file_choir_v1_choir_proto_msgTypes[19].OneofWrappers = []any{
+	file_choir_v1_choir_proto_msgTypes[22].OneofWrappers = []any{
 		(*Outcome_Receipt)(nil),
 		(*Outcome_Refusal)(nil),
 		(*Outcome_Pending)(nil),
 	}
-	file_choir_v1_choir_proto_msgTypes[83].OneofWrappers = []any{
+	file_choir_v1_choir_proto_msgTypes[87].OneofWrappers = []any{
 		(*Command_Genesis)(nil),
 		(*Command_AnnounceEpoch)(nil),
 		(*Command_CreateToken)(nil),
@@ -8431,7 +8671,7 @@ func file_choir_v1_choir_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_choir_v1_choir_proto_rawDesc), len(file_choir_v1_choir_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   116,
+			NumMessages:   120,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -23,9 +23,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Enrolment_Enrol_FullMethodName = "/choir.v1.Enrolment/Enrol"
-	Enrolment_Renew_FullMethodName = "/choir.v1.Enrolment/Renew"
-	Enrolment_Join_FullMethodName  = "/choir.v1.Enrolment/Join"
+	Enrolment_Enrol_FullMethodName    = "/choir.v1.Enrolment/Enrol"
+	Enrolment_Renew_FullMethodName    = "/choir.v1.Enrolment/Renew"
+	Enrolment_Join_FullMethodName     = "/choir.v1.Enrolment/Join"
+	Enrolment_Standing_FullMethodName = "/choir.v1.Enrolment/Standing"
 )
 
 // EnrolmentClient is the client API for Enrolment service.
@@ -40,6 +41,9 @@ type EnrolmentClient interface {
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*EnrolReply, error)
 	// Join posts a future coordinator's request. The same request may be sent again, to learn whether it was approved.
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinReply, error)
+	// Standing tells the holder of a certificate whether the federation ended its membership. A handshake that is refused
+	// cannot say why.
+	Standing(ctx context.Context, in *StandingRequest, opts ...grpc.CallOption) (*StandingReply, error)
 }
 
 type enrolmentClient struct {
@@ -80,6 +84,16 @@ func (c *enrolmentClient) Join(ctx context.Context, in *JoinRequest, opts ...grp
 	return out, nil
 }
 
+func (c *enrolmentClient) Standing(ctx context.Context, in *StandingRequest, opts ...grpc.CallOption) (*StandingReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StandingReply)
+	err := c.cc.Invoke(ctx, Enrolment_Standing_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // EnrolmentServer is the server API for Enrolment service.
 // All implementations must embed UnimplementedEnrolmentServer
 // for forward compatibility.
@@ -92,6 +106,9 @@ type EnrolmentServer interface {
 	Renew(context.Context, *RenewRequest) (*EnrolReply, error)
 	// Join posts a future coordinator's request. The same request may be sent again, to learn whether it was approved.
 	Join(context.Context, *JoinRequest) (*JoinReply, error)
+	// Standing tells the holder of a certificate whether the federation ended its membership. A handshake that is refused
+	// cannot say why.
+	Standing(context.Context, *StandingRequest) (*StandingReply, error)
 	mustEmbedUnimplementedEnrolmentServer()
 }
 
@@ -110,6 +127,9 @@ func (UnimplementedEnrolmentServer) Renew(context.Context, *RenewRequest) (*Enro
 }
 func (UnimplementedEnrolmentServer) Join(context.Context, *JoinRequest) (*JoinReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Join not implemented")
+}
+func (UnimplementedEnrolmentServer) Standing(context.Context, *StandingRequest) (*StandingReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Standing not implemented")
 }
 func (UnimplementedEnrolmentServer) mustEmbedUnimplementedEnrolmentServer() {}
 func (UnimplementedEnrolmentServer) testEmbeddedByValue()                   {}
@@ -186,6 +206,24 @@ func _Enrolment_Join_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Enrolment_Standing_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StandingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EnrolmentServer).Standing(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Enrolment_Standing_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EnrolmentServer).Standing(ctx, req.(*StandingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Enrolment_ServiceDesc is the grpc.ServiceDesc for Enrolment service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -204,6 +242,10 @@ var Enrolment_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Join",
 			Handler:    _Enrolment_Join_Handler,
+		},
+		{
+			MethodName: "Standing",
+			Handler:    _Enrolment_Standing_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
