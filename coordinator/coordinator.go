@@ -96,6 +96,9 @@ func New(cfg Config, deps Deps) (*Coordinator, error) {
 	if err := check(); err != nil {
 		return nil, err
 	}
+	if deps.Credential == nil && !Furnished(cfg.Dir) { // looking makes nothing
+		return nil, fmt.Errorf("open coordinator %s: %w", cfg.Name, noIdentity(cfg.Dir))
+	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open coordinator %s: %w", cfg.Name, err)
 	}

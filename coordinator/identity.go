@@ -35,7 +35,8 @@ var ErrNoIdentity = errors.New("no coordinator's identity")
 
 const (
 	identityFile = "identity" // who this coordinator is, once it is certified
-	joiningFile  = "joining"  // the keys of one that is not yet
+	raftFile     = "raft.db"
+	joiningFile  = "joining" // the keys of one that is not yet
 	joinAgain    = 2 * time.Second
 )
 
@@ -60,6 +61,10 @@ type identity struct {
 func Furnished(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, identityFile))
 	return err == nil
+}
+
+func noIdentity(dir string) error {
+	return fmt.Errorf("%s: %w; found a federation with --bootstrap, or join one with --join TOKEN", dir, ErrNoIdentity)
 }
 
 // Found makes cfg.Dir the directory of a federation's first coordinator: keys, certificates and itself as the only
@@ -196,7 +201,8 @@ func dialDirect(ctx context.Context, address string) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, "tcp", address)
 }
 
-// openFresh opens the data key of a directory that must not be a coordinator's yet, and locks it.
+// openFresh opens the data key of a directory that must not be a coordinator's yet, and locks it. It leaves an empty raft
+// log there: from then on a log that is missing was lost.
 func openFresh(cfg Config, deps Deps) (box *seal.Box, unlock func(), err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, nil, err
@@ -210,13 +216,13 @@ func openFresh(cfg Config, deps Deps) (box *seal.Box, unlock func(), err error) 
 			release()
 		}
 	}()
-	for _, name := range []string{identityFile, "raft.db"} {
-		if _, err := os.Stat(filepath.Join(cfg.Dir, name)); err == nil {
-			return nil, nil, fmt.Errorf("%s is a coordinator's directory already; start it without --bootstrap and --join, or take an empty directory", cfg.Dir)
-		}
+	if Furnished(cfg.Dir) {
+		return nil, nil, fmt.Errorf("%s is a coordinator's directory already; start it without --bootstrap and --join, or take an empty directory", cfg.Dir)
 	}
-	box, err = deps.dataKey(cfg.Dir)
-	return box, release, err
+	if box, err = deps.dataKey(cfg.Dir); err != nil {
+		return nil, nil, err
+	}
+	return box, release, makeRaftLog(filepath.Join(cfg.Dir, raftFile), box)
 }
 
 // joinKeys are the seeds of a coordinator's two keys.
@@ -320,7 +326,7 @@ func openIdentity(cfg *Config, deps *Deps, box *seal.Box) (founder bool, since u
 		return false, 0, err
 	}
 	if !ok {
-		return false, 0, fmt.Errorf("%s: %w; found a federation with --bootstrap, or join one with --join TOKEN", cfg.Dir, ErrNoIdentity)
+		return false, 0, noIdentity(cfg.Dir)
 	}
 	switch {
 	case cfg.Name != id.Name:
@@ -333,6 +339,10 @@ func openIdentity(cfg *Config, deps *Deps, box *seal.Box) (founder bool, since u
 	root, err := id.check(deps.Now())
 	if err != nil {
 		return false, 0, fmt.Errorf("%s: %w", filepath.Join(cfg.Dir, identityFile), err)
+	}
+	path := filepath.Join(cfg.Dir, raftFile)
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return false, 0, fmt.Errorf("raft log %s is missing, and with it the votes that this replica gave: it must not vote again: %s", path, rejoinCure)
 	}
 	cfg.Cluster, cfg.Voters, cfg.Officers = id.Cluster, id.Voters, id.Officers
 	deps.Root = root

@@ -84,13 +84,16 @@ func TestDirectoryOfAnotherIsRefused(t *testing.T) {
 		{"another name", "belongs to coordinator c1", func(c *Config) { c.Name = "c2" }},
 		{"another federation", "belongs to federation test", func(c *Config) { c.Cluster = "shop" }},
 		{"another address", "remove it and join again", func(c *Config) { c.Address = "127.0.0.1:1" }},
-		{"an empty directory", "--join TOKEN", func(c *Config) { c.Dir = t.TempDir() }},
+		{"a directory that is not there", "--join TOKEN", func(c *Config) { c.Dir = filepath.Join(c.Dir, "mistyped") }},
 	} {
 		other := cfg
 		x.change(&other)
 		if _, err := New(other, deps); err == nil || !strings.Contains(err.Error(), x.want) {
 			t.Errorf("%s: %v", x.what, err)
 		}
+	}
+	if _, err := os.Stat(filepath.Join(cfg.Dir, "mistyped")); !errors.Is(err, os.ErrNotExist) {
+		t.Error("what was only looked for was made:", err)
 	}
 	if err := Found(cfg, deps, root); err == nil || !strings.Contains(err.Error(), "coordinator's directory already") {
 		t.Errorf("founded twice: %v", err)
@@ -132,5 +135,40 @@ func TestIdentityIsSealed(t *testing.T) {
 	}
 	if _, err := New(cfg, deps); err == nil || !strings.Contains(err.Error(), "join again") {
 		t.Errorf("a flipped bit: %v", err)
+	}
+}
+
+// Without its log a coordinator does not start: it would have forgotten its votes. An interrupted founding, which left an
+// empty log and no identity, is done again; a log that was used is not taken over.
+func TestLostRaftLogIsRefused(t *testing.T) {
+	t.Parallel()
+	root, cfg, deps := founded(t)
+	log, id := filepath.Join(cfg.Dir, raftFile), filepath.Join(cfg.Dir, identityFile)
+	if err := os.Rename(log, log+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(cfg, deps); err == nil || !strings.Contains(err.Error(), "is missing") || !strings.Contains(err.Error(), "join again") {
+		t.Errorf("without its log: %v", err)
+	}
+	if err := errors.Join(os.Rename(log+".away", log), os.Remove(id)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Found(cfg, deps, root); err != nil {
+		t.Error("founded again after an interruption:", err)
+	}
+	c, err := New(cfg, deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	_, err = c.replica.Wait(within(t, 20*time.Second), func(s *state.State) bool { return s.Cluster == "test" })
+	cancel()
+	if err := errors.Join(err, <-done, os.Remove(id)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Found(cfg, deps, root); err == nil || !strings.Contains(err.Error(), "identity is gone") {
+		t.Errorf("founded on a log that was used: %v", err)
 	}
 }

@@ -99,6 +99,34 @@ func openRaftStore(path string, box *seal.Box, g *gate) (*raftStore, error) {
 	return s, nil
 }
 
+// makeRaftLog makes an empty store, unless there is one already. One that is not empty was a coordinator's.
+func makeRaftLog(path string, box *seal.Box) error {
+	if _, err := os.Stat(path); err == nil {
+		return emptyRaftLog(path, box)
+	}
+	begun := path + ".new" // a power cut leaves no half of a store under the name that counts
+	if err := os.Remove(begun); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("make raft log: %w", err)
+	}
+	if err := emptyRaftLog(begun, box); err != nil {
+		return err
+	}
+	return os.Rename(begun, path)
+}
+
+// emptyRaftLog opens or makes a store, which must be empty.
+func emptyRaftLog(path string, box *seal.Box) error {
+	s, err := openRaftStore(path, box.Sub("raft"), &gate{})
+	if err != nil {
+		return err
+	}
+	used, err := raft.HasExistingState(s, s, raft.NewDiscardSnapshotStore())
+	if err == nil && used {
+		err = fmt.Errorf("%s holds the log of a coordinator whose identity is gone; take an empty directory", path)
+	}
+	return errors.Join(err, s.Close())
+}
+
 // openFile opens the database and prepares it by f; if that fails, the database is closed again.
 func (s *raftStore) openFile(readOnly bool, f func() error) error {
 	s.db = nil
@@ -149,7 +177,9 @@ func catchDamage(f func() error) (err error) {
 }
 
 // damageCure is what the operator does about a log or a vote that cannot be trusted.
-const damageCure = "this replica must not vote with it: remove it from the cluster and join again with an empty directory (choir cluster remove NAME, then choir coordinator --join TOKEN)"
+const damageCure = "this replica must not vote with it: " + rejoinCure
+
+const rejoinCure = "remove it from the cluster and join again with an empty directory (choir cluster remove NAME, then choir coordinator --join TOKEN)"
 
 // complete checks that no entry after a snapshot's last one is missing. Before it there may be gaps: raft leaves what
 // it had when another replica's snapshot took it further.

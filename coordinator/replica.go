@@ -63,7 +63,7 @@ func newReplica() *replica {
 
 // open opens log and snapshots and starts raft.
 func (r *replica) open(cfg replicaConfig) (err error) {
-	if r.store, err = openRaftStore(filepath.Join(cfg.dir, "raft.db"), cfg.box.Sub("raft"), cfg.gate); err != nil {
+	if r.store, err = openRaftStore(filepath.Join(cfg.dir, raftFile), cfg.box.Sub("raft"), cfg.gate); err != nil {
 		return err
 	}
 	r.store.failed = complain(cfg.log, "the disk takes no log entry: this coordinator confirms none until it does; is it full?")

@@ -63,6 +63,11 @@ func TestTornCoordinator(t *testing.T) {
 			}
 		}, []string{"raft.db", "remove it from the cluster and join again"}},
 		{"raft log empty", "raft.db", func(t testing.TB, path string) { write(t, path, "") }, []string{"the file is empty", "join again"}},
+		{"raft log gone", "raft.db", func(t testing.TB, path string) {
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"raft.db is missing", "remove it from the cluster and join again"}},
 		{"epoch key flipped", "keys/epoch-*.key", flip, []string{"epoch key", "does not verify"}},
 		{"data key flipped", "keys/data.key", flip, []string{"data.key", "does not verify"}},
 		{"identity flipped", "identity", flip, []string{"identity", "damaged", "join again"}},
