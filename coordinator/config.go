@@ -3,11 +3,13 @@ package coordinator
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"choir.example/coordinator/state"
@@ -77,8 +79,11 @@ func (c Config) Validate() error {
 			return fmt.Errorf("coordinator config: %s is missing", f.field)
 		}
 	}
+	if err := c.checkAddresses(); err != nil {
+		return err
+	}
 	if c.Health != "" {
-		host, _, err := net.SplitHostPort(c.Health)
+		host, err := hostOfAddress(c.Health)
 		if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 			return fmt.Errorf("coordinator config: Health is %s, want a loopback address such as 127.0.0.1:9101", c.Health)
 		}
@@ -89,6 +94,33 @@ func (c Config) Validate() error {
 		}
 	}
 	return fmt.Errorf("coordinator config: %s is not among Voters", c.Name)
+}
+
+// checkAddresses refuses an address that nobody can dial: it goes into the log, tokens and contexts, and stays there.
+func (c Config) checkAddresses() error {
+	host, err := hostOfAddress(c.Address)
+	if err != nil {
+		return fmt.Errorf("coordinator config: Address is %s, want %w", c.Address, err)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		return fmt.Errorf("coordinator config: Address is %s, want a host that nodes and peers can dial, such as coordinator-1.example:7101 (where to listen is another key)", c.Address)
+	}
+	if c.Listen == "" {
+		return nil
+	}
+	if _, err := hostOfAddress(c.Listen); err != nil {
+		return fmt.Errorf("coordinator config: Listen is %s, want %w", c.Listen, err)
+	}
+	return nil
+}
+
+// hostOfAddress is the host of host:port.
+func hostOfAddress(address string) (host string, err error) {
+	host, port, err := net.SplitHostPort(address)
+	if n, e := strconv.ParseUint(port, 10, 16); err != nil || e != nil || n == 0 {
+		return "", errors.New("host:port, the port from 1 to 65535")
+	}
+	return host, nil
 }
 
 // Deps are what a coordinator works with and does not own, but for the listener, which Run closes.

@@ -360,5 +360,5 @@ func (c Config) checkSelf() error {
 	if i >= 0 {
 		return fmt.Errorf("coordinator config: %s is missing", []string{"Dir", "Address"}[i])
 	}
-	return nil
+	return c.checkAddresses()
 }

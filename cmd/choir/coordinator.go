@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -118,6 +119,13 @@ func (c *coordinatorRun) Run(ctx context.Context, t *terminal) error {
 	}
 	log = log.With("coordinator", file.Name)
 	cfg, deps := file.config(), coordinator.Deps{Log: log, Dial: dialTCP, Now: now, Rand: random, Keys: newKeyring(t, file.unseal()).open}
+	if !coordinator.Furnished(cfg.Dir) && (c.Bootstrap || c.Join != "") {
+		// Before anything is made or sent that names the address for good.
+		if deps.Listener, err = net.Listen("tcp", cmp.Or(cfg.Listen, cfg.Address)); err != nil {
+			return c.explain(file, err)
+		}
+		defer deps.Listener.Close() // Run has closed it, unless something failed before
+	}
 	switch {
 	case c.Bootstrap:
 		err = c.bootstrap(t, cfg, deps)
