@@ -81,7 +81,7 @@ func (c enrolmentService) Renew(_ context.Context, req *choirv1.RenewRequest) (*
 	switch at := time.UnixMilli(req.TimeMs); {
 	case !ok || n.Revoked || !seal.VerifyRenewal(n.Key, s.Cluster, req.Name, req.TimeMs, req.Signature):
 		// One answer for all three: who does not hold the key learns nothing about names.
-		return nil, status.Errorf(codes.FailedPrecondition, "renew: node %q is not enrolled with this key, or was revoked; it needs a new token", req.Name)
+		return nil, status.Errorf(codes.FailedPrecondition, "renew: node %q is not enrolled with this key, or was revoked", req.Name)
 	case at.Before(now.Add(-renewSkew)) || at.After(now.Add(renewSkew)):
 		return nil, status.Errorf(codes.InvalidArgument, "renew: the clock of node %s says %s, this coordinator's %s; set the one that is wrong",
 			req.Name, at.UTC().Format(time.DateTime), now.UTC().Format(time.DateTime))

@@ -1,8 +1,12 @@
 package coordinator
 
 import (
+	"context"
 	"crypto/ed25519"
 	"errors"
+	"net"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -86,4 +90,34 @@ func TestStanding(t *testing.T) {
 			t.Errorf("%s: ended %v, %v", x.who, reply.GetEnded(), err)
 		}
 	}
+}
+
+// A coordinator that hears the leader and is not heard by it is not ready: it can take no update to the log.
+func TestReadyReachesTheLeader(t *testing.T) {
+	t.Parallel()
+	f := startFederation(t, 3, nil, Observer{})
+	follower := "c1"
+	if f.leader() == follower {
+		follower = "c2"
+	}
+	var cut atomic.Bool
+	m := f.kill(follower)
+	m.deps.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+		if cut.Load() {
+			return nil, errors.New("no way out")
+		}
+		return dialTCP(ctx, address)
+	}
+	f.restart(m)
+	f.wait(follower, "its log", func(s *state.State) bool { return s.Cluster != "" })
+	c := f.member(follower)
+	f.eventually("it is ready", func() bool { return c.ready() == nil })
+	cut.Store(true)
+	c.peers.keep(nil) // as if the connections broke
+	f.eventually("it is not ready", func() bool {
+		err := c.ready()
+		return err != nil && strings.Contains(err.Error(), "no leader confirms")
+	})
+	cut.Store(false)
+	f.eventually("it is ready again", func() bool { return c.ready() == nil })
 }

@@ -47,7 +47,8 @@ type client struct {
 	dial func(ctx context.Context, address string) (net.Conn, error)
 	now  func() time.Time
 
-	fresh func(ctx context.Context) // sees to the certificate after a call that failed; nil for a node that does not run
+	fresh   func(ctx context.Context) // sees to the certificate after a call that failed; nil for a node that does not run
+	contact contact
 
 	mu        sync.Mutex // guards the fields below
 	chain     [][]byte   // the node's certificate
@@ -224,12 +225,23 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// poll asks for work.
+// poll asks for work. Who is out of touch with the coordinators does not wait for work, but for an answer.
 func (c *client) poll(ctx context.Context, req *choirv1.PollRequest) (reply *choirv1.PollReply, err error) {
+	patient, failed := req.WaitMs, 0
 	err = c.try(ctx, func(ctx context.Context, n choirv1.NodesClient) (err error) {
-		ctx, cancel := context.WithTimeout(ctx, time.Duration(req.WaitMs)*time.Millisecond+callTimeout)
-		defer cancel()
-		reply, err = n.Poll(ctx, req)
+		if req.WaitMs = patient; c.contact.isLost() {
+			req.WaitMs = 0
+		}
+		within, cancel := context.WithTimeout(ctx, time.Duration(req.WaitMs)*time.Millisecond+callTimeout)
+		reply, err = n.Poll(within, req)
+		cancel()
+		if err == nil {
+			c.contact.ok()
+			return nil
+		}
+		if failed++; failed%len(c.all()) == 0 && ctx.Err() == nil {
+			c.unanswered(ctx, err)
+		}
 		return err
 	})
 	return reply, err

@@ -79,6 +79,9 @@ func (n *Node) runningStatus() (*Status, error) {
 	s, err := n.Status()
 	if s != nil {
 		s.Running = true
+		if err := n.ready(); err != nil {
+			s.NotReady = err.Error()
+		}
 	}
 	return s, err
 }

@@ -137,7 +137,11 @@ func Enrol(ctx context.Context, cfg Config, deps Deps, token *seal.Token) error 
 			return err
 		}
 		if !id.lost(deps.Now()) {
-			return id.sameFederation(token)
+			if err := id.sameFederation(token); err != nil {
+				return err
+			}
+			deps.Log.Info("this node is enrolled already; the token is not used")
+			return nil
 		}
 	}
 	if err := token.Check(deps.Now()); err != nil {
@@ -162,7 +166,11 @@ func Enrol(ctx context.Context, cfg Config, deps Deps, token *seal.Token) error 
 	if err := (officers{known: true, keys: token.Officers}).save(cfg.Dir, box); err != nil {
 		return err
 	}
-	return id.save(cfg.Dir, box)
+	if err := id.save(cfg.Dir, box); err != nil {
+		return err
+	}
+	deps.Log.Info("node is enrolled")
+	return nil
 }
 
 // enrol asks the token's coordinators, one after the other.

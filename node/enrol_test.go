@@ -101,6 +101,9 @@ func TestEnrolMakesAMember(t *testing.T) {
 		if err := Enrol(t.Context(), configIn(dir), p.deps(), p.token("nowhere")); err != nil {
 			t.Errorf("an enrolled node enrolled again: %v", err)
 		}
+		if p.log.count(`msg="node is enrolled"`) != 1 || p.log.count("the token is not used") != 1 {
+			t.Errorf("said:\n%s", p.log)
+		}
 		if again := loadTestIdentity(t, dir); !again.key.Equal(id.key) || again.addresses[0] != "c1" {
 			t.Error("enrolling again changed the identity")
 		}

@@ -147,5 +147,5 @@ func (n *Node) ready() error {
 	if n.store.broken.Load() {
 		return errors.New("the store is damaged; " + damageCure)
 	}
-	return nil
+	return n.client.contact.check()
 }

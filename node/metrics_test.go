@@ -1,12 +1,15 @@
 package node
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	choirv1 "choir.example/proto/choir/v1"
 )
 
 // get reads a page of the health listener.
@@ -28,7 +31,14 @@ func get(t *testing.T, url string) (int, string) {
 func TestHealthAndMetrics(t *testing.T) {
 	p := newParty(t, "test")
 	s := newShop().service()
-	s.poll = hold
+	var polls atomic.Int64
+	again := make(chan struct{})
+	s.poll = func(ctx context.Context, r *choirv1.PollRequest) (*choirv1.PollReply, error) {
+		if polls.Add(1) == 2 {
+			close(again)
+		}
+		return hold(ctx, r)
+	}
 	p.coordinator("c1", s)
 	var off atomic.Int64 // by which the clock is wrong
 	n := p.node(t.TempDir(), func(c *Config, d *Deps) {
@@ -44,6 +54,7 @@ func TestHealthAndMetrics(t *testing.T) {
 	if code, body := get(t, base+"/healthz"); code != 200 {
 		t.Errorf("healthz: %d %s", code, body)
 	}
+	<-again // the first poll was answered
 	if code, body := get(t, base+"/readyz"); code != 200 {
 		t.Errorf("readyz: %d %s", code, body)
 	}

@@ -16,7 +16,8 @@ type Status struct {
 	Name               string       `json:"name"`
 	Federation         string       `json:"federation"`
 	Running            bool         `json:"running"`
-	Coordinators       []string     `json:"coordinators"` // addresses, in the order in which they are tried
+	NotReady           string       `json:"not_ready,omitempty"` // why a running node cannot do its work
+	Coordinators       []string     `json:"coordinators"`        // addresses, in the order in which they are tried
 	CertificateExpires time.Time    `json:"certificate_expires"`
 	Schema             string       `json:"schema,omitempty"` // name of the data's schema
 	Rows               map[Part]int `json:"rows"`

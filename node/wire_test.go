@@ -125,6 +125,7 @@ type service struct {
 	choirv1.UnimplementedEnrolmentServer
 	enrol   func(context.Context, *choirv1.EnrolRequest) (*choirv1.EnrolReply, error)
 	renew   func(*choirv1.RenewRequest) (*choirv1.EnrolReply, error)
+	ended   func(*choirv1.StandingRequest) bool
 	poll    func(context.Context, *choirv1.PollRequest) (*choirv1.PollReply, error)
 	upload  func(choirv1.Nodes_UploadServer) error
 	outcome func(*choirv1.OutcomeRequest) (*choirv1.Outcome, error)
@@ -144,6 +145,13 @@ func (s *service) Renew(ctx context.Context, r *choirv1.RenewRequest) (*choirv1.
 		return s.UnimplementedEnrolmentServer.Renew(ctx, r)
 	}
 	return s.renew(r)
+}
+
+func (s *service) Standing(ctx context.Context, r *choirv1.StandingRequest) (*choirv1.StandingReply, error) {
+	if s.ended == nil {
+		return s.UnimplementedEnrolmentServer.Standing(ctx, r)
+	}
+	return &choirv1.StandingReply{Ended: s.ended(r)}, nil
 }
 
 func (s *service) Poll(ctx context.Context, r *choirv1.PollRequest) (*choirv1.PollReply, error) {

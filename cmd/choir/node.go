@@ -145,7 +145,6 @@ func (c *nodeRun) enrol(ctx context.Context, cfg node.Config, deps node.Deps) er
 	if err := node.Enrol(ctx, cfg, deps, token); err != nil {
 		return tokenError(err)
 	}
-	deps.Log.Info("node is enrolled")
 	return c.remember()
 }
 

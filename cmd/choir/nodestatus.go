@@ -78,6 +78,8 @@ func openStopped(t *terminal, file nodeFile) (*node.Node, error) {
 func printNode(t *terminal, s *node.Status) error {
 	state := "does not run"
 	switch {
+	case s.NotReady != "":
+		state = "runs, but is not ready: " + s.NotReady
 	case s.Running && s.Doing != "":
 		state = "runs: " + s.Doing
 	case s.Running && s.Resting != "":
