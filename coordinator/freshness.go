@@ -38,6 +38,8 @@ var freshnessOf = map[string]freshness{
 	choirv1.Enrolment_Renew_FullMethodName: unlessDoubted, // it would not know who was revoked
 	choirv1.Enrolment_Join_FullMethodName:  unlessBehind,
 
+	choirv1.Enrolment_Membership_FullMethodName: asIs, // it tells what is so for good, or nothing
+
 	choirv1.Nodes_Poll_FullMethodName:       unlessDoubted,
 	choirv1.Nodes_Upload_FullMethodName:     unlessDoubted,
 	choirv1.Nodes_GetOutcome_FullMethodName: unlessDoubted,

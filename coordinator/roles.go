@@ -35,10 +35,10 @@ var roles = map[string][]seal.Role{
 	protoGossip: {seal.RoleCoordinator},
 	protoHTTP:   readers,
 
-	choirv1.Enrolment_Enrol_FullMethodName:    {seal.RoleNone, seal.RoleNode},
-	choirv1.Enrolment_Renew_FullMethodName:    {seal.RoleNone, seal.RoleNode},
-	choirv1.Enrolment_Join_FullMethodName:     {seal.RoleNone},
-	choirv1.Enrolment_Standing_FullMethodName: {seal.RoleNone},
+	choirv1.Enrolment_Enrol_FullMethodName:      {seal.RoleNone, seal.RoleNode},
+	choirv1.Enrolment_Renew_FullMethodName:      {seal.RoleNone, seal.RoleNode},
+	choirv1.Enrolment_Join_FullMethodName:       {seal.RoleNone},
+	choirv1.Enrolment_Membership_FullMethodName: {seal.RoleNone},
 
 	choirv1.Nodes_Poll_FullMethodName:       {seal.RoleNode},
 	choirv1.Nodes_Upload_FullMethodName:     {seal.RoleNode},

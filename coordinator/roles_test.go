@@ -32,8 +32,8 @@ var mayCall = map[string][]seal.Role{
 
 // mayCallAlone holds the methods that differ from the rest of their service.
 var mayCallAlone = map[string][]seal.Role{
-	"/choir.v1.Enrolment/Join":     {seal.RoleNone}, // whoever has a certificate is somebody else already
-	"/choir.v1.Enrolment/Standing": {seal.RoleNone}, // whoever gets in by a certificate need not ask
+	"/choir.v1.Enrolment/Join":       {seal.RoleNone}, // whoever has a certificate is somebody else already
+	"/choir.v1.Enrolment/Membership": {seal.RoleNone}, // whoever gets in by a certificate need not ask
 
 	// what people who only watch may read
 	"/choir.v1.Operators/GetBundle":    {seal.RoleOperator, seal.RoleOfficer, seal.RoleAuditor},

@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	standingAgain   = 30 * time.Second // how often a node that nobody answers asks whether it was revoked
-	standingTimeout = 3 * time.Second
-	revokedAgain    = time.Minute // how often a revoked node calls: nothing is to be expected
+	outcastAgain   = 30 * time.Second // how often a node that nobody answers asks whether it was revoked
+	outcastTimeout = 3 * time.Second
+	revokedAgain   = time.Minute // how often a revoked node calls: nothing is to be expected
 )
 
 // contact is whether coordinators answer the node's polls.
@@ -35,12 +35,12 @@ func (c *contact) ok() {
 	c.answered, c.revoked, c.why, c.asked = true, false, nil, time.Time{}
 }
 
-// lost notes that all coordinators were tried in vain. It reports whether it is time to ask for the standing.
+// lost notes that all coordinators were tried in vain. It reports whether it is time to ask whether it was revoked.
 func (c *contact) lost(why error, now time.Time) (ask bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.answered, c.why = false, why
-	if c.revoked || now.Sub(c.asked) < standingAgain {
+	if c.revoked || now.Sub(c.asked) < outcastAgain {
 		return false
 	}
 	c.asked = now
@@ -92,24 +92,24 @@ func (c *client) unanswered(ctx context.Context, why error) {
 // wasRevoked asks the coordinators one after the other, without a certificate. The word of one is enough: what its log
 // shows as revoked stays so.
 func (c *client) wasRevoked(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, standingTimeout)
+	ctx, cancel := context.WithTimeout(ctx, outcastTimeout)
 	defer cancel()
 	chain := c.certificate()
-	req := &choirv1.StandingRequest{Chain: chain, Signature: seal.ProveStanding(c.id.key, chain[0])}
+	req := &choirv1.MembershipRequest{Chain: chain, Signature: seal.ProveMembership(c.id.key, chain[0])}
 	for _, address := range c.all() {
-		if reply, err := c.standingAt(ctx, address, req); err == nil && reply.Ended {
+		if reply, err := c.membershipAt(ctx, address, req); err == nil && reply.Ended {
 			return true
 		}
 	}
 	return false
 }
 
-func (c *client) standingAt(ctx context.Context, address string, req *choirv1.StandingRequest) (*choirv1.StandingReply, error) {
+func (c *client) membershipAt(ctx context.Context, address string, req *choirv1.MembershipRequest) (*choirv1.MembershipReply, error) {
 	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithContextDialer(c.dial),
 		grpc.WithTransportCredentials(credentials.NewTLS(c.tls(nil))))
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	return choirv1.NewEnrolmentClient(conn).Standing(ctx, req)
+	return choirv1.NewEnrolmentClient(conn).Membership(ctx, req)
 }

@@ -30,9 +30,9 @@ func TestReadyWhileAnswered(t *testing.T) {
 				}
 				return hold(ctx, r)
 			},
-			ended: func(r *choirv1.StandingRequest) bool {
+			ended: func(r *choirv1.MembershipRequest) bool {
 				id, err := seal.VerifyChain(r.Chain, p.root.Certificate(), time.Now())
-				if err != nil || !seal.VerifyStanding(id.Key, r.Chain[0], r.Signature) {
+				if err != nil || !seal.VerifyMembership(id.Key, r.Chain[0], r.Signature) {
 					t.Errorf("who asks? %v", err)
 				}
 				return revoked.Load()
@@ -69,7 +69,7 @@ func TestReadyWhileAnswered(t *testing.T) {
 		wants("one is back", "")
 		down.Store(true)
 		revoked.Store(true)
-		time.Sleep(n.cfg.Poll + standingAgain)
+		time.Sleep(n.cfg.Poll + outcastAgain)
 		wants("revoked", "under another name, with an empty directory and a new token")
 		if !errors.Is(n.ready(), seal.ErrRevoked) || p.log.count("level=ERROR", "takes part no more") != 1 {
 			t.Errorf("said: %v", p.log.count("level=ERROR"))

@@ -125,7 +125,7 @@ type service struct {
 	choirv1.UnimplementedEnrolmentServer
 	enrol   func(context.Context, *choirv1.EnrolRequest) (*choirv1.EnrolReply, error)
 	renew   func(*choirv1.RenewRequest) (*choirv1.EnrolReply, error)
-	ended   func(*choirv1.StandingRequest) bool
+	ended   func(*choirv1.MembershipRequest) bool
 	poll    func(context.Context, *choirv1.PollRequest) (*choirv1.PollReply, error)
 	upload  func(choirv1.Nodes_UploadServer) error
 	outcome func(*choirv1.OutcomeRequest) (*choirv1.Outcome, error)
@@ -147,11 +147,11 @@ func (s *service) Renew(ctx context.Context, r *choirv1.RenewRequest) (*choirv1.
 	return s.renew(r)
 }
 
-func (s *service) Standing(ctx context.Context, r *choirv1.StandingRequest) (*choirv1.StandingReply, error) {
+func (s *service) Membership(ctx context.Context, r *choirv1.MembershipRequest) (*choirv1.MembershipReply, error) {
 	if s.ended == nil {
-		return s.UnimplementedEnrolmentServer.Standing(ctx, r)
+		return s.UnimplementedEnrolmentServer.Membership(ctx, r)
 	}
-	return &choirv1.StandingReply{Ended: s.ended(r)}, nil
+	return &choirv1.MembershipReply{Ended: s.ended(r)}, nil
 }
 
 func (s *service) Poll(ctx context.Context, r *choirv1.PollRequest) (*choirv1.PollReply, error) {

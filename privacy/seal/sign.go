@@ -65,16 +65,16 @@ func VerifyRenewal(key ed25519.PublicKey, cluster, name string, timeMS int64, pr
 	return Verify(key, domainRenew, renewal(cluster, name, timeMS), proof)
 }
 
-const domainStanding = "choir/standing/v1"
+const domainMembership = "choir/membership/v1"
 
-// ProveStanding signs the question whether a certificate's holder is still a member, with its key.
-func ProveStanding(key ed25519.PrivateKey, leaf []byte) []byte {
-	return Sign(key, domainStanding, leaf)
+// ProveMembership signs the question whether a certificate's holder is still a member, with its key.
+func ProveMembership(key ed25519.PrivateKey, leaf []byte) []byte {
+	return Sign(key, domainMembership, leaf)
 }
 
-// VerifyStanding checks what ProveStanding made.
-func VerifyStanding(key ed25519.PublicKey, leaf, proof []byte) bool {
-	return Verify(key, domainStanding, leaf, proof)
+// VerifyMembership checks what ProveMembership made.
+func VerifyMembership(key ed25519.PublicKey, leaf, proof []byte) bool {
+	return Verify(key, domainMembership, leaf, proof)
 }
 
 const domainJoin = "choir/join/v1"

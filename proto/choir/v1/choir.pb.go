@@ -273,28 +273,28 @@ func (x *RenewRequest) GetChain() [][]byte {
 	return nil
 }
 
-type StandingRequest struct {
+type MembershipRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Chain         [][]byte               `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`         // the certificate, leaf first; it may have expired
-	Signature     []byte                 `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"` // by its key over ("choir/standing/v1", leaf)
+	Signature     []byte                 `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"` // by its key over ("choir/membership/v1", leaf)
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *StandingRequest) Reset() {
-	*x = StandingRequest{}
+func (x *MembershipRequest) Reset() {
+	*x = MembershipRequest{}
 	mi := &file_choir_v1_choir_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *StandingRequest) String() string {
+func (x *MembershipRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*StandingRequest) ProtoMessage() {}
+func (*MembershipRequest) ProtoMessage() {}
 
-func (x *StandingRequest) ProtoReflect() protoreflect.Message {
+func (x *MembershipRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_choir_v1_choir_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -306,46 +306,46 @@ func (x *StandingRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use StandingRequest.ProtoReflect.Descriptor instead.
-func (*StandingRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use MembershipRequest.ProtoReflect.Descriptor instead.
+func (*MembershipRequest) Descriptor() ([]byte, []int) {
 	return file_choir_v1_choir_proto_rawDescGZIP(), []int{3}
 }
 
-func (x *StandingRequest) GetChain() [][]byte {
+func (x *MembershipRequest) GetChain() [][]byte {
 	if x != nil {
 		return x.Chain
 	}
 	return nil
 }
 
-func (x *StandingRequest) GetSignature() []byte {
+func (x *MembershipRequest) GetSignature() []byte {
 	if x != nil {
 		return x.Signature
 	}
 	return nil
 }
 
-type StandingReply struct {
+type MembershipReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ended         bool                   `protobuf:"varint,1,opt,name=ended,proto3" json:"ended,omitempty"` // by this coordinator's log, for good; false says nothing: the log here may be behind
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *StandingReply) Reset() {
-	*x = StandingReply{}
+func (x *MembershipReply) Reset() {
+	*x = MembershipReply{}
 	mi := &file_choir_v1_choir_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *StandingReply) String() string {
+func (x *MembershipReply) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*StandingReply) ProtoMessage() {}
+func (*MembershipReply) ProtoMessage() {}
 
-func (x *StandingReply) ProtoReflect() protoreflect.Message {
+func (x *MembershipReply) ProtoReflect() protoreflect.Message {
 	mi := &file_choir_v1_choir_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -357,12 +357,12 @@ func (x *StandingReply) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use StandingReply.ProtoReflect.Descriptor instead.
-func (*StandingReply) Descriptor() ([]byte, []int) {
+// Deprecated: Use MembershipReply.ProtoReflect.Descriptor instead.
+func (*MembershipReply) Descriptor() ([]byte, []int) {
 	return file_choir_v1_choir_proto_rawDescGZIP(), []int{4}
 }
 
-func (x *StandingReply) GetEnded() bool {
+func (x *MembershipReply) GetEnded() bool {
 	if x != nil {
 		return x.Ended
 	}
@@ -7676,11 +7676,11 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
 	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x12\x1c\n" +
 	"\tsignature\x18\x03 \x01(\fR\tsignature\x12\x14\n" +
-	"\x05chain\x18\x04 \x03(\fR\x05chain\"E\n" +
-	"\x0fStandingRequest\x12\x14\n" +
+	"\x05chain\x18\x04 \x03(\fR\x05chain\"G\n" +
+	"\x11MembershipRequest\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x1c\n" +
-	"\tsignature\x18\x02 \x01(\fR\tsignature\"%\n" +
-	"\rStandingReply\x12\x14\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\"'\n" +
+	"\x0fMembershipReply\x12\x14\n" +
 	"\x05ended\x18\x01 \x01(\bR\x05ended\"\xcd\x01\n" +
 	"\vJoinRequest\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12!\n" +
@@ -8260,12 +8260,13 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x16ROUND_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ROUND_KIND_STATISTICS\x10\x01\x12\x14\n" +
 	"\x10ROUND_KIND_TRAIN\x10\x02\x12\x17\n" +
-	"\x13ROUND_KIND_EVALUATE\x10\x032\xed\x01\n" +
+	"\x13ROUND_KIND_EVALUATE\x10\x032\xf3\x01\n" +
 	"\tEnrolment\x125\n" +
 	"\x05Enrol\x12\x16.choir.v1.EnrolRequest\x1a\x14.choir.v1.EnrolReply\x125\n" +
 	"\x05Renew\x12\x16.choir.v1.RenewRequest\x1a\x14.choir.v1.EnrolReply\x122\n" +
-	"\x04Join\x12\x15.choir.v1.JoinRequest\x1a\x13.choir.v1.JoinReply\x12>\n" +
-	"\bStanding\x12\x19.choir.v1.StandingRequest\x1a\x17.choir.v1.StandingReply2\xa8\x02\n" +
+	"\x04Join\x12\x15.choir.v1.JoinRequest\x1a\x13.choir.v1.JoinReply\x12D\n" +
+	"\n" +
+	"Membership\x12\x1b.choir.v1.MembershipRequest\x1a\x19.choir.v1.MembershipReply2\xa8\x02\n" +
 	"\x05Nodes\x122\n" +
 	"\x04Poll\x12\x15.choir.v1.PollRequest\x1a\x13.choir.v1.PollReply\x12<\n" +
 	"\x06Upload\x12\x17.choir.v1.UploadRequest\x1a\x15.choir.v1.UploadReply(\x010\x01\x129\n" +
@@ -8330,8 +8331,8 @@ var file_choir_v1_choir_proto_goTypes = []any{
 	(*EnrolRequest)(nil),              // 1: choir.v1.EnrolRequest
 	(*EnrolReply)(nil),                // 2: choir.v1.EnrolReply
 	(*RenewRequest)(nil),              // 3: choir.v1.RenewRequest
-	(*StandingRequest)(nil),           // 4: choir.v1.StandingRequest
-	(*StandingReply)(nil),             // 5: choir.v1.StandingReply
+	(*MembershipRequest)(nil),         // 4: choir.v1.MembershipRequest
+	(*MembershipReply)(nil),           // 5: choir.v1.MembershipReply
 	(*JoinRequest)(nil),               // 6: choir.v1.JoinRequest
 	(*JoinReply)(nil),                 // 7: choir.v1.JoinReply
 	(*Signature)(nil),                 // 8: choir.v1.Signature
@@ -8541,7 +8542,7 @@ var file_choir_v1_choir_proto_depIdxs = []int32{
 	1,   // 89: choir.v1.Enrolment.Enrol:input_type -> choir.v1.EnrolRequest
 	3,   // 90: choir.v1.Enrolment.Renew:input_type -> choir.v1.RenewRequest
 	6,   // 91: choir.v1.Enrolment.Join:input_type -> choir.v1.JoinRequest
-	4,   // 92: choir.v1.Enrolment.Standing:input_type -> choir.v1.StandingRequest
+	4,   // 92: choir.v1.Enrolment.Membership:input_type -> choir.v1.MembershipRequest
 	11,  // 93: choir.v1.Nodes.Poll:input_type -> choir.v1.PollRequest
 	19,  // 94: choir.v1.Nodes.Upload:input_type -> choir.v1.UploadRequest
 	22,  // 95: choir.v1.Nodes.GetOutcome:input_type -> choir.v1.OutcomeRequest
@@ -8579,7 +8580,7 @@ var file_choir_v1_choir_proto_depIdxs = []int32{
 	2,   // 127: choir.v1.Enrolment.Enrol:output_type -> choir.v1.EnrolReply
 	2,   // 128: choir.v1.Enrolment.Renew:output_type -> choir.v1.EnrolReply
 	7,   // 129: choir.v1.Enrolment.Join:output_type -> choir.v1.JoinReply
-	5,   // 130: choir.v1.Enrolment.Standing:output_type -> choir.v1.StandingReply
+	5,   // 130: choir.v1.Enrolment.Membership:output_type -> choir.v1.MembershipReply
 	13,  // 131: choir.v1.Nodes.Poll:output_type -> choir.v1.PollReply
 	21,  // 132: choir.v1.Nodes.Upload:output_type -> choir.v1.UploadReply
 	23,  // 133: choir.v1.Nodes.GetOutcome:output_type -> choir.v1.Outcome

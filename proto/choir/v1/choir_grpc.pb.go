@@ -23,10 +23,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Enrolment_Enrol_FullMethodName    = "/choir.v1.Enrolment/Enrol"
-	Enrolment_Renew_FullMethodName    = "/choir.v1.Enrolment/Renew"
-	Enrolment_Join_FullMethodName     = "/choir.v1.Enrolment/Join"
-	Enrolment_Standing_FullMethodName = "/choir.v1.Enrolment/Standing"
+	Enrolment_Enrol_FullMethodName      = "/choir.v1.Enrolment/Enrol"
+	Enrolment_Renew_FullMethodName      = "/choir.v1.Enrolment/Renew"
+	Enrolment_Join_FullMethodName       = "/choir.v1.Enrolment/Join"
+	Enrolment_Membership_FullMethodName = "/choir.v1.Enrolment/Membership"
 )
 
 // EnrolmentClient is the client API for Enrolment service.
@@ -41,9 +41,9 @@ type EnrolmentClient interface {
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*EnrolReply, error)
 	// Join posts a future coordinator's request. The same request may be sent again, to learn whether it was approved.
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinReply, error)
-	// Standing tells the holder of a certificate whether the federation ended its membership. A handshake that is refused
+	// Membership tells the holder of a certificate whether the federation ended its membership. A handshake that is refused
 	// cannot say why.
-	Standing(ctx context.Context, in *StandingRequest, opts ...grpc.CallOption) (*StandingReply, error)
+	Membership(ctx context.Context, in *MembershipRequest, opts ...grpc.CallOption) (*MembershipReply, error)
 }
 
 type enrolmentClient struct {
@@ -84,10 +84,10 @@ func (c *enrolmentClient) Join(ctx context.Context, in *JoinRequest, opts ...grp
 	return out, nil
 }
 
-func (c *enrolmentClient) Standing(ctx context.Context, in *StandingRequest, opts ...grpc.CallOption) (*StandingReply, error) {
+func (c *enrolmentClient) Membership(ctx context.Context, in *MembershipRequest, opts ...grpc.CallOption) (*MembershipReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(StandingReply)
-	err := c.cc.Invoke(ctx, Enrolment_Standing_FullMethodName, in, out, cOpts...)
+	out := new(MembershipReply)
+	err := c.cc.Invoke(ctx, Enrolment_Membership_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -106,9 +106,9 @@ type EnrolmentServer interface {
 	Renew(context.Context, *RenewRequest) (*EnrolReply, error)
 	// Join posts a future coordinator's request. The same request may be sent again, to learn whether it was approved.
 	Join(context.Context, *JoinRequest) (*JoinReply, error)
-	// Standing tells the holder of a certificate whether the federation ended its membership. A handshake that is refused
+	// Membership tells the holder of a certificate whether the federation ended its membership. A handshake that is refused
 	// cannot say why.
-	Standing(context.Context, *StandingRequest) (*StandingReply, error)
+	Membership(context.Context, *MembershipRequest) (*MembershipReply, error)
 	mustEmbedUnimplementedEnrolmentServer()
 }
 
@@ -128,8 +128,8 @@ func (UnimplementedEnrolmentServer) Renew(context.Context, *RenewRequest) (*Enro
 func (UnimplementedEnrolmentServer) Join(context.Context, *JoinRequest) (*JoinReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Join not implemented")
 }
-func (UnimplementedEnrolmentServer) Standing(context.Context, *StandingRequest) (*StandingReply, error) {
-	return nil, status.Error(codes.Unimplemented, "method Standing not implemented")
+func (UnimplementedEnrolmentServer) Membership(context.Context, *MembershipRequest) (*MembershipReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Membership not implemented")
 }
 func (UnimplementedEnrolmentServer) mustEmbedUnimplementedEnrolmentServer() {}
 func (UnimplementedEnrolmentServer) testEmbeddedByValue()                   {}
@@ -206,20 +206,20 @@ func _Enrolment_Join_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
-func _Enrolment_Standing_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(StandingRequest)
+func _Enrolment_Membership_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MembershipRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
 	if interceptor == nil {
-		return srv.(EnrolmentServer).Standing(ctx, in)
+		return srv.(EnrolmentServer).Membership(ctx, in)
 	}
 	info := &grpc.UnaryServerInfo{
 		Server:     srv,
-		FullMethod: Enrolment_Standing_FullMethodName,
+		FullMethod: Enrolment_Membership_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(EnrolmentServer).Standing(ctx, req.(*StandingRequest))
+		return srv.(EnrolmentServer).Membership(ctx, req.(*MembershipRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -244,8 +244,8 @@ var Enrolment_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Enrolment_Join_Handler,
 		},
 		{
-			MethodName: "Standing",
-			Handler:    _Enrolment_Standing_Handler,
+			MethodName: "Membership",
+			Handler:    _Enrolment_Membership_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -43,7 +43,7 @@ func TestRemovedWhileDown(t *testing.T) {
 }
 
 // Whoever holds a certificate may ask whether it is still worth something, and nobody else.
-func TestStanding(t *testing.T) {
+func TestMembership(t *testing.T) {
 	t.Parallel()
 	f := startFederation(t, 1, nil, Observer{})
 	nodes := f.enrol("a", "b")
@@ -81,11 +81,11 @@ func TestStanding(t *testing.T) {
 		if x.chain == nil {
 			x.chain = x.by.Chain
 		}
-		req := &choirv1.StandingRequest{Chain: x.chain}
+		req := &choirv1.MembershipRequest{Chain: x.chain}
 		if len(x.chain) > 0 {
-			req.Signature = seal.ProveStanding(x.by.Key, x.chain[0])
+			req.Signature = seal.ProveMembership(x.by.Key, x.chain[0])
 		}
-		reply, err := choirv1.NewEnrolmentClient(f.connect("c1", nil)).Standing(f.ctx(), req)
+		reply, err := choirv1.NewEnrolmentClient(f.connect("c1", nil)).Membership(f.ctx(), req)
 		if status.Code(err) != x.code || reply.GetEnded() != x.ended {
 			t.Errorf("%s: ended %v, %v", x.who, reply.GetEnded(), err)
 		}

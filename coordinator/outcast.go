@@ -18,20 +18,20 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// standingAgain is how often a coordinator that hears of no leader asks whether it was removed.
-const standingAgain = 2 * time.Second
+// outcastAgain is how often a coordinator that hears of no leader asks whether it was removed.
+const outcastAgain = 2 * time.Second
 
-// Standing tells the holder of a certificate whether its membership was ended. Nobody else learns anything.
-func (c enrolmentService) Standing(_ context.Context, req *choirv1.StandingRequest) (*choirv1.StandingReply, error) {
+// Membership tells the holder of a certificate whether its membership was ended. Nobody else learns anything.
+func (c enrolmentService) Membership(_ context.Context, req *choirv1.MembershipRequest) (*choirv1.MembershipReply, error) {
 	id, err := asker(req, c.roots(), c.deps.Now())
 	if err != nil {
-		return nil, status.Errorf(codes.InvalidArgument, "standing: %v", err)
+		return nil, status.Errorf(codes.InvalidArgument, "membership: %v", err)
 	}
-	return &choirv1.StandingReply{Ended: c.ended(id)}, nil
+	return &choirv1.MembershipReply{Ended: c.ended(id)}, nil
 }
 
 // asker is who asks. The certificate may have expired meanwhile.
-func asker(req *choirv1.StandingRequest, roots seal.Lineage, now time.Time) (id seal.Identity, err error) {
+func asker(req *choirv1.MembershipRequest, roots seal.Lineage, now time.Time) (id seal.Identity, err error) {
 	if len(req.Chain) == 0 {
 		return id, errors.New("no certificate")
 	}
@@ -45,7 +45,7 @@ func asker(req *choirv1.StandingRequest, roots seal.Lineage, now time.Time) (id 
 	if id, err = roots.VerifyChain(req.Chain, now); err != nil {
 		return id, err
 	}
-	if !seal.VerifyStanding(id.Key, req.Chain[0], req.Signature) {
+	if !seal.VerifyMembership(id.Key, req.Chain[0], req.Signature) {
 		return id, fmt.Errorf("the question is not signed by the key of %s", describe(id))
 	}
 	return id, nil
@@ -70,16 +70,16 @@ func (c *Coordinator) ended(id seal.Identity) bool {
 // as removed stays removed.
 func (c *Coordinator) outcast(ctx context.Context) bool {
 	for {
-		if pause(ctx, standingAgain); ctx.Err() != nil {
+		if pause(ctx, outcastAgain); ctx.Err() != nil {
 			return false
 		}
 		if leader, _ := c.replica.Leader(); leader != "" {
 			continue
 		}
 		own := c.own.Load().credential
-		req := &choirv1.StandingRequest{Chain: own.Chain, Signature: seal.ProveStanding(own.Key, own.Chain[0])}
+		req := &choirv1.MembershipRequest{Chain: own.Chain, Signature: seal.ProveMembership(own.Key, own.Chain[0])}
 		for _, address := range c.others() {
-			if reply, err := c.askStanding(ctx, address, req); err == nil && reply.Ended {
+			if reply, err := c.askMembership(ctx, address, req); err == nil && reply.Ended {
 				return true
 			}
 		}
@@ -100,8 +100,8 @@ func (c *Coordinator) others() (addresses []string) {
 	return addresses
 }
 
-// askStanding asks one coordinator, without a certificate: with it there would be no answer.
-func (c *Coordinator) askStanding(ctx context.Context, address string, req *choirv1.StandingRequest) (*choirv1.StandingReply, error) {
+// askMembership asks one coordinator, without a certificate: with it there would be no answer.
+func (c *Coordinator) askMembership(ctx context.Context, address string, req *choirv1.MembershipRequest) (*choirv1.MembershipReply, error) {
 	anonymous := c.clientTLS(protoGRPC, nil)
 	anonymous.GetClientCertificate = nil
 	conn, err := grpc.NewClient("passthrough:///"+address, append(rpc.Client(), grpc.WithContextDialer(c.wire.dialRaw),
@@ -112,5 +112,5 @@ func (c *Coordinator) askStanding(ctx context.Context, address string, req *choi
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	return choirv1.NewEnrolmentClient(conn).Standing(ctx, req)
+	return choirv1.NewEnrolmentClient(conn).Membership(ctx, req)
 }
