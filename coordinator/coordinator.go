@@ -55,6 +55,7 @@ type Coordinator struct {
 	roster   atomic.Pointer[signedRoster] // the latest that a majority has signed
 	spool    *spool
 	presence *presence
+	declines declines
 	wire     *wire
 	replica  *replica
 	blobs    *blobStore
@@ -132,6 +133,7 @@ func open(cfg Config, deps Deps) (*Coordinator, error) {
 	}
 	c := &Coordinator{
 		cfg: cfg, deps: deps, box: box, founder: founder, presence: newPresence(), replica: newReplica(),
+		declines:   declines{jobs: map[string]map[string]decline{}},
 		collectors: map[attempt]*collector{}, offences: map[offence]bool{}, made: partials{byJob: map[string]*partial{}},
 		gate: &gate{}, limits: newLimits(), standing: newStanding(), metrics: newMetrics(),
 		uploads: make(chan struct{}, cfg.Uploads), enrolments: make(chan struct{}, 4), stopping: make(chan struct{}),

@@ -356,23 +356,27 @@ func (r *replica) mayApprove(command []byte) error {
 func (c *Coordinator) appliedBy(ctx context.Context, v state.Coordinator) (uint64, bool) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	reply, err := c.askPeer(ctx, v)
+	reply, err := c.askPeer(ctx, v, &choirv1.PresenceRequest{})
 	if err != nil {
 		return 0, false
 	}
 	return reply.Applied, true
 }
 
-func (c *Coordinator) askPeer(ctx context.Context, v state.Coordinator) (*choirv1.PresenceReply, error) {
+func (c *Coordinator) askPeer(ctx context.Context, v state.Coordinator, req *choirv1.PresenceRequest) (*choirv1.PresenceReply, error) {
 	peer, err := c.peers.client(v.Name, v.Address)
 	if err != nil {
 		return nil, err
 	}
-	return peer.Presence(ctx, &choirv1.PresenceRequest{})
+	return peer.Presence(ctx, req)
 }
 
 // askPeers asks the other voters, at once, and waits a second at most. The answers are by name.
 func (c *Coordinator) askPeers(ctx context.Context, s *state.State) map[string]*choirv1.PresenceReply {
+	return c.askPeersFor(ctx, s, &choirv1.PresenceRequest{})
+}
+
+func (c *Coordinator) askPeersFor(ctx context.Context, s *state.State, req *choirv1.PresenceRequest) map[string]*choirv1.PresenceReply {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -383,7 +387,7 @@ func (c *Coordinator) askPeers(ctx context.Context, s *state.State) map[string]*
 			continue
 		}
 		wg.Go(func() {
-			if reply, err := c.askPeer(ctx, v); err == nil {
+			if reply, err := c.askPeer(ctx, v, req); err == nil {
 				mu.Lock()
 				answers[v.Name] = reply
 				mu.Unlock()

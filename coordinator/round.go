@@ -85,8 +85,8 @@ func (c *Coordinator) collect(ctx context.Context, job string, r *state.Round) e
 		return ctx.Err()
 	}
 	if n := c.now(job, r).Count; n < spec.MinimumCohort {
-		return &errAbandon{fmt.Sprintf("%d of %d updates in %v, the minimum cohort is %d",
-			n, r.Goal, time.Duration(spec.DurationMs)*time.Millisecond, spec.MinimumCohort)}
+		return &errAbandon{fmt.Sprintf("%d of %d updates in %v, the minimum cohort is %d%s", n, r.Goal,
+			time.Duration(spec.DurationMs)*time.Millisecond, spec.MinimumCohort, c.declined(ctx, c.replica.State(), r.Key(job)))}
 	}
 	return nil
 }

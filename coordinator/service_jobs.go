@@ -13,13 +13,15 @@ import (
 )
 
 // ListJobs lists all jobs by name, without their rounds.
-func (c operatorsService) ListJobs(context.Context, *choirv1.ListJobsRequest) (*choirv1.ListJobsReply, error) {
-	jobs := c.replica.State().Jobs
-	reply := &choirv1.ListJobsReply{}
-	for _, name := range slices.Sorted(maps.Keys(jobs)) {
-		s := jobStatus(jobs[name])
-		s.Rounds = nil
-		reply.Jobs = append(reply.Jobs, s)
+func (c operatorsService) ListJobs(ctx context.Context, _ *choirv1.ListJobsRequest) (*choirv1.ListJobsReply, error) {
+	s := c.replica.State()
+	var jobs []*state.Job
+	for _, name := range slices.Sorted(maps.Keys(s.Jobs)) {
+		jobs = append(jobs, s.Jobs[name])
+	}
+	reply := &choirv1.ListJobsReply{Jobs: c.statuses(ctx, s, jobs...)}
+	for _, j := range reply.Jobs {
+		j.Rounds = nil
 	}
 	return reply, nil
 }

@@ -38,6 +38,9 @@ func (c nodesService) Poll(ctx context.Context, req *choirv1.PollRequest) (*choi
 	} else {
 		defer c.presence.seen(node, c.deps.Now)()
 	}
+	if len(req.Declined) > 0 {
+		c.declines.note(c.replica.State(), node, req.Declined)
+	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(min(req.WaitMs, uint64(maxPoll/time.Millisecond)))*time.Millisecond)
 	defer cancel()
 	for {

@@ -155,32 +155,40 @@ func checkValidation(req *choirv1.SubmitJobRequest) error {
 }
 
 // GetJob tells where a job stands.
-func (c operatorsService) GetJob(_ context.Context, req *choirv1.GetJobRequest) (*choirv1.JobStatus, error) {
-	j, ok := c.replica.State().Jobs[req.Name]
+func (c operatorsService) GetJob(ctx context.Context, req *choirv1.GetJobRequest) (*choirv1.JobStatus, error) {
+	s := c.replica.State()
+	j, ok := s.Jobs[req.Name]
 	if !ok {
 		return nil, status.Errorf(codes.NotFound, "job %q does not exist", req.Name)
 	}
-	return jobStatus(j), nil
+	return c.statuses(ctx, s, j)[0], nil
 }
 
-// WatchJob sends the status whenever it changes, until the job has ended.
+// WatchJob sends the status whenever it, or what the job waits for, changes, until the job has ended.
 func (c operatorsService) WatchJob(req *choirv1.GetJobRequest, stream choirv1.Operators_WatchJobServer) error {
 	var sent *state.Job
+	said, due := "", false
+	tick := time.NewTicker(waitingAgain)
+	defer tick.Stop()
 	for {
 		turned, doubt := c.standing.look()
 		if doubt != nil {
 			return status.Errorf(codes.Unavailable, "watch job: %v", doubt)
 		}
 		changed := c.replica.Changed()
-		j, ok := c.replica.State().Jobs[req.Name]
+		s := c.replica.State()
+		j, ok := s.Jobs[req.Name]
 		if !ok {
 			return status.Errorf(codes.NotFound, "job %q does not exist", req.Name)
 		}
-		if j != sent {
-			if err := stream.Send(jobStatus(j)); err != nil {
-				return err
+		if j != sent || due {
+			now := c.statuses(stream.Context(), s, j)[0]
+			if j != sent || now.Reason != said {
+				if err := stream.Send(now); err != nil {
+					return err
+				}
 			}
-			sent = j
+			sent, said, due = j, now.Reason, false
 		}
 		if j.Ended() {
 			return nil
@@ -188,6 +196,8 @@ func (c operatorsService) WatchJob(req *choirv1.GetJobRequest, stream choirv1.Op
 		select {
 		case <-changed:
 		case <-turned:
+		case <-tick.C:
+			due = waits(j)
 		case <-stream.Context().Done():
 			return stream.Context().Err()
 		case <-c.stopping:

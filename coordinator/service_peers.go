@@ -68,9 +68,12 @@ func mayPropose(who seal.Identity, cluster string, command []byte) error {
 }
 
 // Presence lists the nodes heard lately.
-func (c peersService) Presence(context.Context, *choirv1.PresenceRequest) (*choirv1.PresenceReply, error) {
+func (c peersService) Presence(_ context.Context, req *choirv1.PresenceRequest) (*choirv1.PresenceReply, error) {
 	s := c.replica.State()
 	reply := &choirv1.PresenceReply{Applied: s.Index, Issuer: c.own.Load().issuer.Certificate}
+	if req.Declined != nil {
+		reply.Declined = c.declines.of(attemptOf(req.Declined))
+	}
 	if s.Cluster != "" && c.shows(s) { // nodes that hear of the list call those who signed it, and are to find them with their new certificates
 		r := rosterOf(s)
 		reply.Roster, reply.RosterSignature = r.Version, r.Sign(c.cfg.Name, c.own.Load().key()).Signature

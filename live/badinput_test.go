@@ -3,6 +3,7 @@
 package live_test
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -108,4 +109,26 @@ func mainPort(t testing.TB) string {
 		t.Fatal("c1.yaml has no address on loopback")
 	}
 	return m[2]
+}
+
+// A job that waits for nodes says for which; one for a schema that no node has data of fails with what the nodes said.
+func TestJobsThatCannotBe(t *testing.T) {
+	s := federation(t)
+	write(t, s.path("visits.yaml"), strings.Replace(read(t, s.path("shop.yaml")), "name: shop", "name: visits", 1))
+	s.submit("many", map[string]string{"minimum_cohort": "50"})
+	s.submit("visits", map[string]string{"schema": "visits.yaml", "duration": "3s", "max_attempts": "1"})
+	eventually(t, 10*time.Second, "all nodes are counted", func() error {
+		j, err := s.job("many")
+		if want := "waits for nodes: 3 of the 3 that may take part are present, the minimum cohort is 50"; err == nil && (j.State != "queued" || j.Reason != want) {
+			err = fmt.Errorf("%s: %s", j.State, j.Reason)
+		}
+		return err
+	})
+	eventually(t, 30*time.Second, "the job fails", func() error {
+		j, err := s.job("visits")
+		if want := "n1, n2, n3 declined: its data are not of this schema visits"; err == nil && (j.State != "failed" || !strings.Contains(j.Reason, want)) {
+			err = fmt.Errorf("%s: %s", j.State, j.Reason)
+		}
+		return err
+	})
 }

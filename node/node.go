@@ -42,8 +42,9 @@ type Node struct {
 	progress progress
 	metrics  *metrics
 	officers officers
-	renewal  renewal // of Run's goroutine
-	late     bool    // an update in the spool may have an answer by now; of Run's goroutine
+	renewal  renewal            // of Run's goroutine, like the rest
+	late     bool               // an update in the spool may have an answer by now
+	declined []*choirv1.Decline // what no coordinator was told yet
 }
 
 // New opens the node's directory. The node must be enrolled. Close releases what it opened.
@@ -226,14 +227,18 @@ func finish(finished []*choirv1.RoundKey, key *choirv1.RoundKey) []*choirv1.Roun
 func (n *Node) poll(ctx context.Context, finished []*choirv1.RoundKey) (*choirv1.PollReply, error) {
 	req := &choirv1.PollRequest{
 		Finished: finished, WaitMs: uint64(n.cfg.Poll / time.Millisecond), Versions: n.held(), Resting: n.rests() != "",
-		Roster: n.id.roster.version(),
+		Roster: n.id.roster.version(), Declined: n.declined,
 	}
 	if len(finished) > 0 {
 		req.Done = finished[len(finished)-1]
 	}
 	ctx, cancel := context.WithTimeout(ctx, max(n.renewal.due.Sub(n.deps.Now()), time.Second))
 	defer cancel()
-	return n.client.poll(ctx, req)
+	reply, err := n.client.poll(ctx, req)
+	if err == nil {
+		n.declined = nil
+	}
+	return reply, err
 }
 
 // enlist takes a newer list of coordinators and hangs up on those that are not in it.
@@ -289,6 +294,7 @@ func (n *Node) do(ctx context.Context, t *choirv1.Task) error {
 	}
 	payload, err := n.payload(ctx, t, h)
 	if err != nil {
+		n.tell(ctx, t, err)
 		return err
 	}
 	got, err := n.deliver(ctx, t, h, payload, to)
@@ -307,7 +313,7 @@ func (n *Node) payload(ctx context.Context, t *choirv1.Task, h fedavg.Header) ([
 		return payload, err
 	}
 	if why := n.rests(); why != "" {
-		return nil, errors.New(why)
+		return nil, &unfitError{why, "it rests"}
 	}
 	u, err := n.shop.work(ctx, t)
 	if err != nil {

@@ -86,12 +86,17 @@ func (w *workshop) check(t *choirv1.Task) error {
 	if err != nil {
 		return err
 	}
-	if own := w.store.Schema(); own == nil || own.Digest() != schema.Digest() {
-		return fmt.Errorf("job %s is for schema %s, which this node's data do not have", t.Job.Name, schema.Name)
+	switch own := w.store.Schema(); {
+	case own == nil:
+		return &unfitError{fmt.Sprintf("job %s is for schema %s, and this node has no data", t.Job.Name, schema.Name), "it has no data"}
+	case own.Digest() != schema.Digest():
+		return &unfitError{fmt.Sprintf("job %s is for schema %s, which this node's data do not have", t.Job.Name, schema.Name),
+			fmt.Sprintf("its data are not of this schema %s", schema.Name)}
 	}
 	n, err := w.store.Count(Train)
 	if err == nil && int64(n) < t.Job.MinimumExamples {
-		err = fmt.Errorf("job %s wants at least %d training examples, and this node has %d", t.Job.Name, t.Job.MinimumExamples, n)
+		err = &unfitError{fmt.Sprintf("job %s wants at least %d training examples, and this node has %d", t.Job.Name, t.Job.MinimumExamples, n),
+			fmt.Sprintf("it has fewer than %d training examples", t.Job.MinimumExamples)}
 	}
 	return err
 }
@@ -107,7 +112,7 @@ func (w *workshop) compute(ctx context.Context, t *choirv1.Task) (*fedavg.Update
 }
 
 // errNoExamples is why a node cannot take part.
-var errNoExamples = errors.New("the node has no training examples; import some")
+var errNoExamples = &unfitError{"the node has no training examples; import some", "it has no training examples"}
 
 // statistics sums what preprocessing needs over the training rows; no row leaves.
 func (w *workshop) statistics(job *choirv1.JobSpec) (*fedavg.Update, error) {

@@ -335,7 +335,7 @@ func TestNodeWithoutExamples(t *testing.T) {
 	}
 	w := &workshop{store: openTestStore(t, t.TempDir())}
 	_, err = w.work(t.Context(), b.task(nil))
-	wantError(t, err, "which this node's data do not have")
+	wantError(t, err, "is for schema toy, and this node has no data")
 }
 
 // What a payload says of itself follows from the node's own certificate and a task that agrees with it.

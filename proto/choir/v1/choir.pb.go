@@ -5060,6 +5060,7 @@ func (x *ProposeReply) GetStale() bool {
 
 type PresenceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Declined      *RoundKey              `protobuf:"bytes,1,opt,name=declined,proto3" json:"declined,omitempty"` // also list what nodes said of this attempt
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5092,6 +5093,13 @@ func (x *PresenceRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use PresenceRequest.ProtoReflect.Descriptor instead.
 func (*PresenceRequest) Descriptor() ([]byte, []int) {
 	return file_choir_v1_choir_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *PresenceRequest) GetDeclined() *RoundKey {
+	if x != nil {
+		return x.Declined
+	}
+	return nil
 }
 
 type PresenceReply struct {
@@ -5181,7 +5189,7 @@ func (x *PresenceReply) GetDeclined() []*NodeDecline {
 type NodeDecline struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	Decline       *Decline               `protobuf:"bytes,2,opt,name=decline,proto3" json:"decline,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5223,11 +5231,11 @@ func (x *NodeDecline) GetNode() string {
 	return ""
 }
 
-func (x *NodeDecline) GetDecline() *Decline {
+func (x *NodeDecline) GetReason() string {
 	if x != nil {
-		return x.Decline
+		return x.Reason
 	}
-	return nil
+	return ""
 }
 
 type SignHeadRequest struct {
@@ -8048,18 +8056,19 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\n" +
 	"duplicates\x18\x03 \x03(\tR\n" +
 	"duplicates\x12\x14\n" +
-	"\x05stale\x18\x04 \x01(\bR\x05stale\"\x11\n" +
-	"\x0fPresenceRequest\"\xcd\x01\n" +
+	"\x05stale\x18\x04 \x01(\bR\x05stale\"A\n" +
+	"\x0fPresenceRequest\x12.\n" +
+	"\bdeclined\x18\x01 \x01(\v2\x12.choir.v1.RoundKeyR\bdeclined\"\xcd\x01\n" +
 	"\rPresenceReply\x12\x14\n" +
 	"\x05nodes\x18\x01 \x03(\tR\x05nodes\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\x04R\aapplied\x12\x16\n" +
 	"\x06roster\x18\x03 \x01(\x04R\x06roster\x12)\n" +
 	"\x10roster_signature\x18\x04 \x01(\fR\x0frosterSignature\x12\x16\n" +
 	"\x06issuer\x18\x05 \x01(\fR\x06issuer\x121\n" +
-	"\bdeclined\x18\x06 \x03(\v2\x15.choir.v1.NodeDeclineR\bdeclined\"N\n" +
+	"\bdeclined\x18\x06 \x03(\v2\x15.choir.v1.NodeDeclineR\bdeclined\"9\n" +
 	"\vNodeDecline\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\tR\x04node\x12+\n" +
-	"\adecline\x18\x02 \x01(\v2\x11.choir.v1.DeclineR\adecline\"9\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"9\n" +
 	"\x0fSignHeadRequest\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\fR\x04root\"X\n" +
@@ -8494,8 +8503,8 @@ var file_choir_v1_choir_proto_depIdxs = []int32{
 	0,   // 41: choir.v1.RoundStatus.kind:type_name -> choir.v1.RoundKind
 	32,  // 42: choir.v1.RoundStatus.evaluation:type_name -> choir.v1.EvaluationSum
 	77,  // 43: choir.v1.StatusReply.replicas:type_name -> choir.v1.ReplicaStatus
-	83,  // 44: choir.v1.PresenceReply.declined:type_name -> choir.v1.NodeDecline
-	12,  // 45: choir.v1.NodeDecline.decline:type_name -> choir.v1.Decline
+	10,  // 44: choir.v1.PresenceRequest.declined:type_name -> choir.v1.RoundKey
+	83,  // 45: choir.v1.PresenceReply.declined:type_name -> choir.v1.NodeDecline
 	8,   // 46: choir.v1.SignHeadReply.signature:type_name -> choir.v1.Signature
 	89,  // 47: choir.v1.Command.genesis:type_name -> choir.v1.Genesis
 	91,  // 48: choir.v1.Command.announce_epoch:type_name -> choir.v1.AnnounceEpoch
