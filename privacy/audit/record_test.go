@@ -72,6 +72,9 @@ var examples = []example{
 	{&Roster{Cluster: "shop", Version: 200, Coordinators: []Coordinator{{Name: "a", Address: "h:1", Chain: [][]byte{{3}}}, {Name: "b"}},
 		Signatures: []Signature{{"a", []byte{1}}, {"b", []byte{2, 3}}}},
 		"01 0473686f70 c801 02 0161 03683a31 01 0103 0162 00 00 02 0161 0101 0162 020203"},
+	{&Proof{Record: []byte{6, 7}, Leaf: 1, Path: [][32]byte{dig(0xaa), dig(0xbb)},
+		Head: Head{Cluster: "shop", Size: 3, Root: dig(0xcc), Signatures: []Signature{{"a", []byte{9}}}}},
+		"01 020607 01 02 <aa> <bb> 0473686f70 03 <cc> 01 0161 0109"},
 	{&Bundle{Root: []byte{1}, Chains: []Chain{{"a", [][]byte{{2}, {3, 4}}}, {"b", [][]byte{{5}}}}, Records: [][]byte{{6}, {7, 8}},
 		Head: Head{Cluster: "shop", Size: 2, Root: dig(0xaa), Signatures: []Signature{{"a", []byte{9}}}}},
 		"01 0101 02 0161 02 0102 020304 0162 01 0105 02 0106 020708 0473686f70 02 <aa> 01 0161 0109"},
@@ -106,6 +109,8 @@ func encoding(v visitable) []byte {
 		return v.Encode()
 	case *Roster:
 		return v.Encode()
+	case *Proof:
+		return v.Encode()
 	}
 	return encode(v)
 }
@@ -127,6 +132,9 @@ func decoded(like visitable, b []byte) (visitable, error) {
 	case *Roster:
 		r, err := DecodeRoster(b)
 		return &r, err
+	case *Proof:
+		p, err := DecodeProof(b)
+		return &p, err
 	}
 	return DecodeBundle(sealBundle(b))
 }
@@ -393,4 +401,5 @@ func FuzzDecodeReceipt(f *testing.F) { fuzzLike(f, &Receipt{}) }
 func FuzzDecodeRefusal(f *testing.F) { fuzzLike(f, &Refusal{}) }
 func FuzzDecodeHead(f *testing.F)    { fuzzLike(f, &Head{}) }
 func FuzzDecodeRoster(f *testing.F)  { fuzzLike(f, &Roster{}) }
+func FuzzDecodeProof(f *testing.F)   { fuzzLike(f, &Proof{}) }
 func FuzzDecodeBundle(f *testing.F)  { fuzzLike(f, &Bundle{}) }

@@ -96,7 +96,7 @@ func (r Roster) Verify(root *x509.Certificate, now time.Time) error {
 	}
 	message := r.Message()
 	for _, sig := range r.Signatures {
-		if err := r.checkSigner(sig, message, root, now); err != nil {
+		if err := r.checkSigner(sig, DomainRoster, message, root, now); err != nil {
 			return fmt.Errorf("roster: signature of %s: %w", sig.Signer, err)
 		}
 	}
@@ -106,7 +106,8 @@ func (r Roster) Verify(root *x509.Certificate, now time.Time) error {
 	return nil
 }
 
-func (r Roster) checkSigner(sig Signature, message []byte, root *x509.Certificate, now time.Time) error {
+// checkSigner checks one signature under a domain by the certificate that the roster has for its signer.
+func (r Roster) checkSigner(sig Signature, domain string, message []byte, root *x509.Certificate, now time.Time) error {
 	c, ok := r.Find(sig.Signer)
 	if !ok {
 		return errors.New("it is not by a coordinator of the roster")
@@ -117,7 +118,7 @@ func (r Roster) checkSigner(sig Signature, message []byte, root *x509.Certificat
 		return err
 	case id.Role != seal.RoleCoordinator || id.Name != c.Name:
 		return fmt.Errorf("its certificate is of %s %s: %w", id.Role, id.Name, seal.ErrRole)
-	case !seal.Verify(id.Key, DomainRoster, message, sig.Signature):
+	case !seal.Verify(id.Key, domain, message, sig.Signature):
 		return seal.ErrSignature
 	}
 	return nil
