@@ -53,6 +53,7 @@ type Coordinator struct {
 	epochs   *keyring  // open what nodes seal to this voter
 	former   former
 	roster   atomic.Pointer[signedRoster] // the latest that a majority has signed
+	attested atomic.Pointer[attested]     // the latest head, for releases
 	spool    *spool
 	presence *presence
 	declines declines
@@ -138,6 +139,7 @@ func open(cfg Config, deps Deps) (*Coordinator, error) {
 		gate: &gate{}, limits: newLimits(), standing: newStanding(), metrics: newMetrics(),
 		uploads: make(chan struct{}, cfg.Uploads), enrolments: make(chan struct{}, 4), stopping: make(chan struct{}),
 	}
+	c.attested.Store(newAttested())
 	own, err := newPapers(deps.Root, deps.Credential, deps.Issuer, since)
 	if err != nil {
 		return nil, fmt.Errorf("open coordinator %s: %w", cfg.Name, err)
@@ -235,7 +237,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	}
 	c.tasks.begin(ctx)
 	server := c.server()
-	for _, task := range []func(context.Context){c.watch, c.keepCurrent, c.takeOver, c.warnOfExpiry, c.announce, c.countersign, c.repair, c.members.run, c.serveConsole,
+	for _, task := range []func(context.Context){c.watch, c.keepCurrent, c.takeOver, c.warnOfExpiry, c.announce, c.countersign, c.attest, c.repair, c.members.run, c.serveConsole,
 		func(ctx context.Context) { c.replica.Lead(ctx, c.lead) }} {
 		c.tasks.spawn(task)
 	}

@@ -392,7 +392,13 @@ func (c nodesService) GetBlob(req *choirv1.BlobRequest, stream choirv1.Nodes_Get
 	return c.streamPublic(stream.Context(), req, stream.Send)
 }
 
-// GetRelease describes a release.
-func (c nodesService) GetRelease(_ context.Context, req *choirv1.ReleaseRequest) (*choirv1.Release, error) {
-	return c.release(req)
+// GetRelease describes a release and proves that it was committed. Should a majority of the voters not sign in time, it
+// comes without the proof.
+func (c nodesService) GetRelease(ctx context.Context, req *choirv1.ReleaseRequest) (*choirv1.Release, error) {
+	rel, err := c.release(req)
+	if err != nil {
+		return nil, err
+	}
+	rel.Proof = c.proof(ctx, rel.Model, rel.Version)
+	return rel, nil
 }

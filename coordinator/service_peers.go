@@ -137,54 +137,73 @@ func (c *Coordinator) ownHead(s *state.State) []byte {
 // GetBundle exports the audit log under a head that a majority of the voters has signed.
 func (c operatorsService) GetBundle(_ *choirv1.BundleRequest, stream choirv1.Operators_GetBundleServer) error {
 	s := c.replica.State()
-	h := audit.Head{Cluster: s.Cluster, Size: s.Log.Size(), Root: s.Log.Root()}
-	signers := c.askHeads(stream.Context(), s, h)
-	if len(signers) < s.Majority() {
-		return status.Errorf(codes.Unavailable, "bundle: %d of %d coordinators signed the head, a majority is %d",
-			len(signers), len(s.Coordinators), s.Majority())
+	h, err := c.signedHead(stream.Context(), s, len(s.Coordinators))
+	if err != nil {
+		return status.Errorf(codes.Unavailable, "bundle: %v", err)
 	}
-	bundle := audit.Bundle{Root: s.FoundingRoot()}
-	for _, v := range s.Coordinators {
-		if sig, ok := signers[v.Name]; ok {
-			h.Signatures = append(h.Signatures, sig)
-			bundle.Chains = append(bundle.Chains, audit.Chain{Name: v.Name, Certificates: v.Chain})
-		}
+	bundle := audit.Bundle{Root: s.FoundingRoot(), Head: h}
+	for _, sig := range h.Signatures {
+		v, _ := s.Coordinator(sig.Signer)
+		bundle.Chains = append(bundle.Chains, audit.Chain{Name: v.Name, Certificates: v.Chain})
 	}
 	for i := range s.Log.Size() {
 		bundle.Records = append(bundle.Records, s.Log.Record(i))
 	}
-	bundle.Head = h
 	return sendChunks(nil, bundle.Encode(), stream.Send)
 }
 
-// askHeads collects the voters' signatures over a head, by name.
-func (c *Coordinator) askHeads(ctx context.Context, s *state.State, h audit.Head) map[string]audit.Signature {
+// askHeads collects the voters' signatures over a head, by name, until enough have signed or no more will; the error
+// says why others have not.
+func (c *Coordinator) askHeads(ctx context.Context, s *state.State, h audit.Head, enough int) (map[string][]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
 	defer cancel()
-	signers := map[string]audit.Signature{c.cfg.Name: c.signHead(h)}
-	var mu sync.Mutex
+	signers := map[string][]byte{c.cfg.Name: c.signHead(h).Signature}
+	if enough <= len(signers) {
+		return signers, nil
+	}
+	var mu sync.Mutex // guards signers and reasons
+	var reasons []error
 	var wg sync.WaitGroup
 	for _, v := range s.Coordinators {
 		if v.Name == c.cfg.Name {
 			continue
 		}
 		wg.Go(func() {
-			peer, err := c.peers.client(v.Name, v.Address)
-			if err != nil {
-				return
-			}
-			reply, err := peer.SignHead(ctx, &choirv1.SignHeadRequest{Size: h.Size, Root: h.Root[:]})
-			if err != nil {
-				c.deps.Log.Warn("head not signed", "voter", v.Name, "error", err)
-				return
-			}
+			sig, err := c.askHead(ctx, v, h)
 			mu.Lock()
-			signers[v.Name] = audit.Signature{Signer: v.Name, Signature: reply.Signature.GetSignature()}
-			mu.Unlock()
+			defer mu.Unlock()
+			if err != nil {
+				reasons = append(reasons, fmt.Errorf("%s: %w", v.Name, err))
+				return
+			}
+			if signers[v.Name] = sig; len(signers) >= enough {
+				cancel()
+			}
 		})
 	}
 	wg.Wait()
-	return signers
+	return signers, errors.Join(reasons...)
+}
+
+// askHead asks one voter for its signature over a head, and verifies it.
+func (c *Coordinator) askHead(ctx context.Context, v state.Coordinator, h audit.Head) ([]byte, error) {
+	peer, err := c.peers.client(v.Name, v.Address)
+	if err != nil {
+		return nil, err
+	}
+	reply, err := peer.SignHead(ctx, &choirv1.SignHeadRequest{Size: h.Size, Root: h.Root[:]})
+	if err != nil {
+		return nil, err
+	}
+	key, err := keyOf(v.Chain)
+	if err != nil {
+		return nil, err
+	}
+	sig := reply.Signature.GetSignature()
+	if !seal.Verify(key, audit.DomainHead, h.Message(), sig) {
+		return nil, seal.ErrSignature
+	}
+	return sig, nil
 }
 
 // peerClients keeps one connection to each peer.

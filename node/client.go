@@ -174,35 +174,40 @@ func (c *client) at() (choirv1.NodesClient, string, error) {
 
 func (c *client) close() { c.hangUpAll() }
 
-// try calls f on coordinators, one after the other, until it succeeds, fails for good, or ctx ends. The pause between
-// grows once all were tried.
+// try calls f on coordinators, one after the other, until it succeeds, fails for good, or ctx ends. The pause after all
+// were tried grows.
 func (c *client) try(ctx context.Context, f func(ctx context.Context, n choirv1.NodesClient) error) error {
-	wait := firstBackoff
-	for attempt := 1; ; attempt++ {
-		n, address, err := c.at()
-		if err == nil {
-			err = f(ctx, n)
-		}
-		if err == nil || ctx.Err() != nil {
+	level := slog.LevelWarn
+	for wait := firstBackoff; ; wait = min(2*wait, lastBackoff) {
+		err := c.once(ctx, func(ctx context.Context, n choirv1.NodesClient, _ string) error { return f(ctx, n) })
+		if err == nil || ctx.Err() != nil || isFinal(err) {
 			return err
 		}
-		if final := (*finalError)(nil); errors.As(err, &final) {
+		c.log.Log(ctx, level, "no coordinator did what was asked; trying on", "error", err)
+		level = slog.LevelDebug // once, not for as long as a network is down
+		if pause(ctx, wait) != nil {
+			return err
+		}
+	}
+}
+
+// once calls f on each coordinator, one after the other, until it succeeds, fails for good, or ctx ends. The error is the
+// last one's.
+func (c *client) once(ctx context.Context, f func(ctx context.Context, n choirv1.NodesClient, address string) error) error {
+	for tries := 1; ; tries++ {
+		n, address, err := c.at()
+		if err == nil {
+			err = f(ctx, n, address)
+		}
+		if err == nil || ctx.Err() != nil || isFinal(err) {
 			return err
 		}
 		if c.fresh != nil {
 			c.fresh(ctx)
 		}
-		all := c.demote(address)
-		level := slog.LevelDebug
-		if attempt == all {
-			level = slog.LevelWarn // once, not for as long as a network is down
-		}
-		c.log.Log(ctx, level, "coordinator did not do what was asked; trying on", "address", address, "tries", attempt, "error", err)
-		if attempt%all == 0 {
-			if pause(ctx, wait) != nil {
-				return err
-			}
-			wait = min(2*wait, lastBackoff)
+		c.log.Debug("coordinator did not do what was asked", "address", address, "error", err)
+		if tries >= c.demote(address) {
+			return err
 		}
 	}
 }
@@ -212,6 +217,11 @@ type finalError struct{ err error }
 
 func (e *finalError) Error() string { return e.err.Error() }
 func (e *finalError) Unwrap() error { return e.err }
+
+func isFinal(err error) bool {
+	var final *finalError
+	return errors.As(err, &final)
+}
 
 // pause waits for d; its error is ctx's.
 func pause(ctx context.Context, d time.Duration) error {
@@ -247,17 +257,17 @@ func (c *client) poll(ctx context.Context, req *choirv1.PollRequest) (reply *cho
 	return reply, err
 }
 
-// release describes a release.
-func (c *client) release(ctx context.Context, model string, version uint64) (rel *choirv1.Release, err error) {
-	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
-	defer cancel()
-	err = c.try(ctx, func(ctx context.Context, n choirv1.NodesClient) (err error) {
+// release asks for a release at one coordinator after the other, once, until take accepts what is answered.
+func (c *client) release(ctx context.Context, ref *choirv1.ReleaseRef, take func(rel *choirv1.Release, address string) error) error {
+	return c.once(ctx, func(ctx context.Context, n choirv1.NodesClient, address string) error {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
-		rel, err = n.GetRelease(ctx, &choirv1.ReleaseRequest{Model: model, Version: version})
-		return err
+		rel, err := n.GetRelease(ctx, &choirv1.ReleaseRequest{Model: ref.Model, Version: ref.Version})
+		if err != nil {
+			return err
+		}
+		return take(rel, address)
 	})
-	return rel, err
 }
 
 // fetch returns a blob, verified against its id.

@@ -321,7 +321,7 @@ func TestDeliveryEnds(t *testing.T) {
 		if took := time.Since(start); took < time.Minute+grace || took > time.Minute+grace+2*lastBackoff {
 			t.Errorf("it took %v", took)
 		}
-		if n := p.log.count("level=WARN", "coordinator did not do"); n != 1 {
+		if n := p.log.count("level=WARN", "no coordinator did what was asked", "is not known"); n != 1 {
 			t.Errorf("%d warnings, want one", n)
 		}
 	})

@@ -45,6 +45,8 @@ type Node struct {
 	renewal  renewal            // of Run's goroutine, like the rest
 	late     bool               // an update in the spool may have an answer by now
 	declined []*choirv1.Decline // what no coordinator was told yet
+
+	complaints map[string]bool // about releases, made already
 }
 
 // New opens the node's directory. The node must be enrolled. Close releases what it opened.

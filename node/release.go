@@ -6,12 +6,15 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"choir.example/internal/blob"
 	"choir.example/model"
+	"choir.example/privacy/audit"
 	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
 )
@@ -52,25 +55,46 @@ func (n *Node) follow(ctx context.Context, refs []*choirv1.ReleaseRef) (settled 
 		}
 		if err != nil {
 			n.metrics.refused.Inc()
-			n.deps.Log.Warn("release not taken; the one before stays", "model", ref.Model, "version", ref.Version, "error", err)
+			n.complain(ref, "release not taken; the one before stays", "error", err)
 		}
-		final := (*finalError)(nil)
-		if errors.As(err, &final) {
+		if isFinal(err) {
 			n.serve.skip(ref.Model, ref.Version)
 		}
-		settled = settled || err == nil || final != nil
+		settled = settled || err == nil || isFinal(err)
 	}
 	return settled
 }
 
-// adopt takes one release. Its error is final if trying again cannot help.
+// maxComplaints is how many complaints about releases are remembered.
+const maxComplaints = 64
+
+// complain warns once of what is wrong with a release, however often it is asked for.
+func (n *Node) complain(ref *choirv1.ReleaseRef, message string, args ...any) {
+	level, key := slog.LevelWarn, fmt.Sprint(ref.Model, ref.Version, message, args)
+	if n.complaints[key] {
+		level = slog.LevelDebug
+	}
+	if len(n.complaints) >= maxComplaints || n.complaints == nil {
+		n.complaints = map[string]bool{}
+	}
+	n.complaints[key] = true
+	n.deps.Log.Log(context.Background(), level, message, append([]any{"model", ref.Model, "version", ref.Version}, args...)...)
+}
+
+// adopt takes one release, as the coordinators have recorded it. Its error is final if trying again cannot help.
 func (n *Node) adopt(ctx context.Context, ref *choirv1.ReleaseRef) error {
-	rel, err := n.client.release(ctx, ref.Model, ref.Version)
+	if m := n.serve.models()[ref.Model]; m != nil && ref.Version <= m.version {
+		return fmt.Errorf("version %d is in use, a coordinator offers an older one", m.version)
+	}
+	var rel *audit.Released
+	err := n.client.release(ctx, ref, func(answer *choirv1.Release, address string) (err error) {
+		if rel, err = n.id.committed(answer.Proof, ref, n.deps.Now()); err != nil {
+			n.complain(ref, "a coordinator did not prove that the release was committed", "address", address, "error", err)
+		}
+		return err
+	})
 	if err != nil {
 		return err
-	}
-	if rel.Model != ref.Model || rel.Version != ref.Version {
-		return fmt.Errorf("the coordinator answered with version %d of model %q", rel.Version, rel.Model)
 	}
 	for _, v := range rel.Variants {
 		if v.Name != n.cfg.Variant {
@@ -79,13 +103,38 @@ func (n *Node) adopt(ctx context.Context, ref *choirv1.ReleaseRef) error {
 		if !v.Published {
 			return &finalError{fmt.Errorf("variant %s was withheld: %s", v.Name, v.Reason)}
 		}
-		body, err := n.client.fetch(ctx, v.Blob)
+		body, err := n.client.fetch(ctx, v.Blob[:])
 		if err != nil {
 			return err
 		}
 		return n.install(ref, body)
 	}
 	return &finalError{fmt.Errorf("the release has no variant %s", n.cfg.Variant)}
+}
+
+// committed returns the record of a release, if a proof shows that it stands in the log that a majority of the coordinators
+// signed, of those in the roster that this node holds. One coordinator alone cannot make such a proof.
+func (id *identity) committed(proof []byte, ref *choirv1.ReleaseRef, now time.Time) (*audit.Released, error) {
+	if len(proof) == 0 {
+		return nil, errors.New("there is no proof that the release was committed")
+	}
+	p, err := audit.DecodeProof(proof)
+	if err != nil {
+		return nil, err
+	}
+	roster, ok := id.roster.latest()
+	if !ok {
+		return nil, errors.New("no roster of the coordinators came yet to verify the release against")
+	}
+	record, err := p.Verify(roster, id.trusted(), now)
+	if err != nil {
+		return nil, fmt.Errorf("the release is not proved: %w", clockError(err, now))
+	}
+	rel, ok := record.(*audit.Released)
+	if !ok || rel.Model != ref.Model || rel.Version != ref.Version {
+		return nil, fmt.Errorf("what is proved is another record: %s", record.Kind())
+	}
+	return rel, nil
 }
 
 // install keeps a model file that was verified against its id, and swaps it in.

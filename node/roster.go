@@ -59,6 +59,16 @@ func (b *rosterBook) version() uint64 {
 	return b.held.Version
 }
 
+// latest is the list held; ok is false if there is none.
+func (b *rosterBook) latest() (r audit.Roster, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.held == nil {
+		return r, false
+	}
+	return *b.held, true
+}
+
 // take replaces the list held by a newer one, which a majority of the coordinators in it signed and, so that nobody who
 // was removed can speak for the others, a majority of those in the list held. It reports whether it did.
 func (b *rosterBook) take(encoded []byte, id *identity, now time.Time) (bool, error) {

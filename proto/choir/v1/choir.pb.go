@@ -2243,7 +2243,8 @@ type Release struct {
 	Job           string                 `protobuf:"bytes,3,opt,name=job,proto3" json:"job,omitempty"`
 	Round         uint64                 `protobuf:"varint,4,opt,name=round,proto3" json:"round,omitempty"`
 	Variants      []*Variant             `protobuf:"bytes,5,rep,name=variants,proto3" json:"variants,omitempty"`
-	Signatures    []*Signature           `protobuf:"bytes,6,rep,name=signatures,proto3" json:"signatures,omitempty"`
+	Signatures    []*Signature           `protobuf:"bytes,6,rep,name=signatures,proto3" json:"signatures,omitempty"` // empty: the proof holds them
+	Proof         []byte                 `protobuf:"bytes,7,opt,name=proof,proto3" json:"proof,omitempty"`           // to nodes: that a majority of the voters has it in its log (canonical, privacy/audit)
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2316,6 +2317,13 @@ func (x *Release) GetVariants() []*Variant {
 func (x *Release) GetSignatures() []*Signature {
 	if x != nil {
 		return x.Signatures
+	}
+	return nil
+}
+
+func (x *Release) GetProof() []byte {
+	if x != nil {
+		return x.Proof
 	}
 	return nil
 }
@@ -7853,7 +7861,7 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\fPutBlobReply\"@\n" +
 	"\x0eReleaseRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\x04R\aversion\"\xc5\x01\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\"\xdb\x01\n" +
 	"\aRelease\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x10\n" +
@@ -7862,7 +7870,8 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\bvariants\x18\x05 \x03(\v2\x11.choir.v1.VariantR\bvariants\x123\n" +
 	"\n" +
 	"signatures\x18\x06 \x03(\v2\x13.choir.v1.SignatureR\n" +
-	"signatures\"\xb6\x01\n" +
+	"signatures\x12\x14\n" +
+	"\x05proof\x18\a \x01(\fR\x05proof\"\xb6\x01\n" +
 	"\aVariant\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04blob\x18\x02 \x01(\fR\x04blob\x12\x14\n" +
