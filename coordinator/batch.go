@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"context"
 	"fmt"
 	"sync"
 
@@ -18,37 +19,53 @@ const (
 	batchPartial   = 2
 )
 
-// partials are the sums of the batches that this coordinator committed itself, so that a leader need not read its own
-// back. What is not in memory, after a restart or from another coordinator, is read from its blob.
+// partials are the sums of the batches that this coordinator folded and committed itself, so that a leader need not read
+// its own back. They are merged by combine, after the cut, as all others are. What is not in memory, after a restart or
+// from another coordinator, is read from its blob.
 type partials struct {
 	mu    sync.Mutex // guards byJob
-	byJob map[string]*partial
+	byJob map[string]*attemptPartials
 }
 
-// partial is the sum of some batches of the latest attempt seen of a job.
-type partial struct {
+// attemptPartials are the batches of the latest attempt seen of a job, in memory up to partialBytes.
+type attemptPartials struct {
 	key     attempt
-	sum     *fedavg.Sum
-	batches map[state.Digest]bool
+	bytes   int
+	batches map[state.Digest]partial
 }
 
-// add keeps the sum of a batch that is committed. The sum belongs to p from here on.
-func (p *partials) add(key attempt, batch state.Digest, sum *fedavg.Sum) {
+// partial is the sum of one batch and the digest under which it was proposed.
+type partial struct {
+	sum    *fedavg.Sum
+	digest state.Digest
+}
+
+// partialBytes bounds the sums of an attempt that are kept in memory: eight batches of a model of a million parameters,
+// at eight bytes each. A coordinator of a hundred nodes stays within a hundred MB; further batches are read back.
+const partialBytes = 64 << 20
+
+// add keeps the sum of a batch that is committed, if there is room. The sum belongs to p from here on.
+func (p *partials) add(key attempt, batch state.Digest, one partial) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	old := p.byJob[key.job]
-	if old == nil || old.key != key {
-		p.byJob[key.job] = &partial{key, sum, map[state.Digest]bool{batch: true}}
+	known := p.byJob[key.job]
+	if known == nil || known.key != key {
+		known = &attemptPartials{key: key, batches: map[state.Digest]partial{}}
+		p.byJob[key.job] = known
+	}
+	size := 8 * len(one.sum.Scalars)
+	for _, v := range one.sum.Vectors {
+		size += 8 * len(v)
+	}
+	if _, twice := known.batches[batch]; twice || known.bytes+size > partialBytes {
 		return
 	}
-	if old.batches[batch] || old.sum.Merge(sum) != nil { // one that cannot be merged is read from its blob, and says why
-		return
-	}
-	old.batches[batch] = true
+	known.bytes += size
+	known.batches[batch] = one
 }
 
-// take returns what is known of an attempt, and forgets it: nil, or the sum of some of the batches.
-func (p *partials) take(key attempt) *partial {
+// take returns what is known of an attempt, by batch, and forgets it.
+func (p *partials) take(key attempt) map[state.Digest]partial {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	known := p.byJob[key.job]
@@ -56,7 +73,7 @@ func (p *partials) take(key attempt) *partial {
 		return nil
 	}
 	delete(p.byJob, key.job)
-	return known
+	return known.batches
 }
 
 // encodeBatch writes the smaller form. sum is the partial sum's encoding; recipients are the voters' epoch recipients.
@@ -83,6 +100,19 @@ func encodeBatch(updates []*verified, sum []byte, recipients []string) ([]byte, 
 	w.Uint(batchPartial)
 	w.Bytes(sealed)
 	return w.Buf, nil
+}
+
+// batchSum is the sum of a committed batch: the one that this coordinator folded, if it is the one committed, or what the
+// batch's blob holds.
+func (c *Coordinator) batchSum(ctx context.Context, s *state.State, r *state.Round, shape fedavg.Shape, b state.Batch, own map[state.Digest]partial) (*fedavg.Sum, error) {
+	if p, ok := own[b.ID]; ok && p.digest == b.Sum && p.sum.Weight == b.Weight && p.sum.Count == int64(len(b.Nodes)) {
+		return p.sum, nil
+	}
+	body, err := c.blobs.Get(ctx, b.ID)
+	if err != nil {
+		return nil, fmt.Errorf("batch %v is lost: %w", b.ID, err)
+	}
+	return c.openBatch(s, r, shape, b, body)
 }
 
 // openBatch returns the sum that a committed batch holds, after checking it against what was committed.

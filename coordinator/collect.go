@@ -201,9 +201,9 @@ func (k *collector) commit(ctx context.Context, batch []*verified) error {
 		}
 	}
 	for len(batch) > 0 {
-		id, err := k.propose(ctx, batch, sum)
+		id, digest, err := k.propose(ctx, batch, sum)
 		if err == nil {
-			k.c.made.add(k.key, id, sum)
+			k.c.made.add(k.key, id, partial{sum, digest})
 		}
 		var twice *state.DuplicateError
 		if !errors.As(err, &twice) {
@@ -238,23 +238,24 @@ func (k *collector) equivocation(u *verified) {
 	}
 }
 
-// propose commits one batch, as often as it takes to know that it is committed or refused, and returns its blob.
-func (k *collector) propose(ctx context.Context, batch []*verified, sum *fedavg.Sum) (id state.Digest, err error) {
+// propose commits one batch, as often as it takes to know that it is committed or refused, and returns its blob
+// and the digest of its sum.
+func (k *collector) propose(ctx context.Context, batch []*verified, sum *fedavg.Sum) (id, digest state.Digest, err error) {
 	encoded := sum.Encode()
 	s := k.c.replica.State()
 	r := s.Jobs[k.key.job].Find(k.key.round, k.key.attempt)
 	if r == nil || r.Over() {
-		return id, fmt.Errorf("round %d: %w", k.key.round, state.ErrStale)
+		return id, digest, fmt.Errorf("round %d: %w", k.key.round, state.ErrStale)
 	}
 	body, err := encodeBatch(batch, encoded, recipients(s, r))
 	if err != nil {
-		return id, err
+		return id, digest, err
 	}
 	cmd := &choirv1.AcceptBatch{
 		Key:    &choirv1.RoundKey{Job: k.key.job, Round: k.key.round, Attempt: k.key.attempt},
 		Weight: sum.Weight, Coordinator: k.c.cfg.Name,
 	}
-	digest := fedavg.DigestOf(encoded)
+	digest = fedavg.DigestOf(encoded)
 	cmd.Sum = digest[:]
 	for _, u := range batch {
 		cmd.Accepted = append(cmd.Accepted, &choirv1.Accepted{Node: u.payload.Node, Update: u.digest[:], Weight: u.payload.Weight})
@@ -278,7 +279,7 @@ func (k *collector) propose(ctx context.Context, batch []*verified, sum *fedavg.
 		}
 		return err
 	})
-	return id, err
+	return id, digest, err
 }
 
 // committed reports whether the own log holds the batch.

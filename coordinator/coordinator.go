@@ -135,7 +135,7 @@ func open(cfg Config, deps Deps) (*Coordinator, error) {
 	c := &Coordinator{
 		cfg: cfg, deps: deps, box: box, founder: founder, presence: newPresence(), replica: newReplica(),
 		declines:   declines{jobs: map[string]map[string]decline{}},
-		collectors: map[attempt]*collector{}, offences: map[offence]bool{}, made: partials{byJob: map[string]*partial{}},
+		collectors: map[attempt]*collector{}, offences: map[offence]bool{}, made: partials{byJob: map[string]*attemptPartials{}},
 		gate: &gate{}, limits: newLimits(), standing: newStanding(), metrics: newMetrics(),
 		uploads: make(chan struct{}, cfg.Uploads), enrolments: make(chan struct{}, 4), stopping: make(chan struct{}),
 	}

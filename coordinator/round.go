@@ -115,25 +115,9 @@ func (c *Coordinator) combine(ctx context.Context, job string, r *state.Round) (
 	if err != nil {
 		return nil, err
 	}
-	sum, merged := fedavg.NewSum(shape), map[state.Digest]bool{}
-	if own := c.made.take(attemptOf(r.Key(job))); own != nil {
-		sum, merged = own.sum, own.batches
-	}
-	for _, b := range now.Batches {
-		if merged[b.ID] {
-			continue
-		}
-		body, err := c.blobs.Get(ctx, b.ID)
-		if err != nil {
-			return nil, &errAbandon{fmt.Sprintf("batch %v is lost: %v", b.ID, err)}
-		}
-		part, err := c.openBatch(s, now, shape, b, body)
-		if err != nil {
-			return nil, &errAbandon{err.Error()}
-		}
-		if err := sum.Merge(part); err != nil {
-			return nil, err
-		}
+	sum, err := c.merge(ctx, s, now, shape, c.made.take(attemptOf(r.Key(job))))
+	if err != nil {
+		return nil, err
 	}
 	if now.Phase == state.PhaseCut {
 		err := c.decide(ctx, &choirv1.Command{Body: &choirv1.Command_Charge{Charge: &choirv1.Charge{
@@ -142,6 +126,26 @@ func (c *Coordinator) combine(ctx context.Context, job string, r *state.Round) (
 		if err != nil {
 			return nil, err
 		}
+	}
+	return sum, nil
+}
+
+// merge adds up the committed batches of a round that is cut. It uses the sums in own up.
+func (c *Coordinator) merge(ctx context.Context, s *state.State, r *state.Round, shape fedavg.Shape, own map[state.Digest]partial) (*fedavg.Sum, error) {
+	var sum *fedavg.Sum
+	for _, b := range r.Batches {
+		part, err := c.batchSum(ctx, s, r, shape, b, own)
+		if err != nil {
+			return nil, &errAbandon{err.Error()}
+		}
+		if sum == nil { // the first one's memory takes the others in
+			sum = part
+		} else if err := sum.Merge(part); err != nil {
+			return nil, err
+		}
+	}
+	if sum == nil {
+		return fedavg.NewSum(shape), nil
 	}
 	return sum, nil
 }
