@@ -621,6 +621,53 @@ func TestBadQuestions(t *testing.T) {
 	f.refused(t, err, codes.InvalidArgument, "create token: ", "at most 65536 are allowed")
 }
 
+// A committed batch is one node's own statistics or delta, where it holds one update. It is there, and for coordinators
+// only: nodes and operators are told that it is not public, while its round is open and afterwards.
+func TestBatchesAreForCoordinatorsOnly(t *testing.T) {
+	t.Parallel()
+	f := startFederation(t, 1, nil, Observer{})
+	nodes := f.enrol("a", "b")
+	f.submit(testJob(t, 2))
+	type receiver interface {
+		Recv() (*choirv1.BlobChunk, error)
+	}
+	ask := func(id state.Digest, get func(context.Context, *choirv1.BlobRequest) (receiver, error)) error {
+		stream, err := get(f.ctx(), &choirv1.BlobRequest{Id: id[:]})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		return err
+	}
+	as := map[string]func(context.Context, *choirv1.BlobRequest) (receiver, error){
+		"its node": func(ctx context.Context, r *choirv1.BlobRequest) (receiver, error) { return nodes[0].at("c1").GetBlob(ctx, r) },
+		"another node": func(ctx context.Context, r *choirv1.BlobRequest) (receiver, error) {
+			return nodes[1].at("c1").GetBlob(ctx, r)
+		},
+		"an operator": func(ctx context.Context, r *choirv1.BlobRequest) (receiver, error) { return f.operators().GetBlob(ctx, r) },
+	}
+	peer := choirv1.NewPeersClient(f.connect("c1", f.member("c1").deps.Credential))
+	check := func(id state.Digest) {
+		t.Helper()
+		if err := ask(id, func(ctx context.Context, r *choirv1.BlobRequest) (receiver, error) { return peer.FetchBlob(ctx, r) }); err != nil {
+			t.Errorf("a coordinator: %v", err)
+		}
+		for who, get := range as {
+			if err := ask(id, get); status.Code(err) != codes.NotFound || !strings.Contains(err.Error(), "is not public") {
+				t.Errorf("%s asks for batch %v: %v", who, id, err)
+			}
+		}
+	}
+	for number := range uint64(2) { // statistics, training
+		tasks := f.tasks(nodes)
+		nodes[0].answer("c1", tasks[0], 1)
+		id := f.member("c1").now("job", f.round("c1", number, state.PhaseOpen)).Batches[0].ID
+		check(id)
+		nodes[1].answer("c1", tasks[1], 1)
+		f.round("c1", number, state.PhaseClosed)
+		check(id)
+	}
+}
+
 // A configuration that cannot run is refused with the name of the field.
 func TestBadConfig(t *testing.T) {
 	for _, c := range []struct {
