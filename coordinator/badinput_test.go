@@ -639,11 +639,15 @@ func TestBatchesAreForCoordinatorsOnly(t *testing.T) {
 		return err
 	}
 	as := map[string]func(context.Context, *choirv1.BlobRequest) (receiver, error){
-		"its node": func(ctx context.Context, r *choirv1.BlobRequest) (receiver, error) { return nodes[0].at("c1").GetBlob(ctx, r) },
+		"its node": func(ctx context.Context, r *choirv1.BlobRequest) (receiver, error) {
+			return nodes[0].at("c1").GetBlob(ctx, r)
+		},
 		"another node": func(ctx context.Context, r *choirv1.BlobRequest) (receiver, error) {
 			return nodes[1].at("c1").GetBlob(ctx, r)
 		},
-		"an operator": func(ctx context.Context, r *choirv1.BlobRequest) (receiver, error) { return f.operators().GetBlob(ctx, r) },
+		"an operator": func(ctx context.Context, r *choirv1.BlobRequest) (receiver, error) {
+			return f.operators().GetBlob(ctx, r)
+		},
 	}
 	peer := choirv1.NewPeersClient(f.connect("c1", f.member("c1").deps.Credential))
 	check := func(id state.Digest) {

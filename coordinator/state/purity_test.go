@@ -3,6 +3,13 @@ package state_test
 import (
 	"bytes"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"choir.example/coordinator/state"
@@ -147,5 +154,54 @@ func TestTwoFuturesOfOneStateAreApart(t *testing.T) {
 		if snap(t, other) != want {
 			t.Fatalf("after %d batches, one future changed the other", i)
 		}
+	}
+}
+
+// Apply decides and signs nothing: its code names no private key, and of the packages that hold them only what reads
+// certificates.
+func TestApplySignsNothing(t *testing.T) {
+	allowed := map[string][]string{
+		"seal":    {"ErrRevoked", "Fingerprint", "RoleCoordinator", "RoleNode"},
+		"ed25519": {"PublicKey", "PublicKeySize"},
+		"x509":    {"ParseCertificate"},
+	}
+	forbidden := []string{"Sign", "Certify", "CertifyNode", "CertifyIssuer", "CreateCertificate", "NewKey", "NewKeyFromSeed", "GenerateKey", "PrivateKey"}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		set := token.NewFileSet()
+		file, err := parser.ParseFile(set, name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range file.Imports {
+			if path, err := strconv.Unquote(i.Path.Value); err != nil || strings.HasPrefix(path, "crypto/") && !slices.Contains([]string{"crypto/ed25519", "crypto/sha256", "crypto/x509"}, path) || i.Name != nil && i.Name.Name == "." {
+				t.Errorf("%s imports %s", set.Position(i.Pos()), i.Path.Value)
+			}
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			x, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			if from, ok := x.X.(*ast.Ident); ok && allowed[from.Name] != nil && !slices.Contains(allowed[from.Name], x.Sel.Name) {
+				t.Errorf("%s: %s.%s", set.Position(x.Pos()), from.Name, x.Sel.Name)
+			} else if ok {
+				seen[from.Name] = true
+			}
+			if slices.Contains(forbidden, x.Sel.Name) {
+				t.Errorf("%s: a call or field named %s", set.Position(x.Pos()), x.Sel.Name)
+			}
+			return true
+		})
+	}
+	if !seen["seal"] || !seen["x509"] {
+		t.Errorf("looked at %v only", seen)
 	}
 }
