@@ -13,13 +13,18 @@ import (
 	"choir.example/privacy/seal"
 )
 
-// member is one coordinator, running or dead.
+// member is one coordinator that runs.
 type member struct {
-	config coordinator.Config
-	deps   coordinator.Deps
+	remains
 	c      *coordinator.Coordinator
 	cancel context.CancelFunc
-	done   chan error
+}
+
+// remains are what is left of a coordinator when it is killed, beside its directory: nothing of its memory.
+type remains struct {
+	config coordinator.Config
+	deps   coordinator.Deps
+	done   chan error // what Run returned
 }
 
 // certificateLife is how long coordinators and people of a simulated federation are certified.
@@ -81,10 +86,10 @@ func (f *Federation) prepare(name string) (*member, error) {
 	if f.cfg.Heartbeat > 0 {
 		config.Heartbeat = f.cfg.Heartbeat
 	}
-	return &member{config: config, deps: coordinator.Deps{
+	return &member{remains: remains{config: config, deps: coordinator.Deps{
 		Log: f.cfg.Log.With("coordinator", name), Listener: l, Dial: f.cfg.Network.Dialer(name), Now: time.Now, Rand: rand.Reader,
 		Root: f.root.Certificate(), Credential: cred, Issuer: &seal.Issuer{Certificate: issuer, Key: key}, Observe: f.cfg.Coordinator,
-	}}, nil
+	}}}, nil
 }
 
 // run opens a coordinator's directory and starts it.
@@ -111,7 +116,7 @@ func (f *Federation) Kill(name string) {
 		return
 	}
 	delete(f.members, name)
-	f.gone[name] = m
+	f.gone[name] = m.remains
 	f.mu.Unlock()
 	m.c.Kill()
 	m.cancel() // its goroutines end; nobody can hear them
@@ -120,10 +125,10 @@ func (f *Federation) Kill(name string) {
 // Restart starts a coordinator again from the directory that a killed one left, on the address it had.
 func (f *Federation) Restart(name string) error {
 	f.mu.Lock()
-	m := f.gone[name]
+	m, killed := f.gone[name]
 	delete(f.gone, name)
 	f.mu.Unlock()
-	if m == nil {
+	if !killed {
 		return fmt.Errorf("restart: coordinator %s was not killed", name)
 	}
 	<-m.done // its memory is released
@@ -132,7 +137,7 @@ func (f *Federation) Restart(name string) error {
 		return err
 	}
 	m.deps.Listener = l
-	if err := f.run(&member{config: m.config, deps: m.deps}); err != nil {
+	if err := f.run(&member{remains: remains{config: m.config, deps: m.deps}}); err != nil {
 		return errors.Join(err, l.Close())
 	}
 	return nil

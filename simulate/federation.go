@@ -51,7 +51,7 @@ type Federation struct {
 	voters  []coordinator.Voter
 	mu      sync.Mutex // guards members and gone
 	members map[string]*member
-	gone    map[string]*member // killed or stopped, for Restart
+	gone    map[string]remains // killed, for Restart
 	edges   map[string]*edge
 	names   []string // of nodes
 	ctx     context.Context
@@ -61,7 +61,7 @@ type Federation struct {
 // Start founds a federation: a root of its own, coordinators, nodes enrolled by token, data imported through the CSV
 // importer into encrypted stores. It returns when all nodes are enrolled and run.
 func Start(ctx context.Context, cfg FederationConfig) (_ *Federation, err error) {
-	f := &Federation{cfg: cfg, members: map[string]*member{}, gone: map[string]*member{}, edges: map[string]*edge{}}
+	f := &Federation{cfg: cfg, members: map[string]*member{}, gone: map[string]remains{}, edges: map[string]*edge{}}
 	f.ctx, f.cancel = context.WithCancel(ctx)
 	defer func() {
 		if err != nil {
@@ -133,7 +133,7 @@ func (f *Federation) Close() error {
 	for _, m := range f.gone {
 		<-m.done // what a killed coordinator says no longer matters
 	}
-	f.members, f.gone = map[string]*member{}, map[string]*member{}
+	f.members, f.gone = map[string]*member{}, map[string]remains{}
 	return ignoreClosed(errors.Join(errs...))
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -94,6 +95,41 @@ func TestCoordinatorComesBack(t *testing.T) {
 	second := runJob(t, f, spec)
 	if len(first.Rounds) == 0 || len(first.Rounds) != len(second.Rounds) {
 		t.Errorf("%d rounds, then %d", len(first.Rounds), len(second.Rounds))
+	}
+}
+
+// A killed coordinator leaves its directory. Its memory is dropped: nothing holds it once its goroutines have ended.
+func TestKilledCoordinatorIsForgotten(t *testing.T) {
+	schema, parts := testParts(t, 1, 0)
+	f, err := Start(t.Context(), FederationConfig{Dir: t.TempDir(), Cluster: "test", Coordinators: 3, Schema: schema, Parts: parts, Network: NewNetwork(), Log: testLog(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	dropped := make(chan string, 1)
+	f.mu.Lock()
+	runtime.AddCleanup(f.members["c2"].c, func(name string) { dropped <- name }, "c2")
+	f.mu.Unlock()
+	f.Kill("c2")
+	tick := time.NewTicker(50 * time.Millisecond) // gossip's last goroutines end by themselves, within seconds
+	defer tick.Stop()
+	end := time.After(30 * time.Second)
+	for {
+		select {
+		case <-dropped:
+			if err := f.Restart("c2"); err != nil {
+				t.Error(err)
+			}
+			return
+		case <-tick.C:
+			runtime.GC()
+		case <-end:
+			t.Fatal("the memory of a killed coordinator is still held after 30 s")
+		}
 	}
 }
 
