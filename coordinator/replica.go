@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -69,6 +70,9 @@ func (r *replica) open(cfg replicaConfig) (err error) {
 	r.store.failed = complain(cfg.log, "the disk takes no log entry: this coordinator confirms none until it does; is it full?")
 	logger := raftLogger(cfg.log)
 	files, err := raft.NewFileSnapshotStoreWithLogger(cfg.dir, 2, logger)
+	if err == nil {
+		err = cfg.gate.write(func() error { return ownersOnly(filepath.Join(cfg.dir, snapshotsDir)) })
+	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("open snapshots: %w", err), r.store.Close())
 	}
@@ -76,7 +80,7 @@ func (r *replica) open(cfg replicaConfig) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("start raft: %w", err), r.store.Close())
 	}
-	r.snaps = &sealedSnapshots{files: files, dir: filepath.Join(cfg.dir, "snapshots"), box: cfg.box.Sub("snapshot"), gate: cfg.gate, logs: logs}
+	r.snaps = &sealedSnapshots{files: files, dir: filepath.Join(cfg.dir, snapshotsDir), box: cfg.box.Sub("snapshot"), gate: cfg.gate, logs: logs}
 	r.snaps.failed = complain(cfg.log, "the disk takes no snapshot: the one before and the log since then stay; is it full?")
 	newest, err := r.snaps.verify()
 	if err == nil {
@@ -430,6 +434,34 @@ func (s *sealedSnapshots) anchor(index, term uint64) error {
 	return s.logs.StoreLog(&raft.Log{Index: index, Term: term, Type: raft.LogNoop})
 }
 
+// snapshotsDir is raft's name for the directory of snapshots.
+const snapshotsDir = "snapshots"
+
+// ownersOnly takes from others what they may do with a directory and all in it: raft makes snapshots readable for all.
+func ownersOnly(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		mode := fs.FileMode(0o600)
+		if d.IsDir() {
+			mode = 0o700
+		}
+		return os.Chmod(path, mode)
+	})
+}
+
+// ours sees to it that nobody else reads a snapshot that has just been begun.
+func (s *sealedSnapshots) ours(sink raft.SnapshotSink, err error) (raft.SnapshotSink, error) {
+	if err != nil {
+		return nil, err
+	}
+	if err := ownersOnly(filepath.Join(s.dir, sink.ID()+".tmp")); err != nil { // its name until it is complete
+		return nil, errors.Join(err, sink.Cancel())
+	}
+	return sink, nil
+}
+
 // snapshotPlace is what a snapshot's seal binds it to.
 func snapshotPlace(index, term uint64, c raft.Configuration, ci uint64) []byte {
 	return fmt.Appendf(nil, "snapshot|%d|%d|%d|%x", index, term, ci, raft.EncodeConfiguration(c))
@@ -438,7 +470,7 @@ func snapshotPlace(index, term uint64, c raft.Configuration, ci uint64) []byte {
 // Create starts a snapshot file.
 func (s *sealedSnapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, t raft.Transport) (sink raft.SnapshotSink, err error) {
 	err = s.gate.write(func() error {
-		file, err := s.begin(func() (raft.SnapshotSink, error) { return s.files.Create(v, index, term, c, ci, t) })
+		file, err := s.begin(func() (raft.SnapshotSink, error) { return s.ours(s.files.Create(v, index, term, c, ci, t)) })
 		if err != nil {
 			return errors.Join(err, s.sweep())
 		}

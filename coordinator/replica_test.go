@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -263,8 +264,59 @@ func TestReplicaCatchesUp(t *testing.T) {
 			away.stop(false) // and it is durable there
 			s.open(t, away, steady)
 			agreeAt(t, index, first, away)
+			for _, x := range []*seat{first, away} {
+				if files := ownersFiles(t, x.dir); way == "snapshot" && files < 3 { // the log, a snapshot of two
+					t.Errorf("%s has %d files", x.name, files)
+				}
+			}
 		})
 	}
+}
+
+// ownersFiles counts the files below a directory, and fails the test for what others may look into.
+func ownersFiles(t *testing.T, dir string) (n int) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == dir { // which is the caller's
+			return err
+		}
+		if !d.IsDir() {
+			n++
+		}
+		if info, err := d.Info(); err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %v, %v", path, info.Mode(), err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Snapshots that an earlier version left readable for others are so no more once the replica is open.
+func TestOldSnapshotsBecomeTheOwners(t *testing.T) {
+	noLeaks(t)
+	s := newSite(t, "ada")
+	first, _ := leader(t, s.seats(t, steady))
+	propose(t, first, s.genesis(t))
+	forget(t, first)
+	first.stop(false)
+	dir := filepath.Join(first.dir, snapshotsDir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*", "*"))
+	if err != nil || len(files) != 2 {
+		t.Fatalf("%q, %v", files, err)
+	}
+	for _, f := range files {
+		if err := os.Chmod(f, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.open(t, first, steady)
+	ownersFiles(t, first.dir)
 }
 
 // forget makes a replica snapshot its state and drop the log before it.
