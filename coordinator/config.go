@@ -39,9 +39,9 @@ type Config struct {
 
 // Voter is a founding coordinator.
 type Voter struct {
-	Name    string
-	Address string
-	Chain   [][]byte // identity certificate, leaf first
+	Name    string   // as in its certificate; also its raft id
+	Address string   // host:port under which nodes and peers reach it
+	Chain   [][]byte // identity certificate, DER, leaf first, without the root
 }
 
 // DefaultConfig is a coordinator for one site.
@@ -125,16 +125,16 @@ func hostOfAddress(address string) (host string, err error) {
 
 // Deps are what a coordinator works with and does not own, but for the listener, which Run closes.
 type Deps struct {
-	Log        *slog.Logger
+	Log        *slog.Logger                                                // never nil
 	Listener   net.Listener                                                // nil: Run listens on the configuration's Address
 	Dial       func(ctx context.Context, address string) (net.Conn, error) // TCP; TLS is added on top. nil: net.Dialer
-	Now        func() time.Time
-	Rand       io.Reader // crypto/rand.Reader, but in tests
-	Root       *x509.Certificate
-	Credential *seal.Credential                    // identity of role coordinator; nil: this, Root and Issuer are read from Dir
-	Issuer     *seal.Issuer                        // certifies nodes
-	Keys       func(dir string) (*seal.Box, error) // opens the data key in a directory; nil: seal.OpenKeys
-	Observe    Observer
+	Now        func() time.Time                                            // the wall clock; for use by several goroutines
+	Rand       io.Reader                                                   // crypto/rand.Reader, but in tests
+	Root       *x509.Certificate                                           // of the federation; nil only together with Credential
+	Credential *seal.Credential                                            // identity of role coordinator; nil: this, Root and Issuer are read from Dir
+	Issuer     *seal.Issuer                                                // certifies nodes
+	Keys       func(dir string) (*seal.Box, error)                         // opens the data key in a directory; nil: seal.OpenKeys
+	Observe    Observer                                                    // the zero value observes nothing
 }
 
 // dataKey opens the data key of a coordinator's directory.
@@ -149,25 +149,25 @@ func (d Deps) dataKey(dir string) (*seal.Box, error) {
 // Observer is told what happens, as it happens, in the goroutine in which it happens: the next step waits for it. Any
 // field may be nil.
 type Observer struct {
-	Leading      func(coordinator string, term uint64)
-	RoundOpened  func(coordinator string, e RoundEvent)
-	Spooled      func(coordinator string, e RoundEvent, node string) // verified and durable here, not committed
-	BatchApplied func(coordinator string, e RoundEvent, b BatchEvent)
-	RoundClosed  func(coordinator string, e RoundEvent)
-	Released     func(coordinator string, model string, version uint64)
+	Leading      func(coordinator string, term uint64)                  // it leads, and has applied all that was committed before
+	RoundOpened  func(coordinator string, e RoundEvent)                 // applied here
+	Spooled      func(coordinator string, e RoundEvent, node string)    // an update is verified and durable here, not committed
+	BatchApplied func(coordinator string, e RoundEvent, b BatchEvent)   // applied here, whoever folded it
+	RoundClosed  func(coordinator string, e RoundEvent)                 // applied here; one that is abandoned is not told
+	Released     func(coordinator string, model string, version uint64) // applied here; the first version is 1
 }
 
 // RoundEvent names an attempt at a round.
 type RoundEvent struct {
-	Job     string
-	Round   uint64
-	Attempt uint32
+	Job     string // its name
+	Round   uint64 // of the job; 0 is the statistics round
+	Attempt uint32 // at the round, from 1
 	Kind    string // statistics, train, evaluate
 }
 
 // BatchEvent describes a committed batch.
 type BatchEvent struct {
-	Index, Term uint64 // of the raft entry
-	Coordinator string // who folded it
-	Nodes       []string
+	Index, Term uint64   // of the raft entry
+	Coordinator string   // who folded it
+	Nodes       []string // whose updates it counts, in order of names; not to be changed
 }

@@ -174,6 +174,9 @@ func (c *Coordinator) askHeads(ctx context.Context, s *state.State, h audit.Head
 			defer mu.Unlock()
 			if err != nil {
 				reasons = append(reasons, fmt.Errorf("%s: %w", v.Name, err))
+				if status.Code(err) == codes.DataLoss {
+					c.deps.Log.Error("coordinators disagree about the log", "coordinator", v.Name, "error", err)
+				}
 				return
 			}
 			if signers[v.Name] = sig; len(signers) >= enough {

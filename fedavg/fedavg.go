@@ -6,11 +6,11 @@ import "fmt"
 // Decentralized Data", Algorithm 1): the next model is the old one plus the weighted mean of the deltas. With Rate
 // other than 1 it is FedOpt's generalised form with SGD on the server (Reddi et al. 2021, Algorithm 1).
 type FedAvg struct {
-	Step float64 // of the grid: a coordinate q means q·Step
-	Rate float64 // server learning rate
+	Step float64 // of the grid, in units of a parameter: a coordinate q means q·Step
+	Rate float64 // server learning rate; 1 is the plain mean
 }
 
-// Next returns global + Rate·Step·(Σ w·q)/(Σ w) as a new slice. All arithmetic is float64 with explicit rounding
+// Next returns global + Rate·Step·(Σ w·q)/(Σ w) as a new slice; global and the sum are only read. All arithmetic is float64 with explicit rounding
 // between operations, so that the result has the same bits on every processor.
 func (f FedAvg) Next(global []float32, s *Sum) ([]float32, error) {
 	if len(s.Vectors) != 1 || len(s.Vectors[0]) != len(global) {

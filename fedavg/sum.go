@@ -14,15 +14,15 @@ var ErrTooMuch = errors.New("sum is full")
 // Sum is the exact weighted sum of updates of one shape: Σ weight·vector, Σ scalars, Σ weight, and the merged
 // evaluations. The order of Add, Sub and Merge does not matter, to the last bit. A Sum is not for concurrent use.
 type Sum struct {
-	Vectors     [][]int64          // Σ weight·q of each vector, on the updates' grid
-	Scalars     []int64            // Σ scalar
-	Weight      int64              // Σ weight, at most MaxTotalWeight
-	Count       int64              // updates in the sum, at most MaxUpdates
-	Evaluations []model.Evaluation // Σ of each evaluation
-	Evaluated   []int64            // as long: how many of the updates have examples in each evaluation
+	Vectors     [][]int64          // Σ weight·q of the shape's vectors, on the grid of the updates; magnitudes at most Weight·MaxQ
+	Scalars     []int64            // Σ of the updates' scalars, unweighted; magnitudes at most Weight·MaxQ
+	Weight      int64              // Σ of the updates' weights, in [Count, MaxTotalWeight]; 0 in an empty sum
+	Count       int64              // updates in the sum, in [0, MaxUpdates]
+	Evaluations []model.Evaluation // one a place of the shape, unweighted: counts of all updates' examples together
+	Evaluated   []int64            // as long as Evaluations: how many of the updates have examples in each
 }
 
-// NewSum returns an empty sum for updates of the shape.
+// NewSum returns an empty sum for updates of the shape. It takes eight bytes a coordinate.
 func NewSum(s Shape) *Sum {
 	sum := &Sum{
 		Scalars:     make([]int64, s.Scalars),
@@ -90,7 +90,7 @@ func addScaled(acc []int64, q []int32, w int64) {
 	}
 }
 
-// Merge folds in another sum of the same shape.
+// Merge folds in another sum of the same shape, which it only reads. A sum that it refuses leaves s as it was.
 func (s *Sum) Merge(o *Sum) error {
 	if err := s.sameShape(o); err != nil {
 		return err

@@ -44,21 +44,21 @@ const (
 // Header says what an update answers: it binds the update to one attempt of one round and to the model it started
 // from. Two payloads of one node for one (Job, Round, Attempt) that differ are an incident.
 type Header struct {
-	Cluster string
-	Job     string
-	Round   uint64
-	Attempt uint32
-	Node    string
+	Cluster string   // name of the federation
+	Job     string   // name of the job
+	Round   uint64   // of the job; 0 is the statistics round
+	Attempt uint32   // at the round, from 1
+	Node    string   // name of the node that signs
 	Plan    [32]byte // digest of the round's plan, as recorded
 	Model   [32]byte // blob id of the global model; zero in a statistics round
 }
 
 // Update is what one node contributes, as integers.
 type Update struct {
-	Vectors     [][]int32 // coordinates of the delta on the grid; FedAvg has one vector
-	Scalars     []int64   // sums over the node's examples (statistics)
-	Weight      int64     // in [1, cap]: the number of examples behind Vectors and Scalars
-	Evaluations []model.Evaluation
+	Vectors     [][]int32          // coordinates of the delta on the grid, each in ±MaxQ; FedAvg has one vector
+	Scalars     []int64            // sums over the node's examples (statistics), each in ±Weight·MaxQ
+	Weight      int64              // in [1, cap]: the number of examples behind Vectors and Scalars
+	Evaluations []model.Evaluation // of the received model (train), or of each candidate in order (evaluate)
 }
 
 // Payload is an update with its header: what a node signs.
@@ -70,9 +70,9 @@ type Payload struct {
 // Shape is what an update of a round must look like; the coordinator derives it from the plan.
 type Shape struct {
 	Vectors     []int // length of each vector
-	Scalars     int
-	Evaluations int
-	WeightCap   int64 // at most MaxWeight
+	Scalars     int   // how many
+	Evaluations int   // how many, at most MaxParts
+	WeightCap   int64 // largest weight of an update, in [1, MaxWeight]
 	ClipSquared int64 // largest squared L2 norm of Vectors on the grid; 0: no bound
 }
 
@@ -161,7 +161,7 @@ func CheckEvaluation(e *model.Evaluation, most int64) error {
 // add up.
 const payloadVersion = 2
 
-// Encode is the canonical encoding of the payload, the bytes that a node signs.
+// Encode is the canonical encoding of the payload, the bytes that a node signs. The result is the caller's.
 func (p *Payload) Encode() []byte {
 	w := canon.Writer{Buf: make([]byte, 0, sizeOf(p.Vectors))}
 	w.Uint(payloadVersion)

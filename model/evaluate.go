@@ -20,11 +20,11 @@ const maxLoss = 64
 // count the logits of positive and negative examples by Bin. They are nil when there are no examples. A logit that is
 // not a number counts as infinitely wrong, so that a model which answers nonsense never looks better for it.
 type Evaluation struct {
-	Examples  int64
+	Examples  int64   // at least 0; the histograms add up to it
 	Correct   int64   // on the right side of probability one half
 	Loss      int64   // sum of cross entropies in 2^-20 nat, each at most 64 nat
-	Positives []int64 // examples with label 1 by bin: Bins counts, or nil
-	Negatives []int64 // those with label 0
+	Positives []int64 // Bins counts by Bin, lowest logits first, of the examples whose label is 1; or nil
+	Negatives []int64 // the same of those whose label is 0
 }
 
 // Bin is the place of a logit in a score histogram: Bins equal bins of z/(1+|z|), which lies in (-1, 1). They are 1/512

@@ -16,13 +16,13 @@ var ErrFormat = errors.New("not a model file")
 // Model is a complete model: everything a node needs to answer predictions. Either Params (float32) or Quantised
 // (int8) is set.
 type Model struct {
-	Name       string
-	Variant    string // float32, student: with Params; int8, student-int8: with Quantised
-	Spec       Spec
-	Schema     *data.Schema
-	Statistics *data.Statistics
-	Params     []float32
-	Quantised  []Int8Layer
+	Name       string           // under which it is released, UTF-8
+	Variant    string           // float32, student: with Params; int8, student-int8: with Quantised
+	Spec       Spec             // its shape; Inputs is the number of the schema's features
+	Schema     *data.Schema     // of the rows that it answers
+	Statistics *data.Statistics // of the same schema: they standardise features
+	Params     []float32        // Spec.Size values, finite: layer by layer from the input, the weights, then the biases
+	Quantised  []Int8Layer      // one a layer, input side first
 }
 
 // Predictor returns a new predictor that reads the model.
@@ -263,11 +263,12 @@ func notFinite(x []float32) int {
 
 // Layer is a dense layer of a float model: weights of Outputs × Inputs, row-major. The slices alias the parameters.
 type Layer struct {
-	Inputs, Outputs int
-	Weights, Bias   []float32
+	Inputs, Outputs int       // widths
+	Weights         []float32 // Outputs × Inputs
+	Bias            []float32 // of length Outputs
 }
 
-// Layers are the views over the model's float parameters, input side first.
+// Layers are the views over the model's float parameters, input side first: writing to one changes Params.
 func (m *Model) Layers() []Layer {
 	var out []Layer
 	for _, l := range m.Spec.layers(m.Params) {

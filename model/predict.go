@@ -8,7 +8,8 @@ import (
 
 // Predictor computes logits. It owns scratch memory: one goroutine at a time.
 type Predictor interface {
-	// Predict writes the logit of each row of x, which holds len(logits) rows of features, to logits.
+	// Predict writes the logit of each row of x, which holds len(logits) rows of the model's inputs, to logits. It keeps
+	// neither and does not write to x.
 	Predict(x, logits []float32)
 }
 
@@ -55,10 +56,10 @@ func (p *floatPredictor) Predict(x, logits []float32) {
 
 // Int8Layer is a dense layer with int8 weights, symmetric, one scale an output channel: w ≈ Scales[o]·Weights[o][i].
 type Int8Layer struct {
-	Inputs, Outputs int
-	Weights         []int8 // Outputs × Inputs
-	Scales          []float32
-	Bias            []float32
+	Inputs, Outputs int       // widths; Inputs is at most 2^17, so that a dot product fits an int32
+	Weights         []int8    // Outputs × Inputs, row-major
+	Scales          []float32 // of length Outputs, finite: what a step of a weight means
+	Bias            []float32 // of length Outputs, not quantised
 }
 
 // int8Predictor quantises each layer's input row by row and multiplies in integers.

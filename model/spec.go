@@ -21,8 +21,8 @@ import (
 // Spec is the shape of a multilayer perceptron: Inputs features, ReLU layers of the widths Hidden, one output whose
 // value is the logit of the positive class.
 type Spec struct {
-	Inputs int   `json:"inputs"`
-	Hidden []int `json:"hidden"`
+	Inputs int   `json:"inputs"` // features, in [1, 2^17]
+	Hidden []int `json:"hidden"` // width of each hidden layer, input side first: 1 to 8 of them, each in [1, 2^14]
 }
 
 // Validate names the dimension that is out of range.

@@ -13,7 +13,7 @@ import (
 // TrainConfig says how long and how fast to train.
 type TrainConfig struct {
 	Epochs int     // passes over the examples; 0 leaves the parameters alone
-	Rate   float64 // learning rate of plain SGD
+	Rate   float64 // learning rate of plain SGD, at least 0 and finite
 	Seed   uint64  // of the order of examples
 	Pause  func()  // called before each step, in the goroutine that trains: it may block to leave the processor to others
 }

@@ -98,12 +98,12 @@ func onLoopback(address string) (bool, error) {
 
 // Deps are what a node works with and does not own.
 type Deps struct {
-	Log     *slog.Logger
+	Log     *slog.Logger                                                // never nil
 	Dial    func(ctx context.Context, address string) (net.Conn, error) // TCP; TLS is added on top
-	Now     func() time.Time
-	Rand    io.Reader                           // crypto/rand.Reader, but in tests
-	Keys    func(dir string) (*seal.Box, error) // opens the data key in a directory; nil: seal.OpenKeys
-	Observe Observer
+	Now     func() time.Time                                            // the machine's clock, right or wrong; for use by several goroutines
+	Rand    io.Reader                                                   // crypto/rand.Reader, but in tests
+	Keys    func(dir string) (*seal.Box, error)                         // opens the data key in a directory; nil: seal.OpenKeys
+	Observe Observer                                                    // the zero value observes nothing
 }
 
 // dataKey opens the data key of a node's directory.
@@ -115,7 +115,8 @@ func (d Deps) dataKey(dir string) (*seal.Box, error) {
 	return seal.OpenKeys(dir, d.Rand)
 }
 
-// Observer is told what happens, as it happens, in the goroutine in which it happens. Any field may be nil.
+// Observer is told what happens, as it happens, in the goroutine in which it happens: the next step waits for it. Any
+// field may be nil. A payload is only to be read, and is the observer's to keep.
 type Observer struct {
 	Sending  func(job string, round uint64, attempt uint32, payload []byte) // before the first byte of an update leaves
 	Receipt  func(r audit.Receipt, payload []byte)                          // a verified receipt for the update

@@ -19,13 +19,13 @@ import (
 
 // Order is an import over the control socket: a Source without its Progress.
 type Order struct {
-	Name     string   `json:"name"`
-	Part     Part     `json:"part,omitempty"`
-	Shares   Shares   `json:"shares"`
-	CSV      data.CSV `json:"csv"`
-	Positive int      `json:"positive,omitempty"`
-	Size     int64    `json:"size,omitempty"`
-	Labels   int64    `json:"labels,omitempty"` // of the body's bytes the first so many are an IDX file of labels, the rest its images
+	Name     string   `json:"name"`               // of the file
+	Part     Part     `json:"part,omitempty"`     // that all rows go to; empty: divided by Shares
+	Shares   Shares   `json:"shares"`             // without Part; zero: DefaultShares
+	CSV      data.CSV `json:"csv"`                // how the file is written
+	Positive int      `json:"positive,omitempty"` // of an IDX file: the label that counts as true; 0: labels are 0 and 1
+	Size     int64    `json:"size,omitempty"`     // bytes of the file; 0: not known
+	Labels   int64    `json:"labels,omitempty"`   // of the body's bytes the first so many are an IDX file of labels, the rest its images
 }
 
 func (o Order) source() Source {

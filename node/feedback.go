@@ -17,7 +17,7 @@ import (
 
 // Feedback is the true outcome of a prediction. It becomes an example to train on.
 type Feedback struct {
-	PredictionID string   `json:"prediction_id"`
+	PredictionID string   `json:"prediction_id"`    // as in the reply to the prediction
 	Outcome      any      `json:"outcome"`          // of the label: a boolean, 0 or 1, or text such as "yes"; an array for several rows
 	Inputs       []Tensor `json:"inputs,omitempty"` // by the schema's names, for a prediction that is no longer remembered
 	Model        string   `json:"model,omitempty"`  // the model's name; wanted with inputs only
@@ -25,9 +25,9 @@ type Feedback struct {
 
 // FeedbackTaken says what became of it.
 type FeedbackTaken struct {
-	PredictionID string `json:"prediction_id"`
-	Model        string `json:"model"`
-	Examples     int    `json:"examples"`
+	PredictionID string `json:"prediction_id"` // as in the feedback
+	Model        string `json:"model"`         // the name of the model that predicted
+	Examples     int    `json:"examples"`      // training rows made of it
 }
 
 // ErrUnknownPrediction says that a prediction is not remembered.

@@ -20,10 +20,10 @@ const maxRows = 4096
 
 // Tensor is an input or output of the protocol.
 type Tensor struct {
-	Name     string `json:"name"`
-	Datatype string `json:"datatype"`
-	Shape    []int  `json:"shape"`
-	Data     []any  `json:"data,omitempty"`
+	Name     string `json:"name"`           // a column of the schema, or features
+	Datatype string `json:"datatype"`       // FP32, FP64, INT64, BOOL, BYTES and the others of the protocol
+	Shape    []int  `json:"shape"`          // [rows], [rows, 1], or [rows, features]
+	Data     []any  `json:"data,omitempty"` // row-major; null is a missing value
 }
 
 // inferRequest is what a caller sends. Parameters and requested outputs are allowed and have no effect here.

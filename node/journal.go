@@ -19,19 +19,19 @@ import (
 
 // Sent is one update that left this machine.
 type Sent struct {
-	Job       string    `json:"job"`
-	Round     uint64    `json:"round"`
-	Attempt   uint32    `json:"attempt"`
-	Kind      string    `json:"kind"`      // statistics, train or evaluate
-	Time      time.Time `json:"time"`      // when its first byte was about to leave
-	Bytes     int       `json:"bytes"`     // of the sealed envelope
-	Update    string    `json:"update"`    // digest of the signed update, in hex: what receipts and records name
-	Policy    string    `json:"policy"`    // plain: the coordinators see this node's update
-	Mechanism string    `json:"mechanism"` // what noise was added: none
-	Clip      float64   `json:"clip"`      // L2 norm that the update was clipped to; 0: not clipped
-	Outcome   string    `json:"outcome"`   // pending, counted or refused
-	Index     uint64    `json:"index"`     // in the coordinators' log, of the receipt or refusal
-	Reason    string    `json:"reason,omitempty"`
+	Job       string    `json:"job"`              // its name
+	Round     uint64    `json:"round"`            // of the job; 0 is the statistics round
+	Attempt   uint32    `json:"attempt"`          // at the round, from 1
+	Kind      string    `json:"kind"`             // statistics, train or evaluate
+	Time      time.Time `json:"time"`             // when its first byte was about to leave
+	Bytes     int       `json:"bytes"`            // of the sealed envelope
+	Update    string    `json:"update"`           // digest of the signed update, in hex: what receipts and records name
+	Policy    string    `json:"policy"`           // plain: the coordinators see this node's update
+	Mechanism string    `json:"mechanism"`        // what noise was added: none
+	Clip      float64   `json:"clip"`             // L2 norm that the update was clipped to; 0: not clipped
+	Outcome   string    `json:"outcome"`          // pending, counted or refused
+	Index     uint64    `json:"index"`            // in the coordinators' log, of the receipt or refusal
+	Reason    string    `json:"reason,omitempty"` // of a refusal
 }
 
 // Outcomes of what was sent.

@@ -13,47 +13,47 @@ import (
 
 // Status is how a node is doing, and what left its machine.
 type Status struct {
-	Name               string       `json:"name"`
-	Federation         string       `json:"federation"`
-	Running            bool         `json:"running"`
+	Name               string       `json:"name"`                // of the node
+	Federation         string       `json:"federation"`          // its name
+	Running            bool         `json:"running"`             // false: what is told was read from the directory
 	NotReady           string       `json:"not_ready,omitempty"` // why a running node cannot do its work
 	Coordinators       []string     `json:"coordinators"`        // addresses, in the order in which they are tried
-	CertificateExpires time.Time    `json:"certificate_expires"`
-	Schema             string       `json:"schema,omitempty"` // name of the data's schema
-	Rows               map[Part]int `json:"rows"`
-	Resting            string       `json:"resting,omitempty"` // why the node takes no task now
-	Doing              string       `json:"doing,omitempty"`   // the task under way
-	Models             []ModelInUse `json:"models"`            // that answer predictions
-	Waiting            int          `json:"waiting"`           // updates kept until there is an answer about them
-	Jobs               []JobPart    `json:"jobs"`              // summed over sent
-	Sent               []Sent       `json:"sent"`              // what left this machine, oldest first, at most 1,000
-	Declined           []Declined   `json:"declined"`          // oldest first, at most 100, since the node started
+	CertificateExpires time.Time    `json:"certificate_expires"` // of the node's own; it is renewed before
+	Schema             string       `json:"schema,omitempty"`    // name of the data's schema
+	Rows               map[Part]int `json:"rows"`                // in the store, by part
+	Resting            string       `json:"resting,omitempty"`   // why the node takes no task now
+	Doing              string       `json:"doing,omitempty"`     // the task under way
+	Models             []ModelInUse `json:"models"`              // that answer predictions
+	Waiting            int          `json:"waiting"`             // updates kept until there is an answer about them
+	Jobs               []JobPart    `json:"jobs"`                // summed over sent
+	Sent               []Sent       `json:"sent"`                // what left this machine, oldest first, at most 1,000
+	Declined           []Declined   `json:"declined"`            // oldest first, at most 100, since the node started
 }
 
 // ModelInUse is a release that answers predictions.
 type ModelInUse struct {
-	Name    string `json:"name"`
-	Version uint64 `json:"version"`
-	Variant string `json:"variant"`
-	Digest  string `json:"digest"`
+	Name    string `json:"name"`    // of the model
+	Version uint64 `json:"version"` // of the release, from 1
+	Variant string `json:"variant"` // float32, int8, student or student-int8
+	Digest  string `json:"digest"`  // blob id of the model file, in hex
 }
 
 // JobPart is a node's part in a job.
 type JobPart struct {
-	Job     string    `json:"job"`
+	Job     string    `json:"job"`     // its name
 	Counted int       `json:"counted"` // updates with a receipt
-	Refused int       `json:"refused"`
-	Bytes   int64     `json:"bytes"`
-	Last    time.Time `json:"last"`
+	Refused int       `json:"refused"` // updates with a signed refusal
+	Bytes   int64     `json:"bytes"`   // of all envelopes
+	Last    time.Time `json:"last"`    // when the newest was about to leave
 }
 
 // Declined is a task that the node did not do.
 type Declined struct {
-	Job     string    `json:"job"`
-	Round   uint64    `json:"round"`
-	Attempt uint32    `json:"attempt"`
-	Time    time.Time `json:"time"`
-	Reason  string    `json:"reason"`
+	Job     string    `json:"job"`     // its name
+	Round   uint64    `json:"round"`   // of the job
+	Attempt uint32    `json:"attempt"` // at the round
+	Time    time.Time `json:"time"`    // when it was declined, on the node's clock
+	Reason  string    `json:"reason"`  // in words for its owner
 }
 
 const maxDeclined = 100

@@ -20,15 +20,15 @@ import (
 
 // Import is a file that was imported, or all the feedback.
 type Import struct {
-	ID         string    `json:"id"`     // by which Delete knows it
-	File       string    `json:"file"`   // its name
-	Digest     string    `json:"sha256"` // of the file's bytes, in hex; empty for feedback
-	Schema     string    `json:"schema"` // digest of the schema, in hex
-	Time       time.Time `json:"time"`   // of the import; for feedback of the newest example
-	Rows       int       `json:"rows"`
-	Train      int       `json:"train"` // of Rows
-	Validation int       `json:"validation"`
-	Held       int       `json:"held"`
+	ID         string    `json:"id"`                // by which Delete knows it
+	File       string    `json:"file"`              // its name
+	Digest     string    `json:"sha256"`            // of the file's bytes, in hex; empty for feedback
+	Schema     string    `json:"schema"`            // digest of the schema, in hex
+	Time       time.Time `json:"time"`              // of the import; for feedback of the newest example
+	Rows       int       `json:"rows"`              // that were taken
+	Train      int       `json:"train"`             // of Rows
+	Validation int       `json:"validation"`        // of Rows
+	Held       int       `json:"held"`              // of Rows
 	Skipped    int       `json:"skipped,omitempty"` // bad rows that were left out
 }
 

@@ -8,9 +8,9 @@ import (
 
 // Shares says how many of a hundred rows of an import go to each part.
 type Shares struct {
-	Train      int `json:"train"`
-	Validation int `json:"validation"`
-	Held       int `json:"held"`
+	Train      int `json:"train"`      // in [0, 100]; the three add up to 100
+	Validation int `json:"validation"` // the same
+	Held       int `json:"held"`       // the same
 }
 
 // DefaultShares are those of a node in the field: what it learns from and what it measures models on.

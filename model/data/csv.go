@@ -23,7 +23,7 @@ type CSV struct {
 
 // Skipped tells of the bad rows that were left out.
 type Skipped struct {
-	Rows  int      `json:"rows"`
+	Rows  int      `json:"rows"`            // how many
 	First []string `json:"first,omitempty"` // the first five: file, line, column and what is wrong
 }
 

@@ -37,8 +37,8 @@ const (
 
 // Column describes one column.
 type Column struct {
-	Name       string   `json:"name"`
-	Kind       Kind     `json:"kind"`
+	Name       string   `json:"name"`                 // not empty or padded, once in a schema
+	Kind       Kind     `json:"kind"`                 // says which of the fields below are set
 	Min        float64  `json:"min,omitempty"`        // numeric: inclusive range, both finite, Min < Max
 	Max        float64  `json:"max,omitempty"`        //
 	Categories []string `json:"categories,omitempty"` // category: 1 to 1024 distinct values
@@ -46,13 +46,13 @@ type Column struct {
 	Required   bool     `json:"required,omitempty"`   // a missing value is refused; without it the value may be empty
 }
 
-// Schema describes the rows of one data set. Ignore lists columns of a file that are not read.
+// Schema describes the rows of one data set.
 type Schema struct {
-	Name    string   `json:"name"`
-	Columns []Column `json:"columns"`
+	Name    string   `json:"name"`             // not empty
+	Columns []Column `json:"columns"`          // 2 to 4096, in the order of a row's values
 	Label   string   `json:"label"`            // name of a boolean column: what is predicted
 	Unit    string   `json:"unit"`             // unit of privacy: what one row is about, e.g. "session"
-	Ignore  []string `json:"ignore,omitempty"` //
+	Ignore  []string `json:"ignore,omitempty"` // columns of a file that are not read
 }
 
 // ParseSchema reads a schema from JSON. An unknown key, a key in other case or given twice and text after the end are

@@ -4,9 +4,12 @@ import (
 	"math/rand/v2"
 )
 
-// Parts are the disjoint parts of a data set: Train is learnt from, Validation is used by rounds and gates, Held by
-// final tables only.
-type Parts struct{ Train, Validation, Held []Row }
+// Parts are the disjoint parts of a data set.
+type Parts struct {
+	Train      []Row // is learnt from
+	Validation []Row // measures models in rounds and for gates
+	Held       []Row // measures for final tables only
+}
 
 // Split divides rows 70/10/20 by the seed, positives and negatives alike. It does not change rows; the parts share
 // their elements.

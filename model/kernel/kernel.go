@@ -57,7 +57,7 @@ func AddMulTN(dst, a, b []float32, m, n, k int, alpha float32) {
 	}
 }
 
-// AddBias adds a row vector of n to each of the m rows of x.
+// AddBias adds bias, of length n, to each of the m rows of x, of m×n, in place.
 func AddBias(x, bias []float32, m, n int) {
 	for i := range m {
 		row := x[i*n : (i+1)*n]
@@ -67,7 +67,7 @@ func AddBias(x, bias []float32, m, n int) {
 	}
 }
 
-// AddBiasReLU adds a row vector to each row and clamps at zero.
+// AddBiasReLU adds bias, of length n, to each of the m rows of x, of m×n, and clamps at zero, in place.
 func AddBiasReLU(x, bias []float32, m, n int) {
 	for i := range m {
 		row := x[i*n : (i+1)*n]
@@ -77,7 +77,7 @@ func AddBiasReLU(x, bias []float32, m, n int) {
 	}
 }
 
-// MaskReLU zeroes the gradient where the activation was clamped.
+// MaskReLU zeroes the gradient where the activation was clamped: both have one length and one order.
 func MaskReLU(grad, activation []float32) {
 	for i, a := range activation {
 		if a <= 0 {
@@ -86,7 +86,7 @@ func MaskReLU(grad, activation []float32) {
 	}
 }
 
-// AddColumnSums is dst += alpha·(sum over the m rows of x): the bias step.
+// AddColumnSums is dst += alpha·(sum over the m rows of x) for x of m×n, dst of length n: the bias step.
 func AddColumnSums(dst, x []float32, m, n int, alpha float32) {
 	for i := range m {
 		for j, v := range x[i*n : (i+1)*n] {
@@ -95,7 +95,7 @@ func AddColumnSums(dst, x []float32, m, n int, alpha float32) {
 	}
 }
 
-// QuantiseRow writes x as int8 in [-127, 127] with one scale for the row and returns the scale: x is scale·q within half
+// QuantiseRow writes x to q, of the same length, as int8 in [-127, 127] with one scale for the row and returns the scale: x is scale·q within half
 // a scale. A row of zeros, or of values so small that their scale would not be a normal number, becomes zeros and scale
 // 0. A row with a value that is not finite has scale NaN.
 func QuantiseRow(q []int8, x []float32) float32 {
