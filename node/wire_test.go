@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"choir.example/internal/blob"
 	"choir.example/internal/rpc"
 	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
@@ -306,8 +305,3 @@ type fakeListener struct{}
 func (fakeListener) Accept() (net.Conn, error) { return nil, net.ErrClosed }
 func (fakeListener) Close() error              { return nil }
 func (fakeListener) Addr() net.Addr            { return &net.TCPAddr{} }
-
-func blobID(body []byte) []byte {
-	id := blob.ID(body)
-	return id[:]
-}
