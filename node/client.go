@@ -177,14 +177,14 @@ func (c *client) close() { c.hangUpAll() }
 // try calls f on coordinators, one after the other, until it succeeds, fails for good, or ctx ends. The pause after all
 // were tried grows.
 func (c *client) try(ctx context.Context, f func(ctx context.Context, n choirv1.NodesClient) error) error {
-	level := slog.LevelWarn
 	for wait := firstBackoff; ; wait = min(2*wait, lastBackoff) {
 		err := c.once(ctx, func(ctx context.Context, n choirv1.NodesClient, _ string) error { return f(ctx, n) })
 		if err == nil || ctx.Err() != nil || isFinal(err) {
 			return err
 		}
-		c.log.Log(ctx, level, "no coordinator did what was asked; trying on", "error", err)
-		level = slog.LevelDebug // once, not for as long as a network is down
+		if wait == firstBackoff { // once, not for as long as a network is down
+			c.log.Warn("no coordinator did what was asked; trying on", "error", err)
+		}
 		if pause(ctx, wait) != nil {
 			return err
 		}
