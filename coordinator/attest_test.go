@@ -128,7 +128,8 @@ func heads(t *testing.T, peers map[string]*signingPeer) (*Coordinator, *state.St
 		wg.Go(func() { _ = server.Serve(l) })
 		t.Cleanup(func() { server.Stop(); wg.Wait() })
 	}
-	c := &Coordinator{cfg: Config{Name: "c1"}, deps: Deps{Log: quiet(), Credential: place.creds["c1"]}}
+	c := &Coordinator{cfg: Config{Name: "c1"}, deps: Deps{Log: quiet()}}
+	c.own.Store(&papers{credential: place.creds["c1"]})
 	c.peers = newPeerClients(func(name, _ string) (*grpc.ClientConn, error) {
 		return grpc.NewClient("passthrough:///"+name, grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return wires[name].DialContext(ctx) }))
