@@ -18,7 +18,7 @@ type Status struct {
 	Running            bool         `json:"running"`             // false: what is told was read from the directory
 	NotReady           string       `json:"not_ready,omitempty"` // why a running node cannot do its work
 	Coordinators       []string     `json:"coordinators"`        // addresses, in the order in which they are tried
-	CertificateExpires time.Time    `json:"certificate_expires"` // of the node's own; it is renewed before
+	CertificateExpires time.Time    `json:"certificate_expires"` // of the node's own, which is renewed well before
 	Schema             string       `json:"schema,omitempty"`    // name of the data's schema
 	Rows               map[Part]int `json:"rows"`                // in the store, by part
 	Resting            string       `json:"resting,omitempty"`   // why the node takes no task now
