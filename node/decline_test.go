@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,10 +21,13 @@ func TestDeclineIsTold(t *testing.T) {
 		few.Key.Round, few.Job.MinimumExamples = 4, 6
 		broken.Key.Round, broken.Kind, broken.Model = 5, choirv1.RoundKind_ROUND_KIND_TRAIN, make([]byte, 32)
 		tasks := []*choirv1.Task{empty, few, broken}
+		var mu sync.Mutex // guards what follows
 		var n *Node
 		var told []*choirv1.Decline
 		polls := 0
 		s := &service{poll: func(ctx context.Context, r *choirv1.PollRequest) (*choirv1.PollReply, error) {
+			mu.Lock()
+			defer mu.Unlock() // one node polls once at a time
 			told = append(told, r.Declined...)
 			if polls++; polls == 2 {
 				if err := n.store.SetSchema(toySchema(t)); err != nil {
@@ -39,12 +43,16 @@ func TestDeclineIsTold(t *testing.T) {
 			return &choirv1.PollReply{Task: task}, nil
 		}}
 		p.serve("c1", cred, p.root, s)
+		mu.Lock()
 		n = p.node(t.TempDir(), nil, "c1")
+		mu.Unlock()
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		if err := n.Run(ctx); err != nil {
 			t.Fatal(err)
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		want := []string{"it has no data", "it has fewer than 6 training examples", untold}
 		if len(told) != len(want) {
 			t.Fatalf("told %v, want %q", told, want)
