@@ -116,11 +116,17 @@ func (f *testFederation) certify(role seal.Role, name string) *seal.Credential {
 	return &seal.Credential{Chain: chain, Key: key}
 }
 
-// admit has the root say that an officer's key counts.
+// admit has the root say that an officer's key counts, and waits until every coordinator has heard of it.
 func (f *testFederation) admit(name string, key ed25519.PublicKey, replaces [32]byte) {
 	f.t.Helper()
 	if err := f.admission(name, key, replaces); err != nil {
 		f.t.Fatal(err)
+	}
+	print := seal.KeyFingerprint(key)
+	for _, v := range f.voters {
+		if f.member(v.Name) != nil {
+			f.wait(v.Name, "officer admitted", func(s *state.State) bool { return s.CountsOfficer(print[:]) })
+		}
 	}
 }
 
