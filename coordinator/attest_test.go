@@ -39,12 +39,12 @@ func (f *testFederation) finish(nodes []*testNode) {
 // proved is the release as one coordinator proves it to a node that verifies it by the roster it was handed there.
 func (n *testNode) proved(coordinator string) *audit.Released {
 	n.f.t.Helper()
-	reply, err := n.at(coordinator).Poll(n.f.ctx(), &choirv1.PollRequest{WaitMs: 20_000})
+	reply, err := n.at(coordinator).Poll(n.f.ctx(), &choirv1.PollRequest{WaitMs: 500})
 	if err != nil {
 		n.f.t.Fatal(err)
 	}
 	for reply.Roster == nil { // it may be handed out a moment later
-		if reply, err = n.at(coordinator).Poll(n.f.ctx(), &choirv1.PollRequest{WaitMs: 20_000, Versions: map[string]uint64{"toy": 1}}); err != nil {
+		if reply, err = n.at(coordinator).Poll(n.f.ctx(), &choirv1.PollRequest{WaitMs: 500, Versions: map[string]uint64{"toy": 1}}); err != nil {
 			n.f.t.Fatal(err)
 		}
 	}
@@ -73,6 +73,7 @@ func (n *testNode) proved(coordinator string) *audit.Released {
 // Every coordinator proves a release to nodes, as it was committed: the one that led, those that followed, and one that
 // was away when it was published.
 func TestEveryCoordinatorProvesTheRelease(t *testing.T) {
+	t.Parallel()
 	f := startFederation(t, 3, nil, Observer{})
 	nodes := f.enrol("n1", "n2")
 	f.submit(testJob(t, 1))

@@ -198,6 +198,7 @@ func TestUsedTokenIsAnIncident(t *testing.T) {
 // A follower enrols as the leader does, a token made elsewhere a moment ago included, also when the leader dies. Every
 // coordinator lets the node in.
 func TestEnrolAtAFollower(t *testing.T) {
+	t.Parallel()
 	f := startFederation(t, 3, nil, Observer{})
 	leader := f.leader()
 	follower := f.other(leader)

@@ -143,6 +143,7 @@ func TestEquivocationIsAnIncident(t *testing.T) {
 
 // A coordinator that dies after the commit costs no receipt: another gives it, with the same log index.
 func TestReceiptSurvivesTheCoordinator(t *testing.T) {
+	t.Parallel()
 	f, nodes, tasks := trained(t, 3, Observer{}, "a", "b")
 	leader := f.leader()
 	receipt := nodes[0].answer(leader, tasks[0], 1)
@@ -168,6 +169,7 @@ func TestReceiptSurvivesTheCoordinator(t *testing.T) {
 // The leader dies with one update committed and another spooled: the round goes on under its successor, and the update
 // that had no receipt is sent again and counts once. A replica that was away catches up and agrees.
 func TestLeaderDiesMidRound(t *testing.T) {
+	t.Parallel()
 	spooled, hold := make(chan string), make(chan struct{})
 	var once sync.Once
 	f, nodes, tasks := trained(t, 3, Observer{Spooled: func(coordinator string, e RoundEvent, node string) {
@@ -210,6 +212,7 @@ func TestLeaderDiesMidRound(t *testing.T) {
 
 // An update that comes too late gets a signed refusal naming the log index, from any coordinator.
 func TestLateUpdateIsRefused(t *testing.T) {
+	t.Parallel()
 	f := startFederation(t, 3, nil, Observer{})
 	nodes := f.enrol("a", "b")
 	spec := testJob(t, 1)
@@ -287,6 +290,7 @@ func TestLostBatchAbandonsTheRound(t *testing.T) {
 
 // The same counted updates give the same model, whatever the coordinators, batches, order of arrival and attempts.
 func TestSameUpdatesSameModel(t *testing.T) {
+	t.Parallel()
 	var models []state.Digest
 	for _, coordinators := range []int{1, 3} {
 		for _, reversed := range []bool{false, true} {

@@ -209,6 +209,7 @@ func TestWithoutMajority(t *testing.T) {
 // A leader answers for the log up to its last command, past what raft itself writes there, and only when it has applied
 // what the leaders before it committed.
 func TestCommittedCountsCommands(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "ada", "bob", "cyd")
 	all := s.seats(t, 1500*time.Millisecond) // one leader for the whole test
 	first, others := leader(t, all)

@@ -47,6 +47,7 @@ func (n *testNode) order(want ...string) {
 // Upload addresses come ordered by load, the least loaded first, at every coordinator: the load is the updates that a
 // coordinator has and the log has not.
 func TestUploadAddressesFollowLoad(t *testing.T) {
+	t.Parallel()
 	hold := make(chan struct{})
 	release := sync.OnceFunc(func() { close(hold) })
 	defer release()
@@ -198,6 +199,7 @@ func (f *testFederation) other(not ...string) string {
 
 // A job handed to a follower at the moment in which the leader dies waits for the next leader, and is there once.
 func TestSubmitWhileTheLeaderDies(t *testing.T) {
+	t.Parallel()
 	f := startFederation(t, 3, nil, Observer{})
 	leader := f.leader()
 	follower := f.other(leader)
@@ -268,6 +270,7 @@ func (c *deafConn) Read(b []byte) (int, error) {
 // A leader commits a command and its answer is lost: the command is tried again, is refused because it is there
 // already, and that is success.
 func TestLostAnswerOfTheLeader(t *testing.T) {
+	t.Parallel()
 	for _, command := range []struct {
 		name string
 		send func(ctx context.Context, operators choirv1.OperatorsServer) error
