@@ -13,7 +13,8 @@ import (
 
 // A batch is made durable on a quorum before an entry names it, in one of two forms, whichever is smaller: the sealed
 // envelopes as they were received, or their exact partial sum, sealed to the voters' epoch keys. Either way only a
-// voter can open it, and only until its epoch key is destroyed.
+// voter can open it, and only until its epoch key is destroyed. Envelopes must be open to every voter that may have to
+// combine them: a node that has not heard of a new coordinator yet seals to the others, and its update goes as a sum.
 const (
 	batchEnvelopes = 1
 	batchPartial   = 2
@@ -76,14 +77,15 @@ func (p *partials) take(key attempt) map[state.Digest]partial {
 	return known.batches
 }
 
-// encodeBatch writes the smaller form. sum is the partial sum's encoding; recipients are the voters' epoch recipients.
+// encodeBatch writes the smaller form that all recipients can open. sum is the partial sum's encoding; recipients are the voters' epoch recipients.
 func encodeBatch(updates []*verified, sum []byte, recipients []string) ([]byte, error) {
-	envelopes := 0
+	envelopes, open := 0, true
 	for _, u := range updates {
 		envelopes += len(u.envelope) + 4
+		open = open && u.sealedTo(recipients)
 	}
 	var w canon.Writer
-	if envelopes <= len(sum) {
+	if open && envelopes <= len(sum) {
 		w.Buf = make([]byte, 0, envelopes+8)
 		w.Uint(batchEnvelopes)
 		w.Uint(uint64(len(updates)))

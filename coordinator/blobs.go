@@ -360,7 +360,7 @@ func (s *blobStore) PutQuorum(ctx context.Context, body []byte) (id [32]byte, ho
 		s.spawn(func(background context.Context) { results <- result{p.name, s.offer(background, ctx, p, id, body)} })
 	}
 	if err := s.put(id, body); err != nil {
-		return id, nil, err
+		return id, nil, &ownDiskError{err}
 	}
 	holders = []string{s.self} // always one of them, however slow its disk: Apply insists
 	var reasons []error
@@ -385,6 +385,11 @@ func (s *blobStore) PutQuorum(ctx context.Context, body []byte) (id [32]byte, ho
 	slices.Sort(holders)
 	return id, holders, nil
 }
+
+// ownDiskError says that this coordinator's disk did not take a blob.
+type ownDiskError struct{ error }
+
+func (e *ownDiskError) Unwrap() error { return e.error }
 
 // offer waits for a place on the way to a peer, as long as the caller waits for the quorum, and then sends the blob,
 // whether the caller still waits or not.

@@ -68,6 +68,7 @@ type Coordinator struct {
 	stopping   chan struct{} // closed when Run begins to end
 
 	standing   *standing
+	diskFailed func(error) // says now and then that the disk takes no blob
 	limits     *limits
 	metrics    *metrics
 	own        atomic.Pointer[papers]
@@ -139,6 +140,7 @@ func open(cfg Config, deps Deps) (*Coordinator, error) {
 		gate: &gate{}, limits: newLimits(), standing: newStanding(), metrics: newMetrics(),
 		uploads: make(chan struct{}, cfg.Uploads), enrolments: make(chan struct{}, 4), stopping: make(chan struct{}),
 	}
+	c.diskFailed = complain(deps.Log, "the disk takes no model: this coordinator does not lead until it does; is it full?")
 	c.attested.Store(newAttested())
 	own, err := newPapers(deps.Root, deps.Credential, deps.Issuer, since)
 	if err != nil {

@@ -313,6 +313,30 @@ func TestSameUpdatesSameModel(t *testing.T) {
 	}
 }
 
+// Nodes that have not heard of the latest coordinators seal to the others. What one of those folds any leader can combine.
+func TestUpdatesSealedToSomeAreCombined(t *testing.T) {
+	t.Parallel()
+	f, nodes, tasks := trained(t, 3, Observer{}, "a", "b")
+	at := f.voters[0].Name // one that does not lead, and the only one that the nodes know
+	if at == f.leader() {
+		at = f.voters[1].Name
+	}
+	var known []*choirv1.EpochKey
+	for _, k := range tasks[0].Keys {
+		if k.Coordinator == at {
+			known = append(known, k)
+		}
+	}
+	if len(known) != 1 {
+		t.Fatalf("%d keys of %s", len(known), at)
+	}
+	for i, n := range nodes {
+		tasks[i].Keys = known
+		n.answer(at, tasks[i], int32(i))
+	}
+	f.round(at, 1, state.PhaseClosed)
+}
+
 func TestUnknownRound(t *testing.T) {
 	t.Parallel()
 	f, nodes, tasks := trained(t, 1, Observer{}, "a")

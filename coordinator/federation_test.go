@@ -23,7 +23,9 @@ import (
 	choirv1 "choir.example/proto/choir/v1"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
 )
 
 // testFederation is real coordinators on loopback and nodes that send what a test hands them, right or wrong.
@@ -415,8 +417,14 @@ func (n *testNode) at(coordinator string) choirv1.NodesClient {
 // poll waits for the node's next task.
 func (n *testNode) poll(coordinator string) *choirv1.Task {
 	n.f.t.Helper()
+	patience, cancel := context.WithTimeout(n.f.t.Context(), 30*time.Second)
+	defer cancel()
 	for {
 		reply, err := n.at(coordinator).Poll(n.f.ctx(), &choirv1.PollRequest{Roster: 1, Done: n.done, WaitMs: 20_000})
+		if status.Code(err) == codes.Unavailable && patience.Err() == nil { // an election is under way
+			pause(patience, 50*time.Millisecond)
+			continue
+		}
 		if err != nil {
 			n.f.t.Fatalf("%s polls: %v", n.name, err)
 		}

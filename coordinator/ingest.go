@@ -20,7 +20,8 @@ import (
 type verified struct {
 	payload  *fedavg.Payload
 	digest   state.Digest
-	envelope []byte        // as received, kept until the batch is on a quorum
+	envelope []byte // as received, kept until the batch is on a quorum
+	sealedTo func(recipients []string) bool
 	dropped  chan struct{} // closed when the batch could not be committed here: the node sends again
 }
 
@@ -78,7 +79,7 @@ func (c *Coordinator) openEnvelope(s *state.State, envelope []byte) (*verified, 
 	if err := signed.Verify(ed25519.PublicKey(node.Key)); err != nil {
 		return nil, refuse(audit.ReasonSignature, "verify update of node %s: %w", p.Node, err)
 	}
-	return &verified{payload: p, digest: signed.Digest, envelope: envelope, dropped: make(chan struct{})}, nil
+	return &verified{payload: p, digest: signed.Digest, envelope: envelope, sealedTo: signed.SealedTo, dropped: make(chan struct{})}, nil
 }
 
 // verify checks a received envelope against the round it claims to answer.

@@ -10,7 +10,9 @@ import (
 // are processors, unless -parallel says otherwise.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
 		if err := flag.Set("test.parallel", "8"); err != nil {
 			panic(err)
 		}

@@ -131,11 +131,16 @@ func (c *Coordinator) retry(ctx context.Context, f func() error) error {
 	}
 }
 
-// put stores bytes that nodes will ask for on a quorum and returns their id.
+// put stores bytes that nodes will ask for on a quorum and returns their id. A leader whose own disk takes nothing hands
+// on: another one can go on with what is committed.
 func (c *Coordinator) put(ctx context.Context, body []byte) (id state.Digest, err error) {
 	err = c.retry(ctx, func() error {
 		raw, _, err := c.blobs.PutQuorum(ctx, body)
 		id = raw
+		if own := (*ownDiskError)(nil); errors.As(err, &own) {
+			c.diskFailed(err)
+			_ = c.replica.raft.LeadershipTransfer().Error() // a lone voter has nobody, and tries again
+		}
 		return err
 	})
 	if err == nil {

@@ -47,6 +47,7 @@ type Node struct {
 	declined []*choirv1.Decline // what no coordinator was told yet
 
 	complaints map[string]bool // about releases, made already
+	rosterSaid string          // the last one about a list of coordinators
 }
 
 // New opens the node's directory. The node must be enrolled. Close releases what it opened.
@@ -249,7 +250,8 @@ func (n *Node) enlist(roster []byte) {
 		return
 	}
 	taken, err := n.id.roster.take(roster, n.id, n.deps.Now())
-	if err != nil {
+	if err != nil && n.rosterSaid != err.Error() { // once, however often it is offered
+		n.rosterSaid = err.Error()
 		n.deps.Log.Warn("roster not taken", "error", err)
 	}
 	if taken {

@@ -118,6 +118,11 @@ func decodeEnvelope(plain []byte) (*SignedUpdate, error) {
 	return u, nil
 }
 
+// SealedTo reports whether the node sealed the update to all of these recipients.
+func (u *SignedUpdate) SealedTo(recipients []string) bool {
+	return !slices.ContainsFunc(recipients, func(r string) bool { return !slices.Contains(u.recipients, r) })
+}
+
 // Verify checks both signatures against the enrolled key of the node that the payload names, and that whoever opened
 // the envelope is among the signed recipients.
 func (u *SignedUpdate) Verify(key ed25519.PublicKey) error {
