@@ -184,7 +184,6 @@ func (x *seat) snapshots(t *testing.T) (whole, begun []string) {
 // A snapshot for which the disk has no room is said in the log and leaves nothing behind; the one before and the log stay,
 // the replica goes on, and with room the next one succeeds.
 func TestSnapshotOnAFullDisk(t *testing.T) {
-	t.Parallel()
 	noLeaks(t)
 	for _, room := range []struct {
 		name string
