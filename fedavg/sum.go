@@ -99,8 +99,9 @@ func (s *Sum) Merge(o *Sum) error {
 		return fmt.Errorf("merge sums: %w", ErrTooMuch)
 	}
 	for i, v := range o.Vectors {
+		acc := s.Vectors[i][:len(v)]
 		for j, x := range v {
-			s.Vectors[i][j] += x
+			acc[j] += x
 		}
 	}
 	for i, v := range o.Scalars {
