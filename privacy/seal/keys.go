@@ -249,6 +249,13 @@ func readUnseal(path string) (*age.X25519Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open keys: %w", err)
 	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("open keys: %w", err)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return nil, fmt.Errorf("open keys: %s may be read by others (mode %04o)", path, mode)
+	}
 	id, err := parseIdentity(text)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: it holds no age identity; restore it from its copy: %w", path, err)
