@@ -9,6 +9,7 @@ import (
 
 	"choir.example/coordinator/state"
 	"choir.example/fedavg"
+	"choir.example/internal/canon"
 	"choir.example/privacy/audit"
 	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
@@ -345,5 +346,27 @@ func TestUnknownRound(t *testing.T) {
 	_, err := nodes[0].upload(f.ctx(), "c1", key, envelope, digest)
 	if status.Code(err) != codes.NotFound {
 		t.Fatalf("%v", err)
+	}
+}
+
+// However much smaller they are, envelopes that one of the voters cannot open do not stand in a batch: their sum does.
+func TestBatchIsOpenToAllVoters(t *testing.T) {
+	key, err := seal.NewEpochKey(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, open := range []bool{true, false} {
+		u := &verified{envelope: []byte{1}, sealedTo: func([]string) bool { return open }}
+		body, err := encodeBatch([]*verified{u}, make([]byte, 1000), []string{key.Recipient()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := uint64(batchPartial)
+		if open {
+			want = batchEnvelopes
+		}
+		if form := canon.NewReader(body).Uint(); form != want {
+			t.Errorf("sealed to all voters %v: form %d, want %d", open, form, want)
+		}
 	}
 }
