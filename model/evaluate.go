@@ -39,7 +39,7 @@ func Bin(z float64) int {
 }
 
 // Evaluate runs the predictor over len(y) rows of features x with labels y, 0 or 1.
-func Evaluate(p Predictor, x, y []float32) Evaluation {
+func Evaluate(p *Predictor, x, y []float32) Evaluation {
 	if len(y) == 0 {
 		return Evaluation{}
 	}
