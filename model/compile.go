@@ -21,10 +21,10 @@ type node struct {
 	layer
 	name   string
 	kind   string
-	from   []int // nodes that it reads; -1 is the input
-	widths []int // values of an example of each input
-	width  int   // of an example of the output
-	at     int   // of its first parameter
+	from   []int  // nodes that it reads; -1 is the input
+	widths []int  // values of an example of each input
+	width  int    // of an example of the output
+	at     int    // of its first parameter
 	root   int    // node in whose memory the output lies: itself, or what a view looks at, or -1 for the input
 	learns bool   // it or a layer below it has parameters: it wants a gradient
 	add    []bool // of each input: on the way back, another reader gave it a gradient before
@@ -216,6 +216,13 @@ func (n *Network) Init(params []float32, seed uint64) {
 	for i := range n.nodes {
 		n.nodes[i].init(n.nodes[i].of(params), rng)
 	}
+}
+
+// Initial is Init of new parameters.
+func (n *Network) Initial(seed uint64) []float32 {
+	params := make([]float32, n.size)
+	n.Init(params, seed)
+	return params
 }
 
 // of is the node's part of the parameters, or of what has their shape.

@@ -56,7 +56,9 @@ func (d *dense) init(params []float32, rng *rand.Rand) {
 func (d *dense) work(int) int { return kernel.NTScratch }
 
 // matrix is a matrix without gaps.
-func matrix(data []float32, columns int) kernel.Matrix { return kernel.Matrix{Data: data, Stride: columns} }
+func matrix(data []float32, columns int) kernel.Matrix {
+	return kernel.Matrix{Data: data, Stride: columns}
+}
 
 func (d *dense) forward(p *pass) {
 	w, bias := p.params[:d.weights()], p.params[d.weights():]

@@ -85,10 +85,10 @@ func (p *pass) beta(i int) float32 {
 // bare is what a layer without parameters and buffers has.
 type bare struct{}
 
-func (bare) size() int                   { return 0 }
-func (bare) tensors() []Tensor           { return nil }
-func (bare) scratch(int) int             { return 0 }
-func (bare) work(int) int                { return 0 }
+func (bare) size() int                  { return 0 }
+func (bare) tensors() []Tensor          { return nil }
+func (bare) scratch(int) int            { return 0 }
+func (bare) work(int) int               { return 0 }
 func (bare) init([]float32, *rand.Rand) {}
 
 // activations is the table of activations by name.

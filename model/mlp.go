@@ -17,9 +17,8 @@ func MLP(inputs int, hidden ...int) Spec {
 	return s
 }
 
-// CheckMLP refuses widths that a job must not ask for, and a batch that is too large for them. It allocates nothing for
-// what it refuses. Old logs hold what it decided: its limits stay.
-func CheckMLP(inputs int, hidden []int, batch int) error {
+// CheckMLP refuses widths that a job must not ask for. Old logs hold what it decided: its limits stay.
+func CheckMLP(inputs int, hidden []int) error {
 	if inputs < 1 || inputs > maxWidth {
 		return fmt.Errorf("model: %d inputs, want 1 to 2^17", inputs)
 	}
@@ -37,7 +36,12 @@ func CheckMLP(inputs int, hidden []int, batch int) error {
 	if parameters > maxParameters {
 		return fmt.Errorf("model: %d parameters, at most 2^28", parameters)
 	}
-	return checkBatch(batch, max(inputs, slices.Max(hidden)))
+	return nil
+}
+
+// CheckMLPBatch refuses a batch that is too large for widths that CheckMLP took.
+func CheckMLPBatch(inputs int, hidden []int, rows int) error {
+	return checkBatch(rows, max(inputs, slices.Max(hidden)))
 }
 
 // hidden are the widths of a multilayer perceptron as MLP makes it.

@@ -72,7 +72,7 @@ func (f fileSpec) compile() (*Network, error) {
 	if f.Input != nil || f.Layers != nil {
 		return Spec{f.Input, f.Layers, f.Loss}.Compile()
 	}
-	if err := CheckMLP(f.Inputs, f.Hidden, 1); err != nil {
+	if err := CheckMLP(f.Inputs, f.Hidden); err != nil {
 		return nil, err
 	}
 	return MLP(f.Inputs, f.Hidden...).Compile()
@@ -156,6 +156,9 @@ func (m *Model) checkShape() error {
 	}
 	if n, shape := m.Schema.Features(), m.Network.spec.Input; len(shape) != 1 || shape[0] != n {
 		return fmt.Errorf("%s inputs for %d features", strings.Trim(fmt.Sprint(shape), "[]"), n)
+	}
+	if n := m.Network.Outputs(); n != 1 {
+		return fmt.Errorf("%d outputs for one label", n)
 	}
 	return nil
 }
