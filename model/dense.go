@@ -1,7 +1,6 @@
 package model
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"slices"
 
@@ -29,10 +28,6 @@ func newDense(l LayerSpec, in [][]int) (layer, error) {
 	d := &dense{shape: slices.Clone(in[0]), inputs: in[0][last], outputs: l.Units, act: act}
 	d.positions, d.shape[last] = values(in[0][:last]), l.Units
 	return d, nil
-}
-
-func errActivation(name string) error {
-	return fmt.Errorf("activation %.40q, want relu, sigmoid or tanh", name)
 }
 
 func (d *dense) output() []int   { return d.shape }
