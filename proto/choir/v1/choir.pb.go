@@ -1624,9 +1624,8 @@ func (*UploadRequest_Chunk) isUploadRequest_Body() {}
 type UploadHeader struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           *RoundKey              `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	Update        []byte                 `protobuf:"bytes,2,opt,name=update,proto3" json:"update,omitempty"`     // digest of the signed update
-	Size          uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`        // bytes of the envelope
-	Envelope      []byte                 `protobuf:"bytes,4,opt,name=envelope,proto3" json:"envelope,omitempty"` // SHA-256 of the envelope
+	Update        []byte                 `protobuf:"bytes,2,opt,name=update,proto3" json:"update,omitempty"` // digest of the signed update
+	Size          uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`    // bytes of the envelope
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1680,13 +1679,6 @@ func (x *UploadHeader) GetSize() uint64 {
 		return x.Size
 	}
 	return 0
-}
-
-func (x *UploadHeader) GetEnvelope() []byte {
-	if x != nil {
-		return x.Envelope
-	}
-	return nil
 }
 
 type UploadReply struct {
@@ -7822,12 +7814,11 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\rUploadRequest\x120\n" +
 	"\x06header\x18\x01 \x01(\v2\x16.choir.v1.UploadHeaderH\x00R\x06header\x12\x16\n" +
 	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\x06\n" +
-	"\x04body\"|\n" +
+	"\x04body\"f\n" +
 	"\fUploadHeader\x12$\n" +
 	"\x03key\x18\x01 \x01(\v2\x12.choir.v1.RoundKeyR\x03key\x12\x16\n" +
 	"\x06update\x18\x02 \x01(\fR\x06update\x12\x12\n" +
-	"\x04size\x18\x03 \x01(\x04R\x04size\x12\x1a\n" +
-	"\benvelope\x18\x04 \x01(\fR\benvelope\"j\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04sizeJ\x04\b\x04\x10\x05\"j\n" +
 	"\vUploadReply\x12$\n" +
 	"\facknowledged\x18\x01 \x01(\x04H\x00R\facknowledged\x12-\n" +
 	"\aoutcome\x18\x02 \x01(\v2\x11.choir.v1.OutcomeH\x00R\aoutcomeB\x06\n" +
