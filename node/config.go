@@ -86,6 +86,18 @@ func (c Config) validateHTTP() error {
 	return nil
 }
 
+// checkKey refuses a private key of the prediction server that others can read.
+func (c Config) checkKey() error {
+	if c.Certificate == "" {
+		return nil
+	}
+	f, err := seal.OpenPrivate(c.Key)
+	if err != nil {
+		return fmt.Errorf("certificate and key of the prediction server: %w", err)
+	}
+	return f.Close()
+}
+
 // onLoopback reports whether an address can be reached from this machine only.
 func onLoopback(address string) (bool, error) {
 	host, _, err := net.SplitHostPort(address)

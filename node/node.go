@@ -110,6 +110,9 @@ func (n *Node) open(box *seal.Box) (err error) {
 	n.metrics = newMetrics()
 	n.metrics.observe(n)
 	if n.cfg.HTTP != "" {
+		if err := n.cfg.checkKey(); err != nil {
+			return err
+		}
 		if n.serve, err = newServer(n.cfg, n.deps, n.store, n.metrics); err != nil {
 			return err
 		}

@@ -178,13 +178,8 @@ func child(n *yaml.Node, key any) (at, value *yaml.Node) {
 	return nil, nil
 }
 
-var openFile = regexp.MustCompile(`(\S+) may be read by others`)
-
-// startHint adds the cure to what keeps a daemon from starting: a port, or a secret file that is open to others.
+// startHint adds the cure to a port that keeps a daemon from starting.
 func startHint(err error) error {
-	if m := openFile.FindStringSubmatch(fmt.Sprint(err)); m != nil {
-		return &hinted{err, "chmod 600 " + m[1]}
-	}
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return &hinted{err, "another process has the port, perhaps this one, started twice; stop it, or change the address in the configuration"}
 	}

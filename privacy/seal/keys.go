@@ -64,7 +64,7 @@ func (u Unseal) Open(dir string, rand io.Reader) (*Box, error) {
 	if err != nil {
 		return nil, err
 	}
-	wrapped, err := os.ReadFile(path)
+	wrapped, err := ReadPrivate(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return newDataKey(path, lock.to, rand)
 	}
@@ -167,7 +167,7 @@ const ageIntro = "age-encryption.org/v1\n"
 // UnsealedBy tells what opens the data key of a directory: a passphrase, a file beside it, or, where there is no such
 // file, a credential. It is fs.ErrNotExist where there is no data key yet.
 func UnsealedBy(dir string) (UnsealMode, error) {
-	wrapped, err := os.ReadFile(filepath.Join(dir, "data.key"))
+	wrapped, err := ReadPrivate(filepath.Join(dir, "data.key"))
 	if err != nil {
 		return "", fmt.Errorf("open keys: %w", err)
 	}
@@ -185,7 +185,7 @@ func UnsealedBy(dir string) (UnsealMode, error) {
 // old one, and with it an unseal.key that opens nothing any more, is overwritten where it lay.
 func Reseal(dir string, from, to Unseal) error {
 	path, unseal := filepath.Join(dir, "data.key"), filepath.Join(dir, "unseal.key")
-	wrapped, err := os.ReadFile(path)
+	wrapped, err := ReadPrivate(path)
 	if err != nil {
 		return fmt.Errorf("reseal: %w", err)
 	}
@@ -235,7 +235,7 @@ func openUnseal(path, data string) (*age.X25519Identity, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return id, err
 	}
-	if wrapped, err := os.ReadFile(data); err == nil {
+	if wrapped, err := ReadPrivate(data); err == nil {
 		if underPassphrase(wrapped) {
 			return nil, fmt.Errorf("open %s: it is sealed under a passphrase, not by %s: %w", data, UnsealFile, ErrUnseal)
 		}
@@ -245,16 +245,9 @@ func openUnseal(path, data string) (*age.X25519Identity, error) {
 }
 
 func readUnseal(path string) (*age.X25519Identity, error) {
-	text, err := os.ReadFile(path)
+	text, err := ReadPrivate(path)
 	if err != nil {
 		return nil, fmt.Errorf("open keys: %w", err)
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("open keys: %w", err)
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("open keys: %s may be read by others (mode %04o)", path, mode)
 	}
 	id, err := parseIdentity(text)
 	if err != nil {

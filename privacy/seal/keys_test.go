@@ -211,24 +211,3 @@ func listing(t *testing.T, dir string) string {
 	}
 	return out.String()
 }
-
-// A key that others on the machine can read protects nothing, and is refused until somebody has looked at it.
-func TestReadableUnsealKeyIsRefused(t *testing.T) {
-	dir := t.TempDir()
-	if _, err := OpenKeys(dir, rand.Reader); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, "unseal.key")
-	if err := os.Chmod(path, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := OpenKeys(dir, rand.Reader); err == nil || !strings.Contains(err.Error(), "unseal.key may be read by others (mode 0644)") {
-		t.Errorf("with mode 0644: %v", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := OpenKeys(dir, rand.Reader); err != nil {
-		t.Error("with mode 0600 again:", err)
-	}
-}
