@@ -211,6 +211,8 @@ func readToken(source string) (*seal.Token, error) {
 // tokenError adds the cure to what a coordinator says about a token.
 func tokenError(err error) error {
 	switch {
+	case errors.Is(err, seal.ErrKeyLost): // it says what to do, and the token is still good
+		return err
 	case errors.Is(err, seal.ErrForeign):
 		return &hinted{err, "one directory is in one federation; give this one's configuration another dir, or take a token of its federation"}
 	case errors.Is(err, seal.ErrExpired):

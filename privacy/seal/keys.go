@@ -19,6 +19,9 @@ var ErrUnseal = errors.New("the data key is sealed in another way")
 // ErrPassphrase says that a passphrase does not open a data key.
 var ErrPassphrase = errors.New("the passphrase is wrong, or the file is damaged")
 
+// ErrKeyLost says that a directory holds what was sealed under a data key that is not there any more.
+var ErrKeyLost = errors.New("is missing")
+
 // UnsealMode is what unwraps a directory's data key.
 type UnsealMode string
 
@@ -51,6 +54,26 @@ const maxUnsealWork = 20
 // OpenKeys opens the data key of a directory, or makes one, in the mode UnsealFile.
 func OpenKeys(dir string, rand io.Reader) (*Box, error) {
 	return Unseal{Mode: UnsealFile}.Open(dir, rand)
+}
+
+// KeyLost is ErrKeyLost where the data key of the directory keys is missing although files are there that are sealed
+// under it; they are patterns of fs.Glob in dir. Another key in its place would open none of them, and hide that they are
+// lost.
+func KeyLost(keys, dir string, files ...string) error {
+	path := filepath.Join(keys, "data.key")
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil // whoever opens it says what is wrong with it
+	}
+	for _, pattern := range files {
+		found, err := fs.Glob(os.DirFS(dir), pattern)
+		if err != nil {
+			return err
+		}
+		if len(found) > 0 {
+			return fmt.Errorf("open keys: %s %w, and without it nobody can read %s", path, ErrKeyLost, filepath.Join(dir, found[0]))
+		}
+	}
+	return nil
 }
 
 // Open opens the data key of a directory, or makes one: data.key holds it, encrypted by age, and with UnsealFile
