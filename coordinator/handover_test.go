@@ -3,6 +3,7 @@ package coordinator
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"choir.example/coordinator/state"
@@ -31,7 +32,7 @@ func (f *testFederation) takeNothing(name string) (again func()) {
 }
 
 // A leader whose disk takes no models hands leadership on in the midst of a round, and another one ends that round: the
-// same attempt, with all updates. When there is room again it has the model and counts as the others do.
+// same attempt, with all updates. It says that it is not ready until there is room again, and then has the model, too.
 func TestLeaderWithoutRoomHandsOn(t *testing.T) {
 	t.Parallel()
 	f, nodes, tasks := trained(t, 3, Observer{}, "a", "b")
@@ -64,7 +65,13 @@ func TestLeaderWithoutRoomHandsOn(t *testing.T) {
 	if f.member(full).blobs.Has(r.Next) || !f.member(leader).blobs.Has(r.Next) {
 		t.Error("the model lies where there is no room, or does not where it was made")
 	}
+	notReady := func() bool {
+		err := f.member(full).ready()
+		return err != nil && strings.Contains(err.Error(), "the disk of coordinator "+full+" takes no models: ")
+	}
+	f.eventually("it says that it is not ready", notReady)
 	again()
+	f.eventually("it is ready again, by itself", func() bool { return f.member(full).ready() == nil })
 	if body, err := f.member(full).blobs.Get(f.ctx(), r.Next); err != nil || len(body) == 0 || !f.member(full).blobs.Has(r.Next) {
 		t.Errorf("with room again: %v", err)
 	}
