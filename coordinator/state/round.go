@@ -131,6 +131,15 @@ func (n Node) eligible(spec *choirv1.JobSpec) bool {
 	})
 }
 
+// Budget tells of a round of a job whether the node has budget left for it, and whether other rounds have not reserved
+// that.
+func (n Node) Budget(spec *choirv1.JobSpec, kind choirv1.RoundKind) (left, unreserved bool) {
+	if kind != choirv1.RoundKind_ROUND_KIND_TRAIN || spec.BudgetRounds == 0 {
+		return true, true
+	}
+	return n.Spent < spec.BudgetRounds, n.Spent+n.Reserved < spec.BudgetRounds
+}
+
 // cohort draws as many nodes as the job wants to invite, all of them where it names no goal.
 func (t *transition) cohort(spec *choirv1.JobSpec, kind choirv1.RoundKind, c *choirv1.OpenRound) ([]string, error) {
 	names := t.NodeNames()
@@ -145,13 +154,12 @@ func (t *transition) cohort(spec *choirv1.JobSpec, kind choirv1.RoundKind, c *ch
 			continue
 		}
 		eligible++
-		limited := kind == choirv1.RoundKind_ROUND_KIND_TRAIN && spec.BudgetRounds > 0
-		if limited && n.Spent >= spec.BudgetRounds {
+		some, unreserved := n.Budget(spec, kind)
+		if !some {
 			continue
 		}
 		left++
-		reserved := limited && n.Spent+n.Reserved >= spec.BudgetRounds
-		if available := c.Available[i/8]>>(i%8)&1 == 1; available && !reserved {
+		if available := c.Available[i/8]>>(i%8)&1 == 1; available && unreserved {
 			free = append(free, name)
 		}
 	}
