@@ -37,6 +37,8 @@ type replica struct {
 	reign   atomic.Uint64 // term in which this replica leads and has applied all that was committed before
 	mu      sync.Mutex    // guards changed
 	changed chan struct{}
+	stuck   error      // why nothing more is applied; only raft's goroutine of the state machine touches it
+	newer   chan error // gets stuck
 }
 
 // replicaConfig is what a replica needs.
@@ -53,7 +55,7 @@ type replicaConfig struct {
 
 // newReplica returns a replica with the empty state.
 func newReplica() *replica {
-	r := &replica{changed: make(chan struct{})}
+	r := &replica{changed: make(chan struct{}), newer: make(chan error, 1)}
 	r.state.Store(state.New())
 	return r
 }
@@ -166,6 +168,9 @@ func (r *replica) set(s *state.State) {
 func (r *replica) Propose(ctx context.Context, command []byte) (index uint64, err error) {
 	if len(command) > state.MaxCommand {
 		return 0, &refusedCommand{fmt.Errorf("command of %d bytes, at most %d are allowed", len(command), state.MaxCommand)}
+	}
+	if _, err := state.DecodeCommand(command); err != nil { // before it is in every log, as a newer coordinator's may be
+		return 0, &refusedCommand{err}
 	}
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -285,7 +290,15 @@ type fsm replica
 // Apply applies one committed entry. What it returns is the refusal, or nil.
 func (f *fsm) Apply(l *raft.Log) any {
 	r := (*replica)(f)
+	if r.stuck != nil {
+		return r.stuck
+	}
 	next, refused := state.Apply(r.State(), l.Index, l.Term, l.Data)
+	if errors.Is(refused, state.ErrNewer) {
+		r.stuck = fmt.Errorf("log entry %d: %w", l.Index, refused)
+		r.newer <- r.stuck
+		return r.stuck
+	}
 	r.set(next)
 	if refused != nil {
 		return refused
@@ -294,7 +307,10 @@ func (f *fsm) Apply(l *raft.Log) any {
 }
 
 // Snapshot captures a pointer: states are immutable.
-func (f *fsm) Snapshot() (raft.FSMSnapshot, error) { return fsmSnapshot{(*replica)(f).State()}, nil }
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	r := (*replica)(f)
+	return fsmSnapshot{r.State()}, r.stuck
+}
 
 // Restore replaces the state by a snapshot's.
 func (f *fsm) Restore(rc io.ReadCloser) error {
