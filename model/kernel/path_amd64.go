@@ -156,11 +156,9 @@ func (p product) tiled(tiles [][5]tile, width int) {
 		productGo(p)
 		return
 	}
-	const maxDepth, maxBlock = 512, 1 << 17 // floats
-	depth := p.k
-	if depth > 2*maxDepth {
-		depth = maxDepth
-	}
+	const maxDepth, maxBlock = 256, 1 << 17 // floats
+	parts := (p.k + maxDepth - 1) / maxDepth
+	depth := (p.k + parts - 1) / parts
 	cols := max(maxBlock/depth&^63, 64)
 	for l := 0; l < p.k; l += depth {
 		for j := 0; j < p.n; j += cols {
