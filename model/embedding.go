@@ -124,7 +124,7 @@ func tableTensors(tables []int, dim int) []Tensor {
 }
 
 // init draws rows of length about 1.
-func (e *embedding) init(params []float32, rng *rand.Rand) { glorot(params, e.dim, e.dim, rng) }
+func (e *embedding) init(params []float32, rng *rand.Rand) { glorot(params, e.dim, e.dim, 1, rng) }
 
 // row is the row that column j of a position names, -1 if there is none.
 func (e *embedding) row(position []float32, j int) int {

@@ -46,7 +46,7 @@ func (b *embeddingBag) tensors() []Tensor        { return tableTensors([]int{b.c
 
 func (b *embeddingBag) init(params []float32, rng *rand.Rand) {
 	clear(params[:b.dim])
-	glorot(params[b.dim:], b.dim, b.dim, rng)
+	glorot(params[b.dim:], b.dim, b.dim, 1, rng)
 }
 
 func (b *embeddingBag) badID(in []float32) (at, rows int) {

@@ -126,7 +126,7 @@ func (r *recurrent) init(params []float32, rng *rand.Rand) {
 	bound := float32(1 / math.Sqrt(float64(r.units)))
 	for l := range r.depth {
 		p := r.part(l)
-		glorot(params[p.ih:p.hh], p.inputs, r.units, rng)
+		glorot(params[p.ih:p.hh], p.inputs, r.units, p.fed, rng)
 		for i := range params[p.hh:p.bias] {
 			params[p.hh+i] = float32((rng.Float32()*2 - 1) * bound)
 		}

@@ -98,14 +98,11 @@ func (t *Trainer) touch(x []float32) {
 			slices.Sort(set.list)
 		}
 	}
-	t.touched = t.ranges(t.touched[:0], func(of *tables) []int32 { return of.training.list })
+	t.touched = t.ranges(t.touched[:0], trainingRows)
 }
 
-// stepped finds the parts that the last batch has a gradient for.
-func (t *Trainer) stepped() []Range {
-	t.parts = t.ranges(t.parts[:0], func(of *tables) []int32 { return of.batch.list })
-	return t.parts
-}
+func trainingRows(of *tables) []int32 { return of.training.list }
+func batchRows(of *tables) []int32    { return of.batch.list }
 
 // ranges appends the parts that lookups have rows for, and all parameters of the other layers. Neighbours are joined.
 func (t *Trainer) ranges(to []Range, rows func(*tables) []int32) []Range {

@@ -54,15 +54,26 @@ type kind struct {
 
 // kinds is the table of layers.
 var kinds = map[string]kind{
-	"dense":   {"units activation", 1, newDense},
-	"flatten": {"", 1, newFlatten},
+	"activation": {"activation", 1, newActivation},
+	"add":        {"", 0, newAdd},
+	"avgpool":    {"kernel stride", 1, newAvgPool},
+	"concat":     {"", 0, newConcat},
+	"conv":       {"filters kernel stride padding groups activation", 1, newConv},
+	"dense":      {"units activation", 1, newDense},
+	"dropout":    {"rate", 1, newDropout},
+	"flatten":    {"", 1, newFlatten},
+	"globalpool": {"", 1, newGlobalPool},
+	"groupnorm":  {"groups", 1, newGroupNorm},
+	"layernorm":  {"", 1, newLayerNorm},
+	"maxpool":    {"kernel stride", 1, newMaxPool},
+	"shuffle":    {"groups", 1, newShuffle},
 
 	"embedding":     {"rows columns dim", 1, newEmbedding},
 	"embedding-bag": {"rows dim pool", 1, newEmbeddingBag},
 	"factorisation": {"", 2, newFactorisation},
-	"rnn":           {"units depth sequence", 1, newRNN},
 	"gru":           {"units depth sequence", 1, newGRU},
 	"lstm":          {"units depth sequence", 1, newLSTM},
+	"rnn":           {"units depth sequence", 1, newRNN},
 }
 
 // checkFields names a field that the layer's kind does not take.
