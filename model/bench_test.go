@@ -183,8 +183,8 @@ func benchRatings(spec func(users, items int) Spec) *workload {
 	return w
 }
 
-func benchRecommendMLP(users, items int) Spec  { return RecommendMLP(users, items, 64, 128) }
-func benchRecommendLSTM(users, items int) Spec { return RecommendLSTM(1, users, items, 64, 128) }
+func benchRecommendMLP(users, items int) Spec  { return RecommendMLP(users, items, 64, 128, 1) }
+func benchRecommendLSTM(users, items int) Spec { return RecommendLSTM(1, users, items, 64, 128, 1) }
 
 func BenchmarkTrain(b *testing.B) {
 	x, y := benchImages()

@@ -275,8 +275,8 @@ func (n *Network) FLOPs() int64 {
 func (n *Network) Bytes() (float, int8 int) {
 	for _, t := range n.Tensors() {
 		float += 4 * t.Len()
-		if t.Weight {
-			int8 += t.Len() + 4*t.Outputs() // a scale each
+		if scales := t.scales(); scales > 0 {
+			int8 += t.Len() + 4*scales
 		} else {
 			int8 += 4 * t.Len()
 		}
