@@ -18,7 +18,7 @@ var arrows = map[string][]string{
 	"internal/seeds":    {"internal"},
 	"internal/blob":     {"internal"},
 	"internal/plot":     {"internal"},
-	"internal/rpc":      {"internal"},
+	"internal/rpc":      {"internal", "proto/choir/v1"},
 	"model":             {"internal", "model/kernel", "model/codec", "model/data"},
 	"model/kernel":      {"internal"},
 	"model/codec":       {"internal"},
@@ -46,14 +46,13 @@ var contained = map[string][]string{
 	"github.com/prometheus":           {"coordinator", "node"},
 	"filippo.io/age":                  {"privacy/seal"},
 	"golang.org/x/mod":                {"privacy/audit"},
-	"gonum.org/v1/gonum":              {"model/kernel"},
 	"github.com/alecthomas/kong":      {"cmd/choir"},
 	"github.com/schollz/progressbar":  {"cmd/choir"},
 	"go.yaml.in/yaml":                 {"cmd/choir"},
 	"google.golang.org/grpc":          {"coordinator", "node", "simulate", "cmd/choir", "proto", "internal/rpc"},
 	"golang.org/x/crypto":             {"privacy/seal"},
 	"github.com/hashicorp/go-hclog":   {"coordinator"},
-	"google.golang.org/protobuf":      {"coordinator", "coordinator/state", "node", "simulate", "cmd/choir", "proto"},
+	"google.golang.org/protobuf":      {"internal/rpc", "coordinator", "coordinator/state", "node", "simulate", "cmd/choir", "proto"},
 }
 
 type goPackage struct {
