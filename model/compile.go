@@ -100,6 +100,9 @@ func (c *compiler) layer(l LayerSpec) error {
 	if err := checkShape(at.output()); err != nil {
 		return fmt.Errorf("output: %w", err)
 	}
+	if _, ok := at.layer.(lookup); ok && n.root(at.from[0]) >= 0 {
+		return fmt.Errorf("it reads %s; want ids, which only the input holds", n.nodes[at.from[0]].name)
+	}
 	at.width = values(at.output())
 	if c.values += at.width; c.values > maxValues {
 		return fmt.Errorf("%d values an example up to here, at most 2^26", c.values)
@@ -129,7 +132,7 @@ func (c *compiler) inputs(l LayerSpec, at *node) (shapes [][]int, err error) {
 		at.from = append(at.from, i)
 	}
 	if want := kinds[l.Kind].reads; want > 0 && len(at.from) != want || want == 0 && (len(at.from) < 2 || len(at.from) > maxLayers) {
-		return nil, fmt.Errorf("it reads %d layers; want %s", len(at.from), map[bool]string{true: "one", false: "two or more"}[want == 1])
+		return nil, fmt.Errorf("it reads %d layers; want %s", len(at.from), [...]string{"two or more", "one", "two"}[want])
 	}
 	for _, i := range at.from {
 		shape := c.network.spec.Input
@@ -276,8 +279,8 @@ func (n *Network) FLOPs() int64 {
 func (n *Network) Bytes() (float, int8 int) {
 	for _, t := range n.Tensors() {
 		float += 4 * t.Len()
-		if t.Weight {
-			int8 += t.Len() + 4*t.Outputs() // a scale each
+		if scales := t.scales(); scales > 0 {
+			int8 += t.Len() + 4*scales
 		} else {
 			int8 += 4 * t.Len()
 		}
@@ -300,11 +303,20 @@ const maxActivations = 1 << 26
 // CheckBatch refuses a batch for which a Trainer would allocate without end, or more than an int of 32 bits counts.
 func (n *Network) CheckBatch(rows int) error { return checkBatch(rows, n.widest()) }
 
-// widest is what the widest layer holds of an example.
+// widest is what the widest layer holds of an example while it trains.
 func (n *Network) widest() int {
+	widest := n.widestOutput()
+	for i := range n.nodes {
+		widest = max(widest, n.nodes[i].layer.scratch(1))
+	}
+	return widest
+}
+
+// widestOutput is what flows of an example where it is widest.
+func (n *Network) widestOutput() int {
 	widest := n.Inputs()
 	for i := range n.nodes {
-		widest = max(widest, n.nodes[i].width, n.nodes[i].layer.scratch(1))
+		widest = max(widest, n.nodes[i].width)
 	}
 	return widest
 }

@@ -124,7 +124,11 @@ func (t *Trainer) gradientAt(params []float32, examples int) []float32 {
 	}
 	t.pcg.Seed(seedOf, 0)
 	t.propagate(examples)
-	return grad
+	all := make([]float32, len(params)) // rows that no example reads have no gradient
+	for _, r := range t.ranges(nil, batchRows) {
+		copy(all[r.From:r.To], grad[r.From:r.To])
+	}
+	return all
 }
 
 // stepAt is where a step of SGD goes at rate 1/64.
@@ -139,6 +143,18 @@ func (t *Trainer) stepAt(params []float32, examples int) []float32 {
 	}
 	t.propagate(examples)
 	return params
+}
+
+// someInputs are examples: ids where the network reads ids.
+func (n *Network) someInputs(examples int) []float32 {
+	if l, ok := n.nodes[0].layer.(lookup); ok {
+		x := indices(examples*n.Inputs(), 1000)
+		for _, rows := l.badID(x); rows > 0; _, rows = l.badID(x) {
+			x = indices(examples*n.Inputs(), rows)
+		}
+		return x
+	}
+	return reals(examples * n.Inputs())
 }
 
 // reals, bits and indices are inputs and targets.
