@@ -33,7 +33,7 @@ func TestJobFileErrors(t *testing.T) {
 		{"a default out of range", job + "batch: 0\n", schema, "job.yaml:3: batch is 0, want 1 to 65536"},
 		{"no schema file", "name: j\nschema: nowhere.yaml\n", schema, "job.yaml:2: schema: read schema: open "},
 		{"no unit", job, strings.Replace(schema, "unit: row\n", "", 1), `toy.yaml:1: schema "toy": name and unit are required`},
-		{"label", job, strings.Replace(schema, "label: y", "label: x", 1), `toy.yaml:3: schema toy: label "x" is not a boolean column`},
+		{"label", job, strings.Replace(schema, "label: y", "label: x", 1), `toy.yaml:3: schema toy: label "x" is not a boolean, category or id column`},
 		{"one column", job, schema[:strings.Index(schema, "  - {name: y")], "toy.yaml:4: schema toy: 1 columns, want 2 to 4096"},
 		{"column", job, strings.Replace(schema, "max: 1", "max: 0", 1), "toy.yaml:5: schema toy: column x: range [0, 0] is empty"},
 		{"kind", job, strings.Replace(schema, "boolean", "bool", 1), `toy.yaml:6: schema toy: column y: kind "bool", want numeric, category or boolean`},
