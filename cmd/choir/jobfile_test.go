@@ -36,7 +36,7 @@ func TestJobFileErrors(t *testing.T) {
 		{"label", job, strings.Replace(schema, "label: y", "label: x", 1), `toy.yaml:3: schema toy: label "x" is not a boolean, category or id column`},
 		{"one column", job, schema[:strings.Index(schema, "  - {name: y")], "toy.yaml:4: schema toy: 1 columns, want 2 to 4096"},
 		{"column", job, strings.Replace(schema, "max: 1", "max: 0", 1), "toy.yaml:5: schema toy: column x: range [0, 0] is empty"},
-		{"kind", job, strings.Replace(schema, "boolean", "bool", 1), `toy.yaml:6: schema toy: column y: kind "bool", want numeric, category or boolean`},
+		{"kind", job, strings.Replace(schema, "boolean", "bool", 1), `toy.yaml:6: schema toy: column y: kind "bool", want numeric, category, boolean`},
 		{"a column twice", job, strings.Replace(schema, "name: y", "name: x", 1), `toy.yaml:6: schema toy: column 2: name "x" is empty, padded or not unique`},
 		{"validation", job + "validation: rows.csv\n", schema, `job.yaml:3: validation: DIR/rows.csv:3: column x: "many" is not a number`},
 		{"validation without rows", job + "validation: none.csv\n", schema, "job.yaml:3: validation: DIR/none.csv has no rows"},
