@@ -53,7 +53,7 @@ func shapeOf(s *state.State, j *state.Job, r *state.Round) (fedavg.Shape, error)
 	case choirv1.RoundKind_ROUND_KIND_STATISTICS:
 		shape.Scalars = plan.schema.StatLen()
 	case choirv1.RoundKind_ROUND_KIND_TRAIN:
-		shape.Vectors, shape.Evaluations = []int{plan.spec.Size()}, 1
+		shape.Vectors, shape.Evaluations = []int{plan.network.Size()}, 1
 		shape.ClipSquared = plan.clipSquared()
 	case choirv1.RoundKind_ROUND_KIND_EVALUATE:
 		shape.Evaluations = len(r.Candidates)

@@ -19,10 +19,10 @@ import (
 
 // planned is a job's specification, parsed: what the coordinator computes with.
 type planned struct {
-	spec   model.Spec
-	schema *data.Schema
-	grid   codec.Grid
-	job    *choirv1.JobSpec
+	network *model.Network
+	schema  *data.Schema
+	grid    codec.Grid
+	job     *choirv1.JobSpec
 }
 
 func newPlanned(job *choirv1.JobSpec) (*planned, error) {
@@ -31,11 +31,11 @@ func newPlanned(job *choirv1.JobSpec) (*planned, error) {
 		return nil, fmt.Errorf("job %s: %w", job.Name, err)
 	}
 	p := &planned{schema: schema, job: job, grid: codec.Grid{Range: job.Range}}
-	p.spec = model.Spec{Inputs: schema.Features()}
+	var hidden []int
 	for _, h := range job.Hidden {
-		p.spec.Hidden = append(p.spec.Hidden, int(h))
+		hidden = append(hidden, int(h))
 	}
-	if err := p.spec.Validate(); err != nil {
+	if p.network, err = model.MLP(schema.Features(), hidden...).Compile(); err != nil {
 		return nil, fmt.Errorf("job %s: %w", job.Name, err)
 	}
 	return p, nil

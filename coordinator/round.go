@@ -175,8 +175,8 @@ func (c *Coordinator) store(ctx context.Context, job string, r *state.Round, sum
 		if m.statistics, err = c.put(ctx, t.Encode()); err != nil {
 			return m, err
 		}
-		next = &model.Model{Name: spec.Model, Variant: state.VariantFloat32, Spec: p.spec, Schema: p.schema, Statistics: t,
-			Params: p.spec.Init(spec.Seed)}
+		next = &model.Model{Name: spec.Model, Variant: state.VariantFloat32, Network: p.network, Schema: p.schema, Statistics: t,
+			Params: p.network.Initial(spec.Seed)}
 	case choirv1.RoundKind_ROUND_KIND_TRAIN:
 		if next, err = c.loadModel(ctx, r.Model); err != nil {
 			return m, err

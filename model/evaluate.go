@@ -38,8 +38,13 @@ func Bin(z float64) int {
 	return int(min((squashed+1)*(Bins/2), Bins-1))
 }
 
+// scorer gives the logit of each row, as a Predictor of one output does.
+type scorer interface {
+	Predict(x, logits []float32)
+}
+
 // Evaluate runs the predictor over len(y) rows of features x with labels y, 0 or 1.
-func Evaluate(p Predictor, x, y []float32) Evaluation {
+func Evaluate(p scorer, x, y []float32) Evaluation {
 	if len(y) == 0 {
 		return Evaluation{}
 	}

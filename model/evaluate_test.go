@@ -92,8 +92,8 @@ func TestBinsAreInOrder(t *testing.T) {
 
 // TestEvaluateAgainstNaive: a real model's loss and correct answers are those of a naïve network in float64.
 func TestEvaluateAgainstNaive(t *testing.T) {
-	spec, rng := Spec{7, []int{20, 5}}, rand.New(rand.NewPCG(1, 1))
-	params := random(rng, spec.Size(), 1)
+	spec, rng := perceptron{7, []int{20, 5}}, rand.New(rand.NewPCG(1, 1))
+	params := random(rng, spec.network(t).Size(), 1)
 	const n = 300
 	x, y := random(rng, n*spec.Inputs, 1), make([]float32, n)
 	correct, undecided := int64(0), int64(0)
@@ -106,7 +106,7 @@ func TestEvaluateAgainstNaive(t *testing.T) {
 			correct++
 		}
 	}
-	e := Evaluate(NewFloat(spec, params), x, y)
+	e := Evaluate(NewPredictor(spec.network(t), params), x, y)
 	if want := naiveLoss(spec, wide(params), x, y); math.Abs(e.MeanLoss()-want) > 1e-4*want {
 		t.Errorf("loss %v, want %v", e.MeanLoss(), want)
 	}
@@ -337,8 +337,8 @@ func shoppersModel(t *testing.T) (*Model, []data.Row) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := Spec{schema.Features(), []int{32}}
+	network := compile(t, MLP(schema.Features(), 32))
 	x, y := st.Matrix(parts.Train)
-	params := train(t, newTrainer(t, spec, 32), spec.Init(1), x, y, TrainConfig{Epochs: 5, Rate: .1})
-	return &Model{Name: "purchase", Variant: "float32", Spec: spec, Schema: schema, Statistics: st, Params: params}, parts.Held
+	params := train(t, newTrainer(t, network, 32), network.Initial(1), x, y, TrainConfig{Epochs: 5, Rate: .1})
+	return &Model{Name: "purchase", Variant: "float32", Network: network, Schema: schema, Statistics: st, Params: params}, parts.Held
 }

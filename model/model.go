@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"choir.example/model/data"
+	"choir.example/model/kernel"
 )
 
 // ErrFormat is the error class of every malformed model file.
@@ -18,19 +20,19 @@ var ErrFormat = errors.New("not a model file")
 type Model struct {
 	Name       string           // under which it is released, UTF-8
 	Variant    string           // float32, student: with Params; int8, student-int8: with Quantised
-	Spec       Spec             // its shape; Inputs is the number of the schema's features
+	Network    *Network         // its architecture; the input is the schema's features
 	Schema     *data.Schema     // of the rows that it answers
 	Statistics *data.Statistics // of the same schema: they standardise features
-	Params     []float32        // Spec.Size values, finite: layer by layer from the input, the weights, then the biases
-	Quantised  []Int8Layer      // one a layer, input side first
+	Params     []float32        // of the network's Size, finite
+	Quantised  []Int8Tensor     // one for each of the network's Tensors
 }
 
 // Predictor returns a new predictor that reads the model.
-func (m *Model) Predictor() Predictor {
+func (m *Model) Predictor() *Predictor {
 	if m.Quantised != nil {
-		return NewInt8(m.Quantised)
+		return NewInt8Predictor(m.Network, m.Quantised)
 	}
-	return NewFloat(m.Spec, m.Params)
+	return NewPredictor(m.Network, m.Params)
 }
 
 // Evaluate measures the model on rows of its schema.
@@ -43,14 +45,42 @@ func (m *Model) Evaluate(rows []data.Row) Evaluation {
 type metadata struct {
 	Name       string          `json:"name"`
 	Variant    string          `json:"variant"`
-	Spec       Spec            `json:"spec"`
+	Spec       fileSpec        `json:"spec"`
 	Schema     json.RawMessage `json:"schema"`
 	Statistics []byte          `json:"statistics"`
 }
 
-// Encode writes the model as a safetensors file, the same bytes for the same model. Layers are tensors named
-// "layers.N.weight" of outputs × inputs and "layers.N.bias"; int8 weights come with "layers.N.scale". The metadata key
-// "choir" holds name, variant, shape, schema and the federated statistics that standardise features.
+// fileSpec is an architecture as files hold it: a multilayer perceptron is its widths, as it was before there were
+// others; anything else is written out. Exactly one of the two.
+type fileSpec struct {
+	Inputs int   `json:"inputs,omitempty"`
+	Hidden []int `json:"hidden,omitempty"`
+
+	Input  []int       `json:"input,omitempty"`
+	Layers []LayerSpec `json:"layers,omitempty"`
+	Loss   string      `json:"loss,omitempty"`
+}
+
+func toFile(s Spec) fileSpec {
+	if hidden, ok := s.hidden(); ok {
+		return fileSpec{Inputs: s.Input[0], Hidden: hidden}
+	}
+	return fileSpec{Input: s.Input, Layers: s.Layers, Loss: s.Loss}
+}
+
+func (f fileSpec) compile() (*Network, error) {
+	if f.Input != nil || f.Layers != nil {
+		return Spec{f.Input, f.Layers, f.Loss}.Compile()
+	}
+	if err := CheckMLP(f.Inputs, f.Hidden); err != nil {
+		return nil, err
+	}
+	return MLP(f.Inputs, f.Hidden...).Compile()
+}
+
+// Encode writes the model as a safetensors file, the same bytes for the same model. A tensor has its layer's name, a
+// dot, and weight or bias; weights are outputs × inputs, and int8 ones come with a scale for each output. The metadata
+// key "choir" holds name, variant, architecture, schema and the federated statistics that standardise features.
 func (m *Model) Encode() ([]byte, error) {
 	if err := m.check(); err != nil {
 		return nil, fmt.Errorf("encode model %s: %w", m.Name, err)
@@ -60,18 +90,16 @@ func (m *Model) Encode() ([]byte, error) {
 		return nil, fmt.Errorf("encode model %s: %w", m.Name, err)
 	}
 	var ts []tensor
-	if m.Quantised != nil {
-		for i, l := range m.Quantised {
-			ts = append(ts,
-				tensor{fmt.Sprintf("layers.%d.bias", i), "F32", []int{l.Outputs}, packFloats(l.Bias)},
-				tensor{fmt.Sprintf("layers.%d.scale", i), "F32", []int{l.Outputs}, packFloats(l.Scales)},
-				tensor{fmt.Sprintf("layers.%d.weight", i), "I8", []int{l.Outputs, l.Inputs}, packInt8(l.Weights)})
-		}
-	} else {
-		for i, l := range m.Spec.layers(m.Params) {
-			ts = append(ts,
-				tensor{fmt.Sprintf("layers.%d.bias", i), "F32", []int{l.outputs}, packFloats(l.bias)},
-				tensor{fmt.Sprintf("layers.%d.weight", i), "F32", []int{l.outputs, l.inputs}, packFloats(l.weights)})
+	for i, t := range m.Network.Tensors() {
+		switch {
+		case m.Quantised == nil:
+			ts = append(ts, tensor{t.Name, "F32", t.fileShape(), packFloats(t.toFile(m.Params))})
+		case t.Weight:
+			q := m.Quantised[i]
+			ts = append(ts, tensor{t.Name, "I8", t.fileShape(), packInt8(q.Weights)},
+				tensor{t.scaleName(), "F32", []int{t.Outputs()}, packFloats(q.Scales)})
+		default:
+			ts = append(ts, tensor{t.Name, "F32", t.fileShape(), packFloats(m.Quantised[i].Floats)})
 		}
 	}
 	return encodeSafetensors(meta, ts)
@@ -98,8 +126,8 @@ func (m *Model) check() error {
 		return err
 	}
 	if m.Quantised == nil {
-		if len(m.Params) != m.Spec.Size() {
-			return fmt.Errorf("%d parameters, want %d", len(m.Params), m.Spec.Size())
+		if len(m.Params) != m.Network.Size() {
+			return fmt.Errorf("%d parameters, want %d", len(m.Params), m.Network.Size())
 		}
 		if i := notFinite(m.Params); i >= 0 {
 			return fmt.Errorf("parameter %d is %v", i, m.Params[i])
@@ -121,30 +149,39 @@ func checkVariant(name string, quantised bool) error {
 	return nil
 }
 
-// checkShape holds the shape against the schema.
+// checkShape holds the architecture against the schema.
 func (m *Model) checkShape() error {
-	if err := m.Spec.Validate(); err != nil {
-		return err
+	if m.Network == nil {
+		return fmt.Errorf("it has no architecture")
 	}
-	if n := m.Schema.Features(); m.Spec.Inputs != n {
-		return fmt.Errorf("%d inputs for %d features", m.Spec.Inputs, n)
+	if n, shape := m.Schema.Features(), m.Network.spec.Input; len(shape) != 1 || shape[0] != n {
+		return fmt.Errorf("%s inputs for %d features", strings.Trim(fmt.Sprint(shape), "[]"), n)
+	}
+	if n := m.Network.Outputs(); n != 1 {
+		return fmt.Errorf("%d outputs for one label", n)
 	}
 	return nil
 }
 
 func (m *Model) checkQuantised() error {
-	dims := m.Spec.layers(nil)
-	if len(m.Quantised) != len(dims) {
-		return fmt.Errorf("%d layers, want %d", len(m.Quantised), len(dims))
+	ts := m.Network.Tensors()
+	if len(m.Quantised) != len(ts) {
+		return fmt.Errorf("%d tensors, want %d", len(m.Quantised), len(ts))
 	}
-	for i, d := range dims {
-		l := &m.Quantised[i]
-		if l.Inputs != d.inputs || l.Outputs != d.outputs || len(l.Weights) != d.inputs*d.outputs ||
-			len(l.Scales) != d.outputs || len(l.Bias) != d.outputs {
-			return fmt.Errorf("layer %d does not fit the shape %v", i, m.Spec)
+	for i, t := range ts {
+		q := &m.Quantised[i]
+		weights, scales, floats := 0, 0, t.Len()
+		if t.Weight {
+			weights, scales, floats = t.Len(), t.Outputs(), 0
 		}
-		if !Finite(l.Scales) || !Finite(l.Bias) {
-			return fmt.Errorf("layer %d: a value is not finite", i)
+		if len(q.Weights) != weights || len(q.Scales) != scales || len(q.Floats) != floats {
+			return fmt.Errorf("%s does not fit the shape %v", t.Name, t.Shape)
+		}
+		if !Finite(q.Scales) || !Finite(q.Floats) {
+			return fmt.Errorf("%s: a value is not finite", t.Name)
+		}
+		if slices.Contains(q.Weights, -128) {
+			return fmt.Errorf("%s: a weight is -128, want -127 to 127", t.Name)
 		}
 	}
 	return nil
@@ -152,7 +189,7 @@ func (m *Model) checkQuantised() error {
 
 // metadata is the text beside the tensors.
 func (m *Model) metadata() (string, error) {
-	b, err := json.Marshal(metadata{m.Name, m.Variant, m.Spec, m.Schema.Encode(), m.Statistics.Encode()})
+	b, err := json.Marshal(metadata{m.Name, m.Variant, toFile(m.Network.spec), m.Schema.Encode(), m.Statistics.Encode()})
 	return string(b), err
 }
 
@@ -186,7 +223,11 @@ func fromMetadata(text string) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metadata: %w", err)
 	}
-	m := &Model{Name: meta.Name, Variant: meta.Variant, Spec: meta.Spec, Schema: schema, Statistics: t}
+	network, err := meta.Spec.compile()
+	if err != nil {
+		return nil, fmt.Errorf("metadata: %w", err)
+	}
+	m := &Model{Name: meta.Name, Variant: meta.Variant, Network: network, Schema: schema, Statistics: t}
 	if err := m.checkShape(); err != nil {
 		return nil, fmt.Errorf("metadata: %w", err)
 	}
@@ -196,83 +237,108 @@ func fromMetadata(text string) (*Model, error) {
 	return m, nil
 }
 
-// fill takes the tensors of each layer; all must be there and no others.
-func (m *Model) fill(ts map[string]tensor) error {
-	dims := m.Spec.layers(nil)
-	dtype, each := "F32", 2
-	if ts["layers.0.weight"].dtype == "I8" {
-		dtype, each = "I8", 3
-	}
-	if err := checkVariant(m.Variant, dtype == "I8"); err != nil {
+// fill takes the network's tensors; all must be there and no others.
+func (m *Model) fill(file map[string]tensor) error {
+	ts := m.Network.Tensors()
+	i := slices.IndexFunc(ts, func(t Tensor) bool { return t.Weight })
+	quantised := i >= 0 && file[ts[i].Name].dtype == "I8"
+	if err := checkVariant(m.Variant, quantised); err != nil {
 		return err
 	}
-	if len(ts) != each*len(dims) {
-		return fmt.Errorf("%d tensors, want %d", len(ts), each*len(dims))
+	want := len(ts)
+	for _, t := range ts {
+		if quantised && t.Weight {
+			want++
+		}
 	}
-	// Once all weights are seen to be there, the file is as long as what is allocated for it.
-	for i, d := range dims {
-		if _, err := take(ts, fmt.Sprintf("layers.%d.weight", i), dtype, d.outputs, d.inputs); err != nil {
+	if len(file) != want {
+		return fmt.Errorf("%d tensors, want %d", len(file), want)
+	}
+	// Once all are seen to be there, the file is as long as what is allocated for it.
+	for _, t := range ts {
+		dtype := "F32"
+		if quantised && t.Weight {
+			dtype = "I8"
+		}
+		if _, err := take(file, t.Name, dtype, t.fileShape()...); err != nil {
 			return err
 		}
 	}
-	if dtype == "I8" {
-		return m.fillInt8(ts, dims)
-	}
-	m.Params = make([]float32, m.Spec.Size())
-	for i, l := range m.Spec.layers(m.Params) {
-		bias, err := take(ts, fmt.Sprintf("layers.%d.bias", i), "F32", l.outputs)
-		if err != nil {
+	if quantised {
+		if err := m.fillInt8(file, ts); err != nil {
 			return err
 		}
-		weights := ts[fmt.Sprintf("layers.%d.weight", i)].body
-		if err := errors.Join(unpackFloats(l.bias, bias), unpackFloats(l.weights, weights)); err != nil {
-			return fmt.Errorf("layer %d: %w", i, err)
+		return m.checkQuantised()
+	}
+	m.Params = make([]float32, m.Network.Size())
+	for _, t := range ts {
+		if err := t.fromFile(m.Params, file[t.Name].body); err != nil {
+			return fmt.Errorf("%s: %w", t.Name, err)
 		}
 	}
 	return nil
 }
 
-func (m *Model) fillInt8(ts map[string]tensor, dims []layer) error {
-	for i, d := range dims {
-		bias, err := take(ts, fmt.Sprintf("layers.%d.bias", i), "F32", d.outputs)
-		if err != nil {
-			return err
+func (m *Model) fillInt8(file map[string]tensor, ts []Tensor) error {
+	m.Quantised = make([]Int8Tensor, len(ts))
+	for i, t := range ts {
+		q, floats, body := &m.Quantised[i], t.Len(), file[t.Name].body
+		if t.Weight {
+			var err error
+			if body, err = take(file, t.scaleName(), "F32", t.Outputs()); err != nil {
+				return err
+			}
+			floats, q.Weights = t.Outputs(), unpackInt8(file[t.Name].body)
 		}
-		scale, err := take(ts, fmt.Sprintf("layers.%d.scale", i), "F32", d.outputs)
-		if err != nil {
-			return err
+		values := make([]float32, floats)
+		if err := unpackFloats(values, body); err != nil {
+			return fmt.Errorf("%s: %w", t.Name, err)
 		}
-		l := Int8Layer{Inputs: d.inputs, Outputs: d.outputs,
-			Weights: unpackInt8(ts[fmt.Sprintf("layers.%d.weight", i)].body),
-			Scales:  make([]float32, d.outputs), Bias: make([]float32, d.outputs)}
-		if err := errors.Join(unpackFloats(l.Bias, bias), unpackFloats(l.Scales, scale)); err != nil {
-			return fmt.Errorf("layer %d: %w", i, err)
+		if t.Weight {
+			q.Scales = values
+		} else {
+			q.Floats = values
 		}
-		m.Quantised = append(m.Quantised, l)
 	}
 	return nil
 }
 
-// Finite reports whether every value is a finite number.
-func Finite(x []float32) bool { return notFinite(x) < 0 }
-
-// notFinite is the index of the first value that is NaN or infinite, -1 if there is none.
-func notFinite(x []float32) int {
-	return slices.IndexFunc(x, func(v float32) bool { return v-v != 0 })
-}
-
-// Layer is a dense layer of a float model: weights of Outputs × Inputs, row-major. The slices alias the parameters.
-type Layer struct {
-	Inputs, Outputs int       // widths
-	Weights         []float32 // Outputs × Inputs
-	Bias            []float32 // of length Outputs
-}
-
-// Layers are the views over the model's float parameters, input side first: writing to one changes Params.
-func (m *Model) Layers() []Layer {
-	var out []Layer
-	for _, l := range m.Spec.layers(m.Params) {
-		out = append(out, Layer{l.inputs, l.outputs, l.weights, l.bias})
+// fileShape is the tensor's shape in files: of weights the outputs come first, as other programs have it.
+func (t Tensor) fileShape() []int {
+	if !t.Weight {
+		return t.Shape
 	}
-	return out
+	return append([]int{t.Outputs()}, t.Shape[:len(t.Shape)-1]...)
+}
+
+// scaleName is the tensor of the scales that int8 weights come with.
+func (t Tensor) scaleName() string {
+	at := strings.LastIndex(t.Name, "weight")
+	return t.Name[:at] + "scale" + t.Name[at+len("weight"):]
+}
+
+// toFile is the tensor as files hold it, a copy of its part of the parameters.
+func (t Tensor) toFile(params []float32) []float32 {
+	body := params[t.Offset : t.Offset+t.Len()]
+	if !t.Weight {
+		return slices.Clone(body)
+	}
+	return transposed(body, t.Len()/t.Outputs(), t.Outputs())
+}
+
+// fromFile reads the tensor into its part of the parameters.
+func (t Tensor) fromFile(params []float32, file []byte) error {
+	body := params[t.Offset : t.Offset+t.Len()]
+	if err := unpackFloats(body, file); err != nil || !t.Weight {
+		return err
+	}
+	copy(body, transposed(body, t.Outputs(), t.Len()/t.Outputs()))
+	return nil
+}
+
+// transposed is a copy of a matrix of rows × columns as columns × rows.
+func transposed(x []float32, rows, columns int) []float32 {
+	y := make([]float32, len(x))
+	kernel.Transpose(matrix(y, rows), matrix(x, columns), rows, columns)
+	return y
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"reflect"
 	"runtime"
 	"slices"
@@ -31,20 +32,26 @@ func small(t testing.TB, variant string) *Model {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &Model{Name: "small", Variant: variant, Spec: Spec{3, []int{3, 2}}, Schema: schema, Statistics: st}
+	m := &Model{Name: "small", Variant: variant, Network: compile(t, MLP(3, 3, 2)), Schema: schema, Statistics: st}
 	if !strings.HasSuffix(variant, "int8") {
-		m.Params = m.Spec.Init(1)
+		m.Params = make([]float32, m.Network.Size())
+		rng := rand.New(rand.NewPCG(1, 0x696e6974))
+		for k, d := range [][2]int{{3, 3}, {3, 2}, {2, 1}} { // outputs × inputs, as files have them
+			weights := make([]float32, d[0]*d[1])
+			glorot(weights, d[0], d[1], rng)
+			copy(m.Params[m.Network.Tensors()[2*k].Offset:], transposed(weights, d[1], d[0]))
+		}
 		return m
 	}
-	for k, d := range m.Spec.layers(nil) {
-		l := Int8Layer{Inputs: d.inputs, Outputs: d.outputs}
-		for o := range d.outputs {
-			l.Scales, l.Bias = append(l.Scales, 1/float32(o+k+3)), append(l.Bias, float32(o)-1)
-			for i := range d.inputs {
-				l.Weights = append(l.Weights, int8(50*i-31*o-k))
+	for k, d := range [][2]int{{3, 3}, {3, 2}, {2, 1}} {
+		var weights, bias Int8Tensor
+		for o := range d[1] {
+			weights.Scales, bias.Floats = append(weights.Scales, 1/float32(o+k+3)), append(bias.Floats, float32(o)-1)
+			for i := range d[0] {
+				weights.Weights = append(weights.Weights, int8(50*i-31*o-k))
 			}
 		}
-		m.Quantised = append(m.Quantised, l)
+		m.Quantised = append(m.Quantised, weights, bias)
 	}
 	return m
 }
@@ -92,7 +99,7 @@ func TestEncodeRefuses(t *testing.T) {
 		{"infinite parameter", "student", "parameter 0 is -Inf", func(m *Model) { m.Params[0] = -inf32 }},
 		{"short parameters", "float32", "22 parameters, want 23", func(m *Model) { m.Params = m.Params[:22] }},
 		{"no parameters", "float32", "either float or quantised", func(m *Model) { m.Params = nil }},
-		{"both kinds of parameters", "int8", "either float or quantised", func(m *Model) { m.Params = m.Spec.Init(1) }},
+		{"both kinds of parameters", "int8", "either float or quantised", func(m *Model) { m.Params = m.Network.Initial(1) }},
 		{"floats called int8", "float32", `variant "int8", want one of [float32 student]`, func(m *Model) { m.Variant = "int8" }},
 		{"int8 called student", "int8", `variant "student"`, func(m *Model) { m.Variant = "student" }},
 		{"unknown variant", "float32", `variant "tiny"`, func(m *Model) { m.Variant = "tiny" }},
@@ -103,12 +110,16 @@ func TestEncodeRefuses(t *testing.T) {
 			s := *m.Schema
 			s.Name, m.Schema = "other", &s
 		}},
-		{"inputs", "float32", "4 inputs for 3 features", func(m *Model) { m.Spec.Inputs = 4 }},
-		{"no hidden layer", "float32", "0 hidden layers", func(m *Model) { m.Spec.Hidden = nil }},
-		{"missing layer", "int8", "2 layers, want 3", func(m *Model) { m.Quantised = m.Quantised[:2] }},
-		{"layer too narrow", "int8", "layer 1 does not fit", func(m *Model) { m.Quantised[1].Weights = m.Quantised[1].Weights[1:] }},
-		{"NaN scale", "int8", "layer 2: a value is not finite", func(m *Model) { m.Quantised[2].Scales[0] = nan32 }},
-		{"infinite bias", "int8", "layer 0: a value is not finite", func(m *Model) { m.Quantised[0].Bias[1] = inf32 }},
+		{"inputs", "float32", "4 inputs for 3 features", func(m *Model) { m.Network = compile(t, MLP(4, 3, 2)) }},
+		{"no network", "float32", "no architecture", func(m *Model) { m.Network = nil }},
+		{"two outputs", "float32", "2 outputs for one label", func(m *Model) {
+			m.Network = compile(t, Spec{[]int{3}, []LayerSpec{{Kind: "dense", Units: 2}}, "softmax"})
+		}},
+		{"missing tensor", "int8", "5 tensors, want 6", func(m *Model) { m.Quantised = m.Quantised[:5] }},
+		{"weights too narrow", "int8", "layers.1.weight does not fit", func(m *Model) { m.Quantised[2].Weights = m.Quantised[2].Weights[1:] }},
+		{"NaN scale", "int8", "layers.2.weight: a value is not finite", func(m *Model) { m.Quantised[4].Scales[0] = nan32 }},
+		{"infinite bias", "int8", "layers.0.bias: a value is not finite", func(m *Model) { m.Quantised[1].Floats[1] = inf32 }},
+		{"weight of no pair", "int8", "layers.0.weight: a weight is -128", func(m *Model) { m.Quantised[0].Weights[1] = -128 }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := small(t, c.variant)
@@ -218,15 +229,22 @@ func TestPublicFormat(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", variant, err)
 		}
-		for i, l := range m.Spec.layers(m.Params) {
-			name := fmt.Sprintf("layers.%d.", i)
+		for i, l := range m.Network.Tensors() {
 			if m.Quantised != nil {
 				q := m.Quantised[i]
-				if !slices.Equal(bytes[name+"weight"], q.Weights) || !slices.Equal(floats[name+"scale"], q.Scales) || !slices.Equal(floats[name+"bias"], q.Bias) {
-					t.Errorf("%s: layer %d differs", variant, i)
+				if l.Weight && (!slices.Equal(bytes[l.Name], q.Weights) || !slices.Equal(floats[l.scaleName()], q.Scales)) ||
+					!l.Weight && !slices.Equal(floats[l.Name], q.Floats) {
+					t.Errorf("%s: %s differs", variant, l.Name)
 				}
-			} else if !slices.Equal(floats[name+"weight"], l.weights) || !slices.Equal(floats[name+"bias"], l.bias) {
-				t.Errorf("%s: layer %d differs", variant, i)
+				continue
+			}
+			for k, v := range m.Params[l.Offset:][:l.Len()] {
+				if l.Weight { // inputs × outputs here, outputs × inputs there
+					k = k%l.Outputs()*l.Shape[0] + k/l.Outputs()
+				}
+				if floats[l.Name][k] != v {
+					t.Errorf("%s: %s differs", variant, l.Name)
+				}
 			}
 		}
 		if want := 2 * 3; m.Quantised == nil && len(floats)+len(bytes) != want {
@@ -259,7 +277,8 @@ func TestDecodeRefusesHeaders(t *testing.T) {
 		{"other shape", weight0, strings.Replace(weight0, "[3,3]", "[9]", 1), "tensor layers.0.weight is F32 [9], want F32 [3 3]"},
 		{"shape larger than its bytes", bias0, strings.Replace(bias0, "[3]", "[4]", 1), "offsets [0 12] for 16 bytes"},
 		{"shape that wraps", bias0, strings.Replace(bias0, "[3]", "[1073741824,1073741824]", 1), "more than the file holds"},
-		{"three dimensions", bias0, strings.Replace(bias0, "[3]", "[1,1,3]", 1), "tensor layers.0.bias: 3 dimensions, want 1 or 2"},
+		{"five dimensions", bias0, strings.Replace(bias0, "[3]", "[1,1,1,1,3]", 1), "tensor layers.0.bias: 5 dimensions, want 1 to 4"},
+		{"other dimensions", bias0, strings.Replace(bias0, "[3]", "[1,1,3]", 1), "tensor layers.0.bias is F32 [1 1 3], want F32 [3]"},
 		{"no dimension", bias0, strings.Replace(bias0, "[3]", "[]", 1), "tensor layers.0.bias: 0 dimensions"},
 		{"no shape", bias0, strings.Replace(bias0, `"shape":[3],`, "", 1), "tensor layers.0.bias: 0 dimensions"},
 		{"shape of nothing", bias0, strings.Replace(bias0, "[3]", "[0]", 1), "more than the file holds"},
@@ -291,6 +310,11 @@ func TestDecodeRefusesHeaders(t *testing.T) {
 		{"other inputs", `{\"inputs\":3`, `{\"inputs\":4`, "4 inputs for 3 features"},
 		{"inputs beyond an int", `{\"inputs\":3`, `{\"inputs\":99999999999999999999`, "metadata: json"},
 		{"no hidden layer", `\"hidden\":[3,2]`, `\"hidden\":[]`, "0 hidden layers"},
+		{"neither form", `\"inputs\":3,\"hidden\":[3,2]`, ``, "0 inputs"},
+		{"both forms", `\"hidden\":[3,2]`, `\"hidden\":[3,2],\"input\":[3],\"layers\":[{\"kind\":\"dense\",\"units\":1}],\"loss\":\"logistic\"`, "not in canonical form"},
+		{"two outputs", `\"inputs\":3,\"hidden\":[3,2]`, `\"input\":[3],\"layers\":[{\"kind\":\"dense\",\"units\":2}],\"loss\":\"softmax\"`, "2 outputs for one label"},
+		{"unknown kind", `\"inputs\":3,\"hidden\":[3,2]`, `\"input\":[3],\"layers\":[{\"kind\":\"tree\"}],\"loss\":\"softmax\"`, `kind "tree", want one of`},
+
 		{"one layer more", `\"hidden\":[3,2]`, `\"hidden\":[3,2,1]`, "6 tensors, want 8"},
 		{"other hidden width", `\"hidden\":[3,2]`, `\"hidden\":[3,3]`, "tensor layers.1.weight is F32 [2 3], want F32 [3 3]"},
 		{"huge hidden width", `\"hidden\":[3,2]`, `\"hidden\":[16384,16000]`, "tensor layers.0.weight is F32 [3 3], want F32 [16384 3]"},

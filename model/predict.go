@@ -2,103 +2,117 @@ package model
 
 import (
 	"math"
-
-	"choir.example/model/kernel"
+	"sync"
 )
 
-// Predictor computes logits. It owns scratch memory: one goroutine at a time.
-type Predictor interface {
-	// Predict writes the logit of each row of x, which holds len(logits) rows of the model's inputs, to logits. It keeps
-	// neither and does not write to x.
-	Predict(x, logits []float32)
+// Predictor computes a network's outputs. It is safe for concurrent use, and allocates nothing once it has as many
+// workspaces as there are callers at a time.
+type Predictor struct {
+	network *Network
+	params  []float32
+	steps   []forwarder // one a node: its layer, or what computes with its int8 weights
+	free    sync.Pool   // of *workspace
+}
+
+// A Predictor works on as many examples at once as fit a core's cache, but no more than a product makes use of.
+const (
+	predictBatch  = 64
+	predictValues = 1 << 18 // of the widest layer
+)
+
+// NewPredictor returns a predictor over params, of the network's Size, which it keeps and reads only.
+func NewPredictor(network *Network, params []float32) *Predictor {
+	return newPredictor(network, params[:network.Size()], make([]int8Layer, len(network.nodes)))
+}
+
+// forwarder is the half of a layer that predicts.
+type forwarder interface {
+	forward(p *pass)
+	work(batch int) int
+}
+
+func newPredictor(network *Network, params []float32, replaced []int8Layer) *Predictor {
+	p := &Predictor{network: network, params: params, steps: make([]forwarder, len(network.nodes))}
+	for i := range network.nodes {
+		p.steps[i] = network.nodes[i].layer
+		if replaced[i] != nil {
+			p.steps[i] = replaced[i]
+		}
+	}
+	p.free.New = func() any { return p.workspace() }
+	return p
+}
+
+// workspace is what one prediction at a time needs.
+type workspace struct {
+	batch  int
+	passes []pass
+	input  []*[]float32 // where nodes read the examples
+}
+
+// workspace allocates buffers for a batch.
+func (p *Predictor) workspace() *workspace {
+	n := p.network
+	batch := max(1, min(predictBatch, predictValues/n.widest()))
+	w := &workspace{batch: batch, passes: make([]pass, len(n.nodes))}
+	work, bytes, words := p.buffers(batch)
+	for i := range n.nodes {
+		at, q := &n.nodes[i], &w.passes[i]
+		q.work, q.bytes, q.words, q.params = work, bytes, words, at.of(p.params)
+		if at.root == i {
+			q.out = make([]float32, batch*at.width)
+		} else if at.root >= 0 {
+			q.out = w.passes[at.root].out
+		}
+		q.in = make([][]float32, len(at.from))
+		for k, from := range at.from {
+			if n.root(from) < 0 {
+				w.input = append(w.input, &q.in[k])
+			} else {
+				q.in[k] = w.passes[from].out
+			}
+		}
+	}
+	return w
+}
+
+// buffers is the temporary memory that all steps share.
+func (p *Predictor) buffers(batch int) (work []float32, bytes []int8, words []int32) {
+	var floats, int8s, int32s int
+	for _, step := range p.steps {
+		floats = max(floats, step.work(batch))
+		if q, ok := step.(int8Layer); ok {
+			b, w := q.integers(batch)
+			int8s, int32s = max(int8s, b), max(int32s, w)
+		}
+	}
+	return make([]float32, floats), make([]int8, int8s), make([]int32, int32s)
+}
+
+// Predict writes the outputs of each example of x to out: logits, scores or real numbers. len(out) says how many
+// examples there are. It keeps neither and does not write to x.
+func (p *Predictor) Predict(x, out []float32) {
+	w := p.free.Get().(*workspace)
+	n := p.network
+	inputs, outputs := n.Inputs(), n.Outputs()
+	last := &w.passes[len(w.passes)-1]
+	for left := len(out) / outputs; left > 0; {
+		rows := min(left, w.batch)
+		for _, in := range w.input {
+			*in = x[:rows*inputs]
+		}
+		for i := range n.nodes {
+			w.passes[i].n = rows
+			p.steps[i].forward(&w.passes[i])
+		}
+		copy(out, last.out[:rows*outputs])
+		x, out, left = x[rows*inputs:], out[rows*outputs:], left-rows
+	}
+	for _, in := range w.input {
+		*in = nil // the caller's
+	}
+	p.free.Put(w)
 }
 
 // Probability is the probability of the positive class for a logit.
 func Probability(logit float32) float64 { return 1 / (1 + math.Exp(-float64(logit))) }
-
-// predictBatch is how many rows a Predictor works on at once.
-const predictBatch = 64
-
-// floatPredictor computes in float32.
-type floatPredictor struct {
-	inputs  int
-	layers  []layer
-	scratch [][]float32
-}
-
-// NewFloat returns a predictor over params, which it keeps and reads only.
-func NewFloat(spec Spec, params []float32) Predictor {
-	p := &floatPredictor{inputs: spec.Inputs, layers: spec.layers(params)}
-	for _, l := range p.layers {
-		p.scratch = append(p.scratch, make([]float32, predictBatch*l.outputs))
-	}
-	return p
-}
-
-func (p *floatPredictor) Predict(x, logits []float32) {
-	for len(logits) > 0 {
-		n := min(len(logits), predictBatch)
-		in := x[:n*p.inputs]
-		for i, l := range p.layers {
-			out := p.scratch[i][:n*l.outputs]
-			kernel.MulNT(out, in, l.weights, n, l.outputs, l.inputs)
-			if i < len(p.layers)-1 {
-				kernel.AddBiasReLU(out, l.bias, n, l.outputs)
-			} else {
-				kernel.AddBias(out, l.bias, n, l.outputs)
-			}
-			in = out
-		}
-		copy(logits, in)
-		x, logits = x[n*p.inputs:], logits[n:]
-	}
-}
-
-// Int8Layer is a dense layer with int8 weights, symmetric, one scale an output channel: w ≈ Scales[o]·Weights[o][i].
-type Int8Layer struct {
-	Inputs, Outputs int       // widths; Inputs is at most 2^17, so that a dot product fits an int32
-	Weights         []int8    // Outputs × Inputs, row-major
-	Scales          []float32 // of length Outputs, finite: what a step of a weight means
-	Bias            []float32 // of length Outputs, not quantised
-}
-
-// int8Predictor quantises each layer's input row by row and multiplies in integers.
-type int8Predictor struct {
-	inputs int
-	layers []Int8Layer
-	q      []int8    // a layer's input
-	out    []float32 // its output
-}
-
-// NewInt8 returns a predictor over quantised layers, which it keeps and reads only.
-func NewInt8(layers []Int8Layer) Predictor {
-	widest := 0
-	for _, l := range layers {
-		widest = max(widest, l.Inputs, l.Outputs)
-	}
-	return &int8Predictor{
-		inputs: layers[0].Inputs, layers: layers,
-		q: make([]int8, widest), out: make([]float32, widest),
-	}
-}
-
-func (p *int8Predictor) Predict(x, logits []float32) {
-	for i := range logits {
-		in := x[i*p.inputs : (i+1)*p.inputs]
-		for k := range p.layers {
-			l := &p.layers[k]
-			q, out := p.q[:l.Inputs], p.out[:l.Outputs]
-			scale := kernel.QuantiseRow(q, in) // the input is not needed after this
-			for o := range out {
-				dot := kernel.DotInt8(q, l.Weights[o*l.Inputs:(o+1)*l.Inputs])
-				v := float32(dot)*scale*l.Scales[o] + l.Bias[o]
-				if k < len(p.layers)-1 {
-					v = max(v, 0)
-				}
-				out[o] = v
-			}
-			in = out
-		}
-		logits[i] = in[0]
-	}
-}

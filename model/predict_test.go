@@ -11,9 +11,9 @@ import (
 // before.
 func TestFloatPredictor(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
-	for _, spec := range []Spec{{1, []int{1}}, {9, []int{30}}, {70, []int{65, 3, 200}}} {
-		params := random(rng, spec.Size(), .3)
-		p := NewFloat(spec, params)
+	for _, spec := range []perceptron{{1, []int{1}}, {9, []int{30}}, {70, []int{65, 3, 200}}} {
+		params := random(rng, spec.network(t).Size(), .3)
+		p := NewPredictor(spec.network(t), params)
 		for _, n := range []int{130, 64, 65, 63, 1, 0} {
 			x, logits := random(rng, n*spec.Inputs, 1), make([]float32, n)
 			p.Predict(x, logits)
@@ -27,21 +27,27 @@ func TestFloatPredictor(t *testing.T) {
 	}
 }
 
-// int8Layers are layers with random weights, and the float parameters that they stand for.
-func int8Layers(rng *rand.Rand, spec Spec) (layers []Int8Layer, params []float32) {
-	for _, d := range spec.layers(nil) {
-		l := Int8Layer{Inputs: d.inputs, Outputs: d.outputs, Bias: random(rng, d.outputs, 1)}
-		for range d.outputs {
+// int8Tensors are tensors with random weights, and the float parameters that they stand for.
+func int8Tensors(rng *rand.Rand, n *Network) (tensors []Int8Tensor, params []float32) {
+	for _, d := range n.Tensors() {
+		if !d.Weight {
+			tensors = append(tensors, Int8Tensor{Floats: random(rng, d.Len(), 1)})
+			params = append(params, tensors[len(tensors)-1].Floats...)
+			continue
+		}
+		var q Int8Tensor
+		inputs, weights := d.Len()/d.Outputs(), []float32(nil)
+		for range d.Outputs() {
 			scale := .02 * (1 + rng.Float32())
-			l.Scales = append(l.Scales, scale)
-			for range d.inputs {
+			q.Scales = append(q.Scales, scale)
+			for range inputs {
 				w := int8(rng.IntN(255) - 127)
-				l.Weights, params = append(l.Weights, w), append(params, float32(w)*scale)
+				q.Weights, weights = append(q.Weights, w), append(weights, float32(w)*scale)
 			}
 		}
-		layers, params = append(layers, l), append(params, l.Bias...)
+		tensors, params = append(tensors, q), append(params, transposed(weights, d.Outputs(), inputs)...)
 	}
-	return layers, params
+	return tensors, params
 }
 
 // TestInt8Predictor: with inputs that are whole numbers up to 127 a first layer quantises nothing away, so that one
@@ -50,11 +56,11 @@ func int8Layers(rng *rand.Rand, spec Spec) (layers []Int8Layer, params []float32
 func TestInt8Predictor(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, 2))
 	for _, c := range []struct {
-		spec      Spec
+		spec      perceptron
 		tolerance float64
-	}{{Spec{9, nil}, 1e-6}, {Spec{9, []int{30}}, 5e-2}, {Spec{5, []int{70, 3, 40, 20}}, 5e-2}} {
-		layers, params := int8Layers(rng, c.spec)
-		p := NewInt8(layers)
+	}{{perceptron{9, nil}, 1e-6}, {perceptron{9, []int{30}}, 5e-2}, {perceptron{5, []int{70, 3, 40, 20}}, 5e-2}} {
+		tensors, params := int8Tensors(rng, c.spec.network(t))
+		p := NewInt8Predictor(c.spec.network(t), tensors)
 		const n = 70
 		x, logits := make([]float32, n*c.spec.Inputs), make([]float32, n)
 		for i := range x {
@@ -83,10 +89,11 @@ func TestInt8Predictor(t *testing.T) {
 
 // TestPredictorsDoNotAllocate: a prediction allocates nothing after the first.
 func TestPredictorsDoNotAllocate(t *testing.T) {
-	rng, spec := rand.New(rand.NewPCG(3, 3)), Spec{66, []int{300, 16}}
-	layers, params := int8Layers(rng, spec)
+	rng, spec := rand.New(rand.NewPCG(3, 3)), perceptron{66, []int{300, 16}}
+	network := spec.network(t)
+	tensors, params := int8Tensors(rng, network)
 	x, logits := random(rng, 100*spec.Inputs, 1), make([]float32, 100)
-	for name, p := range map[string]Predictor{"float32": NewFloat(spec, params), "int8": NewInt8(layers)} {
+	for name, p := range map[string]*Predictor{"float32": NewPredictor(network, params), "int8": NewInt8Predictor(network, tensors)} {
 		if n := testing.AllocsPerRun(3, func() { p.Predict(x, logits) }); n != 0 {
 			t.Errorf("%s: 100 predictions allocate %v times", name, n)
 		}
@@ -95,28 +102,15 @@ func TestPredictorsDoNotAllocate(t *testing.T) {
 
 // TestPredictorsPassNaN: an input that is not a number never becomes an answer that is one.
 func TestPredictorsPassNaN(t *testing.T) {
-	rng, spec := rand.New(rand.NewPCG(4, 4)), Spec{9, []int{30, 5}}
-	layers, params := int8Layers(rng, spec)
-	for name, p := range map[string]Predictor{"float32": NewFloat(spec, params), "int8": NewInt8(layers)} {
+	rng, spec := rand.New(rand.NewPCG(4, 4)), perceptron{9, []int{30, 5}}
+	network := spec.network(t)
+	tensors, params := int8Tensors(rng, network)
+	for name, p := range map[string]*Predictor{"float32": NewPredictor(network, params), "int8": NewInt8Predictor(network, tensors)} {
 		x, logits := random(rng, 3*9, 1), make([]float32, 3)
 		x[9+4] = nan32
 		p.Predict(x, logits)
 		if logits[0] != logits[0] || logits[1] == logits[1] || logits[2] != logits[2] {
 			t.Errorf("%s: NaN in the second row gives %v", name, logits)
 		}
-	}
-}
-
-func BenchmarkPredict(b *testing.B) {
-	rng, spec := rand.New(rand.NewPCG(5, 5)), Spec{66, []int{32}}
-	layers, params := int8Layers(rng, spec)
-	x, logits := random(rng, 66, 1), make([]float32, 1)
-	for name, p := range map[string]Predictor{"float32": NewFloat(spec, params), "int8": NewInt8(layers)} {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				p.Predict(x, logits)
-			}
-		})
 	}
 }

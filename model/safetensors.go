@@ -124,8 +124,8 @@ func readTensor(name string, text json.RawMessage, body []byte) (tensor, error) 
 	if size == 0 {
 		return tensor{}, fmt.Errorf("type %.20q", h.DType)
 	}
-	if len(h.Shape) < 1 || len(h.Shape) > 2 {
-		return tensor{}, fmt.Errorf("%d dimensions, want 1 or 2", len(h.Shape))
+	if len(h.Shape) < 1 || len(h.Shape) > 4 {
+		return tensor{}, fmt.Errorf("%d dimensions, want 1 to 4", len(h.Shape))
 	}
 	for _, d := range h.Shape {
 		if d < 1 || size > len(body)/d {

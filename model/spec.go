@@ -1,102 +1,139 @@
-// Package model is what a model is, as numbers: its shape, its parameters in one flat slice, how it is trained, how it
-// predicts, how well it does, and its file format. Here that is a multilayer perceptron with ReLU layers and one
-// sigmoid output: a binary classifier over the features of a schema.
-//
-//	spec := model.Spec{Inputs: schema.Features(), Hidden: []int{32}}
-//	params := spec.Init(seed)
-//	t, err := model.NewTrainer(spec, 32)
-//	steps, err := t.Train(ctx, params, x, y, model.TrainConfig{Epochs: 2, Rate: 0.1, Seed: seed})
-//	e := model.Evaluate(model.NewFloat(spec, params), x, y)
-//
-// Parameters are one flat []float32, so that averaging, clipping, encoding and hashing see a vector; layers see views
-// of it. Training may differ in the last bits between processors; nothing depends on that.
 package model
 
 import (
 	"fmt"
-	"math"
-	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
 )
 
-// Spec is the shape of a multilayer perceptron: Inputs features, ReLU layers of the widths Hidden, one output whose
-// value is the logit of the positive class.
+// Spec describes an architecture: a directed acyclic graph of layers in topological order, and what it learns from. It
+// is plain data that reads the same in JSON and in YAML; Compile checks it and makes a Network of it.
 type Spec struct {
-	Inputs int   `json:"inputs"` // features, in [1, 2^17]
-	Hidden []int `json:"hidden"` // width of each hidden layer, input side first: 1 to 8 of them, each in [1, 2^14]
+	Input  []int       `json:"input" yaml:"input"`   // shape of one example: [features], [height, width, channels] or [ids]
+	Layers []LayerSpec `json:"layers" yaml:"layers"` // each reads layers before it; the last one is the output
+	Loss   string      `json:"loss" yaml:"loss"`     // what training lowers
 }
 
-// Validate names the dimension that is out of range.
-func (s Spec) Validate() error {
-	if s.Inputs < 1 || s.Inputs > maxInputs {
-		return fmt.Errorf("model: %d inputs, want 1 to 2^17", s.Inputs)
+// LayerSpec describes one layer. Which fields a kind takes stands in the table of kinds; any other is refused.
+type LayerSpec struct {
+	Name string   `json:"name,omitempty" yaml:"name"` // default: the kind and the layer's place, as in dense3
+	Kind string   `json:"kind" yaml:"kind"`
+	From []string `json:"from,omitempty" yaml:"from"` // what it reads; default: the layer before, "input" for the first
+
+	Units      int     `json:"units,omitempty" yaml:"units"`           // outputs of a dense layer
+	Filters    int     `json:"filters,omitempty" yaml:"filters"`       // output channels of a convolution
+	Kernel     int     `json:"kernel,omitempty" yaml:"kernel"`         // side of a square window
+	Stride     int     `json:"stride,omitempty" yaml:"stride"`         // of the window; default 1, for a pool its kernel
+	Padding    int     `json:"padding,omitempty" yaml:"padding"`       // rows and columns of zeros at each side
+	Groups     int     `json:"groups,omitempty" yaml:"groups"`         // of channels; default 1
+	Activation string  `json:"activation,omitempty" yaml:"activation"` // relu, sigmoid or tanh; default none
+	Rate       float64 `json:"rate,omitempty" yaml:"rate"`             // share that dropout sets to zero
+}
+
+// Limits that keep an architecture which came from elsewhere from allocating without end.
+const (
+	maxLayers     = 256
+	maxWidth      = 1 << 17 // of an axis: a dot product of so many int8 values, at most 128·127 each, stays below 2^31
+	maxExample    = 1 << 24 // values of one example at a layer
+	maxParameters = 1 << 28
+)
+
+// kind is what a word in LayerSpec.Kind means.
+type kind struct {
+	fields string // of LayerSpec that it takes beside name, kind and from
+	reads  int    // inputs; 0: at least two
+	build  func(l LayerSpec, in [][]int) (layer, error)
+}
+
+// kinds is the table of layers.
+var kinds = map[string]kind{
+	"activation": {"activation", 1, newActivation},
+	"add":        {"", 0, newAdd},
+	"avgpool":    {"kernel stride", 1, newAvgPool},
+	"concat":     {"", 0, newConcat},
+	"conv":       {"filters kernel stride padding groups activation", 1, newConv},
+	"dense":      {"units activation", 1, newDense},
+	"dropout":    {"rate", 1, newDropout},
+	"flatten":    {"", 1, newFlatten},
+	"globalpool": {"", 1, newGlobalPool},
+	"groupnorm":  {"groups", 1, newGroupNorm},
+	"layernorm":  {"", 1, newLayerNorm},
+	"maxpool":    {"kernel stride", 1, newMaxPool},
+	"shuffle":    {"groups", 1, newShuffle},
+}
+
+// checkFields names a field that the layer's kind does not take.
+func (l LayerSpec) checkFields() error {
+	k, ok := kinds[l.Kind]
+	if !ok {
+		return fmt.Errorf("kind %.40q, want one of %s", l.Kind, strings.Join(sortedNames(kinds), ", "))
 	}
-	if len(s.Hidden) < 1 || len(s.Hidden) > 8 {
-		return fmt.Errorf("model: %d hidden layers, want 1 to 8", len(s.Hidden))
-	}
-	for i, h := range s.Hidden {
-		if h < 1 || h > 1<<14 {
-			return fmt.Errorf("model: hidden layer %d of width %d, want 1 to 2^14", i+1, h)
+	allowed := append(strings.Fields(k.fields), "name", "kind", "from")
+	v := reflect.ValueOf(l)
+	for i := range v.NumField() {
+		if name := v.Type().Field(i).Tag.Get("yaml"); !v.Field(i).IsZero() && !slices.Contains(allowed, name) {
+			return fmt.Errorf("a %s layer has no %s; beside name and from it takes %s", l.Kind, name, listed(k.fields))
 		}
-	}
-	if n := s.parameters(); n > 1<<28 {
-		return fmt.Errorf("model: %d parameters, at most 2^28", n)
 	}
 	return nil
 }
 
-// maxInputs is the widest layer: a dot product of so many int8 values, at most 128·127 each, stays below 2^31.
-const maxInputs = 1 << 17
+// listed writes words with commas.
+func listed(words string) string {
+	if words == "" {
+		return "nothing"
+	}
+	return strings.ReplaceAll(words, " ", ", ")
+}
 
-// Size is the number of parameters of a valid Spec.
-func (s Spec) Size() int { return int(s.parameters()) }
+// sortedNames are the keys of a table.
+func sortedNames[V any](table map[string]V) []string {
+	var names []string
+	for name := range table {
+		if name != "" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
 
-// parameters counts in 64 bits, so that a Spec out of range does not wrap to one in range where int has 32.
-func (s Spec) parameters() int64 {
-	var n int64
-	for _, l := range s.layers(nil) {
-		n += int64(l.outputs) * (int64(l.inputs) + 1)
+// between refuses a setting out of its range.
+func between(field string, value, low, top int) error {
+	if value < low || value > top {
+		return fmt.Errorf("%s %d, want %d to %d", field, value, low, top)
+	}
+	return nil
+}
+
+// values is the number of values of a shape.
+func values(shape []int) int {
+	n := 1
+	for _, d := range shape {
+		n *= d
 	}
 	return n
 }
 
-// layer is a view of one dense layer: weights of outputs × inputs, row-major, and a bias an output.
-type layer struct {
-	inputs, outputs int
-	weights, bias   []float32
+// checkShape refuses a shape that is empty, or holds more values than an example may.
+func checkShape(shape []int) error {
+	if len(shape) < 1 || len(shape) > 3 {
+		return fmt.Errorf("%d axes, want 1 to 3", len(shape))
+	}
+	n := int64(1)
+	for _, d := range shape {
+		if d < 1 || d > maxWidth || n*int64(d) > maxExample {
+			return fmt.Errorf("shape %v, want axes of 1 to 2^17 and at most 2^24 values", shape)
+		}
+		n *= int64(d)
+	}
+	return nil
 }
 
-// layers lays the views over params, which has Size parameters: for each layer its weights, then its bias. With nil
-// params it gives the dimensions only.
-func (s Spec) layers(params []float32) []layer {
-	var out []layer
-	in, at := s.Inputs, 0
-	for i := 0; i <= len(s.Hidden); i++ {
-		l := layer{inputs: in, outputs: 1}
-		if i < len(s.Hidden) {
-			l.outputs = s.Hidden[i]
-		}
-		if params != nil {
-			w := at + l.outputs*l.inputs
-			l.weights, l.bias = params[at:w:w], params[w:w+l.outputs:w+l.outputs]
-			at = w + l.outputs
-		}
-		out = append(out, l)
-		in = l.outputs
-	}
-	return out
+// equal reports whether two architectures are written the same way.
+func (s Spec) equal(o Spec) bool {
+	return s.Loss == o.Loss && slices.Equal(s.Input, o.Input) && slices.EqualFunc(s.Layers, o.Layers, LayerSpec.equal)
 }
 
-// Init draws parameters from the seed: weights uniform in ±sqrt(6/(inputs+outputs)) (Glorot and Bengio 2010, §4.2),
-// biases zero. It uses only operations that give the same bits on every processor.
-func (s Spec) Init(seed uint64) []float32 {
-	rng := rand.New(rand.NewPCG(seed, 0x696e6974))
-	params := make([]float32, s.Size())
-	for _, l := range s.layers(params) {
-		bound := math.Sqrt(6 / float64(l.inputs+l.outputs))
-		for i := range l.weights {
-			u := float64(rng.Float64()*2) - 1
-			l.weights[i] = float32(u * bound)
-		}
-	}
-	return params
-}
+func (l LayerSpec) equal(o LayerSpec) bool { return reflect.DeepEqual(l, o) }

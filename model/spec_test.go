@@ -2,15 +2,22 @@ package model
 
 import (
 	"math"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// naive is the logit of one row in float64, read off the flat parameters: for each layer its weights, outputs ×
-// inputs, then its bias.
-func naive(spec Spec, params []float64, row []float32) float64 {
+// perceptron is a multilayer perceptron for tests that compute it by hand.
+type perceptron struct {
+	Inputs int
+	Hidden []int
+}
+
+func (p perceptron) network(t testing.TB) *Network { return compile(t, MLP(p.Inputs, p.Hidden...)) }
+
+// naive is the logit of one row in float64, read off the flat parameters: for each layer its weights, inputs ×
+// outputs, then its bias.
+func naive(spec perceptron, params []float64, row []float32) float64 {
 	in := make([]float64, len(row))
 	for i, v := range row {
 		in[i] = float64(v)
@@ -21,7 +28,7 @@ func naive(spec Spec, params []float64, row []float32) float64 {
 		for o := range out {
 			out[o] = bias[o]
 			for i, v := range in {
-				out[o] += weights[o*len(in)+i] * v
+				out[o] += weights[i*outputs+o] * v
 			}
 			if k < len(spec.Hidden) {
 				out[o] = math.Max(out[o], 0)
@@ -33,7 +40,7 @@ func naive(spec Spec, params []float64, row []float32) float64 {
 }
 
 // naiveLoss is the mean cross entropy over the rows.
-func naiveLoss(spec Spec, params []float64, x, y []float32) float64 {
+func naiveLoss(spec perceptron, params []float64, x, y []float32) float64 {
 	loss := 0.0
 	for i, label := range y {
 		p := 1 / (1 + math.Exp(-naive(spec, params, x[i*spec.Inputs:(i+1)*spec.Inputs])))
@@ -50,78 +57,88 @@ func wide(params []float32) []float64 {
 	return w
 }
 
-// random is n values, normal with the given deviation.
-func random(rng *rand.Rand, n int, deviation float64) []float32 {
-	x := make([]float32, n)
-	for i := range x {
-		x[i] = float32(rng.NormFloat64() * deviation)
-	}
-	return x
-}
-
-func TestSpecRefuses(t *testing.T) {
+func TestMLPRefuses(t *testing.T) {
 	for _, c := range []struct {
-		name string
-		spec Spec
-		want string
+		name   string
+		inputs int
+		hidden []int
+		want   string
 	}{
-		{"no inputs", Spec{0, []int{1}}, "0 inputs, want 1 to 2^17"},
-		{"negative inputs", Spec{-1, []int{1}}, "-1 inputs"},
-		{"too many inputs", Spec{1<<17 + 1, []int{1}}, "131073 inputs"},
-		{"no hidden layer", Spec{1, nil}, "0 hidden layers, want 1 to 8"},
-		{"nine hidden layers", Spec{1, make([]int, 9)}, "9 hidden layers"},
-		{"no width", Spec{1, []int{3, 0}}, "hidden layer 2 of width 0, want 1 to 2^14"},
-		{"too wide", Spec{1, []int{1<<14 + 1}}, "hidden layer 1 of width 16385"},
-		{"too large in all", Spec{1 << 16, []int{1 << 13}}, "536887297 parameters, at most 2^28"},
-		{"wraps 32 bits", Spec{1 << 17, []int{1 << 14, 1 << 14, 1 << 14, 1 << 14, 1 << 14, 1 << 14, 1 << 14, 1 << 14}}, "parameters, at most"},
+		{"no inputs", 0, []int{1}, "0 inputs, want 1 to 2^17"},
+		{"negative inputs", -1, []int{1}, "-1 inputs"},
+		{"too many inputs", 1<<17 + 1, []int{1}, "131073 inputs"},
+		{"no hidden layer", 1, nil, "0 hidden layers, want 1 to 8"},
+		{"nine hidden layers", 1, make([]int, 9), "9 hidden layers"},
+		{"no width", 1, []int{3, 0}, "hidden layer 2 of width 0, want 1 to 2^14"},
+		{"too wide", 1, []int{1<<14 + 1}, "hidden layer 1 of width 16385"},
+		{"too large in all", 1 << 16, []int{1 << 13}, "536887297 parameters, at most 2^28"},
+		{"wraps 32 bits", 1 << 17, []int{1 << 14, 1 << 14, 1 << 14, 1 << 14, 1 << 14, 1 << 14, 1 << 14, 1 << 14}, "parameters, at most"},
 	} {
-		if err := c.spec.Validate(); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := CheckMLP(c.inputs, c.hidden); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
 		}
+		if _, err := MLP(c.inputs, c.hidden...).Compile(); err == nil && c.name != "no hidden layer" && c.name != "too wide" {
+			t.Errorf("%s: it compiles", c.name)
+		}
 	}
-	if err := (Spec{1 << 17, []int{1 << 10, 1}}).Validate(); err != nil {
+	if err := CheckMLP(1<<17, []int{1 << 10, 1}); err != nil {
 		t.Errorf("the widest input: %v", err)
+	}
+	for _, c := range []struct {
+		inputs, width, batch int
+		want                 string
+	}{
+		{1, 1, 0, "batch of 0, want 1 to 2^16"},
+		{1, 1, 1<<16 + 1, "batch of 65537"},
+		{1 << 16, 1, 1 << 16, "at most 2^26 values"}, // 2^32: an int of 32 bits would wrap to 0
+		{1, 1 << 14, 1<<12 + 1, "at most 2^26 values"},
+	} {
+		if err := CheckMLPBatch(c.inputs, []int{c.width}, c.batch); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: error %v", c, err)
+		}
+		if _, err := NewTrainer(compile(t, MLP(c.inputs, c.width)), c.batch); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: a trainer is made, error %v", c, err)
+		}
 	}
 }
 
-// TestLayersCoverTheParameters: the views are disjoint and together are the flat slice.
-func TestLayersCoverTheParameters(t *testing.T) {
-	spec := Spec{5, []int{4, 3}}
-	params := make([]float32, spec.Size())
-	if want := 4*(5+1) + 3*(4+1) + 1*(3+1); len(params) != want {
-		t.Fatalf("%d parameters, want %d", len(params), want)
+// TestTensorsCoverTheParameters: the tensors are disjoint and together are the flat slice.
+func TestTensorsCoverTheParameters(t *testing.T) {
+	network := compile(t, MLP(5, 4, 3))
+	if want := 4*(5+1) + 3*(4+1) + 1*(3+1); network.Size() != want {
+		t.Fatalf("%d parameters, want %d", network.Size(), want)
 	}
-	for _, l := range spec.layers(params) {
-		for i := range l.weights {
-			l.weights[i]++
+	at := 0
+	for _, tensor := range network.Tensors() {
+		if tensor.Offset != at {
+			t.Errorf("%s begins at %d, want %d", tensor.Name, tensor.Offset, at)
 		}
-		for i := range l.bias {
-			l.bias[i]++
-		}
-		if cap(l.weights) != l.inputs*l.outputs || cap(l.bias) != l.outputs {
-			t.Errorf("a view of %d×%d can be appended to over its neighbour", l.outputs, l.inputs)
-		}
+		at += tensor.Len()
 	}
-	if i := slices.IndexFunc(params, func(v float32) bool { return v != 1 }); i >= 0 {
-		t.Errorf("parameter %d is in %v views", i, params[i])
+	if at != network.Size() {
+		t.Errorf("the tensors hold %d values of %d", at, network.Size())
 	}
 }
 
 // TestInit: a seed gives the same bits, weights fill ±sqrt(6/(inputs+outputs)), biases are zero.
 func TestInit(t *testing.T) {
-	spec := Spec{30, []int{200}}
-	params := spec.Init(1)
-	if !slices.Equal(params, spec.Init(1)) || slices.Equal(params, spec.Init(2)) {
+	network := compile(t, MLP(30, 200))
+	params := network.Initial(1)
+	if !slices.Equal(params, network.Initial(1)) || slices.Equal(params, network.Initial(2)) {
 		t.Error("the seed does not decide the parameters")
 	}
-	for i, l := range spec.layers(params) {
-		bound := float32(math.Sqrt(6 / float64(l.inputs+l.outputs)))
-		low, high := slices.Min(l.weights), slices.Max(l.weights)
-		if low < -bound || high > bound || low > -.95*bound || high < .95*bound {
-			t.Errorf("layer %d: weights from %v to %v, want ±%v", i, low, high, bound)
+	for _, l := range network.Tensors() {
+		at := params[l.Offset:][:l.Len()]
+		low, high := slices.Min(at), slices.Max(at)
+		if !l.Weight {
+			if low != 0 || high != 0 {
+				t.Errorf("%s: from %v to %v", l.Name, low, high)
+			}
+			continue
 		}
-		if slices.Max(l.bias) != 0 || slices.Min(l.bias) != 0 {
-			t.Errorf("layer %d: biases %v", i, l.bias)
+		bound := float32(math.Sqrt(6 / float64(l.Shape[0]+l.Shape[1])))
+		if low < -bound || high > bound || low > -.95*bound || high < .95*bound {
+			t.Errorf("%s: weights from %v to %v, want ±%v", l.Name, low, high, bound)
 		}
 	}
 }

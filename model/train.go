@@ -2,163 +2,176 @@ package model
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"slices"
-
-	"choir.example/model/kernel"
 )
 
 // TrainConfig says how long and how fast to train.
 type TrainConfig struct {
 	Epochs int     // passes over the examples; 0 leaves the parameters alone
 	Rate   float64 // learning rate of plain SGD, at least 0 and finite
-	Seed   uint64  // of the order of examples
+	Seed   uint64  // of the order of examples, and of dropout
 	Pause  func()  // called before each step, in the goroutine that trains: it may block to leave the processor to others
 }
 
-// Trainer runs minibatch SGD on a multilayer perceptron with sigmoid cross entropy. It owns its buffers and allocates
-// nothing per step. It is not for concurrent use: one Trainer a goroutine.
+// Training is what a training did.
+type Training struct {
+	Steps int
+	Loss  float64 // mean over the examples of the last epoch, each measured before the step it took part in
+}
+
+// Trainer trains a network on batches. It owns its buffers and allocates nothing a step. It is not for concurrent use:
+// one Trainer a goroutine, one goroutine a core.
 type Trainer struct {
-	spec        Spec
-	batch       int
-	activations [][]float32 // input and output of each layer: batch × width
-	gradients   [][]float32 // with respect to each layer's output
-	labels      []float32
-	order       []int32
+	network *Network
+	batch   int
+	passes  []pass    // one a node
+	x, y    []float32 // a batch of examples and their targets
+	before  []float32 // parameters before training: what comes back if it fails
+	order   []int32
+	pcg     rand.PCG
+	rng     *rand.Rand
 }
 
 // NewTrainer makes a trainer for batches of the given size.
-func NewTrainer(spec Spec, batch int) (*Trainer, error) {
-	if err := spec.Validate(); err != nil {
-		return nil, err
-	}
-	if err := spec.CheckBatch(batch); err != nil {
+func NewTrainer(network *Network, batch int) (*Trainer, error) {
+	if err := network.CheckBatch(batch); err != nil {
 		return nil, fmt.Errorf("trainer: %w", err)
 	}
-	t := &Trainer{spec: spec, batch: batch, labels: make([]float32, batch)}
-	t.activations = append(t.activations, make([]float32, batch*spec.Inputs))
-	for _, l := range spec.layers(nil) {
-		t.activations = append(t.activations, make([]float32, batch*l.outputs))
-		t.gradients = append(t.gradients, make([]float32, batch*l.outputs))
+	t := &Trainer{
+		network: network, batch: batch, passes: make([]pass, len(network.nodes)),
+		x: make([]float32, batch*network.Inputs()), y: make([]float32, batch*network.Targets()),
+		before: make([]float32, network.Size()),
+	}
+	t.rng = rand.New(&t.pcg)
+	work := make([]float32, network.work(batch))
+	for i := range network.nodes {
+		t.passes[i] = pass{work: work, train: true, rng: t.rng}
+		t.connect(i)
 	}
 	return t, nil
 }
 
-// maxActivations bounds what a batch holds of one layer: 256 MiB.
-const maxActivations = 1 << 26
-
-// CheckBatch refuses a batch for which a Trainer of the valid shape would allocate without end, or more than an int of
-// 32 bits counts.
-func (s Spec) CheckBatch(rows int) error {
-	if rows < 1 || rows > 1<<16 {
-		return fmt.Errorf("batch of %d, want 1 to 2^16", rows)
+// connect gives a node its buffers, and lets it read those of the nodes before it.
+func (t *Trainer) connect(i int) {
+	n, p := &t.network.nodes[i], &t.passes[i]
+	if n.root != i {
+		if n.root >= 0 {
+			p.out, p.dout = t.passes[n.root].out, t.passes[n.root].dout
+		} else {
+			p.out = t.x
+		}
+		return
 	}
-	if widest := max(s.Inputs, slices.Max(s.Hidden)); int64(rows)*int64(widest) > maxActivations {
-		return fmt.Errorf("batch of %d rows of up to %d values, at most 2^26 values", rows, widest)
+	p.out, p.scratch, p.add = make([]float32, t.batch*n.width), make([]float32, n.scratch(t.batch)), n.add
+	if n.learns {
+		p.dout = make([]float32, t.batch*n.width)
 	}
-	return nil
+	for _, from := range n.from {
+		in, din := t.x, []float32(nil)
+		if from >= 0 {
+			in, din = t.passes[from].out, t.passes[from].dout
+		}
+		p.in, p.din = append(p.in, in), append(p.din, din)
+	}
 }
 
-// Train changes params in place. x holds len(y) rows of Inputs features; y holds targets in [0, 1], soft ones for
-// distillation. The last, smaller batch of an epoch is used too. It returns the number of steps. What it refuses leaves
-// params as they were; if they are no longer finite after training, that is an error too. When ctx ends it stops before
-// the next step, with ctx's error.
-func (t *Trainer) Train(ctx context.Context, params, x, y []float32, cfg TrainConfig) (steps int, err error) {
-	if err := t.check(params, x, y, cfg); err != nil {
-		return 0, fmt.Errorf("train: %w", err)
+// Train changes params, of the network's Size, in place. x holds the examples one after the other, y their targets. The
+// last, smaller batch of an epoch is used too. On any error params are as they were before: what the network cannot
+// learn from is named, by its place; a loss or a parameter that is no longer finite is an error. When ctx ends it stops
+// before the next step, with ctx's error.
+func (t *Trainer) Train(ctx context.Context, params, x, y []float32, cfg TrainConfig) (Training, error) {
+	examples, err := t.check(params, x, y, cfg)
+	if err != nil {
+		return Training{}, fmt.Errorf("train: %w", err)
 	}
-	if cap(t.order) < len(y) {
-		t.order = make([]int32, len(y))
+	copy(t.before, params)
+	done, err := t.epochs(ctx, params, x, y, examples, cfg)
+	if err == nil || errors.Is(err, ErrDiverged) {
+		err = t.explain(err, params, x, done)
 	}
-	order := t.order[:len(y)]
-	for i := range order {
-		order[i] = int32(i)
+	if err != nil {
+		copy(params, t.before)
+		return done, fmt.Errorf("train: %w", err)
 	}
-	layers := t.spec.layers(params)
-	rng := rand.New(rand.NewPCG(cfg.Seed, 0x747261696e))
-	for range cfg.Epochs {
-		rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	return done, nil
+}
+
+func (t *Trainer) epochs(ctx context.Context, params, x, y []float32, examples int, cfg TrainConfig) (done Training, err error) {
+	for i := range t.passes {
+		t.passes[i].params = t.network.nodes[i].of(params)
+	}
+	t.pcg.Seed(cfg.Seed, 0x747261696e)
+	order := t.inOrder(examples)
+	for epoch := range cfg.Epochs {
+		t.rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		sum := 0.0
 		for at := 0; at < len(order); at += t.batch {
 			if err := ctx.Err(); err != nil {
-				return steps, fmt.Errorf("train: stopped after %d steps: %w", steps, err)
+				return done, fmt.Errorf("stopped after %d steps: %w", done.Steps, err)
 			}
 			if cfg.Pause != nil {
 				cfg.Pause()
 			}
 			n := t.load(x, y, order[at:min(at+t.batch, len(order))])
-			t.step(layers, n, float32(cfg.Rate))
-			steps++
+			loss := t.step(n, float32(cfg.Rate))
+			if math.IsNaN(loss) || math.IsInf(loss, 0) {
+				return done, &divergedError{fmt.Sprintf("loss is %v at step %d, in epoch %d", loss, done.Steps+1, epoch+1)}
+			}
+			done.Steps++
+			sum += loss * float64(n)
 		}
+		done.Loss = sum / float64(examples)
 	}
-	if i := notFinite(params); i >= 0 {
-		return steps, fmt.Errorf("train: parameter %d is %v after %d steps; lower the learning rate", i, params[i], steps)
-	}
-	return steps, nil
+	return done, nil
 }
 
-// check refuses what would train to nonsense.
-func (t *Trainer) check(params, x, y []float32, cfg TrainConfig) error {
-	if len(params) != t.spec.Size() || len(x) != len(y)*t.spec.Inputs {
-		return fmt.Errorf("%d parameters and %d features for %d examples do not fit the model", len(params), len(x), len(y))
+// inOrder is the order of the examples before it is shuffled.
+func (t *Trainer) inOrder(examples int) []int32 {
+	if cap(t.order) < examples {
+		t.order = make([]int32, examples)
 	}
-	if !(cfg.Rate >= 0) || math.IsInf(cfg.Rate, 0) {
-		return fmt.Errorf("learning rate %v, want a finite one of at least 0", cfg.Rate)
+	order := t.order[:examples]
+	for i := range order {
+		order[i] = int32(i)
 	}
-	if cfg.Epochs < 0 {
-		return fmt.Errorf("%d epochs, want at least 0", cfg.Epochs)
-	}
-	if i := notFinite(params); i >= 0 {
-		return fmt.Errorf("parameter %d is %v before the first step", i, params[i])
-	}
-	if i := notFinite(x); i >= 0 {
-		return fmt.Errorf("example %d: feature %d is %v", i/t.spec.Inputs, i%t.spec.Inputs, x[i])
-	}
-	for i, v := range y {
-		if !(v >= 0 && v <= 1) {
-			return fmt.Errorf("example %d: target %v, want 0 to 1", i, v)
-		}
-	}
-	return nil
+	return order
 }
 
 // load gathers one batch.
 func (t *Trainer) load(x, y []float32, rows []int32) int {
-	w := t.spec.Inputs
+	w, k := t.network.Inputs(), t.network.Targets()
 	for i, r := range rows {
-		copy(t.activations[0][i*w:(i+1)*w], x[int(r)*w:(int(r)+1)*w])
-		t.labels[i] = y[r]
+		copy(t.x[i*w:(i+1)*w], x[int(r)*w:(int(r)+1)*w])
+		copy(t.y[i*k:(i+1)*k], y[int(r)*k:(int(r)+1)*k])
 	}
 	return len(rows)
 }
 
-// step is one SGD step on the n examples loaded: forward, the gradient of the mean cross entropy, backward.
-func (t *Trainer) step(layers []layer, n int, rate float32) {
-	last := len(layers) - 1
-	for i, l := range layers {
-		out := t.activations[i+1][:n*l.outputs]
-		kernel.MulNT(out, t.activations[i][:n*l.inputs], l.weights, n, l.outputs, l.inputs)
-		if i < last {
-			kernel.AddBiasReLU(out, l.bias, n, l.outputs)
-		} else {
-			kernel.AddBias(out, l.bias, n, l.outputs)
-		}
+// step is one step of plain SGD on the n examples loaded.
+func (t *Trainer) step(n int, rate float32) (loss float64) {
+	for i := range t.passes {
+		t.passes[i].rate = rate
 	}
-	logits, top := t.activations[last+1][:n], t.gradients[last][:n]
-	for i, z := range logits {
-		top[i] = (sigmoid(z) - t.labels[i]) / float32(n)
-	}
-	for i := last; i >= 0; i-- {
-		l, grad := layers[i], t.gradients[i][:n*layers[i].outputs]
-		if i > 0 {
-			below := t.gradients[i-1][:n*l.inputs]
-			kernel.MulNN(below, grad, l.weights, n, l.inputs, l.outputs)
-			kernel.MaskReLU(below, t.activations[i][:n*l.inputs])
-		}
-		kernel.AddMulTN(l.weights, grad, t.activations[i][:n*l.inputs], l.outputs, l.inputs, n, -rate)
-		kernel.AddColumnSums(l.bias, grad, n, l.outputs, -rate)
-	}
+	return t.propagate(n)
 }
 
-func sigmoid(z float32) float32 { return float32(1 / (1 + math.Exp(-float64(z)))) }
+// propagate goes forward through the n examples loaded, and back with the gradient of their mean loss.
+func (t *Trainer) propagate(n int) (loss float64) {
+	nodes := t.network.nodes
+	for i := range nodes {
+		t.passes[i].n = n
+		nodes[i].forward(&t.passes[i])
+	}
+	top := &t.passes[len(nodes)-1]
+	k := n * t.network.Outputs()
+	loss = t.network.loss.gradient(n, top.out[:k], t.y[:n*t.network.Targets()], top.dout[:k])
+	for i := len(nodes) - 1; i >= 0; i-- {
+		if nodes[i].learns {
+			nodes[i].backward(&t.passes[i])
+		}
+	}
+	return loss
+}

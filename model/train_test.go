@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-func newTrainer(t *testing.T, spec Spec, batch int) *Trainer {
+func newTrainer(t testing.TB, network *Network, batch int) *Trainer {
 	t.Helper()
-	trainer, err := NewTrainer(spec, batch)
+	trainer, err := NewTrainer(network, batch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,29 +30,29 @@ func train(t *testing.T, trainer *Trainer, params, x, y []float32, cfg TrainConf
 	return params
 }
 
-// TestGradient holds one whole step at rate 1, whose change is the gradient, against central differences of the loss
+// TestPerceptronGradient holds one whole step at rate 1, whose change is the gradient, against central differences of the loss
 // of a naïve network in float64. The step is float32 with sums of up to 200 terms: a coordinate may be off by 1e-5 and
 // by 1e-4 of the largest, many times less than what a wrong term makes.
-func TestGradient(t *testing.T) {
+func TestPerceptronGradient(t *testing.T) {
 	const h = 1e-5
 	for _, c := range []struct {
-		spec       Spec
+		spec       perceptron
 		rows, size int
 	}{
-		{Spec{1, []int{1}}, 1, 1},
-		{Spec{5, []int{7, 3}}, 4, 4},
-		{Spec{66, []int{32}}, 20, 32},                  // a batch that is not full
-		{Spec{2, []int{200, 5}}, 70, 70},               // above the tiles of the kernels
-		{Spec{3, []int{4, 4, 4, 4, 4, 4, 4, 4}}, 9, 9}, // the deepest
+		{perceptron{1, []int{1}}, 1, 1},
+		{perceptron{5, []int{7, 3}}, 4, 4},
+		{perceptron{66, []int{32}}, 20, 32},                  // a batch that is not full
+		{perceptron{2, []int{200, 5}}, 70, 70},               // wide
+		{perceptron{3, []int{4, 4, 4, 4, 4, 4, 4, 4}}, 9, 9}, // the deepest
 	} {
 		t.Run(fmt.Sprint(c.spec, c.rows), func(t *testing.T) {
-			rng := rand.New(rand.NewPCG(1, uint64(c.rows)))
-			before := random(rng, c.spec.Size(), .5) // biases too
+			rng := rand.New(rand.NewPCG(2, uint64(c.rows)))
+			before := random(rng, c.spec.network(t).Size(), .5) // biases too
 			x, y := random(rng, c.rows*c.spec.Inputs, 1), make([]float32, c.rows)
 			for i := range y {
 				y[i] = float32(rng.IntN(5)) / 4 // soft targets as well
 			}
-			after := train(t, newTrainer(t, c.spec, c.size), before, x, y, TrainConfig{Epochs: 1, Rate: 1})
+			after := train(t, newTrainer(t, c.spec.network(t), c.size), before, x, y, TrainConfig{Epochs: 1, Rate: 1})
 			at, worst, largest := wide(before), 0.0, 0.0
 			for i, p := range at {
 				at[i] = p + h
@@ -75,9 +75,9 @@ func TestGradient(t *testing.T) {
 // is the sum of the gradients at the start: of three examples in batches of two, one counts whole and two count half.
 func TestEpoch(t *testing.T) {
 	const rate = 1e-3
-	spec, rng := Spec{4, []int{3}}, rand.New(rand.NewPCG(2, 2))
-	params, x, y := random(rng, spec.Size(), .5), random(rng, 3*4, 1), []float32{1, 0, 1}
-	one := newTrainer(t, spec, 1)
+	network, rng := compile(t, MLP(4, 3)), rand.New(rand.NewPCG(2, 2))
+	params, x, y := random(rng, network.Size(), .5), random(rng, 3*4, 1), []float32{1, 0, 1}
+	one := newTrainer(t, network, 1)
 	var gradients [3][]float32
 	for i := range gradients {
 		gradients[i] = train(t, one, params, x[4*i:4*i+4], y[i:i+1], TrainConfig{Epochs: 1, Rate: 1})
@@ -87,7 +87,7 @@ func TestEpoch(t *testing.T) {
 	}
 	last := map[int]bool{}
 	for seed := range uint64(10) {
-		after := train(t, newTrainer(t, spec, 2), params, x, y, TrainConfig{Epochs: 1, Rate: rate, Seed: seed})
+		after := train(t, newTrainer(t, network, 2), params, x, y, TrainConfig{Epochs: 1, Rate: rate, Seed: seed})
 		for whole := range gradients {
 			off := 0.0
 			for k, p := range params {
@@ -116,23 +116,23 @@ func TestTrainingStopsBetweenSteps(t *testing.T) {
 			cancel()
 		}
 	}}
-	spec := Spec{1, []int{2}}
-	steps, err := newTrainer(t, spec, 1).Train(ctx, spec.Init(1), make([]float32, 2), make([]float32, 2), cfg)
-	if steps != 3 || paused != 3 || !errors.Is(err, context.Canceled) {
-		t.Errorf("%d steps after %d pauses, %v; want 3, 3 and the context's error", steps, paused, err)
+	network := compile(t, MLP(1, 2))
+	done, err := newTrainer(t, network, 1).Train(ctx, network.Initial(1), make([]float32, 2), make([]float32, 2), cfg)
+	if done.Steps != 3 || paused != 3 || !errors.Is(err, context.Canceled) {
+		t.Errorf("%d steps after %d pauses, %v; want 3, 3 and the context's error", done.Steps, paused, err)
 	}
 }
 
 func TestSteps(t *testing.T) {
-	spec := Spec{1, []int{2}}
-	trainer := newTrainer(t, spec, 4)
-	for _, c := range []struct{ rows, epochs, want int }{{0, 3, 0}, {1, 1, 1}, {4, 2, 2}, {5, 2, 4}, {9, 0, 0}} {
-		params := spec.Init(1)
-		steps, err := trainer.Train(t.Context(), params, make([]float32, c.rows), make([]float32, c.rows), TrainConfig{Epochs: c.epochs, Rate: .1})
-		if err != nil || steps != c.want {
-			t.Errorf("%d epochs over %d rows: %d steps, %v; want %d", c.epochs, c.rows, steps, err, c.want)
+	network := compile(t, MLP(1, 2))
+	trainer := newTrainer(t, network, 4)
+	for _, c := range []struct{ rows, epochs, want int }{{1, 1, 1}, {4, 2, 2}, {5, 2, 4}, {9, 0, 0}} {
+		params := network.Initial(1)
+		done, err := trainer.Train(t.Context(), params, make([]float32, c.rows), make([]float32, c.rows), TrainConfig{Epochs: c.epochs, Rate: .1})
+		if err != nil || done.Steps != c.want {
+			t.Errorf("%d epochs over %d rows: %d steps, %v; want %d", c.epochs, c.rows, done.Steps, err, c.want)
 		}
-		if c.want == 0 && !slices.Equal(params, spec.Init(1)) {
+		if c.want == 0 && !slices.Equal(params, network.Initial(1)) {
 			t.Errorf("%d epochs over %d rows change the parameters", c.epochs, c.rows)
 		}
 	}
@@ -153,20 +153,20 @@ func rings(n int) (x, y []float32) {
 }
 
 func TestTrainingLearns(t *testing.T) {
-	spec := Spec{2, []int{16}}
+	network := compile(t, MLP(2, 16))
 	x, y := rings(200)
-	params, trainer := spec.Init(4), newTrainer(t, spec, 10)
-	start := Evaluate(NewFloat(spec, params), x, y)
+	params, trainer := network.Initial(4), newTrainer(t, network, 10)
+	start := Evaluate(NewPredictor(network, params), x, y)
 	previous := start.MeanLoss()
 	for round := range uint64(3) {
 		params = train(t, trainer, params, x, y, TrainConfig{Epochs: 20, Rate: .1, Seed: round})
-		loss := Evaluate(NewFloat(spec, params), x, y).MeanLoss()
+		loss := Evaluate(NewPredictor(network, params), x, y).MeanLoss()
 		if loss >= previous {
 			t.Errorf("round %d: loss rose from %v to %v", round, previous, loss)
 		}
 		previous = loss
 	}
-	e := Evaluate(NewFloat(spec, params), x, y)
+	e := Evaluate(NewPredictor(network, params), x, y)
 	if e.MeanLoss() > .1 || e.Accuracy() != 1 || e.AUC() != 1 {
 		t.Errorf("separable rings: loss %v, accuracy %v, AUC %v", e.MeanLoss(), e.Accuracy(), e.AUC())
 	}
@@ -174,45 +174,38 @@ func TestTrainingLearns(t *testing.T) {
 
 // TestTrainingIsDeterministic: parameters, data and seed decide the bits; what a trainer did before does not.
 func TestTrainingIsDeterministic(t *testing.T) {
-	spec := Spec{2, []int{16, 9}}
+	network := compile(t, MLP(2, 16, 9))
 	x, y := rings(101)
 	cfg := TrainConfig{Epochs: 3, Rate: .05, Seed: 7}
-	fresh := train(t, newTrainer(t, spec, 16), spec.Init(1), x, y, cfg)
-	used := newTrainer(t, spec, 16)
-	train(t, used, spec.Init(9), x[:2*33], y[:33], TrainConfig{Epochs: 2, Rate: 1, Seed: 1})
-	if !slices.Equal(fresh, train(t, used, spec.Init(1), x, y, cfg)) {
+	fresh := train(t, newTrainer(t, network, 16), network.Initial(1), x, y, cfg)
+	used := newTrainer(t, network, 16)
+	train(t, used, network.Initial(9), x[:2*33], y[:33], TrainConfig{Epochs: 2, Rate: 1, Seed: 1})
+	if !slices.Equal(fresh, train(t, used, network.Initial(1), x, y, cfg)) {
 		t.Error("a trainer that was used before trains to other bits")
 	}
 	cfg.Seed++
-	if slices.Equal(fresh, train(t, used, spec.Init(1), x, y, cfg)) {
+	if slices.Equal(fresh, train(t, used, network.Initial(1), x, y, cfg)) {
 		t.Error("another seed trains to the same bits")
 	}
 }
 
-// TestStepsDoNotAllocate: a step allocates nothing, and a training allocates the same for one epoch as for thirty.
-func TestStepsDoNotAllocate(t *testing.T) {
-	spec := Spec{66, []int{300, 32}} // gonum would start goroutines for the first layer
-	trainer, params := newTrainer(t, spec, 96), spec.Init(1)
-	x, y := make([]float32, 200*spec.Inputs), make([]float32, 200)
-	layers, rows := spec.layers(params), make([]int32, 96)
-	if n := testing.AllocsPerRun(10, func() { trainer.step(layers, trainer.load(x, y, rows), .1) }); n != 0 {
-		t.Errorf("a step allocates %v times", n)
-	}
-	allocs := func(epochs int) float64 {
-		return testing.AllocsPerRun(3, func() {
-			if _, err := trainer.Train(t.Context(), params, x, y, TrainConfig{Epochs: epochs}); err != nil {
-				t.Fatal(err)
-			}
-		})
-	}
-	if one, many := allocs(1), allocs(5); one != many {
-		t.Errorf("one epoch allocates %v times, five %v", one, many)
+// TestTrainingDoesNotAllocate: after the first, a training allocates nothing.
+func TestTrainingDoesNotAllocate(t *testing.T) {
+	network := compile(t, MLP(66, 300, 32))
+	trainer, params := newTrainer(t, network, 96), network.Initial(1)
+	x, y := make([]float32, 200*66), make([]float32, 200)
+	if n := testing.AllocsPerRun(3, func() {
+		if _, err := trainer.Train(t.Context(), params, x, y, TrainConfig{Epochs: 2, Rate: .1}); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("a training allocates %v times", n)
 	}
 }
 
 func TestTrainRefuses(t *testing.T) {
 	nan, inf := float32(math.NaN()), float32(math.Inf(1))
-	spec := Spec{2, []int{1}} // two weights, a bias, a weight, a bias
+	network := compile(t, MLP(2, 1)) // two weights, a bias, a weight, a bias
 	good, x, y := []float32{.1, .2, .3, .4, .5}, []float32{1, 2, 3, 4}, []float32{0, 1}
 	with := func(v []float32, i int, to float32) []float32 {
 		v = slices.Clone(v)
@@ -225,12 +218,13 @@ func TestTrainRefuses(t *testing.T) {
 		cfg          TrainConfig
 		want         string
 	}{
-		{"short parameters", good[:4], x, y, TrainConfig{Epochs: 1}, "4 parameters and 4 features for 2 examples do not fit"},
-		{"short features", good, x[:3], y, TrainConfig{Epochs: 1}, "5 parameters and 3 features for 2 examples"},
-		{"parameter NaN", with(good, 4, nan), x, y, TrainConfig{}, "parameter 4 is NaN before the first step"},
-		{"parameter infinite", with(good, 0, -inf), x, y, TrainConfig{}, "parameter 0 is -Inf before the first step"},
-		{"feature NaN", good, with(x, 2, nan), y, TrainConfig{Epochs: 1}, "example 1: feature 0 is NaN"},
-		{"feature infinite", good, with(x, 1, inf), y, TrainConfig{Epochs: 1}, "example 0: feature 1 is +Inf"},
+		{"short parameters", good[:4], x, y, TrainConfig{Epochs: 1}, "4 parameters, want 5"},
+		{"short features", good, x[:3], y, TrainConfig{Epochs: 1}, "3 values and 2 targets, want 2 and 1 an example"},
+		{"no examples", good, nil, nil, TrainConfig{Epochs: 1}, "there are no examples"},
+		{"parameter NaN", with(good, 4, nan), x, y, TrainConfig{}, "parameter 0 of layers.1.bias is NaN before the first step"},
+		{"parameter infinite", with(good, 0, -inf), x, y, TrainConfig{}, "parameter 0 of layers.0.weight is -Inf before the first step"},
+		{"feature NaN", good, with(x, 2, nan), y, TrainConfig{Epochs: 1, Rate: 1}, "example 1: value 0 is NaN"},
+		{"feature infinite", good, with(x, 1, inf), y, TrainConfig{Epochs: 1, Rate: 1}, "example 0: value 1 is +Inf"},
 		{"target NaN", good, x, with(y, 1, nan), TrainConfig{Epochs: 1}, "example 1: target NaN, want 0 to 1"},
 		{"target above 1", good, x, with(y, 0, 1.5), TrainConfig{Epochs: 1}, "example 0: target 1.5"},
 		{"target below 0", good, x, with(y, 0, -1), TrainConfig{Epochs: 1}, "example 0: target -1"},
@@ -241,9 +235,9 @@ func TestTrainRefuses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			params := slices.Clone(c.params)
-			steps, err := newTrainer(t, spec, 2).Train(t.Context(), params, c.x, c.y, c.cfg)
-			if err == nil || !strings.Contains(err.Error(), c.want) || steps != 0 {
-				t.Errorf("error %v after %d steps, want %q", err, steps, c.want)
+			_, err := newTrainer(t, network, 2).Train(t.Context(), params, c.x, c.y, c.cfg)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want %q", err, c.want)
 			}
 			for i, v := range c.params {
 				if math.Float32bits(params[i]) != math.Float32bits(v) {
@@ -256,46 +250,14 @@ func TestTrainRefuses(t *testing.T) {
 
 // TestDivergedTrainingIsAnError: a learning rate that is far too high ends in an error, not in a model.
 func TestDivergedTrainingIsAnError(t *testing.T) {
-	spec := Spec{2, []int{16}}
+	network := compile(t, MLP(2, 16))
 	x, y := rings(50)
-	steps, err := newTrainer(t, spec, 5).Train(t.Context(), spec.Init(1), x, y, TrainConfig{Epochs: 50, Rate: 1e30})
-	if err == nil || !strings.Contains(err.Error(), "lower the learning rate") || steps != 500 {
-		t.Errorf("after %d steps: %v", steps, err)
+	params := network.Initial(1)
+	done, err := newTrainer(t, network, 5).Train(t.Context(), params, x, y, TrainConfig{Epochs: 50, Rate: 1e30})
+	if !errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), "lower the learning rate") {
+		t.Errorf("after %d steps: %v", done.Steps, err)
 	}
-}
-
-func TestNewTrainerRefuses(t *testing.T) {
-	for _, c := range []struct {
-		spec  Spec
-		batch int
-		want  string
-	}{
-		{Spec{0, []int{1}}, 1, "0 inputs"},
-		{Spec{1, []int{1}}, 0, "batch of 0, want 1 to 2^16"},
-		{Spec{1, []int{1}}, 1<<16 + 1, "batch of 65537"},
-		{Spec{1 << 16, []int{1}}, 1 << 16, "at most 2^26 values"}, // 2^32: an int of 32 bits would wrap to 0
-		{Spec{1, []int{1 << 14}}, 1<<12 + 1, "at most 2^26 values"},
-	} {
-		if _, err := NewTrainer(c.spec, c.batch); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%v in batches of %d: error %v, want %q", c.spec, c.batch, err, c.want)
-		}
+	if !slices.Equal(params, network.Initial(1)) {
+		t.Error("what diverged is left in the parameters")
 	}
-}
-
-// BenchmarkTrain is an epoch of the shape that training speed is judged by.
-func BenchmarkTrain(b *testing.B) {
-	spec := Spec{784, []int{200, 200}}
-	trainer, err := NewTrainer(spec, 32)
-	if err != nil {
-		b.Fatal(err)
-	}
-	rng := rand.New(rand.NewPCG(5, 5))
-	params, x, y := spec.Init(1), random(rng, 320*784, 1), make([]float32, 320)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := trainer.Train(b.Context(), params, x, y, TrainConfig{Epochs: 1, Rate: 1e-3}); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.ReportMetric(float64(b.N)*320/b.Elapsed().Seconds(), "examples/s")
 }

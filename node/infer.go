@@ -123,9 +123,7 @@ func (s *server) answer(m *served, body []byte) (_ *inferReply, n int, err error
 // predict computes the probability of each of n rows.
 func (m *served) predict(x []float32, n int) []float64 {
 	logits, out := make([]float32, n), make([]float64, n)
-	p := m.predictors.Get().(model.Predictor)
-	p.Predict(x, logits)
-	m.predictors.Put(p)
+	m.predictor.Predict(x, logits)
 	for i, z := range logits {
 		out[i] = model.Probability(z)
 	}
@@ -142,7 +140,7 @@ func features(m *model.Model, inputs []Tensor) (x []float32, rows []data.Row, n 
 	if rows, err = rowsOf(m, inputs); err != nil {
 		return nil, nil, 0, err
 	}
-	width := m.Spec.Inputs
+	width := m.Network.Inputs()
 	x = make([]float32, len(rows)*width)
 	for i, row := range rows {
 		m.Statistics.Features(row, x[i*width:(i+1)*width])
@@ -232,7 +230,7 @@ var valueKinds = map[string]string{
 
 // matrix reads the input "features", already standardised and one-hot.
 func matrix(m *model.Model, inputs []Tensor) ([]float32, int, error) {
-	t, width := inputs[0], m.Spec.Inputs
+	t, width := inputs[0], m.Network.Inputs()
 	if len(inputs) > 1 {
 		return nil, 0, errors.New("input features: given beside other inputs")
 	}

@@ -30,8 +30,11 @@ func shopModel(t testing.TB) (m *model.Model, body []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := model.Spec{Inputs: schema.Features(), Hidden: []int{32}}
-	m = &model.Model{Name: "purchase", Variant: "float32", Spec: spec, Schema: schema, Statistics: stats, Params: spec.Init(1)}
+	network, err := model.MLP(schema.Features(), 32).Compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m = &model.Model{Name: "purchase", Variant: "float32", Network: network, Schema: schema, Statistics: stats, Params: network.Initial(1)}
 	return m, inputsOf(schema, rows[0])
 }
 
@@ -270,15 +273,15 @@ func trainOn(t *testing.T, m *model.Model, pause func()) (stop func() int) {
 		t.Fatal(err)
 	}
 	x, y := m.Statistics.Matrix(rows[:4000])
-	trainer, err := model.NewTrainer(m.Spec, 32)
+	trainer, err := model.NewTrainer(m.Network, 32)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	steps := make(chan int)
 	go func() {
-		n, _ := trainer.Train(ctx, m.Spec.Init(2), x, y, model.TrainConfig{Epochs: 1 << 30, Rate: .01, Pause: pause})
-		steps <- n
+		done, _ := trainer.Train(ctx, m.Network.Initial(2), x, y, model.TrainConfig{Epochs: 1 << 30, Rate: .01, Pause: pause})
+		steps <- done.Steps
 	}()
 	return func() int {
 		cancel()

@@ -48,12 +48,12 @@ type server struct {
 	over map[string]uint64
 }
 
-// served is one release with predictors to go round.
+// served is one release.
 type served struct {
-	model      *model.Model
-	version    uint64
-	digest     string
-	predictors sync.Pool
+	model     *model.Model
+	version   uint64
+	digest    string
+	predictor *model.Predictor
 }
 
 // newServer listens. What it answers feedback with is the store.
@@ -160,8 +160,7 @@ func (s *server) inUse() []ModelInUse {
 
 // swap makes a release the one that answers for its model.
 func (s *server) swap(m *model.Model, version uint64, id [32]byte) {
-	release := &served{model: m, version: version, digest: hex.EncodeToString(id[:])}
-	release.predictors.New = func() any { return m.Predictor() }
+	release := &served{model: m, version: version, digest: hex.EncodeToString(id[:]), predictor: m.Predictor()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := maps.Clone(s.models())
@@ -275,7 +274,7 @@ var datatypes = map[data.Kind]string{
 }
 
 func (s *server) metadata(w http.ResponseWriter, _ *http.Request, m *served) {
-	inputs := []Tensor{{Name: "features", Datatype: "FP32", Shape: []int{-1, m.model.Spec.Inputs}}}
+	inputs := []Tensor{{Name: "features", Datatype: "FP32", Shape: []int{-1, m.model.Network.Inputs()}}}
 	for _, c := range m.model.Schema.Columns {
 		if c.Name != m.model.Schema.Label {
 			inputs = append(inputs, Tensor{Name: c.Name, Datatype: datatypes[c.Kind], Shape: []int{-1}})

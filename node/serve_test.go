@@ -36,8 +36,11 @@ func modelOf(t testing.TB, schema *data.Schema, name string, seed uint64) *model
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := model.Spec{Inputs: schema.Features(), Hidden: []int{4}}
-	return &model.Model{Name: name, Variant: "float32", Spec: spec, Schema: schema, Statistics: stats, Params: spec.Init(seed)}
+	network, err := model.MLP(schema.Features(), 4).Compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &model.Model{Name: name, Variant: "float32", Network: network, Schema: schema, Statistics: stats, Params: network.Initial(seed)}
 }
 
 // encoded is the model's file and id.

@@ -149,7 +149,7 @@ func (w *workshop) train(ctx context.Context, t *choirv1.Task) (*fedavg.Update, 
 	}
 	before := model.Evaluate(m.Predictor(), validation.x, validation.y)
 	params := append([]float32(nil), m.Params...)
-	trainer, err := w.trainerFor(m.Spec, int(t.Job.Batch))
+	trainer, err := w.trainerFor(m.Network, int(t.Job.Batch))
 	if err != nil {
 		return nil, err
 	}
@@ -248,10 +248,10 @@ func (w *workshop) examples(part Part, t *data.Statistics) (examples, error) {
 }
 
 // trainerFor returns the trainer, made anew when the model's shape changes.
-func (w *workshop) trainerFor(spec model.Spec, batch int) (*model.Trainer, error) {
-	shape := fmt.Sprint(spec, batch)
+func (w *workshop) trainerFor(network *model.Network, batch int) (*model.Trainer, error) {
+	shape := fmt.Sprint(network.Spec(), batch)
 	if w.trainer == nil || w.shape != shape {
-		t, err := model.NewTrainer(spec, batch)
+		t, err := model.NewTrainer(network, batch)
 		if err != nil {
 			return nil, err
 		}

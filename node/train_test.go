@@ -206,14 +206,14 @@ func quantised(t testing.TB) *model.Model {
 	m := toyModel(t, "toy", 1)
 	m.Params, m.Variant = nil, "int8"
 	for _, d := range [][2]int{{6, 4}, {4, 1}} {
-		l := model.Int8Layer{Inputs: d[0], Outputs: d[1], Weights: make([]int8, d[0]*d[1]), Scales: make([]float32, d[1]), Bias: make([]float32, d[1])}
-		for i := range l.Weights {
-			l.Weights[i] = int8(i*37%101 - 50)
+		w := model.Int8Tensor{Weights: make([]int8, d[0]*d[1]), Scales: make([]float32, d[1])}
+		for i := range w.Weights {
+			w.Weights[i] = int8(i*37%101 - 50)
 		}
-		for i := range l.Scales {
-			l.Scales[i] = 0.01
+		for i := range w.Scales {
+			w.Scales[i] = 0.01
 		}
-		m.Quantised = append(m.Quantised, l)
+		m.Quantised = append(m.Quantised, w, model.Int8Tensor{Floats: make([]float32, d[1])})
 	}
 	return m
 }
@@ -274,7 +274,7 @@ func TestRunawayTrainingIsAnError(t *testing.T) {
 	}
 }
 
-func (b *bench) trainerSize() int { return toyModel(b.t, "toy", 1).Spec.Size() }
+func (b *bench) trainerSize() int { return toyModel(b.t, "toy", 1).Network.Size() }
 
 // A task that no honest coordinator sends is refused in words, never in a panic.
 func TestBadTasksAreRefused(t *testing.T) {

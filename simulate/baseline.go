@@ -37,15 +37,19 @@ func Baseline(ctx context.Context, spec *choirv1.JobSpec, schema *data.Schema, r
 	if err != nil {
 		return nil, fmt.Errorf("train %s: %w", name, err)
 	}
-	shape := model.Spec{Inputs: schema.Features()}
+	var hidden []int
 	for _, h := range spec.Hidden {
-		shape.Hidden = append(shape.Hidden, int(h))
+		hidden = append(hidden, int(h))
 	}
-	trainer, err := model.NewTrainer(shape, int(spec.Batch))
+	network, err := model.MLP(schema.Features(), hidden...).Compile()
 	if err != nil {
 		return nil, fmt.Errorf("train %s: %w", name, err)
 	}
-	params := shape.Init(spec.Seed)
+	trainer, err := model.NewTrainer(network, int(spec.Batch))
+	if err != nil {
+		return nil, fmt.Errorf("train %s: %w", name, err)
+	}
+	params := network.Initial(spec.Seed)
 	x, y := t.Matrix(rows)
 	_, err = trainer.Train(ctx, params, x, y, model.TrainConfig{
 		Epochs: int(spec.Rounds) * int(spec.LocalEpochs), Rate: spec.LearningRate,
@@ -54,7 +58,7 @@ func Baseline(ctx context.Context, spec *choirv1.JobSpec, schema *data.Schema, r
 	if err != nil {
 		return nil, fmt.Errorf("train %s: %w", name, err)
 	}
-	return &model.Model{Name: name, Variant: "float32", Spec: shape, Schema: schema, Statistics: t, Params: params}, nil
+	return &model.Model{Name: name, Variant: "float32", Network: network, Schema: schema, Statistics: t, Params: params}, nil
 }
 
 // Compared is how well a model does on all nodes' rows together: on the held-out parts, as the final table shows, and on

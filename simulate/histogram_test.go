@@ -49,13 +49,16 @@ func averaged(t *testing.T, spec *choirv1.JobSpec, schema *data.Schema, parts []
 	if err != nil {
 		t.Fatal(err)
 	}
-	shape := model.Spec{Inputs: schema.Features(), Hidden: []int{int(spec.Hidden[0])}}
+	shape, err := model.MLP(schema.Features(), int(spec.Hidden[0])).Compile()
+	if err != nil {
+		t.Fatal(err)
+	}
 	trainer, err := model.NewTrainer(shape, int(spec.Batch))
 	if err != nil {
 		t.Fatal(err)
 	}
 	grid := codec.Grid{Range: spec.Range}
-	m := &model.Model{Name: spec.Model, Variant: "float32", Spec: shape, Schema: schema, Statistics: statistics, Params: shape.Init(spec.Seed)}
+	m := &model.Model{Name: spec.Model, Variant: "float32", Network: shape, Schema: schema, Statistics: statistics, Params: shape.Initial(spec.Seed)}
 	each(0, m)
 	for round := uint64(1); round <= spec.Rounds; round++ {
 		sum := fedavg.NewSum(fedavg.Shape{Vectors: []int{shape.Size()}})

@@ -73,7 +73,7 @@ type Latency struct{ P50, P99 float64 }
 // latency times single predictions, features included, in this goroutine.
 func latency(m *model.Model, rows []data.Row) Latency {
 	p := m.Predictor()
-	x, z := make([]float32, m.Spec.Inputs), make([]float32, 1)
+	x, z := make([]float32, m.Network.Inputs()), make([]float32, 1)
 	times := make([]time.Duration, 0, 4000)
 	for i := range cap(times) + 200 {
 		start := time.Now()

@@ -83,14 +83,14 @@ func checkRunnable(s *choirv1.JobSpec) error {
 			return fmt.Errorf("job %s: %s is %s, want %s to %s", s.Name, f.field, number(f.value), number(f.low), number(f.top))
 		}
 	}
-	shape := model.Spec{Inputs: schema.Features()}
+	var hidden []int
 	for _, h := range s.Hidden {
-		shape.Hidden = append(shape.Hidden, int(min(h, 1<<30))) // fits an int of 32 bits, and stays out of range
+		hidden = append(hidden, int(min(h, 1<<30))) // fits an int of 32 bits, and stays out of range
 	}
-	if err := shape.Validate(); err != nil {
+	if err := model.CheckMLP(schema.Features(), hidden); err != nil {
 		return fmt.Errorf("job %s: hidden: %w", s.Name, err)
 	}
-	if err := shape.CheckBatch(int(s.Batch)); err != nil {
+	if err := model.CheckMLPBatch(schema.Features(), hidden, int(s.Batch)); err != nil {
 		return fmt.Errorf("job %s: batch: %w", s.Name, err)
 	}
 	// No update but zero is within a clip norm below one step, and none at all would be the opposite of what was asked.

@@ -9,29 +9,20 @@ import (
 	"math"
 
 	"choir.example/model"
-	"choir.example/model/kernel"
 )
 
 // Int8 quantises a float model's weights to int8, symmetric, with one scale an output channel (Jacob et al. 2018,
 // §2.1; Krishnamoorthi 2018, §3.1). Biases stay float32; activations are quantised row by row when it predicts. The
 // result shares the teacher's schema and statistics.
 func Int8(m *model.Model) (*model.Model, error) {
-	if m.Params == nil || !model.Finite(m.Params) {
-		return nil, fmt.Errorf("quantise model %s: it has no finite float parameters", m.Name)
+	tensors, err := model.Quantise(m.Network, m.Params)
+	if err != nil {
+		return nil, fmt.Errorf("quantise model %s: %w", m.Name, err)
 	}
 	q := *m
-	q.Params, q.Variant = nil, "int8"
+	q.Params, q.Quantised, q.Variant = nil, tensors, "int8"
 	if m.Variant == "student" {
 		q.Variant = "student-int8"
-	}
-	for _, l := range m.Layers() {
-		ql := model.Int8Layer{Inputs: l.Inputs, Outputs: l.Outputs, Bias: append([]float32(nil), l.Bias...),
-			Weights: make([]int8, len(l.Weights)), Scales: make([]float32, l.Outputs)}
-		for o := range l.Outputs {
-			channel := ql.Weights[o*l.Inputs : (o+1)*l.Inputs]
-			ql.Scales[o] = kernel.QuantiseRow(channel, l.Weights[o*l.Inputs:(o+1)*l.Inputs])
-		}
-		q.Quantised = append(q.Quantised, ql)
 	}
 	return &q, nil
 }
@@ -75,11 +66,18 @@ func Distil(ctx context.Context, teacher *model.Model, cfg DistilConfig) (*model
 }
 
 func distil(ctx context.Context, teacher *model.Model, cfg DistilConfig) (*model.Model, error) {
-	if err := cfg.check(teacher.Spec.Inputs); err != nil {
+	inputs := teacher.Network.Inputs()
+	if err := cfg.check(inputs); err != nil {
 		return nil, err
 	}
-	spec := model.Spec{Inputs: teacher.Spec.Inputs, Hidden: []int{cfg.Hidden}}
-	trainer, err := model.NewTrainer(spec, cfg.Batch)
+	if err := model.CheckMLP(inputs, []int{cfg.Hidden}); err != nil {
+		return nil, err
+	}
+	network, err := model.MLP(inputs, cfg.Hidden).Compile()
+	if err != nil {
+		return nil, err
+	}
+	trainer, err := model.NewTrainer(network, cfg.Batch)
 	if err != nil {
 		return nil, err
 	}
@@ -92,26 +90,27 @@ func distil(ctx context.Context, teacher *model.Model, cfg DistilConfig) (*model
 	for i, z := range y {
 		y[i] = float32(model.Probability(z / float32(cfg.Temperature)))
 	}
-	params := spec.Init(cfg.Seed)
+	params := network.Initial(cfg.Seed)
 	for epoch := range cfg.Epochs {
 		rate := cfg.Rate * float64(cfg.Epochs-epoch) / float64(cfg.Epochs) // falls linearly to settle
 		if _, err := trainer.Train(ctx, params, x, y, model.TrainConfig{Epochs: 1, Rate: rate, Seed: cfg.Seed + uint64(epoch)}); err != nil {
 			return nil, err
 		}
 	}
-	sharpen(spec, params, float32(cfg.Temperature))
+	sharpen(network, params, float32(cfg.Temperature))
 	if !model.Finite(params) {
 		return nil, fmt.Errorf("the student's parameters are not finite at temperature %v", cfg.Temperature)
 	}
 	student := *teacher
-	student.Spec, student.Params, student.Quantised, student.Variant = spec, params, nil, "student"
+	student.Network, student.Params, student.Quantised, student.Variant = network, params, nil, "student"
 	return &student, nil
 }
 
 // sharpen undoes the temperature: the student learnt logits divided by it, so its output layer is multiplied by it.
-func sharpen(spec model.Spec, params []float32, temperature float32) {
-	last := spec.Hidden[len(spec.Hidden)-1] + 1
-	for i := len(params) - last; i < len(params); i++ {
-		params[i] *= temperature
+func sharpen(network *model.Network, params []float32, temperature float32) {
+	tensors := network.Tensors()
+	last := tensors[len(tensors)-2] // weights, then the bias
+	for i := range params[last.Offset:] {
+		params[last.Offset+i] *= temperature
 	}
 }

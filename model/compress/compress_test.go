@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -17,8 +18,11 @@ import (
 // random is a float model over the schema with normal parameters of the given deviation.
 func random(t *testing.T, st *data.Statistics, hidden []int, deviation float64) *model.Model {
 	t.Helper()
-	spec := model.Spec{Inputs: st.Schema().Features(), Hidden: hidden}
-	m := &model.Model{Name: "m", Variant: "float32", Spec: spec, Schema: st.Schema(), Statistics: st, Params: spec.Init(1)}
+	network, err := model.MLP(st.Schema().Features(), hidden...).Compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &model.Model{Name: "m", Variant: "float32", Network: network, Schema: st.Schema(), Statistics: st, Params: network.Initial(1)}
 	rng := rand.New(rand.NewPCG(1, 1))
 	for i := range m.Params {
 		m.Params[i] = float32(rng.NormFloat64() * deviation)
@@ -53,13 +57,11 @@ func usual(t *testing.T) *data.Statistics {
 // biases are untouched.
 func TestInt8Error(t *testing.T) {
 	m := random(t, usual(t), []int{40, 7}, 1)
-	for i := range m.Layers()[0].Weights[:4] {
-		m.Layers()[0].Weights[i] = 0 // a channel of nothing
+	for i := range 4 { // weights of 4 inputs × 40 outputs come first
+		m.Params[40*i] = 0 // a channel of nothing
+		m.Params[40*i+5] *= 1e-30
 	}
-	m.Layers()[0].Weights[4*3+2] = 1e6 // a channel with one large weight
-	for i := range m.Layers()[0].Weights[4*5 : 4*6] {
-		m.Layers()[0].Weights[4*5+i] *= 1e-30
-	}
+	m.Params[40*2+3] = 1e6 // a channel with one large weight
 	before := slices.Clone(m.Params)
 	q, err := Int8(m)
 	if err != nil {
@@ -68,30 +70,34 @@ func TestInt8Error(t *testing.T) {
 	if !slices.Equal(m.Params, before) || m.Quantised != nil || m.Variant != "float32" {
 		t.Error("quantising changes the model")
 	}
-	if q.Params != nil || q.Variant != "int8" || len(q.Quantised) != 3 || q.Schema != m.Schema || q.Statistics != m.Statistics {
+	if q.Params != nil || q.Variant != "int8" || len(q.Quantised) != 6 || q.Schema != m.Schema || q.Statistics != m.Statistics {
 		t.Errorf("quantised to %s with %d layers", q.Variant, len(q.Quantised))
 	}
-	for k, l := range m.Layers() {
-		ql := q.Quantised[k]
-		if !slices.Equal(ql.Bias, l.Bias) {
-			t.Errorf("layer %d: biases %v, want %v", k, ql.Bias, l.Bias)
+	for i, tensor := range m.Network.Tensors() {
+		at, q := m.Params[tensor.Offset:][:tensor.Len()], q.Quantised[i]
+		if !tensor.Weight {
+			if !slices.Equal(q.Floats, at) {
+				t.Errorf("%s: %v, want %v", tensor.Name, q.Floats, at)
+			}
+			continue
 		}
-		for o := range l.Outputs {
-			step, top := float64(ql.Scales[o]), 0
-			for i := o * l.Inputs; i < (o+1)*l.Inputs; i++ {
-				v := int(ql.Weights[i])
-				if off := math.Abs(float64(v)*step - float64(l.Weights[i])); off > step/2 {
-					t.Errorf("layer %d: weight %v becomes %d of %v", k, l.Weights[i], v, step)
+		outputs := tensor.Outputs()
+		inputs := tensor.Len() / outputs
+		for o := range outputs {
+			step, top := float64(q.Scales[o]), 0
+			for i := range inputs {
+				v, w := int(q.Weights[o*inputs+i]), at[i*outputs+o]
+				if off := math.Abs(float64(v)*step - float64(w)); off > step/2 {
+					t.Errorf("%s: weight %v becomes %d of %v", tensor.Name, w, v, step)
 				}
 				top = max(top, v, -v)
 			}
 			if want := 127; top != want && step != 0 || step == 0 && top != 0 {
-				t.Errorf("layer %d, channel %d: largest %d of scale %v", k, o, top, step)
+				t.Errorf("%s, channel %d: largest %d of scale %v", tensor.Name, o, top, step)
 			}
 		}
 	}
-	ql := q.Quantised[0]
-	ql.Bias[0]++
+	q.Quantised[1].Floats[0]++
 	if !slices.Equal(m.Params, before) {
 		t.Error("the quantised model shares the biases")
 	}
@@ -147,8 +153,8 @@ func TestDistilWithoutRows(t *testing.T) {
 	cfg := quick()
 	cfg.Epochs = 20
 	student := distilled(t, far, cfg)
-	if !slices.Equal(student.Spec.Hidden, []int{8}) || student.Variant != "student" || student.Spec.Inputs != teacher.Spec.Inputs {
-		t.Errorf("a student of shape %v called %s", student.Spec, student.Variant)
+	if !reflect.DeepEqual(student.Network.Spec(), model.MLP(teacher.Network.Inputs(), 8)) || student.Variant != "student" {
+		t.Errorf("a student of shape %v called %s", student.Network.Spec(), student.Variant)
 	}
 	if !bytes.Equal(encode(t, student), encode(t, distilled(t, teacher, cfg))) {
 		t.Error("another machine distils another student")
@@ -298,7 +304,7 @@ func TestVariantsOnRealData(t *testing.T) {
 		t.Fatal(err)
 	}
 	float := random(t, st, []int{32}, .1)
-	trainer, err := model.NewTrainer(float.Spec, 32)
+	trainer, err := model.NewTrainer(float.Network, 32)
 	if err != nil {
 		t.Fatal(err)
 	}

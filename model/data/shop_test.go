@@ -49,18 +49,21 @@ func train(t *testing.T, s *data.Schema, rows, test []data.Row, hidden, epochs i
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := model.Spec{Inputs: s.Features(), Hidden: []int{hidden}}
-	trainer, err := model.NewTrainer(spec, 32)
+	network, err := model.MLP(s.Features(), hidden).Compile()
 	if err != nil {
 		t.Fatal(err)
 	}
-	params := spec.Init(1)
+	trainer, err := model.NewTrainer(network, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	params := network.Initial(1)
 	x, y := stats.Matrix(rows)
 	if _, err := trainer.Train(t.Context(), params, x, y, model.TrainConfig{Epochs: epochs, Rate: 0.05, Seed: 1}); err != nil {
 		t.Fatal(err)
 	}
 	x, y = stats.Matrix(test)
-	return model.Evaluate(model.NewFloat(spec, params), x, y).AUC()
+	return model.Evaluate(model.NewPredictor(network, params), x, y).AUC()
 }
 
 // A small network learns the shop: area under the curve at least 0.85 on sessions of a shop with another seed, where the

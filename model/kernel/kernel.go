@@ -1,128 +1,121 @@
-// Package kernel holds the matrix and vector kernels that training and prediction are made of. Matrices are row-major
-// and dense. Products go through gonum's blas32; the fused epilogues and the int8 product are plain Go.
+// Package kernel holds the matrix and vector kernels that training and prediction are made of: products of small
+// row-major float32 matrices, elementwise functions, optimiser steps, and conversions to integers.
 //
-// Nothing here allocates or starts a goroutine: parallelism is one training per core. Callers own all slices, and only
-// the destination is written.
+//	kernel.NN(out, x, w, batch, outputs, inputs, kernel.Epilogue{Bias: bias, Activation: kernel.ReLU}) // forward
+//	kernel.NT(dx, dout, w, batch, inputs, outputs, 0, scratch)                                         // to the input
+//	kernel.TN(w, x, dout, inputs, outputs, batch, -rate, 1)                                            // w -= rate·xᵀ·dout
+//
+// Every kernel exists three times: in AVX-512 and AVX2 assembly, which gen generates, and in plain Go, which is what
+// other processors run and what the assembly is tested against. One path is chosen when the process starts, the fastest
+// that the processor has, or the one that CHOIR_KERNEL names.
+//
+// Nothing here allocates or starts a goroutine: parallelism is one training a core. Callers own all slices, and only
+// the destination is written. A destination must not overlap a source unless it is the same slice and the function
+// works element by element. NaN and infinities pass through as IEEE 754 has it. Slices that are too short are a bug of
+// the caller and panic.
+//
+// # Reproducibility
+//
+// One path gives the same bits for the same call. Between paths the last bits of float32 results differ: the vectors
+// are of different width, so sums are taken in different order; assembly fuses multiplication and addition, plain Go
+// never does (an explicit conversion forbids it); exp, sigmoid and tanh are polynomials in assembly and package math in
+// Go. Even on one path the bits of a row may depend on how many rows the product has. Integers are the same
+// everywhere: conversions to fixed point, int8 products, sums of uint32.
+//
+// The federation does not care. Nodes with different processors train different last bits, as they train on different
+// rows; what must agree on every machine is the sum of updates, and updates are integers on a public grid before they
+// are summed, verified or hashed.
 package kernel
 
 import (
-	"math"
-
-	"gonum.org/v1/gonum/blas"
-	"gonum.org/v1/gonum/blas/blas32"
+	"fmt"
+	"iter"
+	"os"
+	"strings"
 )
 
-// gonum spreads a product over goroutines, which it allocates, once dst has four blocks of 64×64. Tiles of three blocks
-// stay below; the elements of a product do not depend on the tiles.
-const (
-	tileRows = 64
-	tileCols = 192
-)
+// path is one implementation of everything. All slices of a call have the length that the exported functions made sure
+// of; lengths are at most block.
+type path struct {
+	name string
 
-// view is the block of rows × cols whose first element is data[0] in a matrix with rows of stride.
-func view(data []float32, rows, cols, stride int) blas32.General {
-	return blas32.General{Rows: rows, Cols: cols, Stride: stride, Data: data}
+	product   func(p product)
+	transpose func(dst []float32, dstStride int, src []float32, srcStride, rows, cols int)
+
+	axpby      func(dst, x []float32, a, b float32)
+	axpy       func(dst, x []float32, a float32)
+	scale      func(dst []float32, a float32)
+	add        func(dst, x, y []float32)
+	multiply   func(dst, x, y []float32)
+	multiplyTo func(dst, x, y []float32) // dst += x·y
+	fold4      func(dst, x0, x1, x2, x3 []float32, a0, a1, a2, a3 float32)
+
+	dot    func(x, y []float32) float32
+	sum    func(x []float32) float32
+	maxAbs func(x []float32) float32
+	max    func(x []float32) float32
+
+	relu        func(dst, x []float32)
+	exp         func(dst, x []float32)
+	expSum      func(dst, x []float32, shift float32) float32 // dst = exp(x - shift), and its sum
+	sigmoid     func(dst, x []float32)
+	tanh        func(dst, x []float32)
+	reluGrad    func(grad, y []float32)
+	sigmoidGrad func(grad, y []float32)
+	tanhGrad    func(grad, y []float32)
+
+	momentum func(w, v, g []float32, keep, decay, fromV, fromG float32)
+	adaptive func(w, m, v, g []float32, s AdaptiveStep)
+
+	toFixed         func(q []int32, x []float32, inverse, limit float64) int
+	toFixedRandomly func(q []int32, x []float32, random []uint32, inverse, limit float64) int
+	fromFixed       func(dst []float32, q []int32, step float32)
+	addUint32       func(dst, x []uint32)
+	quantise        func(q []int8, x []float32, inverse float32)
+	axpyInt8        func(dst []float32, q []int8, a float32)
+	dotInt8         func(a, b []int8) int32
+	productInt8     func(dst []int32, a []int8, packed []int32, m, n, k int)
+	rescale         func(dst []float32, q []int32, scales, bias []float32, scale float32)
 }
 
-// MulNT is dst = a·bᵀ for a of m×k, b of n×k, dst of m×n: the forward pass, with weights of n outputs by k inputs.
-func MulNT(dst, a, b []float32, m, n, k int) {
-	for i := 0; i < m; i += tileRows {
-		for j := 0; j < n; j += tileCols {
-			rows, cols := min(tileRows, m-i), min(tileCols, n-j)
-			blas32.Gemm(blas.NoTrans, blas.Trans, 1, view(a[i*k:], rows, k, k), view(b[j*k:], cols, k, k),
-				0, view(dst[i*n+j:], rows, cols, n))
+// use is the path of this process; only tests change it.
+var use, errPath = choose(os.Getenv("CHOIR_KERNEL"), available())
+
+// choose takes the named path, or the last and fastest. With a name that it cannot take it returns the fastest and
+// says so.
+func choose(name string, paths []*path) (*path, error) {
+	fastest := paths[len(paths)-1]
+	if name == "" {
+		return fastest, nil
+	}
+	var names []string
+	for _, p := range paths {
+		if p.name == name {
+			return p, nil
+		}
+		names = append(names, p.name)
+	}
+	return fastest, fmt.Errorf("CHOIR_KERNEL is %.20q, and this processor has %s", name, strings.Join(names, ", "))
+}
+
+// Path names the implementation in use: go, avx2 or avx512.
+func Path() string { return use.name }
+
+// Check refuses an environment whose CHOIR_KERNEL names no path that this processor has. A program calls it once at
+// its start; one that does not computes on the fastest path.
+func Check() error { return errPath }
+
+// block bounds the elements of one call: assembly cannot be preempted, and a call of this size, 256 KB, takes a few
+// microseconds.
+const block = 1 << 16
+
+// blocks cuts n elements into ranges of at most block.
+func blocks(n int) iter.Seq2[int, int] {
+	return func(yield func(int, int) bool) {
+		for lo := 0; lo < n; lo += block {
+			if !yield(lo, min(lo+block, n)) {
+				return
+			}
 		}
 	}
-}
-
-// MulNN is dst = a·b for a of m×k, b of k×n: the gradient with respect to a layer's input.
-func MulNN(dst, a, b []float32, m, n, k int) {
-	for i := 0; i < m; i += tileRows {
-		for j := 0; j < n; j += tileCols {
-			rows, cols := min(tileRows, m-i), min(tileCols, n-j)
-			blas32.Gemm(blas.NoTrans, blas.NoTrans, 1, view(a[i*k:], rows, k, k), view(b[j:], k, cols, n),
-				0, view(dst[i*n+j:], rows, cols, n))
-		}
-	}
-}
-
-// AddMulTN is dst += alpha·aᵀ·b for a of k×m, b of k×n, dst of m×n: the weight step w += -rate·δᵀ·x.
-func AddMulTN(dst, a, b []float32, m, n, k int, alpha float32) {
-	for i := 0; i < m; i += tileRows {
-		for j := 0; j < n; j += tileCols {
-			rows, cols := min(tileRows, m-i), min(tileCols, n-j)
-			blas32.Gemm(blas.Trans, blas.NoTrans, alpha, view(a[i:], k, rows, m), view(b[j:], k, cols, n),
-				1, view(dst[i*n+j:], rows, cols, n))
-		}
-	}
-}
-
-// AddBias adds bias, of length n, to each of the m rows of x, of m×n, in place.
-func AddBias(x, bias []float32, m, n int) {
-	for i := range m {
-		row := x[i*n : (i+1)*n]
-		for j, b := range bias {
-			row[j] += b
-		}
-	}
-}
-
-// AddBiasReLU adds bias, of length n, to each of the m rows of x, of m×n, and clamps at zero, in place.
-func AddBiasReLU(x, bias []float32, m, n int) {
-	for i := range m {
-		row := x[i*n : (i+1)*n]
-		for j, b := range bias {
-			row[j] = max(row[j]+b, 0)
-		}
-	}
-}
-
-// MaskReLU zeroes the gradient where the activation was clamped: both have one length and one order.
-func MaskReLU(grad, activation []float32) {
-	for i, a := range activation {
-		if a <= 0 {
-			grad[i] = 0
-		}
-	}
-}
-
-// AddColumnSums is dst += alpha·(sum over the m rows of x) for x of m×n, dst of length n: the bias step.
-func AddColumnSums(dst, x []float32, m, n int, alpha float32) {
-	for i := range m {
-		for j, v := range x[i*n : (i+1)*n] {
-			dst[j] += alpha * v
-		}
-	}
-}
-
-// QuantiseRow writes x to q, of the same length, as int8 in [-127, 127] with one scale for the row and returns the scale: x is scale·q within half
-// a scale. A row of zeros, or of values so small that their scale would not be a normal number, becomes zeros and scale
-// 0. A row with a value that is not finite has scale NaN.
-func QuantiseRow(q []int8, x []float32) float32 {
-	var top float32
-	for _, v := range x {
-		top = max(top, float32(math.Abs(float64(v)))) // NaN if a value is
-	}
-	scale := top / 127
-	if !(scale >= smallestNormal) || math.IsInf(float64(scale), 0) {
-		clear(q)
-		return scale - scale // 0, or NaN
-	}
-	for i, v := range x {
-		q[i] = int8(math.RoundToEven(float64(v) / float64(scale)))
-	}
-	return scale
-}
-
-// smallestNormal is the least float32 with all its digits.
-const smallestNormal = 0x1p-126
-
-// DotInt8 is the exact dot product of two int8 vectors of one length, at most 2^17, of which one has no -128.
-func DotInt8(a, b []int8) int32 {
-	var s int32
-	b = b[:len(a)]
-	for i, v := range a {
-		s += int32(v) * int32(b[i])
-	}
-	return s
 }

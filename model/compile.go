@@ -1,0 +1,303 @@
+package model
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+)
+
+// Network is a compiled architecture: shapes are known and fit, and every parameter has its place in one flat slice,
+// layer by layer, each layer's tensors in a fixed order. It is immutable and may be shared.
+type Network struct {
+	spec  Spec
+	nodes []node
+	size  int
+	loss  loss
+}
+
+// node is a layer in its network.
+type node struct {
+	layer
+	name   string
+	kind   string
+	from   []int  // nodes that it reads; -1 is the input
+	widths []int  // values of an example of each input
+	width  int    // of an example of the output
+	at     int    // of its first parameter
+	root   int    // node in whose memory the output lies: itself, or what a view looks at, or -1 for the input
+	learns bool   // it or a layer below it has parameters: it wants a gradient
+	add    []bool // of each input: on the way back, another reader gave it a gradient before
+}
+
+// Compile checks the architecture and lays it out. Its errors name the layer.
+func (s Spec) Compile() (*Network, error) {
+	n, err := s.compile()
+	if err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
+	return n, nil
+}
+
+func (s Spec) compile() (*Network, error) {
+	if err := checkShape(s.Input); err != nil {
+		return nil, fmt.Errorf("input: %w", err)
+	}
+	if len(s.Layers) < 1 || len(s.Layers) > maxLayers {
+		return nil, fmt.Errorf("%d layers, want 1 to %d", len(s.Layers), maxLayers)
+	}
+	c := compiler{network: &Network{spec: s}, places: map[string]int{"input": -1}}
+	for i, l := range s.Layers {
+		if l.Name == "" {
+			l.Name = fmt.Sprintf("%s%d", l.Kind, i+1)
+		}
+		if err := c.layer(l); err != nil {
+			return nil, fmt.Errorf("layer %.40s: %w", l.Name, err)
+		}
+	}
+	if err := c.checkUsed(); err != nil {
+		return nil, err
+	}
+	c.markAdds()
+	var err error
+	n := c.network
+	if n.size == 0 {
+		return nil, fmt.Errorf("no layer has parameters to learn")
+	}
+	if n.loss, err = newLoss(s.Loss, n.OutputShape()); err != nil {
+		return nil, fmt.Errorf("loss: %w", err)
+	}
+	return n, nil
+}
+
+// compiler lays out one network.
+type compiler struct {
+	network *Network
+	places  map[string]int // node by name
+	read    []bool         // by another node
+}
+
+var layerName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,39}$`)
+
+// layer adds a node.
+func (c *compiler) layer(l LayerSpec) error {
+	n := c.network
+	if _, taken := c.places[l.Name]; taken || !layerName.MatchString(l.Name) {
+		return fmt.Errorf("the name is taken, or is not 1 to 40 of a-z, 0-9, dot, dash and underscore")
+	}
+	if err := l.checkFields(); err != nil {
+		return err
+	}
+	at := node{name: l.Name, kind: l.Kind, at: n.size}
+	shapes, err := c.inputs(l, &at)
+	if err != nil {
+		return err
+	}
+	if at.layer, err = kinds[l.Kind].build(l, shapes); err != nil {
+		return err
+	}
+	if err := checkShape(at.output()); err != nil {
+		return fmt.Errorf("output: %w", err)
+	}
+	at.width = values(at.output())
+	at.learns, at.root = at.learns || at.size() > 0, len(n.nodes)
+	if _, ok := at.layer.(view); ok {
+		at.root = n.root(at.from[0])
+	}
+	if n.size += at.size(); n.size > maxParameters {
+		return fmt.Errorf("%d parameters up to here, at most 2^28", n.size)
+	}
+	c.places[l.Name] = len(n.nodes)
+	n.nodes, c.read = append(n.nodes, at), append(c.read, false)
+	return nil
+}
+
+// inputs resolves what a layer reads.
+func (c *compiler) inputs(l LayerSpec, at *node) (shapes [][]int, err error) {
+	if l.From == nil {
+		at.from = []int{len(c.network.nodes) - 1}
+	}
+	for _, name := range l.From {
+		i, ok := c.places[name]
+		if !ok {
+			return nil, fmt.Errorf("from %.40q, which is not input or a layer before it", name)
+		}
+		at.from = append(at.from, i)
+	}
+	if want := kinds[l.Kind].reads; want > 0 && len(at.from) != want || want == 0 && (len(at.from) < 2 || len(at.from) > maxLayers) {
+		return nil, fmt.Errorf("it reads %d layers; want %s", len(at.from), map[bool]string{true: "one", false: "two or more"}[want == 1])
+	}
+	for _, i := range at.from {
+		shape := c.network.spec.Input
+		if i >= 0 {
+			shape, c.read[i] = c.network.nodes[i].output(), true
+			at.learns = at.learns || c.network.nodes[i].learns
+		}
+		shapes, at.widths = append(shapes, shape), append(at.widths, values(shape))
+	}
+	return shapes, nil
+}
+
+// checkUsed refuses a layer whose output goes nowhere.
+func (c *compiler) checkUsed() error {
+	last := len(c.read) - 1
+	if i := slices.Index(c.read[:last], false); i >= 0 {
+		return fmt.Errorf("layer %s: no layer reads it, and it is not the last", c.network.nodes[i].name)
+	}
+	return nil
+}
+
+// markAdds settles who, on the way back, is the first to give an input its gradient, and who adds to it.
+func (c *compiler) markAdds() {
+	nodes := c.network.nodes
+	given := make([]bool, len(nodes))
+	for i := len(nodes) - 1; i >= 0; i-- {
+		nodes[i].add = make([]bool, len(nodes[i].from))
+		if nodes[i].root != i {
+			continue
+		}
+		for k, from := range nodes[i].from {
+			if from = c.network.root(from); from >= 0 {
+				nodes[i].add[k], given[from] = given[from], true
+			}
+		}
+	}
+}
+
+// root is the node in whose memory node i's output lies.
+func (n *Network) root(i int) int {
+	if i < 0 {
+		return i
+	}
+	return n.nodes[i].root
+}
+
+// Spec is what the network was compiled from.
+func (n *Network) Spec() Spec { return n.spec }
+
+// Size is the number of parameters.
+func (n *Network) Size() int { return n.size }
+
+// Inputs is the number of values of one example.
+func (n *Network) Inputs() int { return values(n.spec.Input) }
+
+// Outputs is the number of values that the last layer gives for one example: logits, scores or real numbers.
+func (n *Network) Outputs() int { return n.last().width }
+
+// OutputShape is the shape of those.
+func (n *Network) OutputShape() []int { return n.last().output() }
+
+// Targets is the number of targets that one example is trained with.
+func (n *Network) Targets() int { return n.loss.targets() }
+
+func (n *Network) last() *node { return &n.nodes[len(n.nodes)-1] }
+
+// Tensors names the parts of the flat parameters, in order.
+func (n *Network) Tensors() []Tensor {
+	var all []Tensor
+	for i := range n.nodes {
+		all = append(all, n.nodes[i].named()...)
+	}
+	return all
+}
+
+// named are a node's tensors as they stand in the network.
+func (n *node) named() []Tensor {
+	ts := slices.Clone(n.tensors())
+	for i := range ts {
+		ts[i].Name, ts[i].Offset = n.name+"."+ts[i].Name, n.at+ts[i].Offset
+	}
+	return ts
+}
+
+// Init draws parameters, of length Size, from the seed: the same bits on every processor.
+func (n *Network) Init(params []float32, seed uint64) {
+	rng := rand.New(rand.NewPCG(seed, 0x696e6974))
+	for i := range n.nodes {
+		n.nodes[i].init(n.nodes[i].of(params), rng)
+	}
+}
+
+// Initial is Init of new parameters.
+func (n *Network) Initial(seed uint64) []float32 {
+	params := make([]float32, n.size)
+	n.Init(params, seed)
+	return params
+}
+
+// of is the node's part of the parameters, or of what has their shape.
+func (n *node) of(params []float32) []float32 {
+	end := n.at + n.size()
+	return params[n.at:end:end]
+}
+
+// LayerInfo describes a layer of a network for people.
+type LayerInfo struct {
+	Name       string   `json:"name"`
+	Kind       string   `json:"kind"`
+	From       []string `json:"from"`
+	Output     []int    `json:"output"`
+	Parameters int      `json:"parameters"`
+	FLOPs      int64    `json:"flops"` // of one example forward, two a multiplication and addition
+}
+
+// Layers describes the layers in order.
+func (n *Network) Layers() []LayerInfo {
+	var infos []LayerInfo
+	for i := range n.nodes {
+		at := &n.nodes[i]
+		info := LayerInfo{at.name, at.kind, nil, at.output(), at.size(), at.flops()}
+		for _, from := range at.from {
+			if from < 0 {
+				info.From = append(info.From, "input")
+			} else {
+				info.From = append(info.From, n.nodes[from].name)
+			}
+		}
+		infos = append(infos, info)
+	}
+	return infos
+}
+
+// FLOPs is the work of one example forward.
+func (n *Network) FLOPs() int64 {
+	var sum int64
+	for i := range n.nodes {
+		sum += n.nodes[i].flops()
+	}
+	return sum
+}
+
+// work is the temporary memory that a batch needs.
+func (n *Network) work(batch int) int {
+	most := 0
+	for i := range n.nodes {
+		most = max(most, n.nodes[i].layer.work(batch))
+	}
+	return most
+}
+
+// maxActivations bounds what a batch holds of one layer: 256 MiB.
+const maxActivations = 1 << 26
+
+// CheckBatch refuses a batch for which a Trainer would allocate without end, or more than an int of 32 bits counts.
+func (n *Network) CheckBatch(rows int) error { return checkBatch(rows, n.widest()) }
+
+// widest is what the widest layer holds of an example.
+func (n *Network) widest() int {
+	widest := n.Inputs()
+	for i := range n.nodes {
+		widest = max(widest, n.nodes[i].width, n.nodes[i].layer.scratch(1))
+	}
+	return widest
+}
+
+func checkBatch(rows, widest int) error {
+	if rows < 1 || rows > 1<<16 {
+		return fmt.Errorf("batch of %d, want 1 to 2^16", rows)
+	}
+	if int64(rows)*int64(widest) > maxActivations {
+		return fmt.Errorf("batch of %d rows of up to %d values, at most 2^26 values", rows, widest)
+	}
+	return nil
+}

@@ -1,0 +1,69 @@
+package model
+
+import (
+	"fmt"
+
+	"choir.example/model/kernel"
+)
+
+// Int8Tensor is a tensor of a quantised model. Weights are int8, symmetric, with one scale an output (Jacob et al. 2018,
+// §2.1; Krishnamoorthi 2018, §3.1): w ≈ Scales[o]·Weights[o]. Every other tensor stays float32.
+type Int8Tensor struct {
+	Weights []int8    // outputs × inputs: the last axis of the tensor's shape first; nil unless it is one of weights
+	Scales  []float32 // of length outputs, finite: what a step of a weight means; nil likewise
+	Floats  []float32 // the tensor itself, if it has no weights
+}
+
+// Quantise rounds a network's finite weights to int8.
+func Quantise(n *Network, params []float32) ([]Int8Tensor, error) {
+	if len(params) != n.Size() || !Finite(params) {
+		return nil, fmt.Errorf("it has no finite float parameters")
+	}
+	ts := n.Tensors()
+	out := make([]Int8Tensor, len(ts))
+	for i, t := range ts {
+		body := t.toFile(params)
+		if !t.Weight {
+			out[i].Floats = body
+			continue
+		}
+		k := t.Len() / t.Outputs()
+		out[i] = Int8Tensor{Weights: make([]int8, t.Len()), Scales: make([]float32, t.Outputs())}
+		for o := range out[i].Scales {
+			out[i].Scales[o] = kernel.QuantiseRow(out[i].Weights[o*k:(o+1)*k], body[o*k:(o+1)*k])
+		}
+	}
+	return out, nil
+}
+
+// quantisable is a layer with weights: what it computes with them in int8, given its tensors.
+type quantisable interface {
+	int8(ts []Int8Tensor) int8Layer
+}
+
+// int8Layer computes what its layer does with int8 weights. It quantises its input row by row as it comes, and
+// multiplies in integers.
+type int8Layer interface {
+	work(batch int) int                    // float32s that forward needs
+	integers(batch int) (bytes, words int) // int8s and int32s that it needs
+	forward(p *pass)
+}
+
+// NewInt8Predictor returns a predictor over the quantised tensors of the network, which it keeps and reads only.
+func NewInt8Predictor(network *Network, tensors []Int8Tensor) *Predictor {
+	params, replaced := make([]float32, network.Size()), make([]int8Layer, len(network.nodes))
+	for i := range network.nodes {
+		n := &network.nodes[i]
+		own := tensors[:len(n.tensors())]
+		tensors = tensors[len(own):]
+		if q, ok := n.layer.(quantisable); ok {
+			replaced[i] = q.int8(own)
+			continue
+		}
+		at := n.of(params)
+		for _, t := range own {
+			at = at[copy(at, t.Floats):]
+		}
+	}
+	return newPredictor(network, params, replaced)
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// exponential returns a function that turns x into e^x. With n = round(x/ln 2) and r = x - n·ln 2, in two parts, it is
+// 2^n times a polynomial of degree 7 in r (Cephes, expf.c: relative error below 2e-7).
+func (g *generator) exponential() func(x reg.VecVirtual) {
+	high, low := g.float32s(100), g.float32s(-110) // beyond, the result is Inf or 0
+	return func(x reg.VecVirtual) {
+		g.VMINPS(x, high, x) // in this order NaN stays
+		g.VMAXPS(x, low, x)
+		n, p, square := g.vec(), g.vec(), g.vec()
+		g.VMULPS(g.data(1.44269504088896341), x, n)
+		g.round(8, n, n)
+		g.VFNMADD231PS(g.data(0.693359375), n, x)
+		g.VFNMADD231PS(g.data(-2.12194440e-4), n, x)
+		g.VMOVUPS(g.data(1.9875691500e-4), p)
+		for _, c := range []float64{1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, .5} {
+			g.VFMADD213PS(g.data(c), x, p)
+		}
+		g.VMULPS(x, x, square)
+		g.VADDPS(g.data(1), x, x)
+		g.VFMADD231PS(square, p, x)
+		g.timesPower(n, x)
+	}
+}
+
+// timesPower multiplies x by 2^n for whole n in ±160.
+func (g *generator) timesPower(n, x reg.VecVirtual) {
+	if g.wide() {
+		g.VSCALEFPS(n, x, x)
+		return
+	}
+	half, bias := g.vec(), g.words(127) // in two steps, as 2^n alone may not be a float32
+	g.VCVTPS2DQ(n, n)
+	g.VPSRAD(operand.Imm(1), n, half)
+	g.VPSUBD(half, n, n)
+	for _, e := range []reg.VecVirtual{half, n} {
+		g.VPADDD(bias, e, e)
+		g.VPSLLD(operand.Imm(23), e, e)
+		g.VMULPS(e, x, x)
+	}
+}
+
+func (g *generator) exponentials() {
+	g.each("exp", "dst x", "", "is dst = e^x.", 2, func() func(w *walk) {
+		exp := g.exponential()
+		return func(w *walk) {
+			x := w.get("x")
+			exp(x)
+			w.put(x, "dst")
+		}
+	})
+
+	g.begin("expSum", "func(dst, x []float32, shift float32) float32", "is dst = e^(x-shift), and its sum.")
+	sum, shift, exp := g.zero(), g.scalar("shift"), g.exponential()
+	g.along("dst x", nil, 1, func(w *walk, _ int) {
+		x := w.get("x")
+		g.VSUBPS(shift, x, x)
+		exp(x)
+		w.put(x, "dst")
+		w.orElse(x, g.zero())
+		g.VADDPS(x, sum, sum)
+	})
+	g.returnWord(g.fold(sum, func(x, y, dst reg.Register) { g.VADDPS(x, y, dst) }))
+
+	g.each("sigmoid", "dst x", "", "is dst = 1/(1 + e^-x).", 2, func() func(w *walk) {
+		exp, sign, one := g.exponential(), g.words(1<<31), g.float32s(1)
+		return func(w *walk) {
+			x := w.get("x")
+			g.xor(sign, x, x)
+			exp(x)
+			g.VADDPS(one, x, x)
+			g.VDIVPS(x, one, x)
+			w.put(x, "dst")
+		}
+	})
+	g.tanh()
+}
+
+// tanh is 1 - 2/(e^2|x| + 1) with the sign of x, and near zero, where that cancels, a polynomial (Cephes, tanhf.c).
+func (g *generator) tanh() {
+	g.each("tanh", "dst x", "", "is dst = tanh x.", 1, func() func(w *walk) {
+		exp := g.exponential()
+
+		return func(w *walk) {
+			x, size, sign, square, p := w.get("x"), g.vec(), g.vec(), g.vec(), g.vec()
+			g.and(g.words(1<<31), x, sign)
+			g.xor(sign, x, size)
+			large := g.vec()
+			g.VADDPS(size, size, large)
+			exp(large)
+			g.VADDPS(g.data(1), large, large)
+			two := g.float32s(2)
+			g.VDIVPS(large, two, large)
+			g.VSUBPS(large, g.float32s(1), large)
+			g.or(sign, large, large)
+
+			g.VMULPS(x, x, square)
+			g.VMOVUPS(g.data(-5.70498872745e-3), p)
+			for _, c := range []float64{2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1} {
+				g.VFMADD213PS(g.data(c), square, p)
+			}
+			g.VMULPS(square, p, p)
+			g.VFMADD213PS(x, x, p)
+			g.choose(less, g.data(.625), size, p, large, large)
+			w.put(large, "dst")
+		}
+	})
+}

@@ -1,0 +1,254 @@
+package kernel
+
+import "golang.org/x/sys/cpu"
+
+//go:generate go -C gen run . ..
+
+// available lists the paths of this processor, the fastest last.
+func available() []*path {
+	paths := []*path{portable}
+	x := cpu.X86
+	if !x.HasAVX2 || !x.HasFMA || !x.HasBMI2 || !x.HasPOPCNT {
+		return paths
+	}
+	paths = append(paths, avx2)
+	if x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL {
+		paths = append(paths, avx512(x.HasAVX512VNNI))
+	}
+	return paths
+}
+
+// What assembly of AVX2 does to int8 it does to whole vectors only; plain Go does the rest.
+var avx2 = &path{
+	name:        "avx2",
+	product:     func(p product) { p.tiled(tilesAVX2, 8) },
+	transpose:   strided(transposeAVX2),
+	axpby:       axpbyAVX2,
+	axpy:        axpyAVX2,
+	scale:       scaleAVX2,
+	add:         addAVX2,
+	multiply:    multiplyAVX2,
+	multiplyTo:  multiplyToAVX2,
+	fold4:       fold4AVX2,
+	dot:         dotAVX2,
+	sum:         sumAVX2,
+	maxAbs:      maxAbsAVX2,
+	max:         maxAVX2,
+	relu:        reluAVX2,
+	exp:         expAVX2,
+	expSum:      expSumAVX2,
+	sigmoid:     sigmoidAVX2,
+	tanh:        tanhAVX2,
+	reluGrad:    reluGradAVX2,
+	sigmoidGrad: sigmoidGradAVX2,
+	tanhGrad:    tanhGradAVX2,
+	momentum:    momentumAVX2,
+	adaptive: func(w, m, v, g []float32, s AdaptiveStep) {
+		adaptiveAVX2(w, m, v, g, s.KeepM, s.AddM, s.KeepV, s.AddV, s.Rate, s.Root, s.Epsilon, s.Shrink)
+	},
+	toFixed:         toFixedAVX2,
+	toFixedRandomly: toFixedRandomlyAVX2,
+	fromFixed:       fromFixedAVX2,
+	addUint32:       addUint32AVX2,
+	quantise: func(q []int8, x []float32, inverse float32) {
+		whole := len(q) &^ 7
+		quantiseAVX2(q[:whole], x[:whole], inverse)
+		quantiseGo(q[whole:], x[whole:], inverse)
+	},
+	axpyInt8: func(dst []float32, q []int8, a float32) {
+		whole := len(dst) &^ 7
+		axpyInt8AVX2(dst[:whole], q[:whole], a)
+		axpyInt8Go(dst[whole:], q[whole:], a)
+	},
+	dotInt8: func(a, b []int8) int32 {
+		whole := len(a) &^ 15
+		return dotInt8AVX2(a[:whole], b[:whole]) + dotInt8Go(a[whole:], b[whole:])
+	},
+	productInt8: func(dst []int32, a []int8, packed []int32, m, n, k int) {
+		for i := 0; i < m; i += 4 {
+			p := tilesInt8AVX2[min(4, m-i)-1]
+			rowsInt8(p[:], 8, dst[i*n:], a[i*Int8Stride(k):], packed, n, k)
+		}
+	},
+	rescale: rescaleAVX2,
+}
+
+// avx512 is the path of AVX-512; without VNNI it takes int8 products from AVX2.
+func avx512(vnni bool) *path {
+	p := &path{
+		name:        "avx512",
+		product:     func(p product) { p.tiled(tilesAVX512, 16) },
+		transpose:   strided(transposeAVX512),
+		axpby:       axpbyAVX512,
+		axpy:        axpyAVX512,
+		scale:       scaleAVX512,
+		add:         addAVX512,
+		multiply:    multiplyAVX512,
+		multiplyTo:  multiplyToAVX512,
+		fold4:       fold4AVX512,
+		dot:         dotAVX512,
+		sum:         sumAVX512,
+		maxAbs:      maxAbsAVX512,
+		max:         maxAVX512,
+		relu:        reluAVX512,
+		exp:         expAVX512,
+		expSum:      expSumAVX512,
+		sigmoid:     sigmoidAVX512,
+		tanh:        tanhAVX512,
+		reluGrad:    reluGradAVX512,
+		sigmoidGrad: sigmoidGradAVX512,
+		tanhGrad:    tanhGradAVX512,
+		momentum:    momentumAVX512,
+		adaptive: func(w, m, v, g []float32, s AdaptiveStep) {
+			adaptiveAVX512(w, m, v, g, s.KeepM, s.AddM, s.KeepV, s.AddV, s.Rate, s.Root, s.Epsilon, s.Shrink)
+		},
+		toFixed:         toFixedAVX512,
+		toFixedRandomly: toFixedRandomlyAVX512,
+		fromFixed:       fromFixedAVX512,
+		addUint32:       addUint32AVX512,
+		quantise:        quantiseAVX512,
+		axpyInt8:        axpyInt8AVX512,
+		dotInt8:         avx2.dotInt8,
+		productInt8:     avx2.productInt8,
+		rescale:         rescaleAVX512,
+	}
+	if vnni {
+		p.dotInt8 = dotInt8AVX512
+		p.productInt8 = func(dst []int32, a []int8, packed []int32, m, n, k int) {
+			for i := 0; i < m; i += 4 {
+				p := tilesInt8AVX512[min(4, m-i)-1]
+				rowsInt8(p[:], 16, dst[i*n:], a[i*Int8Stride(k):], packed, n, k)
+			}
+		}
+	}
+	return p
+}
+
+// strided adapts a transposition in assembly, whose strides are in bytes.
+func strided(t func(dst *float32, dstStride int, src *float32, srcStride, rows, cols int)) func([]float32, int, []float32, int, int, int) {
+	return func(dst []float32, dstStride int, src []float32, srcStride, rows, cols int) {
+		if rows > 0 && cols > 0 {
+			t(&dst[0], 4*dstStride, &src[0], 4*srcStride, rows, cols)
+		}
+	}
+}
+
+// tile computes a few rows of a product, count times its width along them, or, masked, count columns. Strides are in
+// bytes.
+type tile func(dst *float32, dstStride int, a *float32, aRow, aCol int, b *float32, bStride int, k, count int, alpha float32, bias *float32, flags int)
+
+// Flags of a tile.
+const (
+	flagAdd   = 1 // to what dst holds
+	flagScale = 2 // by alpha; adding scales always
+	flagReLU  = 4
+	flagBias  = 8
+)
+
+// widths are those of the tiles in a row of a table, in vectors, but for the first, the masked one.
+var widths = [5]int{0, 1, 2, 4, 8}
+
+// tiled computes the product with tiles of vectors of width columns. b is used where it lies, never packed: blocks of
+// maxDepth by maxBlock/maxDepth of it stay in the second cache while all rows pass over them. One call of a tile stays
+// far below 100 µs.
+func (p product) tiled(tiles [][5]tile, width int) {
+	if p.k == 0 {
+		productGo(p)
+		return
+	}
+	const maxDepth, maxBlock = 512, 1 << 17 // floats
+	depth := p.k
+	if depth > 2*maxDepth {
+		depth = maxDepth
+	}
+	cols := max(maxBlock/depth&^63, 64)
+	for l := 0; l < p.k; l += depth {
+		for j := 0; j < p.n; j += cols {
+			part := p
+			part.a, part.b, part.dst = p.a[l*p.aCol:], p.b[l*p.bStride+j:], p.dst[j:]
+			part.k, part.n = min(depth, p.k-l), min(cols, p.n-j)
+			part.add = p.add || l > 0
+			if l+depth < p.k {
+				part.bias, part.relu = nil, false
+			} else if p.bias != nil {
+				part.bias = p.bias[j:]
+			}
+			part.rows(tiles, width)
+		}
+	}
+}
+
+// rows computes the product in stripes of about as many rows each, as few as may be.
+func (p product) rows(tiles [][5]tile, width int) {
+	stripes := (p.m + len(tiles) - 1) / len(tiles)
+	for i := 0; i < p.m; {
+		rows := (p.m - i + stripes - 1) / stripes
+		p.stripe(&tiles[rows-1], width, i)
+		i += rows
+		stripes--
+	}
+}
+
+// stripe computes the rows from i on that the tiles have: with the widest as far as it goes, and the last columns behind
+// a mask.
+func (p *product) stripe(tiles *[5]tile, width, i int) {
+	flags := 0
+	if p.add {
+		flags |= flagAdd
+	}
+	if p.alpha != 1 {
+		flags |= flagScale
+	}
+	if p.relu {
+		flags |= flagReLU
+	}
+	var bias *float32
+	if p.bias != nil {
+		flags |= flagBias
+	}
+	for j, w := 0, len(tiles)-1; j < p.n; w-- {
+		if tiles[w] == nil {
+			continue
+		}
+		count := p.n - j
+		if w > 0 {
+			if count /= widths[w] * width; count == 0 {
+				continue
+			}
+		}
+		if p.bias != nil {
+			bias = &p.bias[j]
+		}
+		tiles[w](&p.dst[i*p.dstStride+j], 4*p.dstStride, &p.a[i*p.aRow], 4*p.aRow, 4*p.aCol, &p.b[j], 4*p.bStride, p.k,
+			count, p.alpha, bias, flags)
+		if w == 0 {
+			return
+		}
+		j += count * widths[w] * width
+	}
+}
+
+// tileInt8 computes a few rows of ProductInt8, as tile does. Strides are in bytes; k counts words.
+type tileInt8 func(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k, count int)
+
+// rowsInt8 computes as many rows as the tiles have.
+func rowsInt8(tiles []tileInt8, width int, dst []int32, a []int8, packed []int32, n, k int) {
+	if k == 0 {
+		productInt8Go(dst, a, packed, 1, n, 0)
+		return
+	}
+	for j, w := 0, len(tiles)-1; j < n; w-- {
+		count := n - j
+		lanes := []int{0, 1, 4}[w] * width
+		if w > 0 {
+			if count /= lanes; count == 0 {
+				continue
+			}
+		}
+		tiles[w](&dst[j], 4*n, &a[0], Int8Stride(k), &packed[j], 4*n, (k+3)/4, count)
+		if w == 0 {
+			return
+		}
+		j += count * lanes
+	}
+}
