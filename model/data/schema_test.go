@@ -110,6 +110,8 @@ func TestSchemaTooWide(t *testing.T) {
 func FuzzParseSchema(f *testing.F) {
 	f.Add([]byte(visitsJSON))
 	f.Add(shoppersSchema)
+	f.Add([]byte(eventsJSON))
+	f.Add([]byte(noteJSON))
 	f.Add([]byte(`{"name":"n","unit":"u","label":"y","columns":[{"name":"x","kind":"numeric","min":-0.0,"max":1e-320},{"name":"y","kind":"boolean"}]}`))
 	f.Add([]byte(`{"name":"\ud800","columns":[{}]}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
