@@ -85,7 +85,7 @@ func (c *conv) tensors() []Tensor {
 }
 
 func (c *conv) init(params []float32, rng *rand.Rand) {
-	glorot(params[:c.weights()], c.depth(), c.kernel*c.kernel*c.filters/c.groups, rng)
+	glorot(params[:c.weights()], c.depth(), c.kernel*c.kernel*c.filters/c.groups, c.filters, rng)
 	clear(params[c.weights():])
 }
 

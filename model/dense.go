@@ -44,7 +44,7 @@ func (d *dense) tensors() []Tensor {
 }
 
 func (d *dense) init(params []float32, rng *rand.Rand) {
-	glorot(params[:d.weights()], d.inputs, d.outputs, rng)
+	glorot(params[:d.weights()], d.inputs, d.outputs, d.outputs, rng)
 	clear(params[d.weights():])
 }
 
