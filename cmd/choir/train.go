@@ -17,17 +17,21 @@ import (
 // trainCommand is `choir train`.
 type trainCommand struct {
 	outputFlag
-	Data   string  `help:"What to learn from: shoppers, which is built in; fashion-mnist, banking77, tinyshakespeare or online-retail, whose files are in --from; or a file of rows with --schema." placeholder:"NAME|FILE" required:""`
-	From   string  `help:"Directory with the files of a public data set." placeholder:"DIR" type:"path"`
-	Schema string  `help:"What the columns of a file of rows mean, YAML or JSON." placeholder:"FILE" type:"path"`
-	Model  string  `help:"Architecture: logistic, svm or mlp, or a YAML file." placeholder:"NAME|FILE" required:""`
-	Epochs int     `help:"Passes over the examples." default:"10"`
-	Batch  int     `help:"Examples a step." default:"32"`
-	Rate   float64 `help:"Learning rate." default:"0.1"`
-	Seed   uint64  `help:"Of all that is chance: how examples are divided and ordered, and what parameters begin with." default:"1"`
-	Length int     `help:"Of one example: characters of tinyshakespeare (64), n-grams of banking77 (64), items before the next of online-retail (20)." placeholder:"N"`
-	Out    string  `help:"Write the model to this safetensors file." placeholder:"FILE" type:"path"`
-	Force  bool    `help:"Write over a file that exists."`
+	Data      string  `help:"What to learn from: shoppers, which is built in; fashion-mnist, banking77, tinyshakespeare or online-retail, whose files are in --from; or a file of rows with --schema." placeholder:"NAME|FILE" required:""`
+	From      string  `help:"Directory with the files of a public data set." placeholder:"DIR" type:"path"`
+	Schema    string  `help:"What the columns of a file of rows mean, YAML or JSON." placeholder:"FILE" type:"path"`
+	Model     string  `help:"Architecture: logistic, svm or mlp, or a YAML file." placeholder:"NAME|FILE" required:""`
+	Epochs    int     `help:"Passes over the examples." default:"10"`
+	Batch     int     `help:"Examples a step." default:"32"`
+	Rate      float64 `help:"Learning rate." default:"0.1"`
+	Optimiser string  `help:"What makes a step of a gradient: ${enum}." enum:"gd,sgd,momentum,nesterov,rmsprop,adam,adamw,adagrad" default:"sgd"`
+	Schedule  string  `help:"How the rate changes: ${enum}; cosine ends near 0." enum:"constant,cosine" default:"constant"`
+	Decay     float64 `help:"Weight decay." default:"0"`
+	Clip      float64 `help:"Norm to which a step's gradient is scaled down. 0: none." default:"0"`
+	Seed      uint64  `help:"Of all that is chance: how examples are divided and ordered, and what parameters begin with." default:"1"`
+	Length    int     `help:"Of one example: characters of tinyshakespeare (64), n-grams of banking77 (64), items before the next of online-retail (20)." placeholder:"N"`
+	Out       string  `help:"Write the model to this safetensors file." placeholder:"FILE" type:"path"`
+	Force     bool    `help:"Write over a file that exists."`
 }
 
 // Help is what --help explains.
@@ -50,6 +54,9 @@ type trained struct {
 	Model      string   `json:"model"`
 	Examples   int      `json:"examples"` // that were learnt from
 	Parameters int      `json:"parameters"`
+	Optimiser  string   `json:"optimiser"`
+	Rate       float64  `json:"rate"`
+	Batch      int      `json:"batch"`
 	Epochs     int      `json:"epochs"`
 	Steps      int      `json:"steps"`
 	Loss       float64  `json:"loss"` // mean over the last epoch
@@ -91,6 +98,14 @@ func (c *trainCommand) Run(ctx context.Context, t *terminal) error {
 	return c.report(t.out, done)
 }
 
+// steps are those of an epoch.
+func (c *trainCommand) steps(set *trainSet) int {
+	if c.Optimiser == "gd" {
+		return 1 // with the gradient of all examples
+	}
+	return (set.train.Len() + c.Batch - 1) / c.Batch
+}
+
 // check refuses wrong usage before anything is read, and a file that could not be written after hours of training.
 func (c *trainCommand) check() error {
 	switch {
@@ -100,6 +115,10 @@ func (c *trainCommand) check() error {
 		return &usageError{fmt.Sprintf("--batch is %d, want 1 to 65536", c.Batch), ""}
 	case !(c.Rate > 0 && c.Rate <= 1000):
 		return &usageError{fmt.Sprintf("--rate is %v, want more than 0 and at most 1000", c.Rate), ""}
+	case !(c.Decay >= 0 && c.Decay < 1):
+		return &usageError{fmt.Sprintf("--decay is %v, want at least 0 and below 1", c.Decay), ""}
+	case !(c.Clip >= 0 && c.Clip <= 1e9):
+		return &usageError{fmt.Sprintf("--clip is %v, want 0 to 1e9", c.Clip), ""}
 	case c.Length < 0 || c.Length > 4096:
 		return &usageError{fmt.Sprintf("--length is %d, want 1 to 4096", c.Length), ""}
 	case c.Out == "":
@@ -121,9 +140,10 @@ func (c *trainCommand) train(ctx context.Context, talk io.Writer, network *model
 		return nil, err
 	}
 	predictor, start := model.NewPredictor(network, params), time.Now()
-	f := &follower{set: set, talk: talk, predictor: predictor, epoch: (set.train.Len() + c.Batch - 1) / c.Batch, epochs: c.Epochs, start: start}
+	f := &follower{set: set, talk: talk, predictor: predictor, epoch: c.steps(set), epochs: c.Epochs, start: start}
 	learnt, err := trainer.Train(ctx, params, set.train.X, set.train.Y, model.TrainConfig{
-		Epochs: c.Epochs, Rate: c.Rate, Seed: seeds.Derive("choir/train/v1", c.Seed, "central", 0), Pause: f.step,
+		Epochs: c.Epochs, Rate: c.Rate, Seed: seeds.Derive("choir/train/v1", c.Seed, "central", 0), Pause: f.step, Clip: c.Clip,
+		Optimiser: model.Optimiser{Kind: c.Optimiser, Decay: c.Decay}, Schedule: model.Schedule{Kind: c.Schedule},
 	})
 	f.finish()
 	switch {
@@ -135,7 +155,8 @@ func (c *trainCommand) train(ctx context.Context, talk io.Writer, network *model
 		return nil, err
 	}
 	done := &trained{
-		Data: c.Data, Model: c.Model, Examples: set.train.Len(), Parameters: network.Size(), Epochs: c.Epochs,
+		Data: c.Data, Model: c.Model, Examples: set.train.Len(), Parameters: network.Size(),
+		Optimiser: c.Optimiser, Rate: c.Rate, Batch: c.Batch, Epochs: c.Epochs,
 		Steps: learnt.Steps, Loss: learnt.Loss, Seconds: time.Since(start).Seconds(), Seed: c.Seed,
 	}
 	if done.Validation, err = set.measure(predictor, &set.validation); err != nil {
