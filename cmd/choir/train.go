@@ -20,7 +20,7 @@ type trainCommand struct {
 	Data      string  `help:"What to learn from: shoppers, which is built in; fashion-mnist, banking77, tinyshakespeare or online-retail, whose files are in --from; or a file of rows with --schema." placeholder:"NAME|FILE" required:""`
 	From      string  `help:"Directory with the files of a public data set." placeholder:"DIR" type:"path"`
 	Schema    string  `help:"What the columns of a file of rows mean, YAML or JSON." placeholder:"FILE" type:"path"`
-	Model     string  `help:"Architecture: logistic, svm or mlp, or a YAML file." placeholder:"NAME|FILE" required:""`
+	Model     string  `help:"Architecture: a name, or a YAML file, as choir model describe takes them." placeholder:"NAME|FILE" required:""`
 	Epochs    int     `help:"Passes over the examples." default:"10"`
 	Batch     int     `help:"Examples a step." default:"32"`
 	Rate      float64 `help:"Learning rate." default:"0.1"`

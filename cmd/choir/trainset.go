@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -183,44 +182,13 @@ func (c *trainCommand) network(set *trainSet) (*model.Network, error) {
 
 // spec is the architecture that --model names.
 func (c *trainCommand) spec(set *trainSet) (model.Spec, error) {
-	if ext := filepath.Ext(c.Model); ext == ".yaml" || ext == ".yml" || ext == ".json" {
-		var spec model.Spec
-		return spec, missing("architecture", readYAML(c.Model, &spec))
-	}
-	hidden := []int{}
-	switch c.Model {
-	case "mlp":
-		hidden = []int{200, 200}
-		if set.schema != nil {
-			hidden = []int{32}
-		}
-	case "logistic", "svm":
-	default:
-		return model.Spec{}, &usageError{fmt.Sprintf("--model is %q, want logistic, svm, mlp or a .yaml file", c.Model), ""}
+	if !known(c.Model) {
+		return architectureFlags{Spec: c.Model}.spec()
 	}
 	if set.ids {
 		return model.Spec{}, &usageError{fmt.Sprintf("--model %s does not learn from ids, which is what %s has", c.Model, c.Data), "give a .yaml file with an embedding"}
 	}
-	return dense(&set.train.Set, c.Model == "svm", hidden), nil
-}
-
-// dense is a network of dense layers over all values of an example.
-func dense(s *data.Set, svm bool, hidden []int) model.Spec {
-	spec := model.Spec{Input: s.Input, Loss: "softmax"}
-	if s.Classes == 1 {
-		spec.Loss = "logistic"
-	}
-	if svm {
-		spec.Loss = "hinge"
-	}
-	if len(s.Input) > 1 {
-		spec.Layers = append(spec.Layers, model.LayerSpec{Kind: "flatten"})
-	}
-	for _, h := range hidden {
-		spec.Layers = append(spec.Layers, model.LayerSpec{Kind: "dense", Units: h, Activation: "relu"})
-	}
-	spec.Layers = append(spec.Layers, model.LayerSpec{Kind: "dense", Units: s.Classes * s.Targets})
-	return spec
+	return model.Named(c.Model, set.train.Input, set.train.Classes)
 }
 
 // encode is the model as a file.
