@@ -294,6 +294,16 @@ func fold4AVX512(dst []float32, x0 []float32, x1 []float32, x2 []float32, x3 []f
 //go:noescape
 func reluAVX512(dst []float32, x []float32)
 
+// maximumAVX512 is dst = max(x, y).
+//
+//go:noescape
+func maximumAVX512(dst []float32, x []float32, y []float32)
+
+// routeMaximumAVX512 is RouteMaximum.
+//
+//go:noescape
+func routeMaximumAVX512(dst []float32, left []float32, x []float32, top []float32)
+
 // reluGradAVX512 zeroes grad where y <= 0.
 //
 //go:noescape
@@ -488,7 +498,7 @@ var tilesAVX512 = [][5]tile{
 }
 
 // tilesInt8AVX512 are by rows, from 1, and vectors: masked, 1, 4.
-var tilesInt8AVX512 = [][3]tileInt8{
+var tilesInt8AVX512 = [][]tileInt8{
 	{tile1xMaskInt8AVX512, tile1x1Int8AVX512, tile1x4Int8AVX512},
 	{tile2xMaskInt8AVX512, tile2x1Int8AVX512, tile2x4Int8AVX512},
 	{tile3xMaskInt8AVX512, tile3x1Int8AVX512, tile3x4Int8AVX512},

@@ -3575,6 +3575,7 @@ type ListCertificatesReply struct {
 	Roots         []*RootStatus           `protobuf:"bytes,1,rep,name=roots,proto3" json:"roots,omitempty"`               // oldest first, the present one last
 	Coordinators  []*CertifiedCoordinator `protobuf:"bytes,2,rep,name=coordinators,proto3" json:"coordinators,omitempty"` // issuer is empty where it is not known and the coordinator does not answer
 	Officers      []*OfficerStatus        `protobuf:"bytes,3,rep,name=officers,proto3" json:"officers,omitempty"`
+	Revoked       [][]byte                `protobuf:"bytes,4,rep,name=revoked,proto3" json:"revoked,omitempty"` // SHA-256 of certificates that were revoked or whose coordinator was removed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3626,6 +3627,13 @@ func (x *ListCertificatesReply) GetCoordinators() []*CertifiedCoordinator {
 func (x *ListCertificatesReply) GetOfficers() []*OfficerStatus {
 	if x != nil {
 		return x.Officers
+	}
+	return nil
+}
+
+func (x *ListCertificatesReply) GetRevoked() [][]byte {
+	if x != nil {
+		return x.Revoked
 	}
 	return nil
 }
@@ -7951,11 +7959,12 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x18RemoveCoordinatorRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x18\n" +
 	"\x16RemoveCoordinatorReply\"\x19\n" +
-	"\x17ListCertificatesRequest\"\xbc\x01\n" +
+	"\x17ListCertificatesRequest\"\xd6\x01\n" +
 	"\x15ListCertificatesReply\x12*\n" +
 	"\x05roots\x18\x01 \x03(\v2\x14.choir.v1.RootStatusR\x05roots\x12B\n" +
 	"\fcoordinators\x18\x02 \x03(\v2\x1e.choir.v1.CertifiedCoordinatorR\fcoordinators\x123\n" +
-	"\bofficers\x18\x03 \x03(\v2\x17.choir.v1.OfficerStatusR\bofficers\"^\n" +
+	"\bofficers\x18\x03 \x03(\v2\x17.choir.v1.OfficerStatusR\bofficers\x12\x18\n" +
+	"\arevoked\x18\x04 \x03(\fR\arevoked\"^\n" +
 	"\n" +
 	"RootStatus\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x14\n" +
