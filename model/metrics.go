@@ -11,13 +11,11 @@ import (
 // The metrics of a final table, over all outputs of a model at once; those of a round, which must add up over nodes, are
 // an Evaluation's. Outputs are a model's before any squashing: with one class a logit an example, positive above 0, and
 // targets 0 or 1; with more, a row of one logit a class, and targets the index of the class. Inputs are read only, sums
-// are in float64. Every metric refuses no examples at all (ErrNoExamples), outputs that are NaN or infinite
-// (ErrNotFinite) and targets that cannot be.
-var (
-	ErrNoExamples = errors.New("no examples")
-	ErrNotFinite  = errors.New("not finite")
-	ErrOneClass   = errors.New("all targets are of one class")
-)
+// are in float64. Every metric refuses no examples at all (ErrEmpty), outputs that are NaN or infinite (ErrNaN)
+// and targets that cannot be.
+
+// ErrOneClass is returned where a metric needs positives and negatives.
+var ErrOneClass = errors.New("all targets are of one class")
 
 // checkOutputs refuses outputs and targets that do not belong together.
 func checkOutputs(outputs []float32, classes int, targets []float32) error {
@@ -25,12 +23,12 @@ func checkOutputs(outputs []float32, classes int, targets []float32) error {
 	case classes < 1:
 		return fmt.Errorf("%d classes, want at least 1", classes)
 	case len(targets) == 0:
-		return ErrNoExamples
+		return ErrEmpty
 	case len(outputs)%classes != 0 || len(outputs)/classes != len(targets):
 		return fmt.Errorf("%d outputs of %d classes for %d targets", len(outputs), classes, len(targets))
 	}
 	if i := notFinite(outputs); i >= 0 {
-		return fmt.Errorf("example %d: output %d is %v: %w", i/classes, i%classes, outputs[i], ErrNotFinite)
+		return fmt.Errorf("example %d: output %d is %v: %w", i/classes, i%classes, outputs[i], ErrNaN)
 	}
 	top := float32(max(classes, 2) - 1)
 	for i, y := range targets {
@@ -246,12 +244,12 @@ func MAE(predictions, targets []float32) (float64, error) {
 func sumErrors(predictions, targets []float32, of func(d float64) float64) (float64, error) {
 	switch {
 	case len(targets) == 0:
-		return 0, ErrNoExamples
+		return 0, ErrEmpty
 	case len(predictions) != len(targets):
 		return 0, fmt.Errorf("%d predictions for %d targets", len(predictions), len(targets))
 	}
 	if i := max(notFinite(predictions), notFinite(targets)); i >= 0 {
-		return 0, fmt.Errorf("example %d: prediction %v, target %v: %w", i, predictions[i], targets[i], ErrNotFinite)
+		return 0, fmt.Errorf("example %d: prediction %v, target %v: %w", i, predictions[i], targets[i], ErrNaN)
 	}
 	sum := 0.0
 	for i, y := range targets {

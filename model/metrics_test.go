@@ -207,9 +207,9 @@ func TestMetricsRefuse(t *testing.T) {
 			z, y []float32
 			want error // nil: any
 		}{
-			{"nothing", nil, nil, ErrNoExamples},
-			{"NaN", []float32{0, nan32}, []float32{0, 1}, ErrNotFinite},
-			{"infinity", []float32{-inf32, 0}, []float32{0, 1}, ErrNotFinite},
+			{"nothing", nil, nil, ErrEmpty},
+			{"NaN", []float32{0, nan32}, []float32{0, 1}, ErrNaN},
+			{"infinity", []float32{-inf32, 0}, []float32{0, 1}, ErrNaN},
 			{"NaN as target", []float32{1, 0}, []float32{0, nan32}, nil},
 			{"another length", []float32{1, 0, 1}, []float32{0, 1}, nil},
 		} {

@@ -9,8 +9,8 @@ import (
 // Rank is the place of the target among all items by descending score, 1 for the best: a full ranking, against every
 // item and not a sample of them, which would flatter (Krichene and Rendle 2020). Items in seen, such as those a user has
 // already, are left out of the ranking; they may repeat. An item with the target's score is ahead of it, so that a model
-// which scores all the same ranks nothing high. Errors: no items at all (ErrNoExamples), a score that is not finite
-// (ErrNotFinite), a target or seen item that is no index of scores, a target that was seen.
+// which scores all the same ranks nothing high. Errors: no items at all (ErrEmpty), a score that is not finite
+// (ErrNaN), a target or seen item that is no index of scores, a target that was seen.
 func Rank(scores []float32, target int, seen []int32) (int, error) {
 	if err := checkRank(scores, target, seen); err != nil {
 		return 0, fmt.Errorf("rank: %w", err)
@@ -31,10 +31,10 @@ func Rank(scores []float32, target int, seen []int32) (int, error) {
 
 func checkRank(scores []float32, target int, seen []int32) error {
 	if len(scores) == 0 {
-		return ErrNoExamples
+		return ErrEmpty
 	}
 	if i := notFinite(scores); i >= 0 {
-		return fmt.Errorf("score of item %d is %v: %w", i, scores[i], ErrNotFinite)
+		return fmt.Errorf("score of item %d is %v: %w", i, scores[i], ErrNaN)
 	}
 	if target < 0 || target >= len(scores) {
 		return fmt.Errorf("target %d, want 0 to %d", target, len(scores)-1)
@@ -65,7 +65,7 @@ func NDCG(ranks []int, k int) (float64, error) {
 // overRanks is the mean of the gains of the ranks up to k.
 func overRanks(metric string, ranks []int, k int, gain func(rank int) float64) (float64, error) {
 	if len(ranks) == 0 {
-		return 0, fmt.Errorf("%s: %w", metric, ErrNoExamples)
+		return 0, fmt.Errorf("%s: %w", metric, ErrEmpty)
 	}
 	if k < 1 {
 		return 0, fmt.Errorf("%s: k is %d, want at least 1", metric, k)

@@ -91,13 +91,13 @@ func TestRankingRefuses(t *testing.T) {
 			t.Errorf("%s is taken", what)
 		}
 	}
-	if _, err := Rank(nil, 0, nil); !errors.Is(err, ErrNoExamples) {
+	if _, err := Rank(nil, 0, nil); !errors.Is(err, ErrEmpty) {
 		t.Errorf("no items: %v", err)
 	}
-	if _, err := Rank([]float32{1, nan32}, 0, nil); !errors.Is(err, ErrNotFinite) {
+	if _, err := Rank([]float32{1, nan32}, 0, nil); !errors.Is(err, ErrNaN) {
 		t.Errorf("NaN: %v", err)
 	}
-	if _, err := HitRate(nil, 1); !errors.Is(err, ErrNoExamples) {
+	if _, err := HitRate(nil, 1); !errors.Is(err, ErrEmpty) {
 		t.Errorf("no ranks: %v", err)
 	}
 }

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"choir.example/model"
+)
+
+// central trains in one place and returns the figures of the test part.
+func central(t *testing.T, args ...string) map[string]float64 {
+	t.Helper()
+	out, errs, code := choir(t, append([]string{"train", "-o", "json"}, args...)...)
+	if code != exitOK {
+		t.Fatalf("choir train %v: exit code %d: %s", args, code, errs)
+	}
+	var done struct{ Test map[string]float64 }
+	if err := json.Unmarshal([]byte(out), &done); err != nil {
+		t.Fatal(err)
+	}
+	return done.Test
+}
+
+// What central training reaches on the built-in data, by the area under the curve of the test part.
+func TestCentralShoppers(t *testing.T) {
+	for name, floor := range map[string]float64{"logistic": .912, "mlp": .925, "svm": .885} {
+		rate := map[string]string{"logistic": "0.05", "mlp": "0.05", "svm": "0.01"}[name]
+		for seed := 1; seed <= 2; seed++ {
+			got := central(t, "--data", "shoppers", "--model", name, "--epochs", "20", "--rate", rate, "--seed", strconv.Itoa(seed))
+			if got["auc"] < floor {
+				t.Errorf("%s, seed %d: AUC %v, want at least %v", name, seed, got["auc"], floor)
+			}
+		}
+	}
+}
+
+// Images, for who has them: what a few epochs reach.
+func TestCentralImages(t *testing.T) {
+	dir := os.Getenv("CHOIR_DATA")
+	if dir == "" {
+		t.Skip("CHOIR_DATA names no directory with data sets")
+	}
+	got := central(t, "--data", "fashion-mnist", "--from", filepath.Join(dir, "fashion-mnist"), "--model", "mlp", "--epochs", "4", "--rate", "0.05")
+	if got["accuracy"] < .85 {
+		t.Errorf("accuracy %v", got["accuracy"])
+	}
+}
+
+// Ctrl-C ends a training before its next step, and leaves no file.
+func TestInterruptedTraining(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c := &trainCommand{Data: "shoppers", Model: "logistic", Epochs: 1, Batch: 32, Rate: .1, Out: filepath.Join(t.TempDir(), "m.safetensors")}
+	err := c.Run(ctx, &terminal{io.Discard, io.Discard})
+	if err == nil || err.Error() != "interrupted; nothing was written" {
+		t.Error(err)
+	}
+	if _, err := os.Stat(c.Out); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("there is a file")
+	}
+}
+
+// After an epoch, and not more often than every two seconds, people are told how the validation part is answered.
+func TestTrainingTellsOfEpochs(t *testing.T) {
+	c := &trainCommand{Data: "shoppers", Model: "logistic"}
+	set, err := c.load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	network, err := c.network(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var talk strings.Builder
+	f := &follower{set: set, talk: &talk, predictor: model.NewPredictor(network, network.Initial(1)), epoch: 5, epochs: 3, start: time.Now().Add(-time.Minute)}
+	for range 12 {
+		f.step()
+	}
+	if got := talk.String(); strings.Count(got, "\n") != 1 || !strings.HasPrefix(got, "epoch 1 of 3, 60 s: validation accuracy 0.") {
+		t.Errorf("told %q", got)
+	}
+}
