@@ -1,0 +1,163 @@
+package model
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"choir.example/model/data"
+)
+
+// onnxCase is an architecture to export, and what its exported int8 form may be off, where it differs from a Predictor by
+// more than a float's last bits.
+type onnxCase struct {
+	name string
+	spec Spec
+	ids  int     // the input is ids below this
+	int8 float64 // of the largest output
+}
+
+// Tolerances of exported models, against the largest output. An int8 graph rounds to the same steps as a Predictor, but
+// divides by a scale where the Predictor multiplies by its inverse: a value half way between two steps may
+// take the other one, and every later layer sees that.
+const (
+	onnxFloatTolerance = 1e-5
+	onnxInt8Tolerance  = 1.0 / 127
+)
+
+// onnxCases are all kinds of layers and architectures.
+func onnxCases() []onnxCase {
+	deep := Spec{Input: []int{5, 4, 3}, Loss: "softmax", Layers: []LayerSpec{
+		{Kind: "dense", Units: 6, Activation: "tanh"},
+		{Kind: "dense", Units: 5, Activation: "sigmoid"},
+		{Kind: "flatten", Name: "output"},
+		{Kind: "dense", Name: "output.weight", Units: 7},
+	}}
+	return []onnxCase{
+		{name: "perceptron", spec: MLP(30, 16, 8)},
+		{name: "dense over positions", spec: deep},
+	}
+}
+
+// input draws examples for a case.
+func (c onnxCase) input(rng *rand.Rand, n *Network, examples int) ([]float32, onnxFeed) {
+	dims := append([]int{examples}, n.spec.Input...)
+	x := random(rng, examples*n.Inputs(), 1)
+	if c.ids == 0 {
+		return x, floatFeed(x, dims...)
+	}
+	for i := range x {
+		x[i] = float32(rng.IntN(c.ids))
+	}
+	return x, idFeed(x, dims...)
+}
+
+// onnxruntime computes what Predictors do, from the exported files, in float32 and in int8.
+func TestONNX(t *testing.T) {
+	type check struct {
+		name      string
+		want      []float32
+		dims      []int
+		tolerance float64
+	}
+	rng := rand.New(rand.NewPCG(1, 0))
+	var runs []onnxRun
+	var checks []check
+	for _, c := range onnxCases() {
+		n := compile(t, c.spec)
+		params := n.Initial(3)
+		for i := range params {
+			params[i] += float32(rng.NormFloat64() * .05) // biases too
+		}
+		tensors, err := Quantise(n, params)
+		if err != nil {
+			t.Fatal(err)
+		}
+		float, errFloat := n.ONNX(params)
+		int8, errInt8 := n.ONNXInt8(tensors)
+		for _, examples := range []int{1, 3} {
+			x, feed := c.input(rng, n, examples)
+			dims := append([]int{examples}, n.OutputShape()...)
+			want := make([]float32, examples*n.Outputs())
+			NewPredictor(n, params).Predict(x, want)
+			name := fmt.Sprintf("%s, %d examples", c.name, examples)
+			runs = append(runs, newRun(t, float, errFloat, map[string]onnxFeed{"input": feed}))
+			checks = append(checks, check{name, slices.Clone(want), dims, onnxFloatTolerance})
+			NewInt8Predictor(n, tensors).Predict(x, want)
+			runs = append(runs, newRun(t, int8, errInt8, map[string]onnxFeed{"input": feed}))
+			checks = append(checks, check{name + ", int8", want, dims, max(c.int8, onnxInt8Tolerance)})
+		}
+	}
+	for i, ran := range runONNX(t, runs) {
+		c := checks[i]
+		out := ran.Outputs["output"]
+		if ran.Error != "" || !slices.Equal(out.Dims, c.dims) {
+			t.Errorf("%s: %s, outputs of shape %v, want %v", c.name, ran.Error, out.Dims, c.dims)
+			continue
+		}
+		off := distance(out.Data, c.want)
+		t.Logf("%s: off by %.2g", c.name, off)
+		if off > c.tolerance {
+			t.Errorf("%s: off by %.2g of the largest output, want at most %.2g", c.name, off, c.tolerance)
+		}
+	}
+}
+
+// onnxSchema has columns of all kinds, and names that the graph has other uses for.
+const onnxSchema = `{"name":"visits","columns":[{"name":"output","kind":"numeric","min":-10,"max":90},
+{"name":"spent","kind":"numeric","min":2,"max":5000,"longTail":true},{"name":"bought","kind":"boolean"},
+{"name":"features/mul","kind":"category","categories":["Mon","Tue","Ås"]},{"name":"new","kind":"boolean"}],"label":"bought","unit":"visit"}`
+
+// An exported model takes rows by the schema's columns, missing values included, and gives the probability that a node's
+// prediction gives.
+func TestONNXOfModel(t *testing.T) {
+	schema, err := data.ParseSchema([]byte(onnxSchema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nan := float32(0)
+	nan /= nan
+	numbers := [2][]float32{{-10, 90, 31, nan, 2}, {2, 5000, nan, 99, 3}}
+	days, indexes := []any{"Tue", "", "Ås", "Mon", "Tue"}, []float32{1, nan, 2, 0, 1}
+	fresh, values := []any{0, 1, 0, 1, 0}, []float32{0, 1, nan, 1, 0}
+	var rows []data.Row
+	for i := range days {
+		rows = append(rows, data.Row{float64(numbers[0][i]), float64(numbers[1][i]), 1, float64(indexes[i]), float64(values[i])})
+	}
+	statistics, err := data.NewStatistics(schema, data.Collect(schema, rows))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := compile(t, MLP(schema.Features(), 6))
+	m := &Model{Name: "visits", Variant: "float32", Network: n, Schema: schema, Statistics: statistics, Params: n.Initial(2)}
+	q := *m
+	q.Variant, q.Params = "int8", nil
+	if q.Quantised, err = Quantise(n, m.Params); err != nil {
+		t.Fatal(err)
+	}
+	feeds := map[string]onnxFeed{
+		"output": floatFeed(numbers[0], 5, 1), "spent": floatFeed(numbers[1], 5, 1),
+		"features/mul": {"string", []int{5, 1}, days}, "new": {"bool", []int{5, 1}, fresh},
+	}
+	models := []*Model{m, &q}
+	var runs []onnxRun
+	for _, m := range models {
+		file, err := m.ONNX()
+		runs = append(runs, newRun(t, file, err, feeds))
+	}
+	x, _ := statistics.Matrix(rows)
+	for i, ran := range runONNX(t, runs) {
+		logits := make([]float32, len(rows))
+		models[i].Predictor().Predict(x, logits)
+		want := make([]float32, len(rows))
+		for k, z := range logits {
+			want[k] = float32(Probability(z))
+		}
+		tolerance := []float64{onnxFloatTolerance, onnxInt8Tolerance}[i]
+		got, raw := ran.Outputs["probability"], ran.Outputs["output_2"]
+		if ran.Error != "" || !slices.Equal(got.Dims, []int{5}) || distance(got.Data, want) > tolerance || distance(raw.Data, logits) > tolerance {
+			t.Errorf("%s: %s, probabilities %v of shape %v, want %v", models[i].Variant, ran.Error, got.Data, got.Dims, want)
+		}
+	}
+}
