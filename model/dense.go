@@ -1,7 +1,6 @@
 package model
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"slices"
 
@@ -31,10 +30,6 @@ func newDense(l LayerSpec, in [][]int) (layer, error) {
 	return d, nil
 }
 
-func errActivation(name string) error {
-	return fmt.Errorf("activation %.40q, want relu, sigmoid or tanh", name)
-}
-
 func (d *dense) output() []int   { return d.shape }
 func (d *dense) weights() int    { return d.inputs * d.outputs }
 func (d *dense) size() int       { return d.weights() + d.outputs }
@@ -49,7 +44,7 @@ func (d *dense) tensors() []Tensor {
 }
 
 func (d *dense) init(params []float32, rng *rand.Rand) {
-	glorot(params[:d.weights()], d.inputs, d.outputs, rng)
+	glorot(params[:d.weights()], d.inputs, d.outputs, d.outputs, rng)
 	clear(params[d.weights():])
 }
 

@@ -96,12 +96,15 @@ var activations = map[string]kernel.Activation{
 	"": kernel.Identity, "relu": kernel.ReLU, "sigmoid": kernel.Sigmoid, "tanh": kernel.Tanh,
 }
 
-// glorot draws weights uniform in ±sqrt(6/(in+out)) (Glorot and Bengio 2010, §4.2), with operations that give the same
-// bits on every processor.
-func glorot(weights []float32, in, out int, rng *rand.Rand) {
+// glorot draws weights uniform in ±sqrt(6/(in+out)) (Glorot and Bengio 2010, §4.2) for fans of in and out, with
+// operations that give the same bits on every processor. It draws output by output, the order in which files hold
+// weights: seeds go on to mean what they meant when memory had that order too.
+func glorot(weights []float32, in, out, outputs int, rng *rand.Rand) {
 	bound := math.Sqrt(6 / float64(in+out))
-	for i := range weights {
-		u := float64(rng.Float64()*2) - 1
-		weights[i] = float32(u * bound)
+	for o := range outputs {
+		for i := o; i < len(weights); i += outputs {
+			u := float64(rng.Float64()*2) - 1
+			weights[i] = float32(u * bound)
+		}
 	}
 }

@@ -18,6 +18,7 @@ type loss interface {
 
 // losses is the table of losses; each takes the shape of one example's output.
 var losses = map[string]func(shape []int) (loss, error){
+	"hinge":    newHinge,
 	"logistic": newLogistic,
 	"softmax":  newSoftmax,
 	"squared":  newSquared,

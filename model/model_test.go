@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"reflect"
 	"runtime"
 	"slices"
@@ -34,13 +33,7 @@ func small(t testing.TB, variant string) *Model {
 	}
 	m := &Model{Name: "small", Variant: variant, Network: compile(t, MLP(3, 3, 2)), Schema: schema, Statistics: st}
 	if !strings.HasSuffix(variant, "int8") {
-		m.Params = make([]float32, m.Network.Size())
-		rng := rand.New(rand.NewPCG(1, 0x696e6974))
-		for k, d := range [][2]int{{3, 3}, {3, 2}, {2, 1}} { // outputs × inputs, as files have them
-			weights := make([]float32, d[0]*d[1])
-			glorot(weights, d[0], d[1], rng)
-			copy(m.Params[m.Network.Tensors()[2*k].Offset:], transposed(weights, d[1], d[0]))
-		}
+		m.Params = m.Network.Initial(1)
 		return m
 	}
 	for k, d := range [][2]int{{3, 3}, {3, 2}, {2, 1}} {

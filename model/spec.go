@@ -48,8 +48,19 @@ type kind struct {
 
 // kinds is the table of layers.
 var kinds = map[string]kind{
-	"dense":   {"units activation", 1, newDense},
-	"flatten": {"", 1, newFlatten},
+	"activation": {"activation", 1, newActivation},
+	"add":        {"", 0, newAdd},
+	"avgpool":    {"kernel stride", 1, newAvgPool},
+	"concat":     {"", 0, newConcat},
+	"conv":       {"filters kernel stride padding groups activation", 1, newConv},
+	"dense":      {"units activation", 1, newDense},
+	"dropout":    {"rate", 1, newDropout},
+	"flatten":    {"", 1, newFlatten},
+	"globalpool": {"", 1, newGlobalPool},
+	"groupnorm":  {"groups", 1, newGroupNorm},
+	"layernorm":  {"", 1, newLayerNorm},
+	"maxpool":    {"kernel stride", 1, newMaxPool},
+	"shuffle":    {"groups", 1, newShuffle},
 }
 
 // checkFields names a field that the layer's kind does not take.

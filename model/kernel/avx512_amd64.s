@@ -5,24 +5,27 @@
 #include "textflag.h"
 
 // func tile1xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·tile1xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ   count+64(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	MOVQ   aCol+32(FP), CX
-	MOVQ   b+40(FP), DX
-	MOVQ   bStride+48(FP), BX
-	MOVQ   k+56(FP), SI
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	SUBQ   $+4, SI
-	JLT    rest3
+	MOVQ    count+64(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	MOVQ    aCol+32(FP), CX
+	MOVQ    b+40(FP), DX
+	MOVQ    bStride+48(FP), BX
+	MOVQ    k+56(FP), SI
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	SUBQ    $+4, SI
+	JLT     rest3
 
 loop2:
 	VBROADCASTSS (AX), Z4
@@ -527,28 +530,31 @@ store44:
 	RET
 
 // func tile2xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·tile2xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ   count+64(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	MOVQ   aCol+32(FP), DX
-	MOVQ   b+40(FP), BX
-	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	SUBQ   $+4, DI
-	JLT    rest47
+	MOVQ    count+64(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	MOVQ    aCol+32(FP), DX
+	MOVQ    b+40(FP), BX
+	MOVQ    bStride+48(FP), SI
+	MOVQ    k+56(FP), DI
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	SUBQ    $+4, DI
+	JLT     rest47
 
 loop46:
 	VMOVUPS.Z        (BX), K1, Z8
@@ -1160,26 +1166,29 @@ store87:
 	RET
 
 // func tile3xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·tile3xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ   count+64(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	MOVQ   aCol+32(FP), DX
-	MOVQ   b+40(FP), BX
-	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	SUBQ   $+2, DI
-	JLT    rest90
+	MOVQ    count+64(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	MOVQ    aCol+32(FP), DX
+	MOVQ    b+40(FP), BX
+	MOVQ    bStride+48(FP), SI
+	MOVQ    k+56(FP), DI
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	SUBQ    $+2, DI
+	JLT     rest90
 
 loop89:
 	VMOVUPS.Z        (BX), K1, Z6
@@ -1607,29 +1616,32 @@ store121:
 	RET
 
 // func tile4xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·tile4xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ   count+64(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), DX
-	MOVQ   aCol+32(FP), BX
-	MOVQ   b+40(FP), SI
-	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	SUBQ   $+2, R8
-	JLT    rest124
+	MOVQ    count+64(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), DX
+	MOVQ    aCol+32(FP), BX
+	MOVQ    b+40(FP), SI
+	MOVQ    bStride+48(FP), DI
+	MOVQ    k+56(FP), R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	SUBQ    $+2, R8
+	JLT     rest124
 
 loop123:
 	VMOVUPS.Z        (SI), K1, Z8
@@ -2129,26 +2141,29 @@ store155:
 	RET
 
 // func tile5xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·tile5xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ   count+64(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), DX
-	MOVQ   aCol+32(FP), BX
-	MOVQ   b+40(FP), SI
-	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	TESTQ  R8, R8
-	JEQ    done159
+	MOVQ    count+64(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), DX
+	MOVQ    aCol+32(FP), BX
+	MOVQ    b+40(FP), SI
+	MOVQ    bStride+48(FP), DI
+	MOVQ    k+56(FP), R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	TESTQ   R8, R8
+	JEQ     done159
 
 loop157:
 	VMOVUPS.Z        (SI), K1, Z5
@@ -2650,28 +2665,31 @@ store187:
 	RET
 
 // func tile6xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·tile6xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ   count+64(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), DX
-	LEAQ   (CX)(CX*4), BX
-	MOVQ   aCol+32(FP), SI
-	MOVQ   b+40(FP), DI
-	MOVQ   bStride+48(FP), R8
-	MOVQ   k+56(FP), R9
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	TESTQ  R9, R9
-	JEQ    done191
+	MOVQ    count+64(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (CX)(CX*4), BX
+	MOVQ    aCol+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    bStride+48(FP), R8
+	MOVQ    k+56(FP), R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	TESTQ   R9, R9
+	JEQ     done191
 
 loop189:
 	VMOVUPS.Z        (DI), K1, Z6
@@ -3238,29 +3256,32 @@ store219:
 	RET
 
 // func tile7xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·tile7xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ   count+64(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), DX
-	LEAQ   (CX)(CX*4), BX
-	MOVQ   aCol+32(FP), SI
-	MOVQ   b+40(FP), DI
-	MOVQ   bStride+48(FP), R8
-	MOVQ   k+56(FP), R9
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	TESTQ  R9, R9
-	JEQ    done223
+	MOVQ    count+64(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (CX)(CX*4), BX
+	MOVQ    aCol+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    bStride+48(FP), R8
+	MOVQ    k+56(FP), R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	TESTQ   R9, R9
+	JEQ     done223
 
 loop221:
 	VMOVUPS.Z        (DI), K1, Z7
@@ -3619,32 +3640,35 @@ store243:
 	RET
 
 // func tile8xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·tile8xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ   count+64(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), BX
-	LEAQ   (CX)(CX*4), SI
-	LEAQ   (AX)(CX*2), DX
-	ADDQ   SI, DX
-	MOVQ   aCol+32(FP), DI
-	MOVQ   b+40(FP), R8
-	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	TESTQ  R10, R10
-	JEQ    done247
+	MOVQ    count+64(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    k+56(FP), R10
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	TESTQ   R10, R10
+	JEQ     done247
 
 loop245:
 	VMOVUPS.Z        (R8), K1, Z8
@@ -4045,33 +4069,36 @@ store267:
 	RET
 
 // func tile9xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·tile9xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ   count+64(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), BX
-	LEAQ   (CX)(CX*4), SI
-	LEAQ   (AX)(CX*2), DX
-	ADDQ   SI, DX
-	MOVQ   aCol+32(FP), DI
-	MOVQ   b+40(FP), R8
-	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	TESTQ  R10, R10
-	JEQ    done271
+	MOVQ    count+64(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    k+56(FP), R10
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	TESTQ   R10, R10
+	JEQ     done271
 
 loop269:
 	VMOVUPS.Z        (R8), K1, Z9
@@ -4501,34 +4528,37 @@ store291:
 	RET
 
 // func tile10xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·tile10xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ   count+64(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), BX
-	LEAQ   (CX)(CX*4), SI
-	LEAQ   (AX)(CX*2), DX
-	ADDQ   SI, DX
-	MOVQ   aCol+32(FP), DI
-	MOVQ   b+40(FP), R8
-	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	TESTQ  R10, R10
-	JEQ    done295
+	MOVQ    count+64(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    k+56(FP), R10
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	TESTQ   R10, R10
+	JEQ     done295
 
 loop293:
 	VMOVUPS.Z        (R8), K1, Z10
@@ -4987,35 +5017,38 @@ store315:
 	RET
 
 // func tile11xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·tile11xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ   count+64(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), BX
-	LEAQ   (CX)(CX*4), SI
-	LEAQ   (AX)(CX*2), DX
-	ADDQ   SI, DX
-	MOVQ   aCol+32(FP), DI
-	MOVQ   b+40(FP), R8
-	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	TESTQ  R10, R10
-	JEQ    done319
+	MOVQ    count+64(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    k+56(FP), R10
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	TESTQ   R10, R10
+	JEQ     done319
 
 loop317:
 	VMOVUPS.Z        (R8), K1, Z11
@@ -5503,36 +5536,39 @@ store339:
 	RET
 
 // func tile12xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·tile12xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ   count+64(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), BX
-	LEAQ   (CX)(CX*4), SI
-	LEAQ   (AX)(CX*2), DX
-	ADDQ   SI, DX
-	MOVQ   aCol+32(FP), DI
-	MOVQ   b+40(FP), R8
-	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	TESTQ  R10, R10
-	JEQ    done343
+	MOVQ    count+64(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    k+56(FP), R10
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	TESTQ   R10, R10
+	JEQ     done343
 
 loop341:
 	VMOVUPS.Z        (R8), K1, Z12
@@ -6049,37 +6085,40 @@ store363:
 	RET
 
 // func tile13xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·tile13xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ   count+64(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), BX
-	LEAQ   (CX)(CX*4), SI
-	LEAQ   (AX)(CX*2), DX
-	ADDQ   SI, DX
-	MOVQ   aCol+32(FP), DI
-	MOVQ   b+40(FP), R8
-	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	TESTQ  R10, R10
-	JEQ    done367
+	MOVQ    count+64(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    k+56(FP), R10
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	TESTQ   R10, R10
+	JEQ     done367
 
 loop365:
 	VMOVUPS.Z        (R8), K1, Z13
@@ -6625,38 +6664,41 @@ store387:
 	RET
 
 // func tile14xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·tile14xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ   count+64(FP), AX
-	MOVQ   $-1, CX
-	BZHIQ  AX, CX, CX
-	KMOVW  CX, K1
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), BX
-	LEAQ   (CX)(CX*4), SI
-	LEAQ   (AX)(CX*2), DX
-	ADDQ   SI, DX
-	MOVQ   aCol+32(FP), DI
-	MOVQ   b+40(FP), R8
-	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	TESTQ  R10, R10
-	JEQ    done391
+	MOVQ    count+64(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    k+56(FP), R10
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	TESTQ   R10, R10
+	JEQ     done391
 
 loop389:
 	VMOVUPS.Z        (R8), K1, Z14
@@ -7231,7 +7273,7 @@ store411:
 	RET
 
 // func axpyAVX512(dst []float32, x []float32, a float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·axpyAVX512(SB), NOSPLIT, $0-52
 	VBROADCASTSS a+48(FP), Z0
 	MOVQ         dst_base+0(FP), AX
@@ -7267,8 +7309,11 @@ rest413:
 	JLE  done415
 
 tail414:
+	MOVQ        $+16, SI
+	CMPQ        DX, SI
+	CMOVQLT     DX, SI
 	MOVQ        $-1, BX
-	BZHIQ       DX, BX, BX
+	BZHIQ       SI, BX, BX
 	KMOVW       BX, K1
 	VMOVUPS.Z   (AX), K1, Z1
 	VMOVUPS.Z   (CX), K1, Z2
@@ -7284,7 +7329,7 @@ done415:
 	RET
 
 // func axpbyAVX512(dst []float32, x []float32, a float32, b float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·axpbyAVX512(SB), NOSPLIT, $0-56
 	VBROADCASTSS a+48(FP), Z0
 	VBROADCASTSS b+52(FP), Z1
@@ -7325,8 +7370,11 @@ rest417:
 	JLE  done419
 
 tail418:
+	MOVQ        $+16, SI
+	CMPQ        DX, SI
+	CMOVQLT     DX, SI
 	MOVQ        $-1, BX
-	BZHIQ       DX, BX, BX
+	BZHIQ       SI, BX, BX
 	KMOVW       BX, K1
 	VMOVUPS.Z   (AX), K1, Z2
 	VMULPS      Z1, Z2, Z2
@@ -7343,7 +7391,7 @@ done419:
 	RET
 
 // func scaleAVX512(dst []float32, a float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·scaleAVX512(SB), NOSPLIT, $0-28
 	VBROADCASTSS a+24(FP), Z0
 	MOVQ         dst_base+0(FP), AX
@@ -7373,8 +7421,11 @@ rest421:
 	JLE  done423
 
 tail422:
+	MOVQ      $+16, BX
+	CMPQ      CX, BX
+	CMOVQLT   CX, BX
 	MOVQ      $-1, DX
-	BZHIQ     CX, DX, DX
+	BZHIQ     BX, DX, DX
 	KMOVW     DX, K1
 	VMOVUPS.Z (AX), K1, Z1
 	VMULPS    Z0, Z1, Z1
@@ -7388,7 +7439,7 @@ done423:
 	RET
 
 // func addAVX512(dst []float32, x []float32, y []float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·addAVX512(SB), NOSPLIT, $0-72
 	MOVQ dst_base+0(FP), AX
 	MOVQ x_base+24(FP), CX
@@ -7425,8 +7476,11 @@ rest425:
 	JLE  done427
 
 tail426:
+	MOVQ      $+16, DI
+	CMPQ      BX, DI
+	CMOVQLT   BX, DI
 	MOVQ      $-1, SI
-	BZHIQ     BX, SI, SI
+	BZHIQ     DI, SI, SI
 	KMOVW     SI, K1
 	VMOVUPS.Z (CX), K1, Z0
 	VMOVUPS.Z (DX), K1, Z1
@@ -7443,7 +7497,7 @@ done427:
 	RET
 
 // func multiplyAVX512(dst []float32, x []float32, y []float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·multiplyAVX512(SB), NOSPLIT, $0-72
 	MOVQ dst_base+0(FP), AX
 	MOVQ x_base+24(FP), CX
@@ -7480,8 +7534,11 @@ rest429:
 	JLE  done431
 
 tail430:
+	MOVQ      $+16, DI
+	CMPQ      BX, DI
+	CMOVQLT   BX, DI
 	MOVQ      $-1, SI
-	BZHIQ     BX, SI, SI
+	BZHIQ     DI, SI, SI
 	KMOVW     SI, K1
 	VMOVUPS.Z (CX), K1, Z0
 	VMOVUPS.Z (DX), K1, Z1
@@ -7498,7 +7555,7 @@ done431:
 	RET
 
 // func multiplyToAVX512(dst []float32, x []float32, y []float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·multiplyToAVX512(SB), NOSPLIT, $0-72
 	MOVQ dst_base+0(FP), AX
 	MOVQ x_base+24(FP), CX
@@ -7539,8 +7596,11 @@ rest433:
 	JLE  done435
 
 tail434:
+	MOVQ        $+16, DI
+	CMPQ        BX, DI
+	CMOVQLT     BX, DI
 	MOVQ        $-1, SI
-	BZHIQ       BX, SI, SI
+	BZHIQ       DI, SI, SI
 	KMOVW       SI, K1
 	VMOVUPS.Z   (AX), K1, Z0
 	VMOVUPS.Z   (CX), K1, Z1
@@ -7558,7 +7618,7 @@ done435:
 	RET
 
 // func fold4AVX512(dst []float32, x0 []float32, x1 []float32, x2 []float32, x3 []float32, a0 float32, a1 float32, a2 float32, a3 float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·fold4AVX512(SB), NOSPLIT, $0-136
 	VBROADCASTSS a0+120(FP), Z0
 	VBROADCASTSS a1+124(FP), Z1
@@ -7607,8 +7667,11 @@ rest437:
 	JLE  done439
 
 tail438:
+	MOVQ        $+16, R9
+	CMPQ        DI, R9
+	CMOVQLT     DI, R9
 	MOVQ        $-1, R8
-	BZHIQ       DI, R8, R8
+	BZHIQ       R9, R8, R8
 	KMOVW       R8, K1
 	VMOVUPS.Z   (AX), K1, Z4
 	VMOVUPS.Z   (CX), K1, Z5
@@ -7633,7 +7696,7 @@ done439:
 	RET
 
 // func reluAVX512(dst []float32, x []float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·reluAVX512(SB), NOSPLIT, $0-48
 	VPXORD Z0, Z0, Z0
 	MOVQ   dst_base+0(FP), AX
@@ -7665,8 +7728,11 @@ rest441:
 	JLE  done443
 
 tail442:
+	MOVQ      $+16, SI
+	CMPQ      DX, SI
+	CMOVQLT   DX, SI
 	MOVQ      $-1, BX
-	BZHIQ     DX, BX, BX
+	BZHIQ     SI, BX, BX
 	KMOVW     BX, K1
 	VMOVUPS.Z (CX), K1, Z1
 	VMAXPS    Z1, Z0, Z1
@@ -7681,7 +7747,7 @@ done443:
 	RET
 
 // func reluGradAVX512(grad []float32, y []float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·reluGradAVX512(SB), NOSPLIT, $0-48
 	VPXORD Z0, Z0, Z0
 	MOVQ   grad_base+0(FP), AX
@@ -7721,8 +7787,11 @@ rest445:
 	JLE  done447
 
 tail446:
+	MOVQ      $+16, SI
+	CMPQ      DX, SI
+	CMOVQLT   DX, SI
 	MOVQ      $-1, BX
-	BZHIQ     DX, BX, BX
+	BZHIQ     SI, BX, BX
 	KMOVW     BX, K1
 	VMOVUPS.Z (AX), K1, Z1
 	VMOVUPS.Z (CX), K1, Z2
@@ -7739,7 +7808,7 @@ done447:
 	RET
 
 // func sigmoidGradAVX512(grad []float32, y []float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·sigmoidGradAVX512(SB), NOSPLIT, $0-48
 	VBROADCASTSS word3f800000AVX512<>+0(SB), Z0
 	MOVQ         grad_base+0(FP), AX
@@ -7783,8 +7852,11 @@ rest449:
 	JLE  done451
 
 tail450:
+	MOVQ      $+16, SI
+	CMPQ      DX, SI
+	CMOVQLT   DX, SI
 	MOVQ      $-1, BX
-	BZHIQ     DX, BX, BX
+	BZHIQ     SI, BX, BX
 	KMOVW     BX, K1
 	VMOVUPS.Z (CX), K1, Z1
 	VSUBPS    Z1, Z0, Z2
@@ -7805,7 +7877,7 @@ DATA word3f800000AVX512<>+0(SB)/4, $0x3f800000
 GLOBL word3f800000AVX512<>(SB), RODATA|NOPTR, $4
 
 // func tanhGradAVX512(grad []float32, y []float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·tanhGradAVX512(SB), NOSPLIT, $0-48
 	VBROADCASTSS word3f800000AVX512<>+0(SB), Z0
 	MOVQ         grad_base+0(FP), AX
@@ -7845,8 +7917,11 @@ rest453:
 	JLE  done455
 
 tail454:
+	MOVQ         $+16, SI
+	CMPQ         DX, SI
+	CMOVQLT      DX, SI
 	MOVQ         $-1, BX
-	BZHIQ        DX, BX, BX
+	BZHIQ        SI, BX, BX
 	KMOVW        BX, K1
 	VMOVUPS.Z    (CX), K1, Z1
 	VFNMADD213PS Z0, Z1, Z1
@@ -7863,7 +7938,7 @@ done455:
 	RET
 
 // func momentumAVX512(w []float32, v []float32, g []float32, keep float32, decay float32, fromV float32, fromG float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·momentumAVX512(SB), NOSPLIT, $0-88
 	VBROADCASTSS keep+72(FP), Z0
 	VBROADCASTSS decay+76(FP), Z1
@@ -7906,8 +7981,11 @@ rest457:
 	JLE  done459
 
 tail458:
+	MOVQ         $+16, DI
+	CMPQ         BX, DI
+	CMOVQLT      BX, DI
 	MOVQ         $-1, SI
-	BZHIQ        BX, SI, SI
+	BZHIQ        DI, SI, SI
 	KMOVW        SI, K1
 	VMOVUPS.Z    (AX), K1, Z4
 	VMOVUPS.Z    (CX), K1, Z5
@@ -7929,7 +8007,7 @@ done459:
 	RET
 
 // func adaptiveAVX512(w []float32, m []float32, v []float32, g []float32, keepM float32, addM float32, keepV float32, addV float32, rate float32, root float32, epsilon float32, shrink float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·adaptiveAVX512(SB), NOSPLIT, $0-128
 	VBROADCASTSS keepM+96(FP), Z0
 	VBROADCASTSS addM+100(FP), Z1
@@ -7977,8 +8055,11 @@ rest461:
 	JLE  done463
 
 tail462:
+	MOVQ        $+16, R8
+	CMPQ        SI, R8
+	CMOVQLT     SI, R8
 	MOVQ        $-1, DI
-	BZHIQ       SI, DI, DI
+	BZHIQ       R8, DI, DI
 	KMOVW       DI, K1
 	VMOVUPS.Z   (CX), K1, Z8
 	VMOVUPS.Z   (DX), K1, Z9
@@ -8009,7 +8090,7 @@ done463:
 	RET
 
 // func dotAVX512(x []float32, y []float32) float32
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·dotAVX512(SB), NOSPLIT, $0-52
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
@@ -8044,8 +8125,11 @@ rest465:
 	JLE  done467
 
 tail466:
+	MOVQ        $+16, SI
+	CMPQ        DX, SI
+	CMOVQLT     DX, SI
 	MOVQ        $-1, BX
-	BZHIQ       DX, BX, BX
+	BZHIQ       SI, BX, BX
 	KMOVW       BX, K1
 	VMOVUPS.Z   (AX), K1, Z4
 	VMOVUPS.Z   (CX), K1, Z5
@@ -8072,7 +8156,7 @@ done467:
 	RET
 
 // func sumAVX512(x []float32) float32
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·sumAVX512(SB), NOSPLIT, $0-28
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
@@ -8101,8 +8185,11 @@ rest469:
 	JLE  done471
 
 tail470:
+	MOVQ      $+16, BX
+	CMPQ      CX, BX
+	CMOVQLT   CX, BX
 	MOVQ      $-1, DX
-	BZHIQ     CX, DX, DX
+	BZHIQ     BX, DX, DX
 	KMOVW     DX, K1
 	VMOVUPS.Z (AX), K1, Z4
 	VADDPS    Z4, Z0, Z0
@@ -8127,7 +8214,7 @@ done471:
 	RET
 
 // func maxAbsAVX512(x []float32) float32
-// Requires: AVX, AVX2, AVX512F, BMI2
+// Requires: AVX, AVX2, AVX512F, BMI2, CMOV
 TEXT ·maxAbsAVX512(SB), NOSPLIT, $0-28
 	VPXORD       Z0, Z0, Z0
 	VPXORD       Z1, Z1, Z1
@@ -8161,8 +8248,11 @@ rest473:
 	JLE  done475
 
 tail474:
+	MOVQ      $+16, BX
+	CMPQ      CX, BX
+	CMOVQLT   CX, BX
 	MOVQ      $-1, DX
-	BZHIQ     CX, DX, DX
+	BZHIQ     BX, DX, DX
 	KMOVW     DX, K1
 	VMOVUPS.Z (AX), K1, Z5
 	VPANDD    Z5, Z4, Z5
@@ -8191,7 +8281,7 @@ DATA word7fffffffAVX512<>+0(SB)/4, $0x7fffffff
 GLOBL word7fffffffAVX512<>(SB), RODATA|NOPTR, $4
 
 // func maxAVX512(x []float32) float32
-// Requires: AVX, AVX2, AVX512F, BMI2
+// Requires: AVX, AVX2, AVX512F, BMI2, CMOV
 TEXT ·maxAVX512(SB), NOSPLIT, $0-28
 	VBROADCASTSS wordff800000AVX512<>+0(SB), Z0
 	VPXORD       Z1, Z1, Z1
@@ -8219,8 +8309,11 @@ rest477:
 	JLE  done479
 
 tail478:
+	MOVQ       $+16, BX
+	CMPQ       CX, BX
+	CMOVQLT    CX, BX
 	MOVQ       $-1, DX
-	BZHIQ      CX, DX, DX
+	BZHIQ      BX, DX, DX
 	KMOVW      DX, K1
 	VMOVUPS.Z  (AX), K1, Z3
 	VBLENDMPS  Z3, Z0, K1, Z3
@@ -8257,7 +8350,7 @@ DATA wordff800000AVX512<>+0(SB)/4, $0xff800000
 GLOBL wordff800000AVX512<>(SB), RODATA|NOPTR, $4
 
 // func expAVX512(dst []float32, x []float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·expAVX512(SB), NOSPLIT, $0-48
 	VBROADCASTSS word42c80000AVX512<>+0(SB), Z0
 	VBROADCASTSS wordc2dc0000AVX512<>+0(SB), Z1
@@ -8314,8 +8407,11 @@ rest481:
 	JLE  done483
 
 tail482:
+	MOVQ         $+16, SI
+	CMPQ         DX, SI
+	CMOVQLT      DX, SI
 	MOVQ         $-1, BX
-	BZHIQ        DX, BX, BX
+	BZHIQ        SI, BX, BX
 	KMOVW        BX, K1
 	VMOVUPS.Z    (CX), K1, Z2
 	VMINPS       Z2, Z0, Z2
@@ -8350,188 +8446,188 @@ GLOBL word42c80000AVX512<>(SB), RODATA|NOPTR, $4
 DATA wordc2dc0000AVX512<>+0(SB)/4, $0xc2dc0000
 GLOBL wordc2dc0000AVX512<>(SB), RODATA|NOPTR, $4
 
-DATA data3fb8aa3bAVX512<>+0(SB)/4, $(1.442695)
-DATA data3fb8aa3bAVX512<>+4(SB)/4, $(1.442695)
-DATA data3fb8aa3bAVX512<>+8(SB)/4, $(1.442695)
-DATA data3fb8aa3bAVX512<>+12(SB)/4, $(1.442695)
-DATA data3fb8aa3bAVX512<>+16(SB)/4, $(1.442695)
-DATA data3fb8aa3bAVX512<>+20(SB)/4, $(1.442695)
-DATA data3fb8aa3bAVX512<>+24(SB)/4, $(1.442695)
-DATA data3fb8aa3bAVX512<>+28(SB)/4, $(1.442695)
-DATA data3fb8aa3bAVX512<>+32(SB)/4, $(1.442695)
-DATA data3fb8aa3bAVX512<>+36(SB)/4, $(1.442695)
-DATA data3fb8aa3bAVX512<>+40(SB)/4, $(1.442695)
-DATA data3fb8aa3bAVX512<>+44(SB)/4, $(1.442695)
-DATA data3fb8aa3bAVX512<>+48(SB)/4, $(1.442695)
-DATA data3fb8aa3bAVX512<>+52(SB)/4, $(1.442695)
-DATA data3fb8aa3bAVX512<>+56(SB)/4, $(1.442695)
-DATA data3fb8aa3bAVX512<>+60(SB)/4, $(1.442695)
+DATA data3fb8aa3bAVX512<>+0(SB)/4, $0x3fb8aa3b
+DATA data3fb8aa3bAVX512<>+4(SB)/4, $0x3fb8aa3b
+DATA data3fb8aa3bAVX512<>+8(SB)/4, $0x3fb8aa3b
+DATA data3fb8aa3bAVX512<>+12(SB)/4, $0x3fb8aa3b
+DATA data3fb8aa3bAVX512<>+16(SB)/4, $0x3fb8aa3b
+DATA data3fb8aa3bAVX512<>+20(SB)/4, $0x3fb8aa3b
+DATA data3fb8aa3bAVX512<>+24(SB)/4, $0x3fb8aa3b
+DATA data3fb8aa3bAVX512<>+28(SB)/4, $0x3fb8aa3b
+DATA data3fb8aa3bAVX512<>+32(SB)/4, $0x3fb8aa3b
+DATA data3fb8aa3bAVX512<>+36(SB)/4, $0x3fb8aa3b
+DATA data3fb8aa3bAVX512<>+40(SB)/4, $0x3fb8aa3b
+DATA data3fb8aa3bAVX512<>+44(SB)/4, $0x3fb8aa3b
+DATA data3fb8aa3bAVX512<>+48(SB)/4, $0x3fb8aa3b
+DATA data3fb8aa3bAVX512<>+52(SB)/4, $0x3fb8aa3b
+DATA data3fb8aa3bAVX512<>+56(SB)/4, $0x3fb8aa3b
+DATA data3fb8aa3bAVX512<>+60(SB)/4, $0x3fb8aa3b
 GLOBL data3fb8aa3bAVX512<>(SB), RODATA|NOPTR, $64
 
-DATA data3f318000AVX512<>+0(SB)/4, $(0.6933594)
-DATA data3f318000AVX512<>+4(SB)/4, $(0.6933594)
-DATA data3f318000AVX512<>+8(SB)/4, $(0.6933594)
-DATA data3f318000AVX512<>+12(SB)/4, $(0.6933594)
-DATA data3f318000AVX512<>+16(SB)/4, $(0.6933594)
-DATA data3f318000AVX512<>+20(SB)/4, $(0.6933594)
-DATA data3f318000AVX512<>+24(SB)/4, $(0.6933594)
-DATA data3f318000AVX512<>+28(SB)/4, $(0.6933594)
-DATA data3f318000AVX512<>+32(SB)/4, $(0.6933594)
-DATA data3f318000AVX512<>+36(SB)/4, $(0.6933594)
-DATA data3f318000AVX512<>+40(SB)/4, $(0.6933594)
-DATA data3f318000AVX512<>+44(SB)/4, $(0.6933594)
-DATA data3f318000AVX512<>+48(SB)/4, $(0.6933594)
-DATA data3f318000AVX512<>+52(SB)/4, $(0.6933594)
-DATA data3f318000AVX512<>+56(SB)/4, $(0.6933594)
-DATA data3f318000AVX512<>+60(SB)/4, $(0.6933594)
+DATA data3f318000AVX512<>+0(SB)/4, $0x3f318000
+DATA data3f318000AVX512<>+4(SB)/4, $0x3f318000
+DATA data3f318000AVX512<>+8(SB)/4, $0x3f318000
+DATA data3f318000AVX512<>+12(SB)/4, $0x3f318000
+DATA data3f318000AVX512<>+16(SB)/4, $0x3f318000
+DATA data3f318000AVX512<>+20(SB)/4, $0x3f318000
+DATA data3f318000AVX512<>+24(SB)/4, $0x3f318000
+DATA data3f318000AVX512<>+28(SB)/4, $0x3f318000
+DATA data3f318000AVX512<>+32(SB)/4, $0x3f318000
+DATA data3f318000AVX512<>+36(SB)/4, $0x3f318000
+DATA data3f318000AVX512<>+40(SB)/4, $0x3f318000
+DATA data3f318000AVX512<>+44(SB)/4, $0x3f318000
+DATA data3f318000AVX512<>+48(SB)/4, $0x3f318000
+DATA data3f318000AVX512<>+52(SB)/4, $0x3f318000
+DATA data3f318000AVX512<>+56(SB)/4, $0x3f318000
+DATA data3f318000AVX512<>+60(SB)/4, $0x3f318000
 GLOBL data3f318000AVX512<>(SB), RODATA|NOPTR, $64
 
-DATA datab95e8083AVX512<>+0(SB)/4, $(-0.00021219444)
-DATA datab95e8083AVX512<>+4(SB)/4, $(-0.00021219444)
-DATA datab95e8083AVX512<>+8(SB)/4, $(-0.00021219444)
-DATA datab95e8083AVX512<>+12(SB)/4, $(-0.00021219444)
-DATA datab95e8083AVX512<>+16(SB)/4, $(-0.00021219444)
-DATA datab95e8083AVX512<>+20(SB)/4, $(-0.00021219444)
-DATA datab95e8083AVX512<>+24(SB)/4, $(-0.00021219444)
-DATA datab95e8083AVX512<>+28(SB)/4, $(-0.00021219444)
-DATA datab95e8083AVX512<>+32(SB)/4, $(-0.00021219444)
-DATA datab95e8083AVX512<>+36(SB)/4, $(-0.00021219444)
-DATA datab95e8083AVX512<>+40(SB)/4, $(-0.00021219444)
-DATA datab95e8083AVX512<>+44(SB)/4, $(-0.00021219444)
-DATA datab95e8083AVX512<>+48(SB)/4, $(-0.00021219444)
-DATA datab95e8083AVX512<>+52(SB)/4, $(-0.00021219444)
-DATA datab95e8083AVX512<>+56(SB)/4, $(-0.00021219444)
-DATA datab95e8083AVX512<>+60(SB)/4, $(-0.00021219444)
+DATA datab95e8083AVX512<>+0(SB)/4, $0xb95e8083
+DATA datab95e8083AVX512<>+4(SB)/4, $0xb95e8083
+DATA datab95e8083AVX512<>+8(SB)/4, $0xb95e8083
+DATA datab95e8083AVX512<>+12(SB)/4, $0xb95e8083
+DATA datab95e8083AVX512<>+16(SB)/4, $0xb95e8083
+DATA datab95e8083AVX512<>+20(SB)/4, $0xb95e8083
+DATA datab95e8083AVX512<>+24(SB)/4, $0xb95e8083
+DATA datab95e8083AVX512<>+28(SB)/4, $0xb95e8083
+DATA datab95e8083AVX512<>+32(SB)/4, $0xb95e8083
+DATA datab95e8083AVX512<>+36(SB)/4, $0xb95e8083
+DATA datab95e8083AVX512<>+40(SB)/4, $0xb95e8083
+DATA datab95e8083AVX512<>+44(SB)/4, $0xb95e8083
+DATA datab95e8083AVX512<>+48(SB)/4, $0xb95e8083
+DATA datab95e8083AVX512<>+52(SB)/4, $0xb95e8083
+DATA datab95e8083AVX512<>+56(SB)/4, $0xb95e8083
+DATA datab95e8083AVX512<>+60(SB)/4, $0xb95e8083
 GLOBL datab95e8083AVX512<>(SB), RODATA|NOPTR, $64
 
-DATA data39506967AVX512<>+0(SB)/4, $(0.00019875691)
-DATA data39506967AVX512<>+4(SB)/4, $(0.00019875691)
-DATA data39506967AVX512<>+8(SB)/4, $(0.00019875691)
-DATA data39506967AVX512<>+12(SB)/4, $(0.00019875691)
-DATA data39506967AVX512<>+16(SB)/4, $(0.00019875691)
-DATA data39506967AVX512<>+20(SB)/4, $(0.00019875691)
-DATA data39506967AVX512<>+24(SB)/4, $(0.00019875691)
-DATA data39506967AVX512<>+28(SB)/4, $(0.00019875691)
-DATA data39506967AVX512<>+32(SB)/4, $(0.00019875691)
-DATA data39506967AVX512<>+36(SB)/4, $(0.00019875691)
-DATA data39506967AVX512<>+40(SB)/4, $(0.00019875691)
-DATA data39506967AVX512<>+44(SB)/4, $(0.00019875691)
-DATA data39506967AVX512<>+48(SB)/4, $(0.00019875691)
-DATA data39506967AVX512<>+52(SB)/4, $(0.00019875691)
-DATA data39506967AVX512<>+56(SB)/4, $(0.00019875691)
-DATA data39506967AVX512<>+60(SB)/4, $(0.00019875691)
+DATA data39506967AVX512<>+0(SB)/4, $0x39506967
+DATA data39506967AVX512<>+4(SB)/4, $0x39506967
+DATA data39506967AVX512<>+8(SB)/4, $0x39506967
+DATA data39506967AVX512<>+12(SB)/4, $0x39506967
+DATA data39506967AVX512<>+16(SB)/4, $0x39506967
+DATA data39506967AVX512<>+20(SB)/4, $0x39506967
+DATA data39506967AVX512<>+24(SB)/4, $0x39506967
+DATA data39506967AVX512<>+28(SB)/4, $0x39506967
+DATA data39506967AVX512<>+32(SB)/4, $0x39506967
+DATA data39506967AVX512<>+36(SB)/4, $0x39506967
+DATA data39506967AVX512<>+40(SB)/4, $0x39506967
+DATA data39506967AVX512<>+44(SB)/4, $0x39506967
+DATA data39506967AVX512<>+48(SB)/4, $0x39506967
+DATA data39506967AVX512<>+52(SB)/4, $0x39506967
+DATA data39506967AVX512<>+56(SB)/4, $0x39506967
+DATA data39506967AVX512<>+60(SB)/4, $0x39506967
 GLOBL data39506967AVX512<>(SB), RODATA|NOPTR, $64
 
-DATA data3ab743ceAVX512<>+0(SB)/4, $(0.0013981999)
-DATA data3ab743ceAVX512<>+4(SB)/4, $(0.0013981999)
-DATA data3ab743ceAVX512<>+8(SB)/4, $(0.0013981999)
-DATA data3ab743ceAVX512<>+12(SB)/4, $(0.0013981999)
-DATA data3ab743ceAVX512<>+16(SB)/4, $(0.0013981999)
-DATA data3ab743ceAVX512<>+20(SB)/4, $(0.0013981999)
-DATA data3ab743ceAVX512<>+24(SB)/4, $(0.0013981999)
-DATA data3ab743ceAVX512<>+28(SB)/4, $(0.0013981999)
-DATA data3ab743ceAVX512<>+32(SB)/4, $(0.0013981999)
-DATA data3ab743ceAVX512<>+36(SB)/4, $(0.0013981999)
-DATA data3ab743ceAVX512<>+40(SB)/4, $(0.0013981999)
-DATA data3ab743ceAVX512<>+44(SB)/4, $(0.0013981999)
-DATA data3ab743ceAVX512<>+48(SB)/4, $(0.0013981999)
-DATA data3ab743ceAVX512<>+52(SB)/4, $(0.0013981999)
-DATA data3ab743ceAVX512<>+56(SB)/4, $(0.0013981999)
-DATA data3ab743ceAVX512<>+60(SB)/4, $(0.0013981999)
+DATA data3ab743ceAVX512<>+0(SB)/4, $0x3ab743ce
+DATA data3ab743ceAVX512<>+4(SB)/4, $0x3ab743ce
+DATA data3ab743ceAVX512<>+8(SB)/4, $0x3ab743ce
+DATA data3ab743ceAVX512<>+12(SB)/4, $0x3ab743ce
+DATA data3ab743ceAVX512<>+16(SB)/4, $0x3ab743ce
+DATA data3ab743ceAVX512<>+20(SB)/4, $0x3ab743ce
+DATA data3ab743ceAVX512<>+24(SB)/4, $0x3ab743ce
+DATA data3ab743ceAVX512<>+28(SB)/4, $0x3ab743ce
+DATA data3ab743ceAVX512<>+32(SB)/4, $0x3ab743ce
+DATA data3ab743ceAVX512<>+36(SB)/4, $0x3ab743ce
+DATA data3ab743ceAVX512<>+40(SB)/4, $0x3ab743ce
+DATA data3ab743ceAVX512<>+44(SB)/4, $0x3ab743ce
+DATA data3ab743ceAVX512<>+48(SB)/4, $0x3ab743ce
+DATA data3ab743ceAVX512<>+52(SB)/4, $0x3ab743ce
+DATA data3ab743ceAVX512<>+56(SB)/4, $0x3ab743ce
+DATA data3ab743ceAVX512<>+60(SB)/4, $0x3ab743ce
 GLOBL data3ab743ceAVX512<>(SB), RODATA|NOPTR, $64
 
-DATA data3c088908AVX512<>+0(SB)/4, $(0.008333452)
-DATA data3c088908AVX512<>+4(SB)/4, $(0.008333452)
-DATA data3c088908AVX512<>+8(SB)/4, $(0.008333452)
-DATA data3c088908AVX512<>+12(SB)/4, $(0.008333452)
-DATA data3c088908AVX512<>+16(SB)/4, $(0.008333452)
-DATA data3c088908AVX512<>+20(SB)/4, $(0.008333452)
-DATA data3c088908AVX512<>+24(SB)/4, $(0.008333452)
-DATA data3c088908AVX512<>+28(SB)/4, $(0.008333452)
-DATA data3c088908AVX512<>+32(SB)/4, $(0.008333452)
-DATA data3c088908AVX512<>+36(SB)/4, $(0.008333452)
-DATA data3c088908AVX512<>+40(SB)/4, $(0.008333452)
-DATA data3c088908AVX512<>+44(SB)/4, $(0.008333452)
-DATA data3c088908AVX512<>+48(SB)/4, $(0.008333452)
-DATA data3c088908AVX512<>+52(SB)/4, $(0.008333452)
-DATA data3c088908AVX512<>+56(SB)/4, $(0.008333452)
-DATA data3c088908AVX512<>+60(SB)/4, $(0.008333452)
+DATA data3c088908AVX512<>+0(SB)/4, $0x3c088908
+DATA data3c088908AVX512<>+4(SB)/4, $0x3c088908
+DATA data3c088908AVX512<>+8(SB)/4, $0x3c088908
+DATA data3c088908AVX512<>+12(SB)/4, $0x3c088908
+DATA data3c088908AVX512<>+16(SB)/4, $0x3c088908
+DATA data3c088908AVX512<>+20(SB)/4, $0x3c088908
+DATA data3c088908AVX512<>+24(SB)/4, $0x3c088908
+DATA data3c088908AVX512<>+28(SB)/4, $0x3c088908
+DATA data3c088908AVX512<>+32(SB)/4, $0x3c088908
+DATA data3c088908AVX512<>+36(SB)/4, $0x3c088908
+DATA data3c088908AVX512<>+40(SB)/4, $0x3c088908
+DATA data3c088908AVX512<>+44(SB)/4, $0x3c088908
+DATA data3c088908AVX512<>+48(SB)/4, $0x3c088908
+DATA data3c088908AVX512<>+52(SB)/4, $0x3c088908
+DATA data3c088908AVX512<>+56(SB)/4, $0x3c088908
+DATA data3c088908AVX512<>+60(SB)/4, $0x3c088908
 GLOBL data3c088908AVX512<>(SB), RODATA|NOPTR, $64
 
-DATA data3d2aa9c1AVX512<>+0(SB)/4, $(0.041665796)
-DATA data3d2aa9c1AVX512<>+4(SB)/4, $(0.041665796)
-DATA data3d2aa9c1AVX512<>+8(SB)/4, $(0.041665796)
-DATA data3d2aa9c1AVX512<>+12(SB)/4, $(0.041665796)
-DATA data3d2aa9c1AVX512<>+16(SB)/4, $(0.041665796)
-DATA data3d2aa9c1AVX512<>+20(SB)/4, $(0.041665796)
-DATA data3d2aa9c1AVX512<>+24(SB)/4, $(0.041665796)
-DATA data3d2aa9c1AVX512<>+28(SB)/4, $(0.041665796)
-DATA data3d2aa9c1AVX512<>+32(SB)/4, $(0.041665796)
-DATA data3d2aa9c1AVX512<>+36(SB)/4, $(0.041665796)
-DATA data3d2aa9c1AVX512<>+40(SB)/4, $(0.041665796)
-DATA data3d2aa9c1AVX512<>+44(SB)/4, $(0.041665796)
-DATA data3d2aa9c1AVX512<>+48(SB)/4, $(0.041665796)
-DATA data3d2aa9c1AVX512<>+52(SB)/4, $(0.041665796)
-DATA data3d2aa9c1AVX512<>+56(SB)/4, $(0.041665796)
-DATA data3d2aa9c1AVX512<>+60(SB)/4, $(0.041665796)
+DATA data3d2aa9c1AVX512<>+0(SB)/4, $0x3d2aa9c1
+DATA data3d2aa9c1AVX512<>+4(SB)/4, $0x3d2aa9c1
+DATA data3d2aa9c1AVX512<>+8(SB)/4, $0x3d2aa9c1
+DATA data3d2aa9c1AVX512<>+12(SB)/4, $0x3d2aa9c1
+DATA data3d2aa9c1AVX512<>+16(SB)/4, $0x3d2aa9c1
+DATA data3d2aa9c1AVX512<>+20(SB)/4, $0x3d2aa9c1
+DATA data3d2aa9c1AVX512<>+24(SB)/4, $0x3d2aa9c1
+DATA data3d2aa9c1AVX512<>+28(SB)/4, $0x3d2aa9c1
+DATA data3d2aa9c1AVX512<>+32(SB)/4, $0x3d2aa9c1
+DATA data3d2aa9c1AVX512<>+36(SB)/4, $0x3d2aa9c1
+DATA data3d2aa9c1AVX512<>+40(SB)/4, $0x3d2aa9c1
+DATA data3d2aa9c1AVX512<>+44(SB)/4, $0x3d2aa9c1
+DATA data3d2aa9c1AVX512<>+48(SB)/4, $0x3d2aa9c1
+DATA data3d2aa9c1AVX512<>+52(SB)/4, $0x3d2aa9c1
+DATA data3d2aa9c1AVX512<>+56(SB)/4, $0x3d2aa9c1
+DATA data3d2aa9c1AVX512<>+60(SB)/4, $0x3d2aa9c1
 GLOBL data3d2aa9c1AVX512<>(SB), RODATA|NOPTR, $64
 
-DATA data3e2aaaaaAVX512<>+0(SB)/4, $(0.16666666)
-DATA data3e2aaaaaAVX512<>+4(SB)/4, $(0.16666666)
-DATA data3e2aaaaaAVX512<>+8(SB)/4, $(0.16666666)
-DATA data3e2aaaaaAVX512<>+12(SB)/4, $(0.16666666)
-DATA data3e2aaaaaAVX512<>+16(SB)/4, $(0.16666666)
-DATA data3e2aaaaaAVX512<>+20(SB)/4, $(0.16666666)
-DATA data3e2aaaaaAVX512<>+24(SB)/4, $(0.16666666)
-DATA data3e2aaaaaAVX512<>+28(SB)/4, $(0.16666666)
-DATA data3e2aaaaaAVX512<>+32(SB)/4, $(0.16666666)
-DATA data3e2aaaaaAVX512<>+36(SB)/4, $(0.16666666)
-DATA data3e2aaaaaAVX512<>+40(SB)/4, $(0.16666666)
-DATA data3e2aaaaaAVX512<>+44(SB)/4, $(0.16666666)
-DATA data3e2aaaaaAVX512<>+48(SB)/4, $(0.16666666)
-DATA data3e2aaaaaAVX512<>+52(SB)/4, $(0.16666666)
-DATA data3e2aaaaaAVX512<>+56(SB)/4, $(0.16666666)
-DATA data3e2aaaaaAVX512<>+60(SB)/4, $(0.16666666)
+DATA data3e2aaaaaAVX512<>+0(SB)/4, $0x3e2aaaaa
+DATA data3e2aaaaaAVX512<>+4(SB)/4, $0x3e2aaaaa
+DATA data3e2aaaaaAVX512<>+8(SB)/4, $0x3e2aaaaa
+DATA data3e2aaaaaAVX512<>+12(SB)/4, $0x3e2aaaaa
+DATA data3e2aaaaaAVX512<>+16(SB)/4, $0x3e2aaaaa
+DATA data3e2aaaaaAVX512<>+20(SB)/4, $0x3e2aaaaa
+DATA data3e2aaaaaAVX512<>+24(SB)/4, $0x3e2aaaaa
+DATA data3e2aaaaaAVX512<>+28(SB)/4, $0x3e2aaaaa
+DATA data3e2aaaaaAVX512<>+32(SB)/4, $0x3e2aaaaa
+DATA data3e2aaaaaAVX512<>+36(SB)/4, $0x3e2aaaaa
+DATA data3e2aaaaaAVX512<>+40(SB)/4, $0x3e2aaaaa
+DATA data3e2aaaaaAVX512<>+44(SB)/4, $0x3e2aaaaa
+DATA data3e2aaaaaAVX512<>+48(SB)/4, $0x3e2aaaaa
+DATA data3e2aaaaaAVX512<>+52(SB)/4, $0x3e2aaaaa
+DATA data3e2aaaaaAVX512<>+56(SB)/4, $0x3e2aaaaa
+DATA data3e2aaaaaAVX512<>+60(SB)/4, $0x3e2aaaaa
 GLOBL data3e2aaaaaAVX512<>(SB), RODATA|NOPTR, $64
 
-DATA data3f000000AVX512<>+0(SB)/4, $(0.5)
-DATA data3f000000AVX512<>+4(SB)/4, $(0.5)
-DATA data3f000000AVX512<>+8(SB)/4, $(0.5)
-DATA data3f000000AVX512<>+12(SB)/4, $(0.5)
-DATA data3f000000AVX512<>+16(SB)/4, $(0.5)
-DATA data3f000000AVX512<>+20(SB)/4, $(0.5)
-DATA data3f000000AVX512<>+24(SB)/4, $(0.5)
-DATA data3f000000AVX512<>+28(SB)/4, $(0.5)
-DATA data3f000000AVX512<>+32(SB)/4, $(0.5)
-DATA data3f000000AVX512<>+36(SB)/4, $(0.5)
-DATA data3f000000AVX512<>+40(SB)/4, $(0.5)
-DATA data3f000000AVX512<>+44(SB)/4, $(0.5)
-DATA data3f000000AVX512<>+48(SB)/4, $(0.5)
-DATA data3f000000AVX512<>+52(SB)/4, $(0.5)
-DATA data3f000000AVX512<>+56(SB)/4, $(0.5)
-DATA data3f000000AVX512<>+60(SB)/4, $(0.5)
+DATA data3f000000AVX512<>+0(SB)/4, $0x3f000000
+DATA data3f000000AVX512<>+4(SB)/4, $0x3f000000
+DATA data3f000000AVX512<>+8(SB)/4, $0x3f000000
+DATA data3f000000AVX512<>+12(SB)/4, $0x3f000000
+DATA data3f000000AVX512<>+16(SB)/4, $0x3f000000
+DATA data3f000000AVX512<>+20(SB)/4, $0x3f000000
+DATA data3f000000AVX512<>+24(SB)/4, $0x3f000000
+DATA data3f000000AVX512<>+28(SB)/4, $0x3f000000
+DATA data3f000000AVX512<>+32(SB)/4, $0x3f000000
+DATA data3f000000AVX512<>+36(SB)/4, $0x3f000000
+DATA data3f000000AVX512<>+40(SB)/4, $0x3f000000
+DATA data3f000000AVX512<>+44(SB)/4, $0x3f000000
+DATA data3f000000AVX512<>+48(SB)/4, $0x3f000000
+DATA data3f000000AVX512<>+52(SB)/4, $0x3f000000
+DATA data3f000000AVX512<>+56(SB)/4, $0x3f000000
+DATA data3f000000AVX512<>+60(SB)/4, $0x3f000000
 GLOBL data3f000000AVX512<>(SB), RODATA|NOPTR, $64
 
-DATA data3f800000AVX512<>+0(SB)/4, $(1)
-DATA data3f800000AVX512<>+4(SB)/4, $(1)
-DATA data3f800000AVX512<>+8(SB)/4, $(1)
-DATA data3f800000AVX512<>+12(SB)/4, $(1)
-DATA data3f800000AVX512<>+16(SB)/4, $(1)
-DATA data3f800000AVX512<>+20(SB)/4, $(1)
-DATA data3f800000AVX512<>+24(SB)/4, $(1)
-DATA data3f800000AVX512<>+28(SB)/4, $(1)
-DATA data3f800000AVX512<>+32(SB)/4, $(1)
-DATA data3f800000AVX512<>+36(SB)/4, $(1)
-DATA data3f800000AVX512<>+40(SB)/4, $(1)
-DATA data3f800000AVX512<>+44(SB)/4, $(1)
-DATA data3f800000AVX512<>+48(SB)/4, $(1)
-DATA data3f800000AVX512<>+52(SB)/4, $(1)
-DATA data3f800000AVX512<>+56(SB)/4, $(1)
-DATA data3f800000AVX512<>+60(SB)/4, $(1)
+DATA data3f800000AVX512<>+0(SB)/4, $0x3f800000
+DATA data3f800000AVX512<>+4(SB)/4, $0x3f800000
+DATA data3f800000AVX512<>+8(SB)/4, $0x3f800000
+DATA data3f800000AVX512<>+12(SB)/4, $0x3f800000
+DATA data3f800000AVX512<>+16(SB)/4, $0x3f800000
+DATA data3f800000AVX512<>+20(SB)/4, $0x3f800000
+DATA data3f800000AVX512<>+24(SB)/4, $0x3f800000
+DATA data3f800000AVX512<>+28(SB)/4, $0x3f800000
+DATA data3f800000AVX512<>+32(SB)/4, $0x3f800000
+DATA data3f800000AVX512<>+36(SB)/4, $0x3f800000
+DATA data3f800000AVX512<>+40(SB)/4, $0x3f800000
+DATA data3f800000AVX512<>+44(SB)/4, $0x3f800000
+DATA data3f800000AVX512<>+48(SB)/4, $0x3f800000
+DATA data3f800000AVX512<>+52(SB)/4, $0x3f800000
+DATA data3f800000AVX512<>+56(SB)/4, $0x3f800000
+DATA data3f800000AVX512<>+60(SB)/4, $0x3f800000
 GLOBL data3f800000AVX512<>(SB), RODATA|NOPTR, $64
 
 // func expSumAVX512(dst []float32, x []float32, shift float32) float32
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·expSumAVX512(SB), NOSPLIT, $0-60
 	VPXORD       Z0, Z0, Z0
 	VBROADCASTSS shift+48(FP), Z1
@@ -8575,8 +8671,11 @@ rest485:
 	JLE  done487
 
 tail486:
+	MOVQ         $+16, SI
+	CMPQ         DX, SI
+	CMOVQLT      DX, SI
 	MOVQ         $-1, BX
-	BZHIQ        DX, BX, BX
+	BZHIQ        SI, BX, BX
 	KMOVW        BX, K1
 	VMOVUPS.Z    (CX), K1, Z4
 	VSUBPS       Z1, Z4, Z4
@@ -8619,7 +8718,7 @@ done487:
 	RET
 
 // func sigmoidAVX512(dst []float32, x []float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·sigmoidAVX512(SB), NOSPLIT, $0-48
 	VBROADCASTSS word42c80000AVX512<>+0(SB), Z0
 	VBROADCASTSS wordc2dc0000AVX512<>+0(SB), Z1
@@ -8684,8 +8783,11 @@ rest489:
 	JLE  done491
 
 tail490:
+	MOVQ         $+16, SI
+	CMPQ         DX, SI
+	CMOVQLT      DX, SI
 	MOVQ         $-1, BX
-	BZHIQ        DX, BX, BX
+	BZHIQ        SI, BX, BX
 	KMOVW        BX, K1
 	VMOVUPS.Z    (CX), K1, Z4
 	VPXORD       Z2, Z4, Z4
@@ -8721,7 +8823,7 @@ DATA word80000000AVX512<>+0(SB)/4, $0x80000000
 GLOBL word80000000AVX512<>(SB), RODATA|NOPTR, $4
 
 // func tanhAVX512(dst []float32, x []float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·tanhAVX512(SB), NOSPLIT, $0-48
 	VBROADCASTSS word42c80000AVX512<>+0(SB), Z0
 	VBROADCASTSS wordc2dc0000AVX512<>+0(SB), Z1
@@ -8780,8 +8882,11 @@ rest493:
 	JLE  done495
 
 tail494:
+	MOVQ         $+16, SI
+	CMPQ         DX, SI
+	CMOVQLT      DX, SI
 	MOVQ         $-1, BX
-	BZHIQ        DX, BX, BX
+	BZHIQ        SI, BX, BX
 	KMOVW        BX, K1
 	VMOVUPS.Z    (CX), K1, Z2
 	VBROADCASTSS word80000000AVX512<>+0(SB), Z3
@@ -8833,116 +8938,116 @@ done495:
 DATA word40000000AVX512<>+0(SB)/4, $0x40000000
 GLOBL word40000000AVX512<>(SB), RODATA|NOPTR, $4
 
-DATA databbbaf0eaAVX512<>+0(SB)/4, $(-0.0057049887)
-DATA databbbaf0eaAVX512<>+4(SB)/4, $(-0.0057049887)
-DATA databbbaf0eaAVX512<>+8(SB)/4, $(-0.0057049887)
-DATA databbbaf0eaAVX512<>+12(SB)/4, $(-0.0057049887)
-DATA databbbaf0eaAVX512<>+16(SB)/4, $(-0.0057049887)
-DATA databbbaf0eaAVX512<>+20(SB)/4, $(-0.0057049887)
-DATA databbbaf0eaAVX512<>+24(SB)/4, $(-0.0057049887)
-DATA databbbaf0eaAVX512<>+28(SB)/4, $(-0.0057049887)
-DATA databbbaf0eaAVX512<>+32(SB)/4, $(-0.0057049887)
-DATA databbbaf0eaAVX512<>+36(SB)/4, $(-0.0057049887)
-DATA databbbaf0eaAVX512<>+40(SB)/4, $(-0.0057049887)
-DATA databbbaf0eaAVX512<>+44(SB)/4, $(-0.0057049887)
-DATA databbbaf0eaAVX512<>+48(SB)/4, $(-0.0057049887)
-DATA databbbaf0eaAVX512<>+52(SB)/4, $(-0.0057049887)
-DATA databbbaf0eaAVX512<>+56(SB)/4, $(-0.0057049887)
-DATA databbbaf0eaAVX512<>+60(SB)/4, $(-0.0057049887)
+DATA databbbaf0eaAVX512<>+0(SB)/4, $0xbbbaf0ea
+DATA databbbaf0eaAVX512<>+4(SB)/4, $0xbbbaf0ea
+DATA databbbaf0eaAVX512<>+8(SB)/4, $0xbbbaf0ea
+DATA databbbaf0eaAVX512<>+12(SB)/4, $0xbbbaf0ea
+DATA databbbaf0eaAVX512<>+16(SB)/4, $0xbbbaf0ea
+DATA databbbaf0eaAVX512<>+20(SB)/4, $0xbbbaf0ea
+DATA databbbaf0eaAVX512<>+24(SB)/4, $0xbbbaf0ea
+DATA databbbaf0eaAVX512<>+28(SB)/4, $0xbbbaf0ea
+DATA databbbaf0eaAVX512<>+32(SB)/4, $0xbbbaf0ea
+DATA databbbaf0eaAVX512<>+36(SB)/4, $0xbbbaf0ea
+DATA databbbaf0eaAVX512<>+40(SB)/4, $0xbbbaf0ea
+DATA databbbaf0eaAVX512<>+44(SB)/4, $0xbbbaf0ea
+DATA databbbaf0eaAVX512<>+48(SB)/4, $0xbbbaf0ea
+DATA databbbaf0eaAVX512<>+52(SB)/4, $0xbbbaf0ea
+DATA databbbaf0eaAVX512<>+56(SB)/4, $0xbbbaf0ea
+DATA databbbaf0eaAVX512<>+60(SB)/4, $0xbbbaf0ea
 GLOBL databbbaf0eaAVX512<>(SB), RODATA|NOPTR, $64
 
-DATA data3ca9134eAVX512<>+0(SB)/4, $(0.020639088)
-DATA data3ca9134eAVX512<>+4(SB)/4, $(0.020639088)
-DATA data3ca9134eAVX512<>+8(SB)/4, $(0.020639088)
-DATA data3ca9134eAVX512<>+12(SB)/4, $(0.020639088)
-DATA data3ca9134eAVX512<>+16(SB)/4, $(0.020639088)
-DATA data3ca9134eAVX512<>+20(SB)/4, $(0.020639088)
-DATA data3ca9134eAVX512<>+24(SB)/4, $(0.020639088)
-DATA data3ca9134eAVX512<>+28(SB)/4, $(0.020639088)
-DATA data3ca9134eAVX512<>+32(SB)/4, $(0.020639088)
-DATA data3ca9134eAVX512<>+36(SB)/4, $(0.020639088)
-DATA data3ca9134eAVX512<>+40(SB)/4, $(0.020639088)
-DATA data3ca9134eAVX512<>+44(SB)/4, $(0.020639088)
-DATA data3ca9134eAVX512<>+48(SB)/4, $(0.020639088)
-DATA data3ca9134eAVX512<>+52(SB)/4, $(0.020639088)
-DATA data3ca9134eAVX512<>+56(SB)/4, $(0.020639088)
-DATA data3ca9134eAVX512<>+60(SB)/4, $(0.020639088)
+DATA data3ca9134eAVX512<>+0(SB)/4, $0x3ca9134e
+DATA data3ca9134eAVX512<>+4(SB)/4, $0x3ca9134e
+DATA data3ca9134eAVX512<>+8(SB)/4, $0x3ca9134e
+DATA data3ca9134eAVX512<>+12(SB)/4, $0x3ca9134e
+DATA data3ca9134eAVX512<>+16(SB)/4, $0x3ca9134e
+DATA data3ca9134eAVX512<>+20(SB)/4, $0x3ca9134e
+DATA data3ca9134eAVX512<>+24(SB)/4, $0x3ca9134e
+DATA data3ca9134eAVX512<>+28(SB)/4, $0x3ca9134e
+DATA data3ca9134eAVX512<>+32(SB)/4, $0x3ca9134e
+DATA data3ca9134eAVX512<>+36(SB)/4, $0x3ca9134e
+DATA data3ca9134eAVX512<>+40(SB)/4, $0x3ca9134e
+DATA data3ca9134eAVX512<>+44(SB)/4, $0x3ca9134e
+DATA data3ca9134eAVX512<>+48(SB)/4, $0x3ca9134e
+DATA data3ca9134eAVX512<>+52(SB)/4, $0x3ca9134e
+DATA data3ca9134eAVX512<>+56(SB)/4, $0x3ca9134e
+DATA data3ca9134eAVX512<>+60(SB)/4, $0x3ca9134e
 GLOBL data3ca9134eAVX512<>(SB), RODATA|NOPTR, $64
 
-DATA databd5c1e2dAVX512<>+0(SB)/4, $(-0.053739715)
-DATA databd5c1e2dAVX512<>+4(SB)/4, $(-0.053739715)
-DATA databd5c1e2dAVX512<>+8(SB)/4, $(-0.053739715)
-DATA databd5c1e2dAVX512<>+12(SB)/4, $(-0.053739715)
-DATA databd5c1e2dAVX512<>+16(SB)/4, $(-0.053739715)
-DATA databd5c1e2dAVX512<>+20(SB)/4, $(-0.053739715)
-DATA databd5c1e2dAVX512<>+24(SB)/4, $(-0.053739715)
-DATA databd5c1e2dAVX512<>+28(SB)/4, $(-0.053739715)
-DATA databd5c1e2dAVX512<>+32(SB)/4, $(-0.053739715)
-DATA databd5c1e2dAVX512<>+36(SB)/4, $(-0.053739715)
-DATA databd5c1e2dAVX512<>+40(SB)/4, $(-0.053739715)
-DATA databd5c1e2dAVX512<>+44(SB)/4, $(-0.053739715)
-DATA databd5c1e2dAVX512<>+48(SB)/4, $(-0.053739715)
-DATA databd5c1e2dAVX512<>+52(SB)/4, $(-0.053739715)
-DATA databd5c1e2dAVX512<>+56(SB)/4, $(-0.053739715)
-DATA databd5c1e2dAVX512<>+60(SB)/4, $(-0.053739715)
+DATA databd5c1e2dAVX512<>+0(SB)/4, $0xbd5c1e2d
+DATA databd5c1e2dAVX512<>+4(SB)/4, $0xbd5c1e2d
+DATA databd5c1e2dAVX512<>+8(SB)/4, $0xbd5c1e2d
+DATA databd5c1e2dAVX512<>+12(SB)/4, $0xbd5c1e2d
+DATA databd5c1e2dAVX512<>+16(SB)/4, $0xbd5c1e2d
+DATA databd5c1e2dAVX512<>+20(SB)/4, $0xbd5c1e2d
+DATA databd5c1e2dAVX512<>+24(SB)/4, $0xbd5c1e2d
+DATA databd5c1e2dAVX512<>+28(SB)/4, $0xbd5c1e2d
+DATA databd5c1e2dAVX512<>+32(SB)/4, $0xbd5c1e2d
+DATA databd5c1e2dAVX512<>+36(SB)/4, $0xbd5c1e2d
+DATA databd5c1e2dAVX512<>+40(SB)/4, $0xbd5c1e2d
+DATA databd5c1e2dAVX512<>+44(SB)/4, $0xbd5c1e2d
+DATA databd5c1e2dAVX512<>+48(SB)/4, $0xbd5c1e2d
+DATA databd5c1e2dAVX512<>+52(SB)/4, $0xbd5c1e2d
+DATA databd5c1e2dAVX512<>+56(SB)/4, $0xbd5c1e2d
+DATA databd5c1e2dAVX512<>+60(SB)/4, $0xbd5c1e2d
 GLOBL databd5c1e2dAVX512<>(SB), RODATA|NOPTR, $64
 
-DATA data3e088393AVX512<>+0(SB)/4, $(0.13331442)
-DATA data3e088393AVX512<>+4(SB)/4, $(0.13331442)
-DATA data3e088393AVX512<>+8(SB)/4, $(0.13331442)
-DATA data3e088393AVX512<>+12(SB)/4, $(0.13331442)
-DATA data3e088393AVX512<>+16(SB)/4, $(0.13331442)
-DATA data3e088393AVX512<>+20(SB)/4, $(0.13331442)
-DATA data3e088393AVX512<>+24(SB)/4, $(0.13331442)
-DATA data3e088393AVX512<>+28(SB)/4, $(0.13331442)
-DATA data3e088393AVX512<>+32(SB)/4, $(0.13331442)
-DATA data3e088393AVX512<>+36(SB)/4, $(0.13331442)
-DATA data3e088393AVX512<>+40(SB)/4, $(0.13331442)
-DATA data3e088393AVX512<>+44(SB)/4, $(0.13331442)
-DATA data3e088393AVX512<>+48(SB)/4, $(0.13331442)
-DATA data3e088393AVX512<>+52(SB)/4, $(0.13331442)
-DATA data3e088393AVX512<>+56(SB)/4, $(0.13331442)
-DATA data3e088393AVX512<>+60(SB)/4, $(0.13331442)
+DATA data3e088393AVX512<>+0(SB)/4, $0x3e088393
+DATA data3e088393AVX512<>+4(SB)/4, $0x3e088393
+DATA data3e088393AVX512<>+8(SB)/4, $0x3e088393
+DATA data3e088393AVX512<>+12(SB)/4, $0x3e088393
+DATA data3e088393AVX512<>+16(SB)/4, $0x3e088393
+DATA data3e088393AVX512<>+20(SB)/4, $0x3e088393
+DATA data3e088393AVX512<>+24(SB)/4, $0x3e088393
+DATA data3e088393AVX512<>+28(SB)/4, $0x3e088393
+DATA data3e088393AVX512<>+32(SB)/4, $0x3e088393
+DATA data3e088393AVX512<>+36(SB)/4, $0x3e088393
+DATA data3e088393AVX512<>+40(SB)/4, $0x3e088393
+DATA data3e088393AVX512<>+44(SB)/4, $0x3e088393
+DATA data3e088393AVX512<>+48(SB)/4, $0x3e088393
+DATA data3e088393AVX512<>+52(SB)/4, $0x3e088393
+DATA data3e088393AVX512<>+56(SB)/4, $0x3e088393
+DATA data3e088393AVX512<>+60(SB)/4, $0x3e088393
 GLOBL data3e088393AVX512<>(SB), RODATA|NOPTR, $64
 
-DATA databeaaaa99AVX512<>+0(SB)/4, $(-0.3333328)
-DATA databeaaaa99AVX512<>+4(SB)/4, $(-0.3333328)
-DATA databeaaaa99AVX512<>+8(SB)/4, $(-0.3333328)
-DATA databeaaaa99AVX512<>+12(SB)/4, $(-0.3333328)
-DATA databeaaaa99AVX512<>+16(SB)/4, $(-0.3333328)
-DATA databeaaaa99AVX512<>+20(SB)/4, $(-0.3333328)
-DATA databeaaaa99AVX512<>+24(SB)/4, $(-0.3333328)
-DATA databeaaaa99AVX512<>+28(SB)/4, $(-0.3333328)
-DATA databeaaaa99AVX512<>+32(SB)/4, $(-0.3333328)
-DATA databeaaaa99AVX512<>+36(SB)/4, $(-0.3333328)
-DATA databeaaaa99AVX512<>+40(SB)/4, $(-0.3333328)
-DATA databeaaaa99AVX512<>+44(SB)/4, $(-0.3333328)
-DATA databeaaaa99AVX512<>+48(SB)/4, $(-0.3333328)
-DATA databeaaaa99AVX512<>+52(SB)/4, $(-0.3333328)
-DATA databeaaaa99AVX512<>+56(SB)/4, $(-0.3333328)
-DATA databeaaaa99AVX512<>+60(SB)/4, $(-0.3333328)
+DATA databeaaaa99AVX512<>+0(SB)/4, $0xbeaaaa99
+DATA databeaaaa99AVX512<>+4(SB)/4, $0xbeaaaa99
+DATA databeaaaa99AVX512<>+8(SB)/4, $0xbeaaaa99
+DATA databeaaaa99AVX512<>+12(SB)/4, $0xbeaaaa99
+DATA databeaaaa99AVX512<>+16(SB)/4, $0xbeaaaa99
+DATA databeaaaa99AVX512<>+20(SB)/4, $0xbeaaaa99
+DATA databeaaaa99AVX512<>+24(SB)/4, $0xbeaaaa99
+DATA databeaaaa99AVX512<>+28(SB)/4, $0xbeaaaa99
+DATA databeaaaa99AVX512<>+32(SB)/4, $0xbeaaaa99
+DATA databeaaaa99AVX512<>+36(SB)/4, $0xbeaaaa99
+DATA databeaaaa99AVX512<>+40(SB)/4, $0xbeaaaa99
+DATA databeaaaa99AVX512<>+44(SB)/4, $0xbeaaaa99
+DATA databeaaaa99AVX512<>+48(SB)/4, $0xbeaaaa99
+DATA databeaaaa99AVX512<>+52(SB)/4, $0xbeaaaa99
+DATA databeaaaa99AVX512<>+56(SB)/4, $0xbeaaaa99
+DATA databeaaaa99AVX512<>+60(SB)/4, $0xbeaaaa99
 GLOBL databeaaaa99AVX512<>(SB), RODATA|NOPTR, $64
 
-DATA data3f200000AVX512<>+0(SB)/4, $(0.625)
-DATA data3f200000AVX512<>+4(SB)/4, $(0.625)
-DATA data3f200000AVX512<>+8(SB)/4, $(0.625)
-DATA data3f200000AVX512<>+12(SB)/4, $(0.625)
-DATA data3f200000AVX512<>+16(SB)/4, $(0.625)
-DATA data3f200000AVX512<>+20(SB)/4, $(0.625)
-DATA data3f200000AVX512<>+24(SB)/4, $(0.625)
-DATA data3f200000AVX512<>+28(SB)/4, $(0.625)
-DATA data3f200000AVX512<>+32(SB)/4, $(0.625)
-DATA data3f200000AVX512<>+36(SB)/4, $(0.625)
-DATA data3f200000AVX512<>+40(SB)/4, $(0.625)
-DATA data3f200000AVX512<>+44(SB)/4, $(0.625)
-DATA data3f200000AVX512<>+48(SB)/4, $(0.625)
-DATA data3f200000AVX512<>+52(SB)/4, $(0.625)
-DATA data3f200000AVX512<>+56(SB)/4, $(0.625)
-DATA data3f200000AVX512<>+60(SB)/4, $(0.625)
+DATA data3f200000AVX512<>+0(SB)/4, $0x3f200000
+DATA data3f200000AVX512<>+4(SB)/4, $0x3f200000
+DATA data3f200000AVX512<>+8(SB)/4, $0x3f200000
+DATA data3f200000AVX512<>+12(SB)/4, $0x3f200000
+DATA data3f200000AVX512<>+16(SB)/4, $0x3f200000
+DATA data3f200000AVX512<>+20(SB)/4, $0x3f200000
+DATA data3f200000AVX512<>+24(SB)/4, $0x3f200000
+DATA data3f200000AVX512<>+28(SB)/4, $0x3f200000
+DATA data3f200000AVX512<>+32(SB)/4, $0x3f200000
+DATA data3f200000AVX512<>+36(SB)/4, $0x3f200000
+DATA data3f200000AVX512<>+40(SB)/4, $0x3f200000
+DATA data3f200000AVX512<>+44(SB)/4, $0x3f200000
+DATA data3f200000AVX512<>+48(SB)/4, $0x3f200000
+DATA data3f200000AVX512<>+52(SB)/4, $0x3f200000
+DATA data3f200000AVX512<>+56(SB)/4, $0x3f200000
+DATA data3f200000AVX512<>+60(SB)/4, $0x3f200000
 GLOBL data3f200000AVX512<>(SB), RODATA|NOPTR, $64
 
 // func fromFixedAVX512(dst []float32, q []int32, step float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·fromFixedAVX512(SB), NOSPLIT, $0-52
 	VBROADCASTSS step+48(FP), Z0
 	MOVQ         dst_base+0(FP), AX
@@ -8978,8 +9083,11 @@ rest497:
 	JLE  done499
 
 tail498:
+	MOVQ      $+16, SI
+	CMPQ      DX, SI
+	CMOVQLT   DX, SI
 	MOVQ      $-1, BX
-	BZHIQ     DX, BX, BX
+	BZHIQ     SI, BX, BX
 	KMOVW     BX, K1
 	VMOVUPS.Z (CX), K1, Z1
 	VCVTDQ2PS Z1, Z1
@@ -8995,7 +9103,7 @@ done499:
 	RET
 
 // func addUint32AVX512(dst []uint32, x []uint32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·addUint32AVX512(SB), NOSPLIT, $0-48
 	MOVQ dst_base+0(FP), AX
 	MOVQ x_base+24(FP), CX
@@ -9030,8 +9138,11 @@ rest501:
 	JLE  done503
 
 tail502:
+	MOVQ      $+16, SI
+	CMPQ      DX, SI
+	CMOVQLT   DX, SI
 	MOVQ      $-1, BX
-	BZHIQ     DX, BX, BX
+	BZHIQ     SI, BX, BX
 	KMOVW     BX, K1
 	VMOVUPS.Z (AX), K1, Z0
 	VMOVUPS.Z (CX), K1, Z1
@@ -9047,7 +9158,7 @@ done503:
 	RET
 
 // func rescaleAVX512(dst []float32, q []int32, scales []float32, bias []float32, scale float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·rescaleAVX512(SB), NOSPLIT, $0-100
 	VBROADCASTSS scale+96(FP), Z0
 	MOVQ         dst_base+0(FP), AX
@@ -9085,8 +9196,11 @@ rest505:
 	JLE  done507
 
 tail506:
+	MOVQ        $+16, R8
+	CMPQ        SI, R8
+	CMOVQLT     SI, R8
 	MOVQ        $-1, DI
-	BZHIQ       SI, DI, DI
+	BZHIQ       R8, DI, DI
 	KMOVW       DI, K1
 	VMOVUPS.Z   (CX), K1, Z1
 	VMOVUPS.Z   (DX), K1, Z2
@@ -9107,7 +9221,7 @@ done507:
 	RET
 
 // func toFixedAVX512(q []int32, x []float32, inverse float64, limit float64) int
-// Requires: AVX, AVX512DQ, AVX512F, BMI2, POPCNT
+// Requires: AVX, AVX512DQ, AVX512F, BMI2, CMOV, POPCNT
 TEXT ·toFixedAVX512(SB), NOSPLIT, $0-72
 	VBROADCASTSD inverse+48(FP), Z0
 	VBROADCASTSD limit+56(FP), Z1
@@ -9159,8 +9273,11 @@ rest509:
 	JLE  done511
 
 tail510:
+	MOVQ          $+16, DI
+	CMPQ          BX, DI
+	CMOVQLT       BX, DI
 	MOVQ          $-1, SI
-	BZHIQ         BX, SI, SI
+	BZHIQ         DI, SI, SI
 	KMOVW         SI, K1
 	VMOVUPS.Z     (DX), K1, Z3
 	VEXTRACTF64X4 $0x00, Z3, Y4
@@ -9204,7 +9321,7 @@ DATA long0000000000000000AVX512<>+0(SB)/8, $0x0000000000000000
 GLOBL long0000000000000000AVX512<>(SB), RODATA|NOPTR, $8
 
 // func toFixedRandomlyAVX512(q []int32, x []float32, random []uint32, inverse float64, limit float64) int
-// Requires: AVX, AVX512DQ, AVX512F, BMI2, POPCNT
+// Requires: AVX, AVX512DQ, AVX512F, BMI2, CMOV, POPCNT
 TEXT ·toFixedRandomlyAVX512(SB), NOSPLIT, $0-96
 	VBROADCASTSD inverse+72(FP), Z0
 	VBROADCASTSD limit+80(FP), Z1
@@ -9281,8 +9398,11 @@ rest513:
 	JLE  done515
 
 tail514:
+	MOVQ          $+16, R8
+	CMPQ          SI, R8
+	CMOVQLT       SI, R8
 	MOVQ          $-1, DI
-	BZHIQ         SI, DI, DI
+	BZHIQ         R8, DI, DI
 	KMOVW         DI, K1
 	VMOVUPS.Z     (DX), K1, Z3
 	VMOVUPS.Z     (BX), K1, Z4
@@ -9353,7 +9473,7 @@ DATA long3df0000000000000AVX512<>+0(SB)/8, $0x3df0000000000000
 GLOBL long3df0000000000000AVX512<>(SB), RODATA|NOPTR, $8
 
 // func quantiseAVX512(q []int8, x []float32, inverse float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·quantiseAVX512(SB), NOSPLIT, $0-52
 	VBROADCASTSS inverse+48(FP), Z0
 	VBROADCASTSS word42fe0000AVX512<>+0(SB), Z1
@@ -9383,8 +9503,11 @@ rest517:
 	JLE  done519
 
 tail518:
+	MOVQ      $+16, SI
+	CMPQ      DX, SI
+	CMOVQLT   DX, SI
 	MOVQ      $-1, BX
-	BZHIQ     DX, BX, BX
+	BZHIQ     SI, BX, BX
 	KMOVW     BX, K1
 	VMOVUPS.Z (CX), K1, Z3
 	VMULPS    Z0, Z3, Z3
@@ -9410,7 +9533,7 @@ DATA wordc2fe0000AVX512<>+0(SB)/4, $0xc2fe0000
 GLOBL wordc2fe0000AVX512<>(SB), RODATA|NOPTR, $4
 
 // func axpyInt8AVX512(dst []float32, q []int8, a float32)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·axpyInt8AVX512(SB), NOSPLIT, $0-52
 	VBROADCASTSS a+48(FP), Z0
 	MOVQ         dst_base+0(FP), AX
@@ -9435,8 +9558,11 @@ rest521:
 	JLE  done523
 
 tail522:
+	MOVQ        $+16, SI
+	CMPQ        DX, SI
+	CMOVQLT     DX, SI
 	MOVQ        $-1, BX
-	BZHIQ       DX, BX, BX
+	BZHIQ       SI, BX, BX
 	KMOVW       BX, K1
 	VPMOVSXBD.Z (CX), K1, Z1
 	VCVTDQ2PS   Z1, Z1
@@ -9505,12 +9631,15 @@ DATA word80808080AVX512<>+0(SB)/4, $0x80808080
 GLOBL word80808080AVX512<>(SB), RODATA|NOPTR, $4
 
 // func tile1xMaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·tile1xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	MOVQ         count+56(FP), AX
-	MOVQ         $-1, CX
-	BZHIQ        AX, CX, CX
-	KMOVW        CX, K1
+	MOVQ         $+16, CX
+	CMPQ         AX, CX
+	CMOVQLT      AX, CX
+	MOVQ         $-1, AX
+	BZHIQ        CX, AX, AX
+	KMOVW        AX, K1
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -9624,12 +9753,15 @@ done535:
 	RET
 
 // func tile2xMaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·tile2xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	MOVQ         count+56(FP), AX
-	MOVQ         $-1, CX
-	BZHIQ        AX, CX, CX
-	KMOVW        CX, K1
+	MOVQ         $+16, CX
+	CMPQ         AX, CX
+	CMOVQLT      AX, CX
+	MOVQ         $-1, AX
+	BZHIQ        CX, AX, AX
+	KMOVW        AX, K1
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -9767,12 +9899,15 @@ done544:
 	RET
 
 // func tile3xMaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·tile3xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	MOVQ         count+56(FP), AX
-	MOVQ         $-1, CX
-	BZHIQ        AX, CX, CX
-	KMOVW        CX, K1
+	MOVQ         $+16, CX
+	CMPQ         AX, CX
+	CMOVQLT      AX, CX
+	MOVQ         $-1, AX
+	BZHIQ        CX, AX, AX
+	KMOVW        AX, K1
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -9934,12 +10069,15 @@ done553:
 	RET
 
 // func tile4xMaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·tile4xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	MOVQ         count+56(FP), AX
-	MOVQ         $-1, CX
-	BZHIQ        AX, CX, CX
-	KMOVW        CX, K1
+	MOVQ         $+16, CX
+	CMPQ         AX, CX
+	CMOVQLT      AX, CX
+	MOVQ         $-1, AX
+	BZHIQ        CX, AX, AX
+	KMOVW        AX, K1
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -10282,8 +10420,11 @@ across564:
 edge565:
 	MOVQ       R8, R10
 	MOVQ       R9, R11
+	MOVQ       $+16, R13
+	CMPQ       DI, R13
+	CMOVQLT    DI, R13
 	MOVQ       $-1, R12
-	BZHIQ      DI, R12, R12
+	BZHIQ      R13, R12, R12
 	KMOVW      R12, K1
 	VMOVUPS.Z  (R10), K1, Z0
 	XORQ       R12, R12
@@ -10361,8 +10502,11 @@ edge565:
 	CMOVQGT    SI, R12
 	ADDQ       R12, R10
 	VMOVUPS.Z  (R10), K1, Z15
+	MOVQ       $+16, R12
+	CMPQ       DX, R12
+	CMOVQLT    DX, R12
 	MOVQ       $-1, R10
-	BZHIQ      DX, R10, R10
+	BZHIQ      R12, R10, R10
 	KMOVW      R10, K1
 	VUNPCKLPS  Z1, Z0, Z16
 	VUNPCKHPS  Z1, Z0, Z0

@@ -77,7 +77,7 @@ func TestProductsStayOnOneCore(t *testing.T) {
 	}
 }
 
-func TestEpilogues(t *testing.T) {
+func TestOldEpilogues(t *testing.T) {
 	x := []float32{1, -2, 3, -4}
 	AddBias(x, []float32{1, 1}, 2, 2)
 	equal(t, "AddBias", x, 2, -1, 4, -3)

@@ -46,14 +46,14 @@ func productGo(p product) {
 		if !p.add {
 			clear(row)
 		}
-		a := p.a[i*p.aRow:]
+		a := func(l int) float32 { return p.alpha * p.a[i*p.aRow+l*p.aCol] }
 		l := 0
 		for ; l+4 <= p.k; l += 4 {
 			fold4Go(row, p.b[l*p.bStride:], p.b[(l+1)*p.bStride:], p.b[(l+2)*p.bStride:], p.b[(l+3)*p.bStride:],
-				p.alpha*a[l*p.aCol], p.alpha*a[(l+1)*p.aCol], p.alpha*a[(l+2)*p.aCol], p.alpha*a[(l+3)*p.aCol])
+				a(l), a(l+1), a(l+2), a(l+3))
 		}
 		for ; l < p.k; l++ {
-			axpyGo(row, p.b[l*p.bStride:], p.alpha*a[l*p.aCol])
+			axpyGo(row, p.b[l*p.bStride:], a(l))
 		}
 		if p.bias != nil {
 			addGo(row, row, p.bias)

@@ -16,7 +16,7 @@ const (
 // Matrix is a view of row-major data: element (i, j) is Data[i*Stride+j].
 type Matrix struct {
 	Data   []float32
-	Stride int // distance of two rows, at least the columns
+	Stride int // distance of two rows, at least the columns; less in a source whose rows overlap, as windows of an image do
 }
 
 // Epilogue is what NN does to a product before it writes it: dst = act(beta·dst + a·b + bias).
@@ -56,8 +56,8 @@ func NN(dst, a, b Matrix, m, n, k int, e Epilogue) {
 		return
 	}
 	dst.hold("dst", m, n)
-	a.hold("a", m, k)
-	b.hold("b", k, n)
+	a.reach("a", m, k)
+	b.reach("b", k, n)
 	add := dst.scale(m, n, e.Beta)
 	p := product{dst: dst.Data, dstStride: dst.Stride, a: a.Data, aRow: a.Stride, aCol: 1, b: b.Data, bStride: b.Stride,
 		m: m, n: n, k: k, alpha: 1, add: add, relu: e.Activation == ReLU}
@@ -84,8 +84,8 @@ func TN(dst, a, b Matrix, m, n, k int, alpha, beta float32) {
 		return
 	}
 	dst.hold("dst", m, n)
-	a.hold("a", k, m)
-	b.hold("b", k, n)
+	a.reach("a", k, m)
+	b.reach("b", k, n)
 	add := dst.scale(m, n, beta)
 	p := product{dst: dst.Data, dstStride: dst.Stride, a: a.Data, aRow: 1, aCol: a.Stride, b: b.Data, bStride: b.Stride,
 		m: m, n: n, k: k, alpha: alpha, add: add}
@@ -103,8 +103,8 @@ func NT(dst, a, b Matrix, m, n, k int, beta float32, scratch []float32) {
 		return
 	}
 	dst.hold("dst", m, n)
-	a.hold("a", m, k)
-	b.hold("b", n, k)
+	a.reach("a", m, k)
+	b.reach("b", n, k)
 	scratch = scratch[:NTScratch]
 	add := dst.scale(m, n, beta)
 	switch {
@@ -162,7 +162,7 @@ func transposedRight(dst, a, b Matrix, m, n, k int, add bool, scratch []float32)
 // Transpose is dst = srcᵀ for src of rows × cols.
 func Transpose(dst, src Matrix, rows, cols int) {
 	dst.hold("dst", cols, rows)
-	src.hold("src", rows, cols)
+	src.reach("src", rows, cols)
 	const tall = 512 // rows a call: assembly is not preempted
 	for i := 0; i < rows; i += tall {
 		for j := 0; j < cols; j += tall {
@@ -176,7 +176,7 @@ func AddColumnSums(dst, x []float32, m, n int, alpha float32) {
 	if n == 0 {
 		return
 	}
-	Matrix{x, n}.hold("x", m, n)
+	Matrix{x, n}.reach("x", m, n)
 	use.product(product{dst: dst[:n], dstStride: n, a: one[:], b: x, bStride: n, m: 1, n: n, k: m, alpha: alpha, add: true})
 }
 
@@ -211,9 +211,17 @@ func (m Matrix) scale(rows, cols int, beta float32) (add bool) {
 	return beta != 0
 }
 
-// hold panics unless the matrix has rows × cols elements.
+// hold panics unless the matrix has rows × cols elements, all of them different ones.
 func (m Matrix) hold(name string, rows, cols int) {
-	if rows > 0 && cols > 0 && (m.Stride < cols || len(m.Data) < (rows-1)*m.Stride+cols) || rows < 0 || cols < 0 {
+	m.reach(name, rows, cols)
+	if rows > 1 && m.Stride < cols {
+		panic(fmt.Sprintf("kernel: rows of %s, %d floats long, lie %d apart", name, cols, m.Stride))
+	}
+}
+
+// reach panics unless the data reach to the last of rows × cols elements. Rows of a source may overlap.
+func (m Matrix) reach(name string, rows, cols int) {
+	if rows > 0 && cols > 0 && (m.Stride < 0 || len(m.Data) < (rows-1)*m.Stride+cols) || rows < 0 || cols < 0 {
 		panic(fmt.Sprintf("kernel: %s of %d floats with rows %d apart is not %d×%d", name, len(m.Data), m.Stride, rows, cols))
 	}
 }

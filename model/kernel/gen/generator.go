@@ -138,7 +138,7 @@ func (g *generator) data(x float64) operand.Mem {
 		m := g.StaticGlobal(name + g.name)
 		g.DataAttributes(attr.RODATA | attr.NOPTR)
 		for i := range g.width {
-			g.AddDatum(4*i, operand.F32(x))
+			g.AddDatum(4*i, operand.U32(math.Float32bits(float32(x))))
 		}
 		g.consts[name] = m
 	}
@@ -148,9 +148,12 @@ func (g *generator) data(x float64) operand.Mem {
 // setMask lets the first n lanes take part, all of them if n is larger.
 func (g *generator) setMask(n reg.Register) {
 	if g.wide() {
-		bits, k := g.GP64(), g.K()
+		bits, lanes, k := g.GP64(), g.GP64(), g.K()
+		g.MOVQ(operand.I32(16), lanes) // BZHIQ looks at the lowest byte only
+		g.CMPQ(n, lanes)
+		g.CMOVQLT(n, lanes)
 		g.MOVQ(operand.I32(-1), bits)
-		g.BZHIQ(n, bits, bits)
+		g.BZHIQ(lanes, bits, bits)
 		g.KMOVW(bits.As32(), k)
 		g.mask = k
 		return

@@ -1,0 +1,247 @@
+package model
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"choir.example/model/kernel"
+)
+
+// conv is a convolution over images with square kernels: out = act(windows·W + b). Its weights are kernel columns ×
+// kernel rows × channels of a group × filters: the columns come first because a line of windows is laid out so. Filters
+// of a group see the group's channels only.
+type conv struct {
+	height, width, channels int // of the input
+	rows, columns, filters  int // of the output
+	kernel, stride, padding int
+	groups                  int
+	act                     kernel.Activation
+}
+
+func newConv(l LayerSpec, in [][]int) (layer, error) {
+	if len(in[0]) != 3 {
+		return nil, fmt.Errorf("it reads %v, want an image of height, width and channels", in[0])
+	}
+	c := conv{height: in[0][0], width: in[0][1], channels: in[0][2], filters: l.Filters,
+		kernel: l.Kernel, stride: max(l.Stride, 1), padding: l.Padding, groups: max(l.Groups, 1)}
+	var known bool
+	if c.act, known = activations[l.Activation]; !known {
+		return nil, errActivation(l.Activation)
+	}
+	if err := between("filters", l.Filters, 1, maxWidth); err != nil {
+		return nil, err
+	}
+	if err := checkWindow(l, in[0]); err != nil {
+		return nil, err
+	}
+	if l.Groups < 0 || c.channels%c.groups != 0 || c.filters%c.groups != 0 {
+		return nil, fmt.Errorf("groups %d do not divide %d channels and %d filters", l.Groups, c.channels, c.filters)
+	}
+	if int64(c.depth())*int64(c.filters) > maxParameters {
+		return nil, fmt.Errorf("%d filters of %d weights, at most 2^28 in all", c.filters, c.depth())
+	}
+	c.rows, c.columns = slides(c.height, l.Kernel, c.stride, l.Padding), slides(c.width, l.Kernel, c.stride, l.Padding)
+	if c.groups == c.channels && c.groups == c.filters && c.groups > 1 {
+		return &depthwise{c}, nil
+	}
+	return &c, nil
+}
+
+// checkWindow refuses a window that does not fit the image.
+func checkWindow(l LayerSpec, image []int) error {
+	if err := between("kernel", l.Kernel, 1, 64); err != nil {
+		return err
+	}
+	if err := between("stride", l.Stride, 0, 64); err != nil {
+		return err
+	}
+	if err := between("padding", l.Padding, 0, l.Kernel-1); err != nil {
+		return err
+	}
+	if side := min(image[0], image[1]) + 2*l.Padding; l.Kernel > side {
+		return fmt.Errorf("kernel %d is larger than the padded image, %d", l.Kernel, side)
+	}
+	return nil
+}
+
+// slides is how many places a window has along an axis.
+func slides(axis, kernel, stride, padding int) int { return (axis+2*padding-kernel)/stride + 1 }
+
+func (c *conv) output() []int { return []int{c.rows, c.columns, c.filters} }
+
+// depth is the number of values that a filter sees.
+func (c *conv) depth() int { return c.kernel * c.kernel * c.channels / c.groups }
+
+func (c *conv) weights() int    { return c.depth() * c.filters }
+func (c *conv) size() int       { return c.weights() + c.filters }
+func (c *conv) scratch(int) int { return 0 }
+func (c *conv) flops() int64    { return 2 * int64(c.rows) * int64(c.columns) * int64(c.weights()) }
+
+func (c *conv) tensors() []Tensor {
+	return []Tensor{
+		{Name: "weight", Shape: []int{c.kernel, c.kernel, c.channels / c.groups, c.filters}, Weight: true},
+		{Name: "bias", Shape: []int{c.filters}, Offset: c.weights()},
+	}
+}
+
+func (c *conv) init(params []float32, rng *rand.Rand) {
+	glorot(params[:c.weights()], c.depth(), c.kernel*c.kernel*c.filters/c.groups, c.filters, rng)
+	clear(params[c.weights():])
+}
+
+// input is the window of a group over the input.
+func (c *conv) input(group int) window {
+	seen := c.channels / c.groups
+	return window{c.height, c.width, c.channels, group * seen, seen, c.kernel, c.stride, c.padding}
+}
+
+// gradient is the window over the gradient of the output through which the input's gradient is a convolution too, with
+// the kernel turned around; the stride is 1.
+func (c *conv) gradient(group int) window {
+	seen := c.filters / c.groups
+	return window{c.rows, c.columns, c.filters, group * seen, seen, c.kernel, 1, c.kernel - 1 - c.padding}
+}
+
+// lines is how the output is cut into products: row by row, but all at once where windows are single pixels side by
+// side, which have nothing to copy.
+func (c *conv) lines(n int) (lines, positions int) {
+	if c.kernel == 1 && c.stride == 1 {
+		return 1, n * c.rows * c.columns
+	}
+	return n * c.rows, c.columns
+}
+
+func (c *conv) work(int) int {
+	line, back := c.input(0).lineSize(), c.gradient(0).lineSize()
+	unrolled := c.columns * c.depth()
+	return max(c.rows*line, c.weights()+max(back, unrolled))
+}
+
+func (c *conv) forward(p *pass) {
+	w, bias := p.params[:c.weights()], p.params[c.weights():]
+	lines, positions := c.lines(p.n)
+	filters := c.filters / c.groups
+	for g := range c.groups {
+		v, at := c.input(g), g*filters
+		for i := range lines {
+			a := v.line(p.work, c.image(p.in[0], i/c.rows), i%c.rows)
+			out := kernel.Matrix{Data: p.out[i*positions*c.filters+at:], Stride: c.filters}
+			kernel.NN(out, a, kernel.Matrix{Data: w[at:], Stride: c.filters}, positions, filters, c.depth(),
+				kernel.Epilogue{Bias: bias[at:][:filters], Activation: c.act})
+		}
+	}
+}
+
+// image is the input of one example, and those after it.
+func (c *conv) image(x []float32, example int) []float32 {
+	return x[example*c.height*c.width*c.channels:]
+}
+
+func (c *conv) backward(p *pass) {
+	all := p.n * c.rows * c.columns
+	kernel.ActivationGrad(p.dout[:all*c.filters], p.out[:all*c.filters], c.act)
+	if p.din[0] != nil { // from the weights as they were before the step
+		if c.stride == 1 {
+			c.backwardInput(p)
+		} else {
+			c.backwardStrided(p)
+		}
+	}
+	c.backwardWeights(p)
+	p.bias(c.weights(), c.filters, p.dout, all)
+}
+
+// backwardInput is the input's gradient at stride 1: the convolution of the output's gradient with the kernel turned
+// around.
+func (c *conv) backwardInput(p *pass) {
+	turned, line := p.work[:c.weights()], p.work[c.weights():]
+	c.turn(turned, p.params)
+	seen, filters := c.channels/c.groups, c.filters/c.groups
+	depth := c.kernel * c.kernel * filters
+	lines, positions := p.n*c.height, c.width
+	if c.kernel == 1 {
+		lines, positions = 1, p.n*c.height*c.width
+	}
+	for g := range c.groups {
+		v, at := c.gradient(g), g*seen
+		w := kernel.Matrix{Data: turned[g*depth*seen:], Stride: seen}
+		for i := range lines {
+			a := v.line(line, p.dout[i/c.height*c.rows*c.columns*c.filters:], i%c.height)
+			dst := kernel.Matrix{Data: p.din[0][i*positions*c.channels+at:], Stride: c.channels}
+			kernel.NN(dst, a, w, positions, seen, depth, kernel.Epilogue{Beta: p.beta(0)})
+		}
+	}
+}
+
+// turn writes the weights, group by group, as kernel columns × kernel rows × filters × channels, both axes of the kernel
+// reversed.
+func (c *conv) turn(dst, w []float32) {
+	seen, filters, taps := c.channels/c.groups, c.filters/c.groups, c.kernel*c.kernel
+	for g := range c.groups {
+		for i := range taps {
+			from := kernel.Matrix{Data: w[i*seen*c.filters+g*filters:], Stride: c.filters}
+			to := dst[(g*taps+taps-1-i)*filters*seen:]
+			kernel.Transpose(matrix(to, seen), from, seen, filters)
+		}
+	}
+}
+
+// backwardStrided is the input's gradient at any stride: the gradient of each line of windows is computed and added to
+// the pixels that it came from.
+func (c *conv) backwardStrided(p *pass) {
+	filters, depth := c.filters/c.groups, c.depth()
+	if !p.add[0] {
+		clear(p.din[0][:p.n*c.height*c.width*c.channels])
+	}
+	transposed, line := p.work[:c.weights()], p.work[c.weights():]
+	kernel.Transpose(matrix(transposed, depth), matrix(p.params, c.filters), depth, c.filters)
+	for g := range c.groups {
+		v, w := c.input(g), matrix(transposed[g*filters*depth:], depth)
+		for i := range p.n * c.rows {
+			dout := kernel.Matrix{Data: p.dout[i*c.columns*c.filters+g*filters:], Stride: c.filters}
+			kernel.NN(matrix(line, depth), dout, w, c.columns, depth, filters, kernel.Epilogue{})
+			v.addLine(c.image(p.din[0], i/c.rows), line, c.columns, i%c.rows)
+		}
+	}
+}
+
+// inCache is how many weights the innermost cache holds beside what they are multiplied with.
+const inCache = 1 << 13
+
+// backwardWeights adds up the products of windows and gradients, image by image.
+func (c *conv) backwardWeights(p *pass) {
+	dst, alpha, beta := p.target(0, c.weights())
+	if beta == 0 {
+		clear(dst)
+	}
+	lines, positions := c.lines(p.n)
+	perImage := min(lines, c.rows)
+	for g := range c.groups {
+		for first := 0; first < lines; first += perImage {
+			c.addProducts(p, g, first, perImage, positions, dst, alpha)
+		}
+	}
+}
+
+// addProducts adds those of some lines of one image. More weights than the cache holds are taken a kernel column at a
+// time, each over all lines.
+func (c *conv) addProducts(p *pass, group, first, lines, positions int, dst []float32, alpha float32) {
+	v, image := c.input(group), c.image(p.in[0], first/c.rows)
+	filters, part, parts := c.filters/c.groups, c.depth(), 1
+	if part*filters > inCache {
+		part, parts = part/c.kernel, c.kernel
+	}
+	size := v.lineSize()
+	for i := range lines {
+		v.line(p.work[i*size:], image, i)
+	}
+	for k := range parts {
+		w := kernel.Matrix{Data: dst[k*part*c.filters+group*filters:], Stride: c.filters}
+		for i := range lines {
+			a := v.view(p.work[i*size:], image, i)
+			a.Data = a.Data[k*part:]
+			dout := kernel.Matrix{Data: p.dout[(first+i)*positions*c.filters+group*filters:], Stride: c.filters}
+			kernel.TN(w, a, dout, part, filters, positions, alpha, 1)
+		}
+	}
+}

@@ -1,0 +1,375 @@
+package kernel
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// onPaths runs the test on each path of this processor. Tests here are not parallel: they change what is in use.
+func onPaths(t *testing.T, test func(t *testing.T)) {
+	defer func(p *path) { use = p }(use)
+	for _, p := range available() {
+		use = p
+		t.Run(p.name, test)
+	}
+}
+
+// guarded is a slice with other elements around it, which nobody may write, at an address that no vector is aligned to.
+type guarded[T comparable] struct {
+	x, all []T
+	around T
+}
+
+const guardWidth = 16
+
+func newGuarded[T comparable](n, offset int, around T) *guarded[T] {
+	g := &guarded[T]{all: make([]T, n+offset+2*guardWidth), around: around}
+	for i := range g.all {
+		g.all[i] = around
+	}
+	g.x = g.all[guardWidth+offset:][:n:n]
+	return g
+}
+
+// check fails the test if an element around the slice was written.
+func (g *guarded[T]) check(t *testing.T, what string) {
+	t.Helper()
+	start := len(g.all) - guardWidth - len(g.x)
+	for i, v := range g.all {
+		if v != g.around && (i < start || i >= start+len(g.x)) {
+			t.Fatalf("%s: wrote %v to element %d of %d", what, v, i-start, len(g.x))
+		}
+	}
+}
+
+// near reports whether got is want within the relative tolerance, or both are the same infinity or NaN.
+func near(got float32, want, tolerance float64) bool {
+	w := float64(float32(want))
+	if math.IsInf(w, 0) || w != w {
+		return float64(got) == w || got != got && w != w
+	}
+	return math.Abs(float64(got)-want) <= tolerance*math.Abs(want)+3*math.SmallestNonzeroFloat32
+}
+
+// special are values that need care: they pass through.
+var special = []float32{0, float32(math.Copysign(0, -1)), 1e-44, -1e-39, 1e38, -1e38, float32(math.Inf(1)), float32(math.Inf(-1)),
+	float32(math.NaN()), math.Float32frombits(0xffc00001)}
+
+// lengths are all up to 67, some random ones, and some beyond one block.
+func lengths(rng *rand.Rand) (n []int) {
+	for i := range 68 {
+		n = append(n, i)
+	}
+	for range 5 {
+		n = append(n, rng.IntN(5000))
+	}
+	return append(n, block, block+1, 2*block+33)
+}
+
+func TestChoose(t *testing.T) {
+	paths := []*path{{name: "go"}, {name: "avx2"}}
+	for _, c := range []struct{ name, want, err string }{
+		{"", "avx2", ""},
+		{"go", "go", ""},
+		{"avx2", "avx2", ""},
+		{"avx512", "avx2", `CHOIR_KERNEL is "avx512", and this processor has go, avx2`},
+		{"AVX2", "avx2", `CHOIR_KERNEL is "AVX2", and this processor has go, avx2`},
+		{strings.Repeat("x", 100), "avx2", `CHOIR_KERNEL is "xxxxxxxxxxxxxxxxxxxx", and`},
+	} {
+		p, err := choose(c.name, paths)
+		if p.name != c.want || (err == nil) != (c.err == "") || err != nil && !strings.HasPrefix(err.Error(), c.err) {
+			t.Errorf("%q chooses %s, %v", c.name, p.name, err)
+		}
+	}
+}
+
+// TestPath: these tests themselves run on what CHOIR_KERNEL names.
+func TestPath(t *testing.T) {
+	if err := Check(); err != nil {
+		t.Fatal(err)
+	}
+	want := available()[len(available())-1].name
+	if name := os.Getenv("CHOIR_KERNEL"); name != "" {
+		want = name
+	}
+	if Path() != want {
+		t.Errorf("path %s, want %s", Path(), want)
+	}
+	t.Log("path", Path())
+}
+
+// elementwise are kernels whose results depend on one element each of dst, x and y.
+var elementwise = []struct {
+	name      string
+	run       func(dst, x, y []float32)
+	want      func(d, x, y float64) float64
+	tolerance float64
+}{
+	{"Axpy", func(d, x, y []float32) { Axpy(d, -.75, x) }, func(d, x, y float64) float64 { return d - .75*x }, 0},
+	{"Axpby", func(d, x, y []float32) { Axpby(d, -.75, x, .5) }, func(d, x, y float64) float64 { return .5*d - .75*x }, 0},
+	{"Scale", func(d, x, y []float32) { Scale(d, -.75) }, func(d, x, y float64) float64 { return -.75 * d }, 0},
+	{"Add", Add, func(d, x, y float64) float64 { return x + y }, 0},
+	{"Add in place", func(d, x, y []float32) { Add(d, d, y) }, func(d, x, y float64) float64 { return d + y }, 0},
+	{"Multiply", Multiply, func(d, x, y float64) float64 { return x * y }, 0},
+	{"AddProduct", AddProduct, func(d, x, y float64) float64 { return d + x*y }, 0},
+	{"Fold", func(d, x, y []float32) {
+		Fold(d, [][]float32{x, y, y, x, x}, []float32{1, .5, .25, .5, -.125})
+	}, func(d, x, y float64) float64 { return d + x + .5*y + .25*y + .5*x - .125*x }, 0},
+	{"ReLU", func(d, x, y []float32) { Activate(d, x, ReLU) }, func(d, x, y float64) float64 { return max(x, 0) }, 0},
+	{"Identity", func(d, x, y []float32) { Activate(d, x, Identity) }, func(d, x, y float64) float64 { return x }, 0},
+	{"Exp", func(d, x, y []float32) { Exp(d, x) }, func(d, x, y float64) float64 { return math.Exp(x) }, 3e-7},
+	{"Sigmoid", func(d, x, y []float32) { Activate(d, x, Sigmoid) }, func(d, x, y float64) float64 { return 1 / (1 + math.Exp(-x)) }, 4e-7},
+	{"Tanh", func(d, x, y []float32) { Activate(d, x, Tanh) }, func(d, x, y float64) float64 { return math.Tanh(x) }, 4e-7},
+	{"ReLU gradient", func(d, x, y []float32) { MaskReLU(d, x) }, func(d, x, y float64) float64 {
+		if x <= 0 {
+			return 0
+		}
+		return d
+	}, 0},
+	{"Sigmoid gradient", func(d, x, y []float32) { ActivationGrad(d, x, Sigmoid) }, func(d, x, y float64) float64 { return d * (x * (1 - x)) }, 0},
+	{"Tanh gradient", func(d, x, y []float32) { ActivationGrad(d, x, Tanh) }, func(d, x, y float64) float64 { return d * (1 - x*x) }, 0},
+	{"Identity gradient", func(d, x, y []float32) { ActivationGrad(d, x, Identity) }, func(d, x, y float64) float64 { return d }, 0},
+	{"Momentum, weights", func(d, x, y []float32) { momentumOf(d, slices.Clone(x), y) }, func(d, x, y float64) float64 {
+		g := y + .25*d
+		return d - .5*(.75*x+g) - .125*g
+	}, 0},
+	{"Momentum, velocity", func(d, x, y []float32) { momentumOf(slices.Clone(x), d, y) }, func(d, x, y float64) float64 { return .75*d + y + .25*x }, 0},
+}
+
+func momentumOf(w, v, g []float32) {
+	Momentum(w, v, g, MomentumStep{Keep: .75, Decay: .25, FromV: .5, FromG: .125})
+}
+
+// TestElementwise: the scalars above are powers of two and the like, so that float64 shows what float32 may lose: the
+// rounding of sums, relative to the largest of what is added.
+func TestElementwise(t *testing.T) {
+	onPaths(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(1, 1))
+		for _, k := range elementwise {
+			for _, n := range lengths(rng) {
+				x, y, before := random(rng, n+3)[3:], random(rng, n+1)[1:], random(rng, n)
+				for i := range n {
+					x[i] *= 4
+					if k.name != "Momentum, velocity" && rng.IntN(10) == 0 {
+						x[i], y[i] = special[rng.IntN(len(special))], special[rng.IntN(len(special))]
+					}
+				}
+				if k.name == "Exp" || k.name == "Sigmoid" || k.name == "Tanh" {
+					Scale(x, 30)
+				}
+				dst := newGuarded(n, n%5, float32(77))
+				copy(dst.x, before)
+				k.run(dst.x, x, y)
+				dst.check(t, k.name)
+				for i, got := range dst.x {
+					want := k.want(float64(before[i]), float64(x[i]), float64(y[i]))
+					slack := 2 * smallestNormal
+					if k.tolerance == 0 {
+						slack += 4e-7 * (math.Abs(float64(before[i])) + math.Abs(float64(x[i])) + math.Abs(float64(y[i])))
+					}
+					if !near(got, want, k.tolerance+4e-7) && !(math.Abs(float64(got)-want) <= slack) {
+						t.Fatalf("%s, element %d of %d: from %v, %v, %v comes %v, want %v", k.name, i, n, before[i], x[i], y[i], got, want)
+					}
+				}
+			}
+		}
+	})
+}
+
+// TestAdaptive: Adam's three vectors, and m that is g.
+func TestAdaptive(t *testing.T) {
+	onPaths(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(2, 2))
+		s := AdaptiveStep{KeepM: .9, AddM: .1, KeepV: .99, AddV: .01, Rate: .02, Root: 1.5, Epsilon: 1e-6, Shrink: .999}
+		for _, n := range lengths(rng) {
+			w, m, v := newGuarded(n, 1, float32(7)), newGuarded(n, 2, float32(7)), newGuarded(n, 3, float32(7))
+			g, w0, m0, v0 := random(rng, n), random(rng, n), random(rng, n), random(rng, n)
+			for i := range v0 {
+				v0[i] *= v0[i]
+			}
+			copy(w.x, w0)
+			copy(m.x, m0)
+			copy(v.x, v0)
+			Adaptive(w.x, m.x, v.x, g, s)
+			w.check(t, "w")
+			m.check(t, "m")
+			v.check(t, "v")
+			for i := range n {
+				gm, gv := .9*float64(m0[i])+.1*float64(g[i]), .99*float64(v0[i])+.01*float64(g[i])*float64(g[i])
+				gw := .999*float64(w0[i]) - .02*gm/(1.5*math.Sqrt(gv)+1e-6)
+				if math.Abs(float64(m.x[i])-gm) > 1e-6 || math.Abs(float64(v.x[i])-gv) > 1e-6 || math.Abs(float64(w.x[i])-gw) > 1e-5 {
+					t.Fatalf("n %d: %v %v %v, want %v %v %v", n, w.x[i], m.x[i], v.x[i], gw, gm, gv)
+				}
+			}
+		}
+		w, v, g := []float32{1}, []float32{0}, []float32{2}
+		Adaptive(w, g, v, g, AdaptiveStep{AddM: 1, KeepV: 1, AddV: 1, Rate: .5, Root: 1, Shrink: 1})
+		if w[0] != .5 || v[0] != 4 || g[0] != 2 {
+			t.Errorf("Adagrad: %v %v %v", w, v, g)
+		}
+	})
+}
+
+func TestReductions(t *testing.T) {
+	onPaths(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(3, 3))
+		for _, n := range lengths(rng) {
+			x, y := random(rng, n+1)[1:], random(rng, n+2)[2:]
+			var dot, sum, squares, size, top float64
+			top = math.Inf(-1)
+			for i, v := range x {
+				dot += float64(v) * float64(y[i])
+				sum += float64(v)
+				squares += float64(v) * float64(v)
+				size = max(size, math.Abs(float64(v)))
+				top = max(top, float64(v))
+			}
+			for _, c := range []struct {
+				name      string
+				got, want float64
+				slack     float64
+			}{
+				{"Dot", float64(Dot(x, y)), dot, 1e-7 * float64(n)},
+				{"Sum", float64(Sum(x)), sum, 1e-7 * float64(n)},
+				{"SumSquares", SumSquares(x), squares, 1e-7 * float64(n) * math.Sqrt(float64(n))},
+				{"MaxAbs", float64(MaxAbs(x)), size, 0},
+				{"Max", float64(Max(x)), top, 0},
+			} {
+				if c.got != c.want && !(math.Abs(c.got-c.want) <= c.slack) {
+					t.Fatalf("%s of %d: %v, want %v", c.name, n, c.got, c.want)
+				}
+			}
+		}
+	})
+}
+
+// TestReductionsOfSpecialValues: at each place of vectors of each length, alone and with others behind.
+func TestReductionsOfSpecialValues(t *testing.T) {
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	onPaths(t, func(t *testing.T) {
+		for n := 1; n < 100; n++ {
+			for at := range n {
+				x := slices.Repeat([]float32{-2}, n)
+				for _, v := range []float32{nan, math.Float32frombits(0xffc00000)} {
+					x[at] = v
+					if got := []float32{MaxAbs(x), Max(x), Sum(x), Dot(x, x), float32(SumSquares(x))}; !slices.Equal(
+						[]bool{got[0] != got[0], got[1] != got[1], got[2] != got[2], got[3] != got[3], got[4] != got[4]}, []bool{true, true, true, true, true}) {
+						t.Fatalf("NaN at %d of %d: %v", at, n, got)
+					}
+				}
+				x[at] = inf
+				if MaxAbs(x) != inf || Max(x) != inf || Sum(x) != inf || Dot(x, x) != inf {
+					t.Fatalf("Inf at %d of %d: %v %v %v %v", at, n, MaxAbs(x), Max(x), Sum(x), Dot(x, x))
+				}
+				x[at] = -inf
+				if want := float32(-2); MaxAbs(x) != inf || n > 1 && Max(x) != want || Sum(x) != -inf {
+					t.Fatalf("-Inf at %d of %d: %v %v %v", at, n, MaxAbs(x), Max(x), Sum(x))
+				}
+			}
+		}
+	})
+}
+
+func TestSoftmax(t *testing.T) {
+	onPaths(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(4, 4))
+		for n := 1; n < 100; n++ {
+			x := random(rng, n)
+			Scale(x, 80)
+			dst := newGuarded(n, n%3, float32(9))
+			logSum := Softmax(dst.x, x)
+			dst.check(t, "Softmax")
+			var sum float64
+			for _, v := range x {
+				sum += math.Exp(float64(v))
+			}
+			if !near(logSum, math.Log(sum), 1e-6) && math.Abs(float64(logSum)-math.Log(sum)) > 1e-5 {
+				t.Fatalf("n %d: log of sum %v, want %v", n, logSum, math.Log(sum))
+			}
+			for i, got := range dst.x {
+				if !near(got, math.Exp(float64(x[i]))/sum, 2e-5) && got > smallestNormal {
+					t.Fatalf("n %d: %v, want %v", n, got, math.Exp(float64(x[i]))/sum)
+				}
+			}
+			x[rng.IntN(n)] = float32(math.NaN())
+			Softmax(x, x)
+			if i := slices.IndexFunc(x, func(v float32) bool { return v == v }); i >= 0 {
+				t.Fatalf("n %d: of a row with NaN comes %v", n, x[i])
+			}
+		}
+	})
+}
+
+// TestSoftmaxCrossEntropy by hand: logits 0, ln 3 are probabilities 1/4, 3/4.
+func TestSoftmaxCrossEntropy(t *testing.T) {
+	onPaths(t, func(t *testing.T) {
+		ln3 := float32(math.Log(3))
+		x := []float32{0, ln3, 1 + ln3, 1}
+		loss := SoftmaxCrossEntropy(x, []float32{0, 0}, 2, 2, .5)
+		if want := math.Log(4) + math.Log(4./3); math.Abs(loss-want) > 1e-6 {
+			t.Errorf("loss %v, want %v", loss, want)
+		}
+		for i, want := range []float64{-.375, .375, -.125, .125} {
+			if !near(x[i], want, 1e-6) {
+				t.Errorf("gradient %v", x)
+			}
+		}
+	})
+}
+
+// TestReproducible: the same call gives the same bits, at whatever address.
+func TestReproducible(t *testing.T) {
+	onPaths(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(5, 5))
+		x, y := random(rng, 1000), random(rng, 1000)
+		want := fmt.Sprint(Dot(x, y), Sum(x), SumSquares(x))
+		for offset := range 17 {
+			a, b := make([]float32, 1000+offset)[offset:], make([]float32, 1017)[17-offset:][:1000]
+			copy(a, x)
+			copy(b, y)
+			if got := fmt.Sprint(Dot(a, b), Sum(a), SumSquares(a)); got != want {
+				t.Fatalf("offset %d: %s, want %s", offset, got, want)
+			}
+		}
+	})
+}
+
+// FuzzPaths: on any bits, every path gives what plain Go gives, but for the last digits.
+func FuzzPaths(f *testing.F) {
+	f.Add([]byte("0123456789abcdefghijklmnopqrstuvwxyz"), uint8(0))
+	f.Fuzz(func(t *testing.T, b []byte, which uint8) {
+		n := len(b) / 12
+		v := make([][]float32, 3)
+		for s := range v {
+			v[s] = make([]float32, n)
+			for i := range n {
+				for _, c := range b[12*i+4*s:][:4] {
+					v[s][i] = math.Float32frombits(math.Float32bits(v[s][i])<<8 | uint32(c))
+				}
+			}
+		}
+		k := elementwise[int(which)%len(elementwise)]
+		defer func(p *path) { use = p }(use)
+		use = portable
+		want := slices.Clone(v[0])
+		k.run(want, v[1], slices.Clone(v[2]))
+		for _, p := range available() {
+			use = p
+			got := newGuarded(n, 1, float32(5))
+			copy(got.x, v[0])
+			k.run(got.x, v[1], v[2])
+			got.check(t, k.name)
+			for i, g := range got.x {
+				slack := 1e-6 * (math.Abs(float64(v[0][i])) + math.Abs(float64(v[1][i])) + math.Abs(float64(v[2][i])))
+				if overflows := math.IsInf(slack, 0) || slack != slack || slack > 1e31; !near(g, float64(want[i]), 1e-6) && !overflows && !(math.Abs(float64(g-want[i])) <= slack) {
+					t.Fatalf("%s on %s: from %v, %v, %v comes %v, want %v", k.name, p.name, v[0][i], v[1][i], v[2][i], g, want[i])
+				}
+			}
+		}
+	})
+}
