@@ -34,10 +34,37 @@ func onnxCases() []onnxCase {
 		{Kind: "flatten", Name: "output"},
 		{Kind: "dense", Name: "output.weight", Units: 7},
 	}}
-	return []onnxCase{
+	cases := []onnxCase{
 		{name: "perceptron", spec: MLP(30, 16, 8)},
 		{name: "dense over positions", spec: deep},
 	}
+	for _, l := range []LayerSpec{
+		{Kind: "conv", Filters: 4, Kernel: 3, Padding: 1, Activation: "tanh"},
+		{Kind: "conv", Filters: 9, Kernel: 2, Groups: 3, Stride: 2, Padding: 1},
+		{Kind: "conv", Filters: 6, Kernel: 3, Groups: 6, Stride: 2, Padding: 1, Activation: "relu"},
+		{Kind: "conv", Filters: 6, Kernel: 1, Groups: 6},
+		{Kind: "maxpool", Kernel: 3, Stride: 2},
+		{Kind: "avgpool", Kernel: 2},
+		{Kind: "globalpool"},
+		{Kind: "groupnorm", Groups: 3},
+		{Kind: "layernorm"},
+		{Kind: "shuffle", Groups: 3},
+		{Kind: "activation", Activation: "sigmoid"},
+		{Kind: "dropout", Rate: .3},
+	} {
+		cases = append(cases, onnxCase{name: fmt.Sprintf("%+v", l), spec: over(l)})
+	}
+	return append(cases,
+		onnxCase{name: "norms of channels last", spec: Spec{Input: []int{7, 6}, Loss: "softmax", Layers: []LayerSpec{
+			{Kind: "dense", Units: 8}, {Kind: "groupnorm", Groups: 4}, {Kind: "layernorm"}, {Kind: "shuffle", Groups: 2},
+			{Kind: "globalpool"}, {Kind: "dense", Units: 8}, {Kind: "groupnorm", Groups: 2}, {Kind: "layernorm"}, {Kind: "shuffle", Groups: 4},
+		}}},
+		onnxCase{name: "residuals of both orders", spec: Spec{Input: []int{5, 4, 3}, Loss: "softmax", Layers: []LayerSpec{
+			{Name: "a", Kind: "dense", Units: 6}, {Name: "b", Kind: "conv", Filters: 6, Kernel: 3, Padding: 1},
+			{Name: "c", Kind: "layernorm"}, {Name: "d", Kind: "shuffle", Groups: 2}, {Name: "sum", Kind: "add", From: []string{"a", "b", "c", "d"}},
+			{Name: "wide", Kind: "concat", From: []string{"a", "sum", "input"}}, {Name: "last", Kind: "conv", Filters: 2, Kernel: 3},
+		}}},
+	)
 }
 
 // input draws examples for a case.
@@ -84,6 +111,9 @@ func TestONNX(t *testing.T) {
 			name := fmt.Sprintf("%s, %d examples", c.name, examples)
 			runs = append(runs, newRun(t, float, errFloat, map[string]onnxFeed{"input": feed}))
 			checks = append(checks, check{name, slices.Clone(want), dims, onnxFloatTolerance})
+			if !n.onInt8() {
+				continue
+			}
 			NewInt8Predictor(n, tensors).Predict(x, want)
 			runs = append(runs, newRun(t, int8, errInt8, map[string]onnxFeed{"input": feed}))
 			checks = append(checks, check{name + ", int8", want, dims, max(c.int8, onnxInt8Tolerance)})
@@ -160,4 +190,12 @@ func TestONNXOfModel(t *testing.T) {
 			t.Errorf("%s: %s, probabilities %v of shape %v, want %v", models[i].Variant, ran.Error, got.Data, got.Dims, want)
 		}
 	}
+}
+
+// onInt8 reports whether every layer with weights computes with int8 ones.
+func (n *Network) onInt8() bool {
+	return !slices.ContainsFunc(n.nodes, func(at node) bool {
+		_, ok := at.layer.(quantisable)
+		return !ok && slices.ContainsFunc(at.tensors(), func(t Tensor) bool { return t.Weight })
+	})
 }
