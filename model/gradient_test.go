@@ -134,7 +134,10 @@ func (t *Trainer) stepAt(params []float32, examples int) []float32 {
 		t.passes[i].params, t.passes[i].grad = t.network.nodes[i].of(params), nil
 	}
 	t.pcg.Seed(seedOf, 0)
-	t.step(examples, 1.0/64)
+	for i := range t.passes {
+		t.passes[i].rate = 1.0 / 64
+	}
+	t.propagate(examples)
 	return params
 }
 

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,12 +9,36 @@ import (
 	"math/rand/v2"
 )
 
-// TrainConfig says how long and how fast to train.
+// TrainConfig says how long, how fast and in which way to train.
 type TrainConfig struct {
-	Epochs int     // passes over the examples; 0 leaves the parameters alone
-	Rate   float64 // learning rate of plain SGD, at least 0 and finite
-	Seed   uint64  // of the order of examples, and of dropout
-	Pause  func()  // called before each step, in the goroutine that trains: it may block to leave the processor to others
+	Epochs    int       // passes over the examples; 0 leaves the parameters alone
+	Rate      float64   // learning rate, at least 0 and finite
+	Seed      uint64    // of the order of examples, and of dropout
+	Optimiser Optimiser // what makes a step of a gradient; it begins anew with each training
+	Schedule  Schedule  // how the rate changes
+	Clip      float64   // L2 norm to which a batch's gradient is scaled down; 0: none
+	// Adjust changes the mean gradient of a batch before it is clipped: FedProx's term, SCAFFOLD's correction. It is called
+	// for ranges of the flat parameters, which begin at at. nil leaves it.
+	Adjust func(at int, params, grad []float32)
+	Pause  func() // called before each step, in the goroutine that trains: it may block to leave the processor to others
+}
+
+// Validate names the setting that is out of range.
+func (cfg *TrainConfig) Validate() error {
+	switch {
+	case !(cfg.Rate >= 0) || math.IsInf(cfg.Rate, 0):
+		return fmt.Errorf("learning rate %v, want a finite one of at least 0", cfg.Rate)
+	case cfg.Epochs < 0:
+		return fmt.Errorf("%d epochs, want at least 0", cfg.Epochs)
+	case !(cfg.Clip >= 0) || math.IsInf(cfg.Clip, 0):
+		return fmt.Errorf("clip %v, want a finite norm of at least 0", cfg.Clip)
+	}
+	return cmp.Or(cfg.Optimiser.Validate(), cfg.Schedule.Validate())
+}
+
+// fused reports whether steps can be taken while propagating backward.
+func (cfg *TrainConfig) fused() bool {
+	return cfg.Optimiser.plain() && cfg.Clip == 0 && cfg.Adjust == nil
 }
 
 // Training is what a training did.
@@ -33,6 +58,7 @@ type Trainer struct {
 	order   []int32
 	pcg     rand.PCG
 	rng     *rand.Rand
+	state   // of what is not plain SGD
 }
 
 // NewTrainer makes a trainer for batches of the given size.
@@ -83,12 +109,12 @@ func (t *Trainer) connect(i int) {
 // learn from is named, by its place; a loss or a parameter that is no longer finite is an error. When ctx ends it stops
 // before the next step, with ctx's error.
 func (t *Trainer) Train(ctx context.Context, params, x, y []float32, cfg TrainConfig) (Training, error) {
-	examples, err := t.check(params, x, y, cfg)
+	examples, err := t.check(params, x, y, &cfg)
 	if err != nil {
 		return Training{}, fmt.Errorf("train: %w", err)
 	}
 	copy(t.before, params)
-	done, err := t.epochs(ctx, params, x, y, examples, cfg)
+	done, err := t.epochs(ctx, params, x, y, examples, &cfg)
 	if err == nil || errors.Is(err, ErrDiverged) {
 		err = t.explain(err, params, x, done)
 	}
@@ -99,33 +125,50 @@ func (t *Trainer) Train(ctx context.Context, params, x, y []float32, cfg TrainCo
 	return done, nil
 }
 
-func (t *Trainer) epochs(ctx context.Context, params, x, y []float32, examples int, cfg TrainConfig) (done Training, err error) {
-	for i := range t.passes {
-		t.passes[i].params = t.network.nodes[i].of(params)
+func (t *Trainer) epochs(ctx context.Context, params, x, y []float32, examples int, cfg *TrainConfig) (done Training, err error) {
+	t.begin(params, cfg)
+	order, batch := t.inOrder(examples), t.batch
+	if cfg.Optimiser.Kind == "gd" {
+		batch = examples
 	}
-	t.pcg.Seed(cfg.Seed, 0x747261696e)
-	order := t.inOrder(examples)
+	perEpoch := (examples + batch - 1) / batch
 	for epoch := range cfg.Epochs {
 		t.rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 		sum := 0.0
-		for at := 0; at < len(order); at += t.batch {
+		for at := 0; at < len(order); at += batch {
 			if err := ctx.Err(); err != nil {
 				return done, fmt.Errorf("stopped after %d steps: %w", done.Steps, err)
 			}
 			if cfg.Pause != nil {
 				cfg.Pause()
 			}
-			n := t.load(x, y, order[at:min(at+t.batch, len(order))])
-			loss := t.step(n, float32(cfg.Rate))
+			rate := cfg.Rate * cfg.Schedule.at(done.Steps, cfg.Epochs*perEpoch, perEpoch)
+			rows := order[at:min(at+batch, len(order))]
+			loss := t.step(params, x, y, rows, rate, done.Steps+1, cfg)
 			if math.IsNaN(loss) || math.IsInf(loss, 0) {
 				return done, &divergedError{fmt.Sprintf("loss is %v at step %d, in epoch %d", loss, done.Steps+1, epoch+1)}
 			}
 			done.Steps++
-			sum += loss * float64(n)
+			sum += loss * float64(len(rows))
 		}
 		done.Loss = sum / float64(examples)
 	}
 	return done, nil
+}
+
+// begin hands the parameters to the layers and forgets what was before.
+func (t *Trainer) begin(params []float32, cfg *TrainConfig) {
+	t.pcg.Seed(cfg.Seed, 0x747261696e)
+	if !cfg.fused() {
+		t.state.begin(len(params), cfg.Optimiser)
+	}
+	for i := range t.passes {
+		n := &t.network.nodes[i]
+		t.passes[i].params, t.passes[i].grad = n.of(params), nil
+		if !cfg.fused() {
+			t.passes[i].grad = n.of(t.grad)
+		}
+	}
 }
 
 // inOrder is the order of the examples before it is shuffled.
@@ -150,12 +193,17 @@ func (t *Trainer) load(x, y []float32, rows []int32) int {
 	return len(rows)
 }
 
-// step is one step of plain SGD on the n examples loaded.
-func (t *Trainer) step(n int, rate float32) (loss float64) {
-	for i := range t.passes {
-		t.passes[i].rate = rate
+// step is one step on the rows: plain SGD while it propagates, or the gradient first and then the optimiser.
+func (t *Trainer) step(params, x, y []float32, rows []int32, rate float64, number int, cfg *TrainConfig) (loss float64) {
+	if !cfg.fused() {
+		loss = t.gradient(x, y, rows)
+		t.update(params, rate, number, cfg)
+		return loss
 	}
-	return t.propagate(n)
+	for i := range t.passes {
+		t.passes[i].rate = float32(rate)
+	}
+	return t.propagate(t.load(x, y, rows))
 }
 
 // propagate goes forward through the n examples loaded, and back with the gradient of their mean loss.

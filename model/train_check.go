@@ -25,7 +25,7 @@ func (e *divergedError) Unwrap() error { return ErrDiverged }
 
 // check refuses what does not fit the network. Whether x and params are finite shows in the loss: looking costs a tenth
 // of a small training, so it is done when that is not finite.
-func (t *Trainer) check(params, x, y []float32, cfg TrainConfig) (examples int, err error) {
+func (t *Trainer) check(params, x, y []float32, cfg *TrainConfig) (examples int, err error) {
 	n := t.network
 	examples = len(x) / n.Inputs()
 	switch {
@@ -37,10 +37,9 @@ func (t *Trainer) check(params, x, y []float32, cfg TrainConfig) (examples int, 
 		return 0, ErrEmpty
 	case examples > math.MaxInt32:
 		return 0, fmt.Errorf("%d examples, at most 2^31-1", examples)
-	case !(cfg.Rate >= 0) || math.IsInf(cfg.Rate, 0):
-		return 0, fmt.Errorf("learning rate %v, want a finite one of at least 0", cfg.Rate)
-	case cfg.Epochs < 0:
-		return 0, fmt.Errorf("%d epochs, want at least 0", cfg.Epochs)
+	}
+	if err := cfg.Validate(); err != nil {
+		return 0, err
 	}
 	for i, v := range y {
 		if !n.loss.accepts(v) {

@@ -1,0 +1,126 @@
+package model
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"choir.example/model/kernel"
+)
+
+// Optimiser says how a gradient becomes a step. The zero value is plain SGD, which takes its steps while it propagates
+// backward and never writes a gradient; everything else costs a pass over all parameters.
+type Optimiser struct {
+	// Kind is sgd, or empty for that too; gd, one step an epoch with the gradient of all examples; momentum (Polyak 1964,
+	// as in Sutskever et al. 2013, §2, without dampening); nesterov (the same); rmsprop (Hinton 2012, lecture 6e); adam
+	// (Kingma and Ba 2015, Algorithm 1); adamw (Loshchilov and Hutter 2019, Algorithm 2); adagrad (Duchi et al. 2011).
+	Kind     string  `json:"kind,omitempty" yaml:"kind"`
+	Momentum float64 `json:"momentum,omitempty" yaml:"momentum"` // of momentum and nesterov, in [0, 1); 0 is .9
+	Beta1    float64 `json:"beta1,omitempty" yaml:"beta1"`       // what adam and adamw keep of the mean; 0 is .9
+	Beta2    float64 `json:"beta2,omitempty" yaml:"beta2"`       // what they keep of the squares; 0 is .999, for rmsprop .99
+	Epsilon  float64 `json:"epsilon,omitempty" yaml:"epsilon"`   // beside the root of the squares; 0 is 1e-8
+	Decay    float64 `json:"decay,omitempty" yaml:"decay"`       // of weights: added to the gradient, by adamw to the step
+}
+
+// optimisers is the table of kinds: how many values of state a parameter has, and what a step does.
+var optimisers = map[string]struct {
+	state int
+	step  func(o Optimiser, rate float64, steps int, params, grad, first, second []float32)
+}{
+	"":         {0, Optimiser.sgd},
+	"sgd":      {0, Optimiser.sgd},
+	"gd":       {0, Optimiser.sgd},
+	"momentum": {1, Optimiser.momentum},
+	"nesterov": {1, Optimiser.nesterov},
+	"rmsprop":  {1, Optimiser.rmsprop},
+	"adam":     {2, Optimiser.adam},
+	"adamw":    {2, Optimiser.adam},
+	"adagrad":  {1, Optimiser.adagrad},
+}
+
+// Validate names the setting that is out of range.
+func (o Optimiser) Validate() error {
+	if _, ok := optimisers[o.Kind]; !ok {
+		return fmt.Errorf("optimiser %.40q, want one of %s", o.Kind, strings.Join(sortedNames(optimisers), ", "))
+	}
+	for _, f := range []struct {
+		name       string
+		value, top float64
+	}{{"momentum", o.Momentum, 1}, {"beta1", o.Beta1, 1}, {"beta2", o.Beta2, 1}, {"epsilon", o.Epsilon, 1}, {"decay", o.Decay, 1}} {
+		if !(f.value >= 0 && f.value < f.top) {
+			return fmt.Errorf("optimiser: %s %v, want at least 0 and below %v", f.name, f.value, f.top)
+		}
+	}
+	return nil
+}
+
+// plain reports whether steps may be taken while propagating backward.
+func (o Optimiser) plain() bool { return (o.Kind == "" || o.Kind == "sgd") && o.Decay == 0 }
+
+// or is the value, or the usual one.
+func or(value, usual float64) float64 {
+	if value == 0 {
+		return usual
+	}
+	return value
+}
+
+func (o Optimiser) sgd(rate float64, _ int, params, grad, _, _ []float32) {
+	kernel.Axpby(params, float32(-rate), grad, float32(1-rate*o.Decay))
+}
+
+func (o Optimiser) momentum(rate float64, _ int, params, grad, velocity, _ []float32) {
+	kernel.Momentum(params, velocity, grad, kernel.MomentumStep{Keep: float32(or(o.Momentum, .9)), Decay: float32(o.Decay), FromV: float32(rate)})
+}
+
+func (o Optimiser) nesterov(rate float64, _ int, params, grad, velocity, _ []float32) {
+	keep := or(o.Momentum, .9)
+	kernel.Momentum(params, velocity, grad, kernel.MomentumStep{
+		Keep: float32(keep), Decay: float32(o.Decay), FromV: float32(rate * keep), FromG: float32(rate)})
+}
+
+// decayed adds weight decay to a gradient, in place.
+func (o Optimiser) decayed(params, grad []float32) []float32 {
+	if o.Decay != 0 {
+		kernel.Axpy(grad, float32(o.Decay), params)
+	}
+	return grad
+}
+
+func (o Optimiser) rmsprop(rate float64, _ int, params, grad, squares, _ []float32) {
+	keep := or(o.Beta2, .99)
+	g := o.decayed(params, grad)
+	kernel.Adaptive(params, g, squares, g, kernel.AdaptiveStep{AddM: 1, KeepV: float32(keep), AddV: float32(1 - keep),
+		Rate: float32(rate), Root: 1, Epsilon: float32(or(o.Epsilon, 1e-8)), Shrink: 1})
+}
+
+func (o Optimiser) adagrad(rate float64, _ int, params, grad, squares, _ []float32) {
+	g := o.decayed(params, grad)
+	kernel.Adaptive(params, g, squares, g, kernel.AdaptiveStep{AddM: 1, KeepV: 1, AddV: 1,
+		Rate: float32(rate), Root: 1, Epsilon: float32(or(o.Epsilon, 1e-8)), Shrink: 1})
+}
+
+func (o Optimiser) adam(rate float64, steps int, params, grad, mean, squares []float32) {
+	beta1, beta2 := or(o.Beta1, .9), or(o.Beta2, .999)
+	s := kernel.AdaptiveStep{
+		KeepM: float32(beta1), AddM: float32(1 - beta1), KeepV: float32(beta2), AddV: float32(1 - beta2),
+		Rate:    float32(rate / (1 - math.Pow(beta1, float64(steps)))),
+		Root:    float32(1 / math.Sqrt(1-math.Pow(beta2, float64(steps)))),
+		Epsilon: float32(or(o.Epsilon, 1e-8)), Shrink: 1,
+	}
+	if o.Kind == "adamw" {
+		s.Shrink = float32(1 - rate*o.Decay)
+	} else {
+		o.decayed(params, grad)
+	}
+	kernel.Adaptive(params, mean, squares, grad, s)
+}
+
+// Proximal is FedProx's term (Li et al. 2020, §3.2) for TrainConfig.Adjust: it pulls parameters back to the global ones,
+// which it keeps and reads, by mu times their distance.
+func Proximal(global []float32, mu float64) func(at int, params, grad []float32) {
+	return func(at int, params, grad []float32) {
+		kernel.Axpy(grad, float32(mu), params)
+		kernel.Axpy(grad, float32(-mu), global[at:][:len(grad)])
+	}
+}
