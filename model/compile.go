@@ -268,6 +268,19 @@ func (n *Network) FLOPs() int64 {
 	return sum
 }
 
+// Bytes is what the parameters take as float32, and with weights in int8.
+func (n *Network) Bytes() (float, int8 int) {
+	for _, t := range n.Tensors() {
+		float += 4 * t.Len()
+		if t.Weight {
+			int8 += t.Len() + 4*t.Outputs() // a scale each
+		} else {
+			int8 += 4 * t.Len()
+		}
+	}
+	return float, int8
+}
+
 // work is the temporary memory that a batch needs.
 func (n *Network) work(batch int) int {
 	most := 0

@@ -128,3 +128,6 @@ func (d *depthwise) backwardWeights(p *pass) {
 		p.bias(tap*d.channels, d.channels, sums[tap*size:], d.columns)
 	}
 }
+
+// int8 declines: a filter has too few weights for products of int8 to gain.
+func (d *depthwise) int8([]Int8Tensor) int8Layer { return nil }

@@ -62,7 +62,8 @@ func (n *Network) checkInt8(tensors []Int8Tensor) error {
 	return nil
 }
 
-// quantisable is a layer with weights: what it computes with them in int8, given its tensors.
+// quantisable is a layer that computes in int8, given its tensors. Any other, and one that returns nil, computes in
+// float32 with what its weights stand for.
 type quantisable interface {
 	int8(ts []Int8Tensor) int8Layer
 }
@@ -75,6 +76,21 @@ type int8Layer interface {
 	forward(p *pass)
 }
 
+// dequantise writes what the tensor stands for to its place in the flat parameters.
+func (q Int8Tensor) dequantise(t Tensor, params []float32) {
+	at := params[t.Offset:][:t.Len()]
+	if !t.Weight {
+		copy(at, q.Floats)
+		return
+	}
+	outputs := t.Outputs()
+	inputs := t.Len() / outputs
+	for i := range at {
+		o := i % outputs
+		at[i] = float32(q.Weights[o*inputs+i/outputs]) * q.Scales[o]
+	}
+}
+
 // NewInt8Predictor returns a predictor over the quantised tensors of the network, which it keeps and reads only.
 func NewInt8Predictor(network *Network, tensors []Int8Tensor) *Predictor {
 	params, replaced := make([]float32, network.Size()), make([]int8Layer, len(network.nodes))
@@ -84,11 +100,12 @@ func NewInt8Predictor(network *Network, tensors []Int8Tensor) *Predictor {
 		tensors = tensors[len(own):]
 		if q, ok := n.layer.(quantisable); ok {
 			replaced[i] = q.int8(own)
+		}
+		if replaced[i] != nil {
 			continue
 		}
-		at := n.of(params)
-		for _, t := range own {
-			at = at[copy(at, t.Floats):]
+		for k, t := range n.named() {
+			own[k].dequantise(t, params)
 		}
 	}
 	return newPredictor(network, params, replaced)

@@ -28,6 +28,14 @@ type onnxValue struct {
 	channelsFirst bool
 }
 
+// ordered is the shape of an example as the graph has it.
+func (v onnxValue) ordered() []int {
+	if v.channelsFirst {
+		return []int{v.shape[2], v.shape[0], v.shape[1]}
+	}
+	return v.shape
+}
+
 // unique is the name, or if it is taken the name with a number.
 func (g *onnxGraph) unique(name string) string {
 	free := name
@@ -118,15 +126,15 @@ func (g *onnxGraph) activate(x string, act kernel.Activation) string {
 	return g.unary(onnxActivations[act], x)
 }
 
-// rounded is the value rounded as int8 layers round what their weights meet: each row of width values to int8, with a
-// scale of its own that follows from the row. A float model's value stays as it is.
-func (g *onnxGraph) rounded(x string, shape []int) string {
+// rounded is a value of the shape rounded as int8 layers round what their weights meet: each row of width values to
+// int8, with a scale of its own that follows from the row. A float model's value stays as it is.
+func (g *onnxGraph) rounded(x string, width int, shape ...int) string {
 	if !g.int8 {
 		return x
 	}
 	rows := x
 	if len(shape) > 1 {
-		rows = g.reshape(x, shape[len(shape)-1])
+		rows = g.reshape(x, width)
 	}
 	top := g.op("ReduceMax", []string{g.unary("Abs", rows)}, intsAttribute("axes", 1), intAttribute("keepdims", 0))
 	scale := g.binary("Max", g.binary("Div", top, g.scalar(127)), g.scalar(0x1p-126)) // a row of zeros divides by something

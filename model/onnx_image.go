@@ -13,10 +13,21 @@ func slide(kernel, stride int) []onnxAttribute {
 	return []onnxAttribute{intsAttribute("kernel_shape", kernel, kernel), intsAttribute("strides", stride, stride)}
 }
 
-// onnx turns the weights from filters × kernel columns × rows × channels to ONNX's filters × channels × rows × columns.
+// onnx rounds the image of an example as a whole, as convInt8 does.
 func (c *conv) onnx(g *onnxGraph, in []onnxValue) onnxValue {
+	v := in[0]
+	v.name = g.rounded(v.name, values(v.shape), v.ordered()...)
+	return c.convolve(g, v)
+}
+
+// onnx rounds nothing: with weights of int8 too it computes in float32.
+func (d *depthwise) onnx(g *onnxGraph, in []onnxValue) onnxValue { return d.convolve(g, in[0]) }
+
+// convolve turns the weights from filters × kernel columns × rows × channels to ONNX's filters × channels × rows ×
+// columns.
+func (c *conv) convolve(g *onnxGraph, v onnxValue) onnxValue {
 	weights := g.put(g.own[0].moved(0, 3, 2, 1))
-	y := g.op("Conv", []string{g.first(in[0]), weights, g.put(g.own[1])}, append(slide(c.kernel, c.stride),
+	y := g.op("Conv", []string{g.first(v), weights, g.put(g.own[1])}, append(slide(c.kernel, c.stride),
 		intAttribute("group", c.groups), intsAttribute("pads", c.padding, c.padding, c.padding, c.padding))...)
 	return imageValue(g.activate(y, c.act), c.output())
 }

@@ -22,15 +22,20 @@ func (v window) column() int { return v.kernel * v.seen }
 // with the weights, where im2col would copy every value kernel² times. A kernel of one column needs no copy at all.
 func (v window) line(dst, image []float32, y int) kernel.Matrix {
 	if !v.pixels() {
-		column := v.column()
-		clear(dst[:v.padding*column])
-		clear(dst[(v.padding+v.width)*column : v.lineSize()])
-		inner := dst[v.padding*column : (v.padding+v.width)*column]
-		for k := range v.kernel {
-			v.strip(inner[k*v.seen:], image, y*v.stride+k-v.padding)
-		}
+		layOut(v, dst, image, y)
 	}
 	return v.view(dst, image, y)
+}
+
+// layOut writes a line of an image of floats or of int8.
+func layOut[T float32 | int8](v window, dst, image []T, y int) {
+	column := v.column()
+	clear(dst[:v.padding*column])
+	clear(dst[(v.padding+v.width)*column : v.lineSize()])
+	inner := dst[v.padding*column : (v.padding+v.width)*column]
+	for k := range v.kernel {
+		strip(v, inner[k*v.seen:], image, y*v.stride+k-v.padding)
+	}
 }
 
 // pixels reports whether a window is a single pixel, which lies in the image as it does in a line.
@@ -45,7 +50,7 @@ func (v window) view(line, image []float32, y int) kernel.Matrix {
 }
 
 // strip writes one row of the image, or zeros outside of it, a column apart.
-func (v window) strip(dst, image []float32, row int) {
+func strip[T float32 | int8](v window, dst, image []T, row int) {
 	column := v.column()
 	if row < 0 || row >= v.height {
 		for x := range v.width {

@@ -18,10 +18,11 @@ import (
 
 // modelCommand is `choir model`.
 type modelCommand struct {
-	List   modelList   `cmd:"" help:"List releases."`
-	Show   modelShow   `cmd:"" help:"Show a release and its variants."`
-	Pull   modelPull   `cmd:"" help:"Fetch a variant of a release and check its digest."`
-	Export modelExport `cmd:"" help:"Write a model as safetensors or ONNX, for other programs."`
+	List     modelList     `cmd:"" help:"List releases."`
+	Show     modelShow     `cmd:"" help:"Show a release and its variants."`
+	Pull     modelPull     `cmd:"" help:"Fetch a variant of a release and check its digest."`
+	Export   modelExport   `cmd:"" help:"Write a model as safetensors or ONNX, for other programs."`
+	Describe modelDescribe `cmd:"" help:"Show an architecture: layers, parameters, work, bytes."`
 }
 
 // modelList is `choir model list`.

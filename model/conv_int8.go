@@ -1,0 +1,64 @@
+package model
+
+import "choir.example/model/kernel"
+
+// convInt8 is conv with int8 weights. The image of an example is quantised as a whole, before windows are made of it.
+type convInt8 struct {
+	*conv
+	groupWeights []int8Matrix
+	bias         []float32
+}
+
+func (c *conv) int8(ts []Int8Tensor) int8Layer {
+	q := &convInt8{conv: c, bias: ts[1].Floats}
+	filters, depth := c.filters/c.groups, c.depth()
+	for g := range c.groups {
+		from := g * filters
+		q.groupWeights = append(q.groupWeights, newInt8Matrix(Int8Tensor{
+			Weights: ts[0].Weights[from*depth : (from+filters)*depth],
+			Scales:  ts[0].Scales[from : from+filters],
+		}, depth, filters))
+	}
+	return q
+}
+
+// image is the size of an input.
+func (c *convInt8) imageSize() int { return c.height * c.width * c.channels }
+
+func (c *convInt8) work(int) int { return c.columns } // a scale a window
+
+func (c *convInt8) integers(int) (bytes, words int) {
+	windows := c.columns * c.groupWeights[0].stride()
+	return c.imageSize() + c.input(0).lineSize() + windows, c.columns * c.filters / c.groups
+}
+
+func (c *convInt8) forward(p *pass) {
+	size := c.imageSize()
+	image, line := p.bytes[:size], p.bytes[size:][:c.input(0).lineSize()]
+	windows := p.bytes[size+len(line):]
+	scales := p.work[:c.columns]
+	for example := range p.n {
+		scale := kernel.QuantiseRow(image, p.in[0][example*size:][:size])
+		for i := range scales {
+			scales[i] = scale
+		}
+		for g := range c.groups {
+			for y := range c.rows {
+				c.windows(windows, line, image, g, y)
+				filters := c.filters / c.groups
+				out := p.out[(example*c.rows+y)*c.columns*c.filters+g*filters:]
+				c.groupWeights[g].multiply(out, c.filters, windows, scales, c.bias[g*filters:][:filters], c.act, p.words)
+			}
+		}
+	}
+}
+
+// windows writes the windows of a row of the output as rows that do not overlap, which the product of int8 wants.
+func (c *convInt8) windows(dst, line, image []int8, group, y int) {
+	v := c.input(group)
+	layOut(v, line, image, y)
+	depth, stride := c.depth(), c.groupWeights[group].stride()
+	for x := range c.columns {
+		copy(dst[x*stride:][:depth], line[x*v.stride*v.column():])
+	}
+}
