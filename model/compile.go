@@ -99,6 +99,9 @@ func (c *compiler) layer(l LayerSpec) error {
 	if err := checkShape(at.output()); err != nil {
 		return fmt.Errorf("output: %w", err)
 	}
+	if _, ok := at.layer.(lookup); ok && n.root(at.from[0]) >= 0 {
+		return fmt.Errorf("it reads %s; want ids, which only the input holds", n.nodes[at.from[0]].name)
+	}
 	at.width = values(at.output())
 	at.learns, at.root = at.learns || at.size() > 0, len(n.nodes)
 	if _, ok := at.layer.(view); ok {
@@ -125,7 +128,7 @@ func (c *compiler) inputs(l LayerSpec, at *node) (shapes [][]int, err error) {
 		at.from = append(at.from, i)
 	}
 	if want := kinds[l.Kind].reads; want > 0 && len(at.from) != want || want == 0 && (len(at.from) < 2 || len(at.from) > maxLayers) {
-		return nil, fmt.Errorf("it reads %d layers; want %s", len(at.from), map[bool]string{true: "one", false: "two or more"}[want == 1])
+		return nil, fmt.Errorf("it reads %d layers; want %s", len(at.from), [...]string{"two or more", "one", "two"}[want])
 	}
 	for _, i := range at.from {
 		shape := c.network.spec.Input

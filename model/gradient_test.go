@@ -124,7 +124,11 @@ func (t *Trainer) gradientAt(params []float32, examples int) []float32 {
 	}
 	t.pcg.Seed(seedOf, 0)
 	t.propagate(examples)
-	return grad
+	all := make([]float32, len(params)) // rows that no example reads have no gradient
+	for _, r := range t.ranges(nil, batchRows) {
+		copy(all[r.From:r.To], grad[r.From:r.To])
+	}
+	return all
 }
 
 // stepAt is where a step of SGD goes at rate 1/64.

@@ -15,6 +15,8 @@ type Tensor struct {
 	// Weight says that the tensor is a matrix of weights, whose last axis counts outputs. Files hold such a tensor with
 	// that axis first, as other programs do, and int8 gives each output its own scale.
 	Weight bool
+	// Table says that the tensor is a table of rows, one an id. Int8 gives each row its own scale.
+	Table bool
 }
 
 // Len is the number of values.
@@ -49,6 +51,7 @@ type pass struct {
 	grad    []float32   // where backward writes the gradient of the parameters; nil: it takes the step itself
 	rate    float32     // of that step: params += -rate · gradient
 	scratch []float32   // kept from forward to backward; nil unless train
+	rows    *rowSet     // of a lookup: where backward notes the rows that grad has a gradient for
 	work    []float32   // shared by all layers: holds nothing when a layer begins
 	bytes   []int8      // likewise, of layers with int8 weights
 	words   []int32     // likewise

@@ -22,6 +22,9 @@ var losses = map[string]func(shape []int) (loss, error){
 	"logistic": newLogistic,
 	"softmax":  newSoftmax,
 	"squared":  newSquared,
+
+	"bpr":             newBPR,
+	"sampled-softmax": newSampledSoftmax,
 }
 
 func newLoss(name string, shape []int) (loss, error) {

@@ -29,6 +29,12 @@ type LayerSpec struct {
 	Groups     int     `json:"groups,omitempty" yaml:"groups"`         // of channels; default 1
 	Activation string  `json:"activation,omitempty" yaml:"activation"` // relu, sigmoid or tanh; default none
 	Rate       float64 `json:"rate,omitempty" yaml:"rate"`             // share that dropout sets to zero
+	Rows       []int   `json:"rows,omitempty" yaml:"rows"`             // ids of each embedding table; one: all columns share it
+	Columns    []int   `json:"columns,omitempty" yaml:"columns"`       // of the input that an embedding reads; default all
+	Dim        int     `json:"dim,omitempty" yaml:"dim"`               // values that an id is embedded in
+	Pool       string  `json:"pool,omitempty" yaml:"pool"`             // of an embedding bag: mean, the default, or sum
+	Depth      int     `json:"depth,omitempty" yaml:"depth"`           // recurrent layers one on the other; default 1
+	Sequence   bool    `json:"sequence,omitempty" yaml:"sequence"`     // a recurrent layer gives every step, not the last alone
 }
 
 // Limits that keep an architecture which came from elsewhere from allocating without end.
@@ -61,6 +67,13 @@ var kinds = map[string]kind{
 	"layernorm":  {"", 1, newLayerNorm},
 	"maxpool":    {"kernel stride", 1, newMaxPool},
 	"shuffle":    {"groups", 1, newShuffle},
+
+	"embedding":     {"rows columns dim", 1, newEmbedding},
+	"embedding-bag": {"rows dim pool", 1, newEmbeddingBag},
+	"factorisation": {"", 2, newFactorisation},
+	"gru":           {"units depth sequence", 1, newGRU},
+	"lstm":          {"units depth sequence", 1, newLSTM},
+	"rnn":           {"units depth sequence", 1, newRNN},
 }
 
 // checkFields names a field that the layer's kind does not take.

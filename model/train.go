@@ -54,7 +54,10 @@ type Trainer struct {
 	batch   int
 	passes  []pass    // one a node
 	x, y    []float32 // a batch of examples and their targets
-	before  []float32 // parameters before training: what comes back if it fails
+	tables  []*tables // one a node, nil but for lookups
+	touched []Range   // what this training may change
+	stepped []Range   // what the gradient of this step covers
+	before  []float32 // touched parameters before training, in their places: what comes back if it fails
 	order   []int32
 	pcg     rand.PCG
 	rng     *rand.Rand
@@ -69,12 +72,15 @@ func NewTrainer(network *Network, batch int) (*Trainer, error) {
 	t := &Trainer{
 		network: network, batch: batch, passes: make([]pass, len(network.nodes)),
 		x: make([]float32, batch*network.Inputs()), y: make([]float32, batch*network.Targets()),
-		before: make([]float32, network.Size()),
+		before: make([]float32, network.Size()), tables: make([]*tables, len(network.nodes)),
 	}
 	t.rng = rand.New(&t.pcg)
 	work := make([]float32, network.work(batch))
 	for i := range network.nodes {
 		t.passes[i] = pass{work: work, train: true, rng: t.rng}
+		if t.tables[i] = newTables(&network.nodes[i]); t.tables[i] != nil {
+			t.passes[i].rows = &t.tables[i].batch
+		}
 		t.connect(i)
 	}
 	return t, nil
@@ -113,13 +119,14 @@ func (t *Trainer) Train(ctx context.Context, params, x, y []float32, cfg TrainCo
 	if err != nil {
 		return Training{}, fmt.Errorf("train: %w", err)
 	}
-	copy(t.before, params)
+	t.touch(x)
+	t.Reset(t.before, params)
 	done, err := t.epochs(ctx, params, x, y, examples, &cfg)
 	if err == nil || errors.Is(err, ErrDiverged) {
 		err = t.explain(err, params, x, done)
 	}
 	if err != nil {
-		copy(params, t.before)
+		t.Reset(params, t.before)
 		return done, fmt.Errorf("train: %w", err)
 	}
 	return done, nil
@@ -160,7 +167,7 @@ func (t *Trainer) epochs(ctx context.Context, params, x, y []float32, examples i
 func (t *Trainer) begin(params []float32, cfg *TrainConfig) {
 	t.pcg.Seed(cfg.Seed, 0x747261696e)
 	if !cfg.fused() {
-		t.state.begin(len(params), cfg.Optimiser)
+		t.state.begin(len(params), t.touched, cfg.Optimiser)
 	}
 	for i := range t.passes {
 		n := &t.network.nodes[i]

@@ -46,16 +46,16 @@ func (t *Trainer) check(params, x, y []float32, cfg *TrainConfig) (examples int,
 			return 0, fmt.Errorf("example %d: target %v, want %s: %w", i/n.Targets(), v, n.loss.wants(), ErrTarget)
 		}
 	}
-	return examples, nil
+	return examples, t.checkIDs(x)
 }
 
 // explain is why a training that ended with err, or with parameters that are not finite, did so: what was not finite
 // before it began comes first. It is nil if nothing is wrong.
 func (t *Trainer) explain(err error, params, x []float32, done Training) error {
-	if err == nil && Finite(params) {
+	if err == nil && t.notFinite(params) < 0 {
 		return nil
 	}
-	if i := notFinite(t.before); i >= 0 {
+	if i := t.notFinite(t.before); i >= 0 {
 		return fmt.Errorf("%s is %v before the first step: %w", t.network.parameter(i), t.before[i], ErrNaN)
 	}
 	if i := notFinite(x); i >= 0 {
@@ -65,8 +65,18 @@ func (t *Trainer) explain(err error, params, x []float32, done Training) error {
 	if err != nil {
 		return err
 	}
-	i := notFinite(params)
+	i := t.notFinite(params)
 	return &divergedError{fmt.Sprintf("%s is %v after %d steps", t.network.parameter(i), params[i], done.Steps)}
+}
+
+// notFinite is the index of the first touched parameter that is NaN or infinite; -1 if there is none.
+func (t *Trainer) notFinite(params []float32) int {
+	for _, r := range t.touched {
+		if part := params[r.From:r.To]; !Finite(part) {
+			return r.From + notFinite(part)
+		}
+	}
+	return -1
 }
 
 // parameter names one of the flat parameters.

@@ -13,13 +13,13 @@ type state struct {
 	first, second []float32 // of the optimiser
 }
 
-// begin makes room and forgets what was before.
-func (s *state) begin(size int, o Optimiser) {
+// begin makes room and forgets what was before, of the parameters that training may change.
+func (s *state) begin(size int, touched []Range, o Optimiser) {
 	zeroed := func(buffer *[]float32, wanted bool) {
 		if wanted && len(*buffer) != size {
 			*buffer = make([]float32, size)
 		} else if wanted {
-			clear(*buffer)
+			zero(*buffer, touched)
 		}
 	}
 	values := optimisers[o.Kind].state
@@ -29,32 +29,72 @@ func (s *state) begin(size int, o Optimiser) {
 	zeroed(&s.second, values > 1)
 }
 
-// gradient writes the mean gradient of the rows to grad, and returns their mean loss. Rows beyond a batch are taken in
-// chunks, whose gradients add up.
+// zero clears the ranges.
+func zero(x []float32, ranges []Range) {
+	for _, r := range ranges {
+		clear(x[r.From:r.To])
+	}
+}
+
+// gradient writes the mean gradient of the examples to grad, in the ranges that it finds stepped, and returns their mean
+// loss. Examples beyond a batch, all there are, are taken in chunks, whose gradients add up.
 func (t *Trainer) gradient(x, y []float32, rows []int32) (loss float64) {
 	if len(rows) <= t.batch {
-		return t.propagate(t.load(x, y, rows))
+		loss = t.propagate(t.load(x, y, rows))
+		t.stepped = t.ranges(t.stepped[:0], batchRows)
+		return loss
 	}
-	clear(t.part)
+	zero(t.part, t.touched)
 	for at := 0; at < len(rows); at += t.batch {
 		chunk := rows[at:min(at+t.batch, len(rows))]
 		share := float64(len(chunk)) / float64(len(rows))
 		loss += share * t.propagate(t.load(x, y, chunk))
-		kernel.Axpy(t.part, float32(share), t.grad)
+		t.stepped = t.ranges(t.stepped[:0], batchRows)
+		for _, r := range t.stepped {
+			kernel.Axpy(t.part[r.From:r.To], float32(share), t.grad[r.From:r.To])
+		}
 	}
-	copy(t.grad, t.part)
+	t.stepped = append(t.stepped[:0], t.touched...)
+	for _, r := range t.stepped {
+		copy(t.grad[r.From:r.To], t.part[r.From:r.To])
+	}
 	return loss
 }
 
-// update makes a step of the gradient: adjusted, clipped, and by the optimiser's rule.
+// update makes a step of the gradient: adjusted, clipped, and by the optimiser's rule. Rows of embeddings that no example
+// of the batch read have none: they are not adjusted and do not decay, and the optimiser does not see them (as in
+// PyTorch's SparseAdam).
 func (t *Trainer) update(params []float32, rate float64, number int, cfg *TrainConfig) {
 	if cfg.Adjust != nil {
-		cfg.Adjust(0, params, t.grad)
-	}
-	if cfg.Clip > 0 {
-		if norm := math.Sqrt(kernel.SumSquares(t.grad)); norm > cfg.Clip {
-			kernel.Scale(t.grad, float32(cfg.Clip/norm))
+		for _, r := range t.stepped {
+			cfg.Adjust(r.From, params[r.From:r.To], t.grad[r.From:r.To])
 		}
 	}
-	optimisers[cfg.Optimiser.Kind].step(cfg.Optimiser, rate, number, params, t.grad, t.first, t.second)
+	if cfg.Clip > 0 {
+		t.clip(cfg.Clip)
+	}
+	o := optimisers[cfg.Optimiser.Kind]
+	for _, r := range t.stepped {
+		var first, second []float32
+		if o.state > 0 {
+			first = t.first[r.From:r.To]
+		}
+		if o.state > 1 {
+			second = t.second[r.From:r.To]
+		}
+		o.step(cfg.Optimiser, rate, number, params[r.From:r.To], t.grad[r.From:r.To], first, second)
+	}
+}
+
+// clip scales the gradient down to the norm.
+func (t *Trainer) clip(norm float64) {
+	squares := 0.0
+	for _, r := range t.stepped {
+		squares += kernel.SumSquares(t.grad[r.From:r.To])
+	}
+	if is := math.Sqrt(squares); is > norm {
+		for _, r := range t.stepped {
+			kernel.Scale(t.grad[r.From:r.To], float32(norm/is))
+		}
+	}
 }

@@ -1,0 +1,54 @@
+package model
+
+// CharLM is a language model of characters: an embedding of 8 values, recurrent layers of the given kind, and scores of
+// the next character at every step (McMahan et al. 2017, §3, have two LSTM layers of 256).
+func CharLM(kind string, steps, classes, units, depth int) Spec {
+	return Spec{[]int{steps}, []LayerSpec{
+		{Name: "embedding", Kind: "embedding", Rows: []int{classes}, Dim: 8},
+		{Name: kind, Kind: kind, Units: units, Depth: depth, Sequence: true},
+		{Name: "out", Kind: "dense", Units: classes},
+	}, "softmax"}
+}
+
+// Text classifies bags of hashed n-grams, of which id 0 is padding: the mean of their embeddings, then dense layers
+// (Joulin et al. 2017).
+func Text(bag, rows, dim int, hidden []int, classes int) Spec {
+	s := Spec{[]int{bag}, []LayerSpec{{Name: "embedding", Kind: "embedding-bag", Rows: []int{rows}, Dim: dim}}, "softmax"}
+	for _, h := range hidden {
+		s.Layers = append(s.Layers, LayerSpec{Kind: "dense", Units: h, Activation: "relu"})
+	}
+	s.Layers = append(s.Layers, LayerSpec{Name: "out", Kind: "dense", Units: classes})
+	return s
+}
+
+// RecommendMLP answers whether a user takes an item: both embedded, a hidden layer, one logit.
+func RecommendMLP(users, items, dim, hidden int) Spec {
+	return Spec{[]int{2}, []LayerSpec{
+		{Name: "embedding", Kind: "embedding", Rows: []int{users, items}, Dim: dim},
+		{Name: "hidden", Kind: "dense", Units: hidden, Activation: "relu"},
+		{Name: "out", Kind: "dense", Units: 1},
+	}, "logistic"}
+}
+
+// RecommendLSTM answers the same after steps of user and item.
+func RecommendLSTM(steps, users, items, dim, units int) Spec {
+	return Spec{[]int{steps, 2}, []LayerSpec{
+		{Name: "embedding", Kind: "embedding", Rows: []int{users, items}, Dim: dim},
+		{Name: "lstm", Kind: "lstm", Units: units},
+		{Name: "out", Kind: "dense", Units: 1},
+	}, "logistic"}
+}
+
+// Factorisation scores items for a user by factors of both, with biases. An example is a user and a number of items. For
+// the losses bpr and sampled-softmax the first was chosen, and the others were drawn.
+func Factorisation(users, items, factors, scored int, loss string) Spec {
+	columns := make([]int, scored)
+	for i := range columns {
+		columns[i] = 1 + i
+	}
+	return Spec{[]int{1 + scored}, []LayerSpec{
+		{Name: "user", Kind: "embedding", From: []string{"input"}, Rows: []int{users}, Columns: []int{0}, Dim: factors + 1},
+		{Name: "item", Kind: "embedding", From: []string{"input"}, Rows: []int{items}, Columns: columns, Dim: factors + 1},
+		{Name: "score", Kind: "factorisation", From: []string{"user", "item"}},
+	}, loss}
+}
