@@ -33,11 +33,10 @@ func (n *Network) ONNXInt8(tensors []Int8Tensor) ([]byte, error) {
 
 func (n *Network) onnxFile(weights []onnxWeight, int8 bool) ([]byte, error) {
 	g := &onnxGraph{names: map[string]bool{}, int8: int8, layer: "input"}
-	kind := onnxFloat
-	if n.readsIDs() {
+	input, kind := onnxValue{name: g.unique("input"), shape: n.spec.Input, ids: n.readsIDs()}, onnxFloat
+	if input.ids {
 		kind = onnxInt64
 	}
-	input := onnxValue{name: g.unique("input"), shape: n.spec.Input}
 	g.inputs = append(g.inputs, onnxInfo(input.name, kind, input.shape))
 	output := g.unique("output")
 	g.network(n, weights, input, output)
@@ -66,7 +65,7 @@ func (g *onnxGraph) network(n *Network, weights []onnxWeight, input onnxValue, o
 			}
 		}
 		own := len(at.tensors())
-		g.layer, g.own, weights = at.name, weights[:own], weights[own:]
+		g.layer, g.kind, g.own, weights = at.name, at.kind, weights[:own], weights[own:]
 		values[i] = at.layer.(exporter).onnx(g, in)
 	}
 	last := values[len(values)-1]
@@ -96,10 +95,7 @@ func (n *Network) onnxInt8s(tensors []Int8Tensor) []onnxWeight {
 // readsIDs reports whether only layers of ids read the input.
 func (n *Network) readsIDs() bool {
 	return !slices.ContainsFunc(n.nodes, func(at node) bool {
-		_, ids := at.layer.(idReader)
+		_, ids := at.layer.(lookup)
 		return !ids && slices.ContainsFunc(at.from, func(from int) bool { return from < 0 })
 	})
 }
-
-// idReader is a layer whose input is ids.
-type idReader interface{ readsIDs() }

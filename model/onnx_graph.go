@@ -17,6 +17,7 @@ type onnxGraph struct {
 	ml    bool   // an operator of ai.onnx.ml is among them
 	int8  bool   // weights are int8 and what they meet is rounded
 	layer string // whose operators come: their names begin with it
+	kind  string // of that layer
 	own   []onnxWeight
 }
 
@@ -26,6 +27,7 @@ type onnxValue struct {
 	shape []int // of an example: as the layer has it
 	// channelsFirst says that in the graph the last axis comes right after the batch, as ONNX's image operators have it.
 	channelsFirst bool
+	ids           bool // int64s, not float32s
 }
 
 // ordered is the shape of an example as the graph has it.
@@ -222,13 +224,17 @@ func (w onnxWeight) stacked() onnxWeight {
 
 // put adds a weight; int8 ones come out of a DequantizeLinear.
 func (g *onnxGraph) put(w onnxWeight) string {
-	name := g.unique(w.name)
 	if w.int8s == nil {
-		return g.constant(name, onnxFloat, w.shape, packFloats(w.floats))
+		return g.constant(g.unique(w.name), onnxFloat, w.shape, packFloats(w.floats))
 	}
-	g.constant(name, onnxInt8, w.shape, packInt8(w.int8s))
-	scales := g.constant(g.unique(w.name+".scale"), onnxFloat, []int{len(w.scales)}, packFloats(w.scales))
-	return g.op("DequantizeLinear", []string{name, scales}, intAttribute("axis", w.axis))
+	q, scales := g.putInt8(w)
+	return g.op("DequantizeLinear", []string{q, scales}, intAttribute("axis", w.axis))
+}
+
+// putInt8 adds int8 weights and their scales.
+func (g *onnxGraph) putInt8(w onnxWeight) (q, scales string) {
+	q = g.constant(g.unique(w.name), onnxInt8, w.shape, packInt8(w.int8s))
+	return q, g.constant(g.unique(w.name+".scale"), onnxFloat, []int{len(w.scales)}, packFloats(w.scales))
 }
 
 // file is the whole as a ModelProto.

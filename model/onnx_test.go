@@ -54,6 +54,26 @@ func onnxCases() []onnxCase {
 	} {
 		cases = append(cases, onnxCase{name: fmt.Sprintf("%+v", l), spec: over(l)})
 	}
+	for _, kind := range []string{"rnn", "gru", "lstm"} {
+		cases = append(cases,
+			onnxCase{name: kind + " of characters", spec: CharLM(kind, 9, 20, 12, 2), ids: 20},
+			onnxCase{name: kind + " of one step", spec: Spec{Input: []int{6}, Loss: "squared", Layers: []LayerSpec{
+				{Kind: kind, Units: 5, Sequence: true}, {Kind: kind, Units: 4},
+			}}})
+	}
+	cases = append(cases,
+		onnxCase{name: "text", spec: Text(7, 30, 6, []int{5}, 4), ids: 30},
+		onnxCase{name: "bags", spec: Spec{Input: []int{3, 5}, Loss: "squared", Layers: []LayerSpec{
+			{Kind: "embedding-bag", Rows: []int{9}, Dim: 4, Pool: "sum"}, {Kind: "flatten"}, {Kind: "dense", Units: 2},
+		}}, ids: 9},
+		onnxCase{name: "recommend-mlp", spec: RecommendMLP(30, 40, 8, 9), ids: 30},
+		onnxCase{name: "recommend-lstm", spec: RecommendLSTM(4, 30, 40, 8, 9), ids: 30},
+		onnxCase{name: "matrix factorisation", spec: Factorisation(30, 40, 8, 5, "bpr"), ids: 30},
+		onnxCase{name: "numbers beside ids", spec: Spec{Input: []int{4}, Loss: "squared", Layers: []LayerSpec{
+			{Name: "rows", Kind: "embedding", Rows: []int{30, 40}, Columns: []int{2, 0}, Dim: 3},
+			{Kind: "concat", From: []string{"rows", "input"}}, {Kind: "dense", Units: 2},
+		}}, ids: 30},
+	)
 	return append(cases,
 		onnxCase{name: "norms of channels last", spec: Spec{Input: []int{7, 6}, Loss: "softmax", Layers: []LayerSpec{
 			{Kind: "dense", Units: 8}, {Kind: "groupnorm", Groups: 4}, {Kind: "layernorm"}, {Kind: "shuffle", Groups: 2},
@@ -76,6 +96,9 @@ func (c onnxCase) input(rng *rand.Rand, n *Network, examples int) ([]float32, on
 	}
 	for i := range x {
 		x[i] = float32(rng.IntN(c.ids))
+	}
+	if !n.readsIDs() {
+		return x, floatFeed(x, dims...)
 	}
 	return x, idFeed(x, dims...)
 }
