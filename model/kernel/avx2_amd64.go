@@ -149,6 +149,16 @@ func fold4AVX2(dst []float32, x0 []float32, x1 []float32, x2 []float32, x3 []flo
 //go:noescape
 func reluAVX2(dst []float32, x []float32)
 
+// maximumAVX2 is dst = max(x, y).
+//
+//go:noescape
+func maximumAVX2(dst []float32, x []float32, y []float32)
+
+// routeMaximumAVX2 is RouteMaximum.
+//
+//go:noescape
+func routeMaximumAVX2(dst []float32, left []float32, x []float32, top []float32)
+
 // reluGradAVX2 zeroes grad where y <= 0.
 //
 //go:noescape

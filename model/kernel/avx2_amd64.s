@@ -2884,6 +2884,137 @@ done211:
 	VZEROUPPER
 	RET
 
+// func maximumAVX2(dst []float32, x []float32, y []float32)
+// Requires: AVX, CMOV
+TEXT ·maximumAVX2(SB), NOSPLIT, $0-72
+	MOVQ dst_base+0(FP), AX
+	MOVQ x_base+24(FP), CX
+	MOVQ y_base+48(FP), DX
+	MOVQ dst_len+8(FP), BX
+	SUBQ $+16, BX
+	JLT  rest213
+
+loop212:
+	VMOVUPS   (CX), Y0
+	VMOVUPS   (DX), Y1
+	VMAXPS    Y1, Y0, Y1
+	VCMPPS    $0x03, Y0, Y0, Y2
+	VBLENDVPS Y2, Y0, Y1, Y1
+	VMOVUPS   Y1, (AX)
+	VMOVUPS   32(CX), Y0
+	VMOVUPS   32(DX), Y1
+	VMAXPS    Y1, Y0, Y1
+	VCMPPS    $0x03, Y0, Y0, Y2
+	VBLENDVPS Y2, Y0, Y1, Y1
+	VMOVUPS   Y1, 32(AX)
+	ADDQ      $+64, AX
+	ADDQ      $+64, CX
+	ADDQ      $+64, DX
+	SUBQ      $+16, BX
+	JGE       loop212
+
+rest213:
+	ADDQ $+16, BX
+	JLE  done215
+
+tail214:
+	XORQ       DI, DI
+	MOVQ       $+8, SI
+	SUBQ       BX, SI
+	CMOVQLT    DI, SI
+	LEAQ       signsAVX2<>+0(SB), DI
+	VMOVUPS    (DI)(SI*4), Y0
+	VMASKMOVPS (CX), Y0, Y1
+	VMASKMOVPS (DX), Y0, Y2
+	VMAXPS     Y2, Y1, Y2
+	VCMPPS     $0x03, Y1, Y1, Y3
+	VBLENDVPS  Y3, Y1, Y2, Y2
+	VMASKMOVPS Y2, Y0, (AX)
+	ADDQ       $+32, AX
+	ADDQ       $+32, CX
+	ADDQ       $+32, DX
+	SUBQ       $+8, BX
+	JGT        tail214
+
+done215:
+	VZEROUPPER
+	RET
+
+// func routeMaximumAVX2(dst []float32, left []float32, x []float32, top []float32)
+// Requires: AVX, CMOV
+TEXT ·routeMaximumAVX2(SB), NOSPLIT, $0-96
+	VXORPS Y0, Y0, Y0
+	MOVQ   dst_base+0(FP), AX
+	MOVQ   left_base+24(FP), CX
+	MOVQ   x_base+48(FP), DX
+	MOVQ   top_base+72(FP), BX
+	MOVQ   dst_len+8(FP), SI
+	SUBQ   $+16, SI
+	JLT    rest217
+
+loop216:
+	VMOVUPS   (DX), Y1
+	VMOVUPS   (BX), Y2
+	VMOVUPS   (CX), Y3
+	VMOVUPS   (AX), Y5
+	VCMPPS    $0x00, Y2, Y1, Y4
+	VBLENDVPS Y4, Y3, Y0, Y4
+	VCMPPS    $0x00, Y2, Y1, Y1
+	VBLENDVPS Y1, Y0, Y3, Y3
+	VADDPS    Y4, Y5, Y5
+	VMOVUPS   Y5, (AX)
+	VMOVUPS   Y3, (CX)
+	VMOVUPS   32(DX), Y1
+	VMOVUPS   32(BX), Y2
+	VMOVUPS   32(CX), Y3
+	VMOVUPS   32(AX), Y5
+	VCMPPS    $0x00, Y2, Y1, Y4
+	VBLENDVPS Y4, Y3, Y0, Y4
+	VCMPPS    $0x00, Y2, Y1, Y1
+	VBLENDVPS Y1, Y0, Y3, Y3
+	VADDPS    Y4, Y5, Y5
+	VMOVUPS   Y5, 32(AX)
+	VMOVUPS   Y3, 32(CX)
+	ADDQ      $+64, AX
+	ADDQ      $+64, CX
+	ADDQ      $+64, DX
+	ADDQ      $+64, BX
+	SUBQ      $+16, SI
+	JGE       loop216
+
+rest217:
+	ADDQ $+16, SI
+	JLE  done219
+
+tail218:
+	XORQ       R8, R8
+	MOVQ       $+8, DI
+	SUBQ       SI, DI
+	CMOVQLT    R8, DI
+	LEAQ       signsAVX2<>+0(SB), R8
+	VMOVUPS    (R8)(DI*4), Y1
+	VMASKMOVPS (DX), Y1, Y2
+	VMASKMOVPS (BX), Y1, Y3
+	VMASKMOVPS (CX), Y1, Y4
+	VMASKMOVPS (AX), Y1, Y6
+	VCMPPS     $0x00, Y3, Y2, Y5
+	VBLENDVPS  Y5, Y4, Y0, Y5
+	VCMPPS     $0x00, Y3, Y2, Y2
+	VBLENDVPS  Y2, Y0, Y4, Y4
+	VADDPS     Y5, Y6, Y6
+	VMASKMOVPS Y6, Y1, (AX)
+	VMASKMOVPS Y4, Y1, (CX)
+	ADDQ       $+32, AX
+	ADDQ       $+32, CX
+	ADDQ       $+32, DX
+	ADDQ       $+32, BX
+	SUBQ       $+8, SI
+	JGT        tail218
+
+done219:
+	VZEROUPPER
+	RET
+
 // func reluGradAVX2(grad []float32, y []float32)
 // Requires: AVX, CMOV
 TEXT ·reluGradAVX2(SB), NOSPLIT, $0-48
@@ -2892,9 +3023,9 @@ TEXT ·reluGradAVX2(SB), NOSPLIT, $0-48
 	MOVQ   y_base+24(FP), CX
 	MOVQ   grad_len+8(FP), DX
 	SUBQ   $+32, DX
-	JLT    rest213
+	JLT    rest221
 
-loop212:
+loop220:
 	VMOVUPS   (AX), Y1
 	VMOVUPS   (CX), Y2
 	VCMPPS    $0x12, Y0, Y2, Y2
@@ -2918,13 +3049,13 @@ loop212:
 	ADDQ      $+128, AX
 	ADDQ      $+128, CX
 	SUBQ      $+32, DX
-	JGE       loop212
+	JGE       loop220
 
-rest213:
+rest221:
 	ADDQ $+32, DX
-	JLE  done215
+	JLE  done223
 
-tail214:
+tail222:
 	XORQ       SI, SI
 	MOVQ       $+8, BX
 	SUBQ       DX, BX
@@ -2939,9 +3070,9 @@ tail214:
 	ADDQ       $+32, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        tail214
+	JGT        tail222
 
-done215:
+done223:
 	VZEROUPPER
 	RET
 
@@ -2953,9 +3084,9 @@ TEXT ·sigmoidGradAVX2(SB), NOSPLIT, $0-48
 	MOVQ         y_base+24(FP), CX
 	MOVQ         grad_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest217
+	JLT          rest225
 
-loop216:
+loop224:
 	VMOVUPS (CX), Y1
 	VSUBPS  Y1, Y0, Y2
 	VMULPS  Y1, Y2, Y2
@@ -2983,13 +3114,13 @@ loop216:
 	ADDQ    $+128, AX
 	ADDQ    $+128, CX
 	SUBQ    $+32, DX
-	JGE     loop216
+	JGE     loop224
 
-rest217:
+rest225:
 	ADDQ $+32, DX
-	JLE  done219
+	JLE  done227
 
-tail218:
+tail226:
 	XORQ       SI, SI
 	MOVQ       $+8, BX
 	SUBQ       DX, BX
@@ -3005,9 +3136,9 @@ tail218:
 	ADDQ       $+32, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        tail218
+	JGT        tail226
 
-done219:
+done227:
 	VZEROUPPER
 	RET
 
@@ -3022,9 +3153,9 @@ TEXT ·tanhGradAVX2(SB), NOSPLIT, $0-48
 	MOVQ         y_base+24(FP), CX
 	MOVQ         grad_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest221
+	JLT          rest229
 
-loop220:
+loop228:
 	VMOVUPS      (CX), Y1
 	VFNMADD213PS Y0, Y1, Y1
 	VMOVUPS      (AX), Y2
@@ -3048,13 +3179,13 @@ loop220:
 	ADDQ         $+128, AX
 	ADDQ         $+128, CX
 	SUBQ         $+32, DX
-	JGE          loop220
+	JGE          loop228
 
-rest221:
+rest229:
 	ADDQ $+32, DX
-	JLE  done223
+	JLE  done231
 
-tail222:
+tail230:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -3069,9 +3200,9 @@ tail222:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail222
+	JGT          tail230
 
-done223:
+done231:
 	VZEROUPPER
 	RET
 
@@ -3087,9 +3218,9 @@ TEXT ·momentumAVX2(SB), NOSPLIT, $0-88
 	MOVQ         g_base+48(FP), DX
 	MOVQ         w_len+8(FP), BX
 	SUBQ         $+16, BX
-	JLT          rest225
+	JLT          rest233
 
-loop224:
+loop232:
 	VMOVUPS      (AX), Y4
 	VMOVUPS      (CX), Y5
 	VMOVUPS      (DX), Y6
@@ -3112,13 +3243,13 @@ loop224:
 	ADDQ         $+64, CX
 	ADDQ         $+64, DX
 	SUBQ         $+16, BX
-	JGE          loop224
+	JGE          loop232
 
-rest225:
+rest233:
 	ADDQ $+16, BX
-	JLE  done227
+	JLE  done235
 
-tail226:
+tail234:
 	XORQ         DI, DI
 	MOVQ         $+8, SI
 	SUBQ         BX, SI
@@ -3138,9 +3269,9 @@ tail226:
 	ADDQ         $+32, CX
 	ADDQ         $+32, DX
 	SUBQ         $+8, BX
-	JGT          tail226
+	JGT          tail234
 
-done227:
+done235:
 	VZEROUPPER
 	RET
 
@@ -3161,9 +3292,9 @@ TEXT ·adaptiveAVX2(SB), NOSPLIT, $0-128
 	MOVQ         g_base+72(FP), BX
 	MOVQ         w_len+8(FP), SI
 	SUBQ         $+8, SI
-	JLT          rest229
+	JLT          rest237
 
-loop228:
+loop236:
 	VMOVUPS     (CX), Y8
 	VMOVUPS     (DX), Y9
 	VMOVUPS     (BX), Y10
@@ -3186,13 +3317,13 @@ loop228:
 	ADDQ        $+32, DX
 	ADDQ        $+32, BX
 	SUBQ        $+8, SI
-	JGE         loop228
+	JGE         loop236
 
-rest229:
+rest237:
 	ADDQ $+8, SI
-	JLE  done231
+	JLE  done239
 
-tail230:
+tail238:
 	XORQ        R8, R8
 	MOVQ        $+8, DI
 	SUBQ        SI, DI
@@ -3221,9 +3352,9 @@ tail230:
 	ADDQ        $+32, DX
 	ADDQ        $+32, BX
 	SUBQ        $+8, SI
-	JGT         tail230
+	JGT         tail238
 
-done231:
+done239:
 	VZEROUPPER
 	RET
 
@@ -3238,9 +3369,9 @@ TEXT ·dotAVX2(SB), NOSPLIT, $0-52
 	MOVQ   y_base+24(FP), CX
 	MOVQ   x_len+8(FP), DX
 	SUBQ   $+32, DX
-	JLT    rest233
+	JLT    rest241
 
-loop232:
+loop240:
 	VMOVUPS     (AX), Y4
 	VMOVUPS     (CX), Y5
 	VFMADD231PS Y4, Y5, Y0
@@ -3256,13 +3387,13 @@ loop232:
 	ADDQ        $+128, AX
 	ADDQ        $+128, CX
 	SUBQ        $+32, DX
-	JGE         loop232
+	JGE         loop240
 
-rest233:
+rest241:
 	ADDQ $+32, DX
-	JLE  done235
+	JLE  done243
 
-tail234:
+tail242:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -3275,9 +3406,9 @@ tail234:
 	ADDQ        $+32, AX
 	ADDQ        $+32, CX
 	SUBQ        $+8, DX
-	JGT         tail234
+	JGT         tail242
 
-done235:
+done243:
 	VADDPS       Y1, Y0, Y0
 	VADDPS       Y3, Y2, Y2
 	VADDPS       Y2, Y0, Y0
@@ -3301,9 +3432,9 @@ TEXT ·sumAVX2(SB), NOSPLIT, $0-28
 	MOVQ   x_base+0(FP), AX
 	MOVQ   x_len+8(FP), CX
 	SUBQ   $+32, CX
-	JLT    rest237
+	JLT    rest245
 
-loop236:
+loop244:
 	VMOVUPS (AX), Y4
 	VADDPS  Y4, Y0, Y0
 	VMOVUPS 32(AX), Y4
@@ -3314,13 +3445,13 @@ loop236:
 	VADDPS  Y4, Y3, Y3
 	ADDQ    $+128, AX
 	SUBQ    $+32, CX
-	JGE     loop236
+	JGE     loop244
 
-rest237:
+rest245:
 	ADDQ $+32, CX
-	JLE  done239
+	JLE  done247
 
-tail238:
+tail246:
 	XORQ       BX, BX
 	MOVQ       $+8, DX
 	SUBQ       CX, DX
@@ -3331,9 +3462,9 @@ tail238:
 	VADDPS     Y4, Y0, Y0
 	ADDQ       $+32, AX
 	SUBQ       $+8, CX
-	JGT        tail238
+	JGT        tail246
 
-done239:
+done247:
 	VADDPS       Y1, Y0, Y0
 	VADDPS       Y3, Y2, Y2
 	VADDPS       Y2, Y0, Y0
@@ -3358,9 +3489,9 @@ TEXT ·maxAbsAVX2(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	SUBQ         $+32, CX
-	JLT          rest241
+	JLT          rest249
 
-loop240:
+loop248:
 	VMOVUPS (AX), Y5
 	VPAND   Y5, Y4, Y5
 	VPMAXSD Y5, Y0, Y0
@@ -3375,13 +3506,13 @@ loop240:
 	VPMAXSD Y5, Y3, Y3
 	ADDQ    $+128, AX
 	SUBQ    $+32, CX
-	JGE     loop240
+	JGE     loop248
 
-rest241:
+rest249:
 	ADDQ $+32, CX
-	JLE  done243
+	JLE  done251
 
-tail242:
+tail250:
 	XORQ       BX, BX
 	MOVQ       $+8, DX
 	SUBQ       CX, DX
@@ -3393,9 +3524,9 @@ tail242:
 	VPMAXSD    Y5, Y0, Y0
 	ADDQ       $+32, AX
 	SUBQ       $+8, CX
-	JGT        tail242
+	JGT        tail250
 
-done243:
+done251:
 	VPMAXSD      Y1, Y0, Y0
 	VPMAXSD      Y2, Y0, Y0
 	VPMAXSD      Y3, Y0, Y0
@@ -3421,9 +3552,9 @@ TEXT ·maxAVX2(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	SUBQ         $+16, CX
-	JLT          rest245
+	JLT          rest253
 
-loop244:
+loop252:
 	VMOVUPS (AX), Y3
 	VMAXPS  Y3, Y2, Y2
 	VCMPPS  $0x03, Y3, Y3, Y3
@@ -3434,13 +3565,13 @@ loop244:
 	VPOR    Y3, Y1, Y1
 	ADDQ    $+64, AX
 	SUBQ    $+16, CX
-	JGE     loop244
+	JGE     loop252
 
-rest245:
+rest253:
 	ADDQ $+16, CX
-	JLE  done247
+	JLE  done255
 
-tail246:
+tail254:
 	XORQ       BX, BX
 	MOVQ       $+8, DX
 	SUBQ       CX, DX
@@ -3454,9 +3585,9 @@ tail246:
 	VPOR       Y3, Y1, Y1
 	ADDQ       $+32, AX
 	SUBQ       $+8, CX
-	JGT        tail246
+	JGT        tail254
 
-done247:
+done255:
 	VEXTRACTF128 $0x01, Y1, X0
 	VPOR         X0, X1, X1
 	VPSHUFD      $0x4e, X1, X0
@@ -3486,9 +3617,9 @@ TEXT ·expAVX2(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest249
+	JLT          rest257
 
-loop248:
+loop256:
 	VMOVUPS      (CX), Y2
 	VMINPS       Y2, Y0, Y2
 	VMAXPS       Y2, Y1, Y2
@@ -3546,13 +3677,13 @@ loop248:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGE          loop248
+	JGE          loop256
 
-rest249:
+rest257:
 	ADDQ $+16, DX
-	JLE  done251
+	JLE  done259
 
-tail250:
+tail258:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -3589,9 +3720,9 @@ tail250:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail250
+	JGT          tail258
 
-done251:
+done259:
 	VZEROUPPER
 	RET
 
@@ -3715,9 +3846,9 @@ TEXT ·expSumAVX2(SB), NOSPLIT, $0-60
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest253
+	JLT          rest261
 
-loop252:
+loop260:
 	VMOVUPS      (CX), Y4
 	VSUBPS       Y1, Y4, Y4
 	VMINPS       Y4, Y2, Y4
@@ -3751,13 +3882,13 @@ loop252:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGE          loop252
+	JGE          loop260
 
-rest253:
+rest261:
 	ADDQ $+8, DX
-	JLE  done255
+	JLE  done263
 
-tail254:
+tail262:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -3798,9 +3929,9 @@ tail254:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail254
+	JGT          tail262
 
-done255:
+done263:
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X1, X0, X0
 	VPSHUFD      $0x4e, X0, X1
@@ -3822,9 +3953,9 @@ TEXT ·sigmoidAVX2(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest257
+	JLT          rest265
 
-loop256:
+loop264:
 	VMOVUPS      (CX), Y4
 	VPXOR        Y2, Y4, Y4
 	VMINPS       Y4, Y0, Y4
@@ -3888,13 +4019,13 @@ loop256:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGE          loop256
+	JGE          loop264
 
-rest257:
+rest265:
 	ADDQ $+16, DX
-	JLE  done259
+	JLE  done267
 
-tail258:
+tail266:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -3934,9 +4065,9 @@ tail258:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail258
+	JGT          tail266
 
-done259:
+done267:
 	VZEROUPPER
 	RET
 
@@ -3952,9 +4083,9 @@ TEXT ·tanhAVX2(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest261
+	JLT          rest269
 
-loop260:
+loop268:
 	VMOVUPS      (CX), Y2
 	VBROADCASTSS word80000000AVX2<>+0(SB), Y3
 	VPAND        Y3, Y2, Y4
@@ -4005,13 +4136,13 @@ loop260:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGE          loop260
+	JGE          loop268
 
-rest261:
+rest269:
 	ADDQ $+8, DX
-	JLE  done263
+	JLE  done271
 
-tail262:
+tail270:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -4068,9 +4199,9 @@ tail262:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail262
+	JGT          tail270
 
-done263:
+done271:
 	VZEROUPPER
 	RET
 
@@ -4145,9 +4276,9 @@ TEXT ·fromFixedAVX2(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest265
+	JLT          rest273
 
-loop264:
+loop272:
 	VMOVUPS   (CX), Y1
 	VCVTDQ2PS Y1, Y1
 	VMULPS    Y0, Y1, Y1
@@ -4167,13 +4298,13 @@ loop264:
 	ADDQ      $+128, AX
 	ADDQ      $+128, CX
 	SUBQ      $+32, DX
-	JGE       loop264
+	JGE       loop272
 
-rest265:
+rest273:
 	ADDQ $+32, DX
-	JLE  done267
+	JLE  done275
 
-tail266:
+tail274:
 	XORQ       SI, SI
 	MOVQ       $+8, BX
 	SUBQ       DX, BX
@@ -4187,9 +4318,9 @@ tail266:
 	ADDQ       $+32, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        tail266
+	JGT        tail274
 
-done267:
+done275:
 	VZEROUPPER
 	RET
 
@@ -4200,9 +4331,9 @@ TEXT ·addUint32AVX2(SB), NOSPLIT, $0-48
 	MOVQ x_base+24(FP), CX
 	MOVQ dst_len+8(FP), DX
 	SUBQ $+32, DX
-	JLT  rest269
+	JLT  rest277
 
-loop268:
+loop276:
 	VMOVUPS (AX), Y0
 	VMOVUPS (CX), Y1
 	VPADDD  Y1, Y0, Y0
@@ -4222,13 +4353,13 @@ loop268:
 	ADDQ    $+128, AX
 	ADDQ    $+128, CX
 	SUBQ    $+32, DX
-	JGE     loop268
+	JGE     loop276
 
-rest269:
+rest277:
 	ADDQ $+32, DX
-	JLE  done271
+	JLE  done279
 
-tail270:
+tail278:
 	XORQ       SI, SI
 	MOVQ       $+8, BX
 	SUBQ       DX, BX
@@ -4242,9 +4373,9 @@ tail270:
 	ADDQ       $+32, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        tail270
+	JGT        tail278
 
-done271:
+done279:
 	VZEROUPPER
 	RET
 
@@ -4258,9 +4389,9 @@ TEXT ·rescaleAVX2(SB), NOSPLIT, $0-100
 	MOVQ         bias_base+72(FP), BX
 	MOVQ         dst_len+8(FP), SI
 	SUBQ         $+16, SI
-	JLT          rest273
+	JLT          rest281
 
-loop272:
+loop280:
 	VMOVUPS     (CX), Y1
 	VMOVUPS     (DX), Y2
 	VCVTDQ2PS   Y1, Y1
@@ -4280,13 +4411,13 @@ loop272:
 	ADDQ        $+64, DX
 	ADDQ        $+64, BX
 	SUBQ        $+16, SI
-	JGE         loop272
+	JGE         loop280
 
-rest273:
+rest281:
 	ADDQ $+16, SI
-	JLE  done275
+	JLE  done283
 
-tail274:
+tail282:
 	XORQ        R8, R8
 	MOVQ        $+8, DI
 	SUBQ        SI, DI
@@ -4305,9 +4436,9 @@ tail274:
 	ADDQ        $+32, DX
 	ADDQ        $+32, BX
 	SUBQ        $+8, SI
-	JGT         tail274
+	JGT         tail282
 
-done275:
+done283:
 	VZEROUPPER
 	RET
 
@@ -4323,9 +4454,9 @@ TEXT ·toFixedAVX2(SB), NOSPLIT, $0-72
 	MOVQ         x_base+24(FP), DX
 	MOVQ         q_len+8(FP), BX
 	SUBQ         $+8, BX
-	JLT          rest277
+	JLT          rest285
 
-loop276:
+loop284:
 	VMOVUPS      (DX), Y3
 	VEXTRACTF128 $0x00, Y3, X4
 	VCVTPS2PD    X4, Y4
@@ -4357,13 +4488,13 @@ loop276:
 	ADDQ         $+32, CX
 	ADDQ         $+32, DX
 	SUBQ         $+8, BX
-	JGE          loop276
+	JGE          loop284
 
-rest277:
+rest285:
 	ADDQ $+8, BX
-	JLE  done279
+	JLE  done287
 
-tail278:
+tail286:
 	XORQ         DI, DI
 	MOVQ         $+8, SI
 	SUBQ         BX, SI
@@ -4401,9 +4532,9 @@ tail278:
 	ADDQ         $+32, CX
 	ADDQ         $+32, DX
 	SUBQ         $+8, BX
-	JGT          tail278
+	JGT          tail286
 
-done279:
+done287:
 	MOVQ AX, ret+64(FP)
 	VZEROUPPER
 	RET
@@ -4424,9 +4555,9 @@ TEXT ·toFixedRandomlyAVX2(SB), NOSPLIT, $0-96
 	MOVQ         random_base+48(FP), BX
 	MOVQ         q_len+8(FP), SI
 	SUBQ         $+8, SI
-	JLT          rest281
+	JLT          rest289
 
-loop280:
+loop288:
 	VMOVUPS      (DX), Y3
 	VMOVUPS      (BX), Y4
 	VEXTRACTF128 $0x00, Y3, X5
@@ -4492,13 +4623,13 @@ loop280:
 	ADDQ         $+32, DX
 	ADDQ         $+32, BX
 	SUBQ         $+8, SI
-	JGE          loop280
+	JGE          loop288
 
-rest281:
+rest289:
 	ADDQ $+8, SI
-	JLE  done283
+	JLE  done291
 
-tail282:
+tail290:
 	XORQ         R8, R8
 	MOVQ         $+8, DI
 	SUBQ         SI, DI
@@ -4570,9 +4701,9 @@ tail282:
 	ADDQ         $+32, DX
 	ADDQ         $+32, BX
 	SUBQ         $+8, SI
-	JGT          tail282
+	JGT          tail290
 
-done283:
+done291:
 	MOVQ AX, ret+88(FP)
 	VZEROUPPER
 	RET
@@ -4596,9 +4727,9 @@ TEXT ·quantiseAVX2(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         q_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest285
+	JLT          rest293
 
-loop284:
+loop292:
 	VMOVUPS      (CX), Y3
 	VMULPS       Y0, Y3, Y3
 	VCMPPS       $0x07, Y3, Y3, Y4
@@ -4613,13 +4744,13 @@ loop284:
 	ADDQ         $+8, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGE          loop284
+	JGE          loop292
 
-rest285:
+rest293:
 	ADDQ $+8, DX
-	JLE  done287
+	JLE  done295
 
-tail286:
+tail294:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -4640,9 +4771,9 @@ tail286:
 	ADDQ         $+8, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail286
+	JGT          tail294
 
-done287:
+done295:
 	VZEROUPPER
 	RET
 
@@ -4660,9 +4791,9 @@ TEXT ·axpyInt8AVX2(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest289
+	JLT          rest297
 
-loop288:
+loop296:
 	VPMOVSXBD   (CX), Y1
 	VCVTDQ2PS   Y1, Y1
 	VMOVUPS     (AX), Y2
@@ -4671,13 +4802,13 @@ loop288:
 	ADDQ        $+32, AX
 	ADDQ        $+8, CX
 	SUBQ        $+8, DX
-	JGE         loop288
+	JGE         loop296
 
-rest289:
+rest297:
 	ADDQ $+8, DX
-	JLE  done291
+	JLE  done299
 
-tail290:
+tail298:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -4692,9 +4823,9 @@ tail290:
 	ADDQ        $+32, AX
 	ADDQ        $+8, CX
 	SUBQ        $+8, DX
-	JGT         tail290
+	JGT         tail298
 
-done291:
+done299:
 	VZEROUPPER
 	RET
 
@@ -4708,9 +4839,9 @@ TEXT ·dotInt8AVX2(SB), NOSPLIT, $0-52
 	VXORPS       Y1, Y1, Y1
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y1
 	SUBQ         $+16, DX
-	JLT          rest293
+	JLT          rest301
 
-loop292:
+loop300:
 	VPMOVSXBW (AX), Y1
 	VPMOVSXBW (CX), Y2
 	VPMADDWD  Y1, Y2, Y1
@@ -4718,9 +4849,9 @@ loop292:
 	ADDQ      $+16, AX
 	ADDQ      $+16, CX
 	SUBQ      $+16, DX
-	JGE       loop292
+	JGE       loop300
 
-rest293:
+rest301:
 	VEXTRACTF128 $0x01, Y0, X1
 	VPADDD       X1, X0, X0
 	VPSHUFD      $0x4e, X0, X1
@@ -4753,9 +4884,9 @@ TEXT ·tile1xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y2
 	TESTQ        BX, BX
-	JEQ          done297
+	JEQ          done305
 
-loop296:
+loop304:
 	VMASKMOVPS   (CX), Y0, Y2
 	VPSLLW       $0x08, Y2, Y3
 	VPSRAW       $0x08, Y3, Y3
@@ -4771,9 +4902,9 @@ loop296:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop296
+	JNZ          loop304
 
-done297:
+done305:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -4783,7 +4914,7 @@ done297:
 // func tile1x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile1x1Int8AVX2(SB), NOSPLIT, $0-64
-next298:
+next306:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -4793,9 +4924,9 @@ next298:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y1
 	TESTQ        BX, BX
-	JEQ          done300
+	JEQ          done308
 
-loop299:
+loop307:
 	VMOVUPS      (CX), Y1
 	VPSLLW       $0x08, Y1, Y2
 	VPSRAW       $0x08, Y2, Y2
@@ -4811,16 +4942,16 @@ loop299:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop299
+	JNZ          loop307
 
-done300:
+done308:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next298
+	JNZ     next306
 	VZEROUPPER
 	RET
 
@@ -4844,9 +4975,9 @@ TEXT ·tile2xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y3
 	TESTQ        SI, SI
-	JEQ          done303
+	JEQ          done311
 
-loop302:
+loop310:
 	VMASKMOVPS   (DX), Y0, Y3
 	VPSLLW       $0x08, Y3, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -4870,9 +5001,9 @@ loop302:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop302
+	JNZ          loop310
 
-done303:
+done311:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -4883,7 +5014,7 @@ done303:
 // func tile2x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile2x1Int8AVX2(SB), NOSPLIT, $0-64
-next304:
+next312:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -4894,9 +5025,9 @@ next304:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y2
 	TESTQ        SI, SI
-	JEQ          done306
+	JEQ          done314
 
-loop305:
+loop313:
 	VMOVUPS      (DX), Y2
 	VPSLLW       $0x08, Y2, Y3
 	VPSRAW       $0x08, Y3, Y3
@@ -4920,9 +5051,9 @@ loop305:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop305
+	JNZ          loop313
 
-done306:
+done314:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
@@ -4930,7 +5061,7 @@ done306:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next304
+	JNZ     next312
 	VZEROUPPER
 	RET
 
@@ -4955,9 +5086,9 @@ TEXT ·tile3xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y4
 	TESTQ        SI, SI
-	JEQ          done309
+	JEQ          done317
 
-loop308:
+loop316:
 	VMASKMOVPS   (DX), Y0, Y4
 	VPSLLW       $0x08, Y4, Y5
 	VPSRAW       $0x08, Y5, Y5
@@ -4989,9 +5120,9 @@ loop308:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop308
+	JNZ          loop316
 
-done309:
+done317:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -5003,7 +5134,7 @@ done309:
 // func tile3x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile3x1Int8AVX2(SB), NOSPLIT, $0-64
-next310:
+next318:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -5015,9 +5146,9 @@ next310:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y3
 	TESTQ        SI, SI
-	JEQ          done312
+	JEQ          done320
 
-loop311:
+loop319:
 	VMOVUPS      (DX), Y3
 	VPSLLW       $0x08, Y3, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -5049,9 +5180,9 @@ loop311:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop311
+	JNZ          loop319
 
-done312:
+done320:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
@@ -5060,7 +5191,7 @@ done312:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next310
+	JNZ     next318
 	VZEROUPPER
 	RET
 
@@ -5087,9 +5218,9 @@ TEXT ·tile4xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y5
 	TESTQ        DI, DI
-	JEQ          done315
+	JEQ          done323
 
-loop314:
+loop322:
 	VMASKMOVPS   (BX), Y0, Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPSRAW       $0x08, Y6, Y6
@@ -5129,9 +5260,9 @@ loop314:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop314
+	JNZ          loop322
 
-done315:
+done323:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	LEAQ       (CX)(CX*2), DX
@@ -5145,7 +5276,7 @@ done315:
 // func tile4x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile4x1Int8AVX2(SB), NOSPLIT, $0-64
-next316:
+next324:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -5159,9 +5290,9 @@ next316:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y4
 	TESTQ        DI, DI
-	JEQ          done318
+	JEQ          done326
 
-loop317:
+loop325:
 	VMOVUPS      (BX), Y4
 	VPSLLW       $0x08, Y4, Y5
 	VPSRAW       $0x08, Y5, Y5
@@ -5201,9 +5332,9 @@ loop317:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop317
+	JNZ          loop325
 
-done318:
+done326:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -5214,7 +5345,7 @@ done318:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next316
+	JNZ     next324
 	VZEROUPPER
 	RET
 
@@ -5227,16 +5358,16 @@ TEXT ·transposeAVX2(SB), NOSPLIT, $0-48
 	MOVQ dstStride+8(FP), BX
 	MOVQ srcStride+24(FP), SI
 
-down319:
+down327:
 	MOVQ cols+40(FP), DI
 	MOVQ CX, R8
 	MOVQ AX, R9
 
-across320:
+across328:
 	CMPQ       DI, $+8
-	JLT        edge321
+	JLT        edge329
 	CMPQ       DX, $+8
-	JLT        edge321
+	JLT        edge329
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	VMOVUPS    (R10), Y0
@@ -5293,9 +5424,9 @@ across320:
 	VMOVUPS    Y8, (R11)
 	ADDQ       BX, R11
 	VMOVUPS    Y0, (R11)
-	JMP        next322
+	JMP        next330
 
-edge321:
+edge329:
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	XORQ       R13, R13
@@ -5372,47 +5503,47 @@ edge321:
 	VPERM2F128 $0x31, Y0, Y1, Y0
 	VMASKMOVPS Y5, Y8, (R11)
 	CMPQ       DI, $+1
-	JLE        next322
+	JLE        next330
 	ADDQ       BX, R11
 	VMASKMOVPS Y3, Y8, (R11)
 	CMPQ       DI, $+2
-	JLE        next322
+	JLE        next330
 	ADDQ       BX, R11
 	VMASKMOVPS Y2, Y8, (R11)
 	CMPQ       DI, $+3
-	JLE        next322
+	JLE        next330
 	ADDQ       BX, R11
 	VMASKMOVPS Y6, Y8, (R11)
 	CMPQ       DI, $+4
-	JLE        next322
+	JLE        next330
 	ADDQ       BX, R11
 	VMASKMOVPS Y7, Y8, (R11)
 	CMPQ       DI, $+5
-	JLE        next322
+	JLE        next330
 	ADDQ       BX, R11
 	VMASKMOVPS Y4, Y8, (R11)
 	CMPQ       DI, $+6
-	JLE        next322
+	JLE        next330
 	ADDQ       BX, R11
 	VMASKMOVPS Y9, Y8, (R11)
 	CMPQ       DI, $+7
-	JLE        next322
+	JLE        next330
 	ADDQ       BX, R11
 	VMASKMOVPS Y0, Y8, (R11)
 
-next322:
+next330:
 	ADDQ   $+32, R8
 	MOVQ   BX, R10
 	IMUL3Q $+8, R10, R10
 	ADDQ   R10, R9
 	SUBQ   $+8, DI
-	JGT    across320
+	JGT    across328
 	ADDQ   $+32, AX
 	MOVQ   SI, R10
 	IMUL3Q $+8, R10, R10
 	ADDQ   R10, CX
 	SUBQ   $+8, DX
-	JGT    down319
+	JGT    down327
 	VZEROUPPER
 	RET
 
@@ -5434,7 +5565,7 @@ TEXT ·peakAVX2(SB), NOSPLIT, $0-8
 	VXORPS Y11, Y11, Y11
 	VXORPS Y12, Y12, Y12
 
-loop324:
+loop332:
 	VFMADD231PS Y12, Y12, Y0
 	VFMADD231PS Y12, Y12, Y1
 	VFMADD231PS Y12, Y12, Y2
@@ -5448,6 +5579,6 @@ loop324:
 	VFMADD231PS Y12, Y12, Y10
 	VFMADD231PS Y12, Y12, Y11
 	DECQ        AX
-	JNZ         loop324
+	JNZ         loop332
 	VZEROUPPER
 	RET

@@ -294,6 +294,16 @@ func fold4AVX512(dst []float32, x0 []float32, x1 []float32, x2 []float32, x3 []f
 //go:noescape
 func reluAVX512(dst []float32, x []float32)
 
+// maximumAVX512 is dst = max(x, y).
+//
+//go:noescape
+func maximumAVX512(dst []float32, x []float32, y []float32)
+
+// routeMaximumAVX512 is RouteMaximum.
+//
+//go:noescape
+func routeMaximumAVX512(dst []float32, left []float32, x []float32, top []float32)
+
 // reluGradAVX512 zeroes grad where y <= 0.
 //
 //go:noescape

@@ -7746,6 +7746,137 @@ done443:
 	VZEROUPPER
 	RET
 
+// func maximumAVX512(dst []float32, x []float32, y []float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·maximumAVX512(SB), NOSPLIT, $0-72
+	MOVQ dst_base+0(FP), AX
+	MOVQ x_base+24(FP), CX
+	MOVQ y_base+48(FP), DX
+	MOVQ dst_len+8(FP), BX
+	SUBQ $+32, BX
+	JLT  rest445
+
+loop444:
+	VMOVUPS   (CX), Z0
+	VMOVUPS   (DX), Z1
+	VMAXPS    Z1, Z0, Z1
+	VCMPPS    $0x03, Z0, Z0, K1
+	VBLENDMPS Z0, Z1, K1, Z1
+	VMOVUPS   Z1, (AX)
+	VMOVUPS   64(CX), Z0
+	VMOVUPS   64(DX), Z1
+	VMAXPS    Z1, Z0, Z1
+	VCMPPS    $0x03, Z0, Z0, K1
+	VBLENDMPS Z0, Z1, K1, Z1
+	VMOVUPS   Z1, 64(AX)
+	ADDQ      $+128, AX
+	ADDQ      $+128, CX
+	ADDQ      $+128, DX
+	SUBQ      $+32, BX
+	JGE       loop444
+
+rest445:
+	ADDQ $+32, BX
+	JLE  done447
+
+tail446:
+	MOVQ      $+16, DI
+	CMPQ      BX, DI
+	CMOVQLT   BX, DI
+	MOVQ      $-1, SI
+	BZHIQ     DI, SI, SI
+	KMOVW     SI, K1
+	VMOVUPS.Z (CX), K1, Z0
+	VMOVUPS.Z (DX), K1, Z1
+	VMAXPS    Z1, Z0, Z1
+	VCMPPS    $0x03, Z0, Z0, K2
+	VBLENDMPS Z0, Z1, K2, Z1
+	VMOVUPS   Z1, K1, (AX)
+	ADDQ      $+64, AX
+	ADDQ      $+64, CX
+	ADDQ      $+64, DX
+	SUBQ      $+16, BX
+	JGT       tail446
+
+done447:
+	VZEROUPPER
+	RET
+
+// func routeMaximumAVX512(dst []float32, left []float32, x []float32, top []float32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·routeMaximumAVX512(SB), NOSPLIT, $0-96
+	VPXORD Z0, Z0, Z0
+	MOVQ   dst_base+0(FP), AX
+	MOVQ   left_base+24(FP), CX
+	MOVQ   x_base+48(FP), DX
+	MOVQ   top_base+72(FP), BX
+	MOVQ   dst_len+8(FP), SI
+	SUBQ   $+32, SI
+	JLT    rest449
+
+loop448:
+	VMOVUPS   (DX), Z1
+	VMOVUPS   (BX), Z2
+	VMOVUPS   (CX), Z3
+	VMOVUPS   (AX), Z5
+	VCMPPS    $0x00, Z2, Z1, K1
+	VBLENDMPS Z3, Z0, K1, Z4
+	VCMPPS    $0x00, Z2, Z1, K1
+	VBLENDMPS Z0, Z3, K1, Z3
+	VADDPS    Z4, Z5, Z5
+	VMOVUPS   Z5, (AX)
+	VMOVUPS   Z3, (CX)
+	VMOVUPS   64(DX), Z1
+	VMOVUPS   64(BX), Z2
+	VMOVUPS   64(CX), Z3
+	VMOVUPS   64(AX), Z5
+	VCMPPS    $0x00, Z2, Z1, K1
+	VBLENDMPS Z3, Z0, K1, Z6
+	VCMPPS    $0x00, Z2, Z1, K1
+	VBLENDMPS Z0, Z3, K1, Z3
+	VADDPS    Z6, Z5, Z5
+	VMOVUPS   Z5, 64(AX)
+	VMOVUPS   Z3, 64(CX)
+	ADDQ      $+128, AX
+	ADDQ      $+128, CX
+	ADDQ      $+128, DX
+	ADDQ      $+128, BX
+	SUBQ      $+32, SI
+	JGE       loop448
+
+rest449:
+	ADDQ $+32, SI
+	JLE  done451
+
+tail450:
+	MOVQ      $+16, R8
+	CMPQ      SI, R8
+	CMOVQLT   SI, R8
+	MOVQ      $-1, DI
+	BZHIQ     R8, DI, DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (DX), K1, Z1
+	VMOVUPS.Z (BX), K1, Z2
+	VMOVUPS.Z (CX), K1, Z3
+	VMOVUPS.Z (AX), K1, Z4
+	VCMPPS    $0x00, Z2, Z1, K2
+	VBLENDMPS Z3, Z0, K2, Z7
+	VCMPPS    $0x00, Z2, Z1, K2
+	VBLENDMPS Z0, Z3, K2, Z3
+	VADDPS    Z7, Z4, Z4
+	VMOVUPS   Z4, K1, (AX)
+	VMOVUPS   Z3, K1, (CX)
+	ADDQ      $+64, AX
+	ADDQ      $+64, CX
+	ADDQ      $+64, DX
+	ADDQ      $+64, BX
+	SUBQ      $+16, SI
+	JGT       tail450
+
+done451:
+	VZEROUPPER
+	RET
+
 // func reluGradAVX512(grad []float32, y []float32)
 // Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·reluGradAVX512(SB), NOSPLIT, $0-48
@@ -7754,9 +7885,9 @@ TEXT ·reluGradAVX512(SB), NOSPLIT, $0-48
 	MOVQ   y_base+24(FP), CX
 	MOVQ   grad_len+8(FP), DX
 	SUBQ   $+64, DX
-	JLT    rest445
+	JLT    rest453
 
-loop444:
+loop452:
 	VMOVUPS   (AX), Z1
 	VMOVUPS   (CX), Z2
 	VCMPPS    $0x12, Z0, Z2, K1
@@ -7780,13 +7911,13 @@ loop444:
 	ADDQ      $+256, AX
 	ADDQ      $+256, CX
 	SUBQ      $+64, DX
-	JGE       loop444
+	JGE       loop452
 
-rest445:
+rest453:
 	ADDQ $+64, DX
-	JLE  done447
+	JLE  done455
 
-tail446:
+tail454:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -7801,9 +7932,9 @@ tail446:
 	ADDQ      $+64, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail446
+	JGT       tail454
 
-done447:
+done455:
 	VZEROUPPER
 	RET
 
@@ -7815,9 +7946,9 @@ TEXT ·sigmoidGradAVX512(SB), NOSPLIT, $0-48
 	MOVQ         y_base+24(FP), CX
 	MOVQ         grad_len+8(FP), DX
 	SUBQ         $+64, DX
-	JLT          rest449
+	JLT          rest457
 
-loop448:
+loop456:
 	VMOVUPS (CX), Z1
 	VSUBPS  Z1, Z0, Z2
 	VMULPS  Z1, Z2, Z2
@@ -7845,13 +7976,13 @@ loop448:
 	ADDQ    $+256, AX
 	ADDQ    $+256, CX
 	SUBQ    $+64, DX
-	JGE     loop448
+	JGE     loop456
 
-rest449:
+rest457:
 	ADDQ $+64, DX
-	JLE  done451
+	JLE  done459
 
-tail450:
+tail458:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -7867,9 +7998,9 @@ tail450:
 	ADDQ      $+64, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail450
+	JGT       tail458
 
-done451:
+done459:
 	VZEROUPPER
 	RET
 
@@ -7884,9 +8015,9 @@ TEXT ·tanhGradAVX512(SB), NOSPLIT, $0-48
 	MOVQ         y_base+24(FP), CX
 	MOVQ         grad_len+8(FP), DX
 	SUBQ         $+64, DX
-	JLT          rest453
+	JLT          rest461
 
-loop452:
+loop460:
 	VMOVUPS      (CX), Z1
 	VFNMADD213PS Z0, Z1, Z1
 	VMOVUPS      (AX), Z2
@@ -7910,13 +8041,13 @@ loop452:
 	ADDQ         $+256, AX
 	ADDQ         $+256, CX
 	SUBQ         $+64, DX
-	JGE          loop452
+	JGE          loop460
 
-rest453:
+rest461:
 	ADDQ $+64, DX
-	JLE  done455
+	JLE  done463
 
-tail454:
+tail462:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -7931,9 +8062,9 @@ tail454:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail454
+	JGT          tail462
 
-done455:
+done463:
 	VZEROUPPER
 	RET
 
@@ -7949,9 +8080,9 @@ TEXT ·momentumAVX512(SB), NOSPLIT, $0-88
 	MOVQ         g_base+48(FP), DX
 	MOVQ         w_len+8(FP), BX
 	SUBQ         $+32, BX
-	JLT          rest457
+	JLT          rest465
 
-loop456:
+loop464:
 	VMOVUPS      (AX), Z4
 	VMOVUPS      (CX), Z5
 	VMOVUPS      (DX), Z6
@@ -7974,13 +8105,13 @@ loop456:
 	ADDQ         $+128, CX
 	ADDQ         $+128, DX
 	SUBQ         $+32, BX
-	JGE          loop456
+	JGE          loop464
 
-rest457:
+rest465:
 	ADDQ $+32, BX
-	JLE  done459
+	JLE  done467
 
-tail458:
+tail466:
 	MOVQ         $+16, DI
 	CMPQ         BX, DI
 	CMOVQLT      BX, DI
@@ -8000,9 +8131,9 @@ tail458:
 	ADDQ         $+64, CX
 	ADDQ         $+64, DX
 	SUBQ         $+16, BX
-	JGT          tail458
+	JGT          tail466
 
-done459:
+done467:
 	VZEROUPPER
 	RET
 
@@ -8023,9 +8154,9 @@ TEXT ·adaptiveAVX512(SB), NOSPLIT, $0-128
 	MOVQ         g_base+72(FP), BX
 	MOVQ         w_len+8(FP), SI
 	SUBQ         $+16, SI
-	JLT          rest461
+	JLT          rest469
 
-loop460:
+loop468:
 	VMOVUPS     (CX), Z8
 	VMOVUPS     (DX), Z9
 	VMOVUPS     (BX), Z10
@@ -8048,13 +8179,13 @@ loop460:
 	ADDQ        $+64, DX
 	ADDQ        $+64, BX
 	SUBQ        $+16, SI
-	JGE         loop460
+	JGE         loop468
 
-rest461:
+rest469:
 	ADDQ $+16, SI
-	JLE  done463
+	JLE  done471
 
-tail462:
+tail470:
 	MOVQ        $+16, R8
 	CMPQ        SI, R8
 	CMOVQLT     SI, R8
@@ -8083,9 +8214,9 @@ tail462:
 	ADDQ        $+64, DX
 	ADDQ        $+64, BX
 	SUBQ        $+16, SI
-	JGT         tail462
+	JGT         tail470
 
-done463:
+done471:
 	VZEROUPPER
 	RET
 
@@ -8100,9 +8231,9 @@ TEXT ·dotAVX512(SB), NOSPLIT, $0-52
 	MOVQ   y_base+24(FP), CX
 	MOVQ   x_len+8(FP), DX
 	SUBQ   $+64, DX
-	JLT    rest465
+	JLT    rest473
 
-loop464:
+loop472:
 	VMOVUPS     (AX), Z4
 	VMOVUPS     (CX), Z5
 	VFMADD231PS Z4, Z5, Z0
@@ -8118,13 +8249,13 @@ loop464:
 	ADDQ        $+256, AX
 	ADDQ        $+256, CX
 	SUBQ        $+64, DX
-	JGE         loop464
+	JGE         loop472
 
-rest465:
+rest473:
 	ADDQ $+64, DX
-	JLE  done467
+	JLE  done475
 
-tail466:
+tail474:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -8137,9 +8268,9 @@ tail466:
 	ADDQ        $+64, AX
 	ADDQ        $+64, CX
 	SUBQ        $+16, DX
-	JGT         tail466
+	JGT         tail474
 
-done467:
+done475:
 	VADDPS        Z1, Z0, Z0
 	VADDPS        Z3, Z2, Z2
 	VADDPS        Z2, Z0, Z0
@@ -8165,9 +8296,9 @@ TEXT ·sumAVX512(SB), NOSPLIT, $0-28
 	MOVQ   x_base+0(FP), AX
 	MOVQ   x_len+8(FP), CX
 	SUBQ   $+64, CX
-	JLT    rest469
+	JLT    rest477
 
-loop468:
+loop476:
 	VMOVUPS (AX), Z4
 	VADDPS  Z4, Z0, Z0
 	VMOVUPS 64(AX), Z4
@@ -8178,13 +8309,13 @@ loop468:
 	VADDPS  Z4, Z3, Z3
 	ADDQ    $+256, AX
 	SUBQ    $+64, CX
-	JGE     loop468
+	JGE     loop476
 
-rest469:
+rest477:
 	ADDQ $+64, CX
-	JLE  done471
+	JLE  done479
 
-tail470:
+tail478:
 	MOVQ      $+16, BX
 	CMPQ      CX, BX
 	CMOVQLT   CX, BX
@@ -8195,9 +8326,9 @@ tail470:
 	VADDPS    Z4, Z0, Z0
 	ADDQ      $+64, AX
 	SUBQ      $+16, CX
-	JGT       tail470
+	JGT       tail478
 
-done471:
+done479:
 	VADDPS        Z1, Z0, Z0
 	VADDPS        Z3, Z2, Z2
 	VADDPS        Z2, Z0, Z0
@@ -8224,9 +8355,9 @@ TEXT ·maxAbsAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	SUBQ         $+64, CX
-	JLT          rest473
+	JLT          rest481
 
-loop472:
+loop480:
 	VMOVUPS (AX), Z5
 	VPANDD  Z5, Z4, Z5
 	VPMAXSD Z5, Z0, Z0
@@ -8241,13 +8372,13 @@ loop472:
 	VPMAXSD Z5, Z3, Z3
 	ADDQ    $+256, AX
 	SUBQ    $+64, CX
-	JGE     loop472
+	JGE     loop480
 
-rest473:
+rest481:
 	ADDQ $+64, CX
-	JLE  done475
+	JLE  done483
 
-tail474:
+tail482:
 	MOVQ      $+16, BX
 	CMPQ      CX, BX
 	CMOVQLT   CX, BX
@@ -8259,9 +8390,9 @@ tail474:
 	VPMAXSD   Z5, Z0, Z0
 	ADDQ      $+64, AX
 	SUBQ      $+16, CX
-	JGT       tail474
+	JGT       tail482
 
-done475:
+done483:
 	VPMAXSD       Z1, Z0, Z0
 	VPMAXSD       Z2, Z0, Z0
 	VPMAXSD       Z3, Z0, Z0
@@ -8289,9 +8420,9 @@ TEXT ·maxAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	SUBQ         $+32, CX
-	JLT          rest477
+	JLT          rest485
 
-loop476:
+loop484:
 	VMOVUPS    (AX), Z3
 	VMAXPS     Z3, Z2, Z2
 	VCMPPS     $0x03, Z3, Z3, K1
@@ -8302,13 +8433,13 @@ loop476:
 	VPTERNLOGD $0xff, Z4, Z4, K1, Z1
 	ADDQ       $+128, AX
 	SUBQ       $+32, CX
-	JGE        loop476
+	JGE        loop484
 
-rest477:
+rest485:
 	ADDQ $+32, CX
-	JLE  done479
+	JLE  done487
 
-tail478:
+tail486:
 	MOVQ       $+16, BX
 	CMPQ       CX, BX
 	CMOVQLT    CX, BX
@@ -8322,9 +8453,9 @@ tail478:
 	VPTERNLOGD $0xff, Z4, Z4, K1, Z1
 	ADDQ       $+64, AX
 	SUBQ       $+16, CX
-	JGT        tail478
+	JGT        tail486
 
-done479:
+done487:
 	VEXTRACTF64X4 $0x01, Z1, Y0
 	VPOR          Y0, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X0
@@ -8358,9 +8489,9 @@ TEXT ·expAVX512(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest481
+	JLT          rest489
 
-loop480:
+loop488:
 	VMOVUPS      (CX), Z2
 	VMINPS       Z2, Z0, Z2
 	VMAXPS       Z2, Z1, Z2
@@ -8400,13 +8531,13 @@ loop480:
 	ADDQ         $+128, AX
 	ADDQ         $+128, CX
 	SUBQ         $+32, DX
-	JGE          loop480
+	JGE          loop488
 
-rest481:
+rest489:
 	ADDQ $+32, DX
-	JLE  done483
+	JLE  done491
 
-tail482:
+tail490:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -8434,9 +8565,9 @@ tail482:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail482
+	JGT          tail490
 
-done483:
+done491:
 	VZEROUPPER
 	RET
 
@@ -8637,9 +8768,9 @@ TEXT ·expSumAVX512(SB), NOSPLIT, $0-60
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest485
+	JLT          rest493
 
-loop484:
+loop492:
 	VMOVUPS      (CX), Z4
 	VSUBPS       Z1, Z4, Z4
 	VMINPS       Z4, Z2, Z4
@@ -8664,13 +8795,13 @@ loop484:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGE          loop484
+	JGE          loop492
 
-rest485:
+rest493:
 	ADDQ $+16, DX
-	JLE  done487
+	JLE  done495
 
-tail486:
+tail494:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -8702,9 +8833,9 @@ tail486:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail486
+	JGT          tail494
 
-done487:
+done495:
 	VEXTRACTF64X4 $0x01, Z0, Y1
 	VADDPS        Y1, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X1
@@ -8728,9 +8859,9 @@ TEXT ·sigmoidAVX512(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest489
+	JLT          rest497
 
-loop488:
+loop496:
 	VMOVUPS      (CX), Z4
 	VPXORD       Z2, Z4, Z4
 	VMINPS       Z4, Z0, Z4
@@ -8776,13 +8907,13 @@ loop488:
 	ADDQ         $+128, AX
 	ADDQ         $+128, CX
 	SUBQ         $+32, DX
-	JGE          loop488
+	JGE          loop496
 
-rest489:
+rest497:
 	ADDQ $+32, DX
-	JLE  done491
+	JLE  done499
 
-tail490:
+tail498:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -8813,9 +8944,9 @@ tail490:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail490
+	JGT          tail498
 
-done491:
+done499:
 	VZEROUPPER
 	RET
 
@@ -8831,9 +8962,9 @@ TEXT ·tanhAVX512(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest493
+	JLT          rest501
 
-loop492:
+loop500:
 	VMOVUPS      (CX), Z2
 	VBROADCASTSS word80000000AVX512<>+0(SB), Z3
 	VPANDD       Z3, Z2, Z4
@@ -8875,13 +9006,13 @@ loop492:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGE          loop492
+	JGE          loop500
 
-rest493:
+rest501:
 	ADDQ $+16, DX
-	JLE  done495
+	JLE  done503
 
-tail494:
+tail502:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -8929,9 +9060,9 @@ tail494:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail494
+	JGT          tail502
 
-done495:
+done503:
 	VZEROUPPER
 	RET
 
@@ -9054,9 +9185,9 @@ TEXT ·fromFixedAVX512(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+64, DX
-	JLT          rest497
+	JLT          rest505
 
-loop496:
+loop504:
 	VMOVUPS   (CX), Z1
 	VCVTDQ2PS Z1, Z1
 	VMULPS    Z0, Z1, Z1
@@ -9076,13 +9207,13 @@ loop496:
 	ADDQ      $+256, AX
 	ADDQ      $+256, CX
 	SUBQ      $+64, DX
-	JGE       loop496
+	JGE       loop504
 
-rest497:
+rest505:
 	ADDQ $+64, DX
-	JLE  done499
+	JLE  done507
 
-tail498:
+tail506:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -9096,9 +9227,9 @@ tail498:
 	ADDQ      $+64, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail498
+	JGT       tail506
 
-done499:
+done507:
 	VZEROUPPER
 	RET
 
@@ -9109,9 +9240,9 @@ TEXT ·addUint32AVX512(SB), NOSPLIT, $0-48
 	MOVQ x_base+24(FP), CX
 	MOVQ dst_len+8(FP), DX
 	SUBQ $+64, DX
-	JLT  rest501
+	JLT  rest509
 
-loop500:
+loop508:
 	VMOVUPS (AX), Z0
 	VMOVUPS (CX), Z1
 	VPADDD  Z1, Z0, Z0
@@ -9131,13 +9262,13 @@ loop500:
 	ADDQ    $+256, AX
 	ADDQ    $+256, CX
 	SUBQ    $+64, DX
-	JGE     loop500
+	JGE     loop508
 
-rest501:
+rest509:
 	ADDQ $+64, DX
-	JLE  done503
+	JLE  done511
 
-tail502:
+tail510:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -9151,9 +9282,9 @@ tail502:
 	ADDQ      $+64, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail502
+	JGT       tail510
 
-done503:
+done511:
 	VZEROUPPER
 	RET
 
@@ -9167,9 +9298,9 @@ TEXT ·rescaleAVX512(SB), NOSPLIT, $0-100
 	MOVQ         bias_base+72(FP), BX
 	MOVQ         dst_len+8(FP), SI
 	SUBQ         $+32, SI
-	JLT          rest505
+	JLT          rest513
 
-loop504:
+loop512:
 	VMOVUPS     (CX), Z1
 	VMOVUPS     (DX), Z2
 	VCVTDQ2PS   Z1, Z1
@@ -9189,13 +9320,13 @@ loop504:
 	ADDQ        $+128, DX
 	ADDQ        $+128, BX
 	SUBQ        $+32, SI
-	JGE         loop504
+	JGE         loop512
 
-rest505:
+rest513:
 	ADDQ $+32, SI
-	JLE  done507
+	JLE  done515
 
-tail506:
+tail514:
 	MOVQ        $+16, R8
 	CMPQ        SI, R8
 	CMOVQLT     SI, R8
@@ -9214,9 +9345,9 @@ tail506:
 	ADDQ        $+64, DX
 	ADDQ        $+64, BX
 	SUBQ        $+16, SI
-	JGT         tail506
+	JGT         tail514
 
-done507:
+done515:
 	VZEROUPPER
 	RET
 
@@ -9232,9 +9363,9 @@ TEXT ·toFixedAVX512(SB), NOSPLIT, $0-72
 	MOVQ         x_base+24(FP), DX
 	MOVQ         q_len+8(FP), BX
 	SUBQ         $+16, BX
-	JLT          rest509
+	JLT          rest517
 
-loop508:
+loop516:
 	VMOVUPS       (DX), Z3
 	VEXTRACTF64X4 $0x00, Z3, Y4
 	VCVTPS2PD     Y4, Z4
@@ -9266,13 +9397,13 @@ loop508:
 	ADDQ          $+64, CX
 	ADDQ          $+64, DX
 	SUBQ          $+16, BX
-	JGE           loop508
+	JGE           loop516
 
-rest509:
+rest517:
 	ADDQ $+16, BX
-	JLE  done511
+	JLE  done519
 
-tail510:
+tail518:
 	MOVQ          $+16, DI
 	CMPQ          BX, DI
 	CMOVQLT       BX, DI
@@ -9310,9 +9441,9 @@ tail510:
 	ADDQ          $+64, CX
 	ADDQ          $+64, DX
 	SUBQ          $+16, BX
-	JGT           tail510
+	JGT           tail518
 
-done511:
+done519:
 	MOVQ AX, ret+64(FP)
 	VZEROUPPER
 	RET
@@ -9333,9 +9464,9 @@ TEXT ·toFixedRandomlyAVX512(SB), NOSPLIT, $0-96
 	MOVQ         random_base+48(FP), BX
 	MOVQ         q_len+8(FP), SI
 	SUBQ         $+16, SI
-	JLT          rest513
+	JLT          rest521
 
-loop512:
+loop520:
 	VMOVUPS       (DX), Z3
 	VMOVUPS       (BX), Z4
 	VEXTRACTF64X4 $0x00, Z3, Y5
@@ -9391,13 +9522,13 @@ loop512:
 	ADDQ          $+64, DX
 	ADDQ          $+64, BX
 	SUBQ          $+16, SI
-	JGE           loop512
+	JGE           loop520
 
-rest513:
+rest521:
 	ADDQ $+16, SI
-	JLE  done515
+	JLE  done523
 
-tail514:
+tail522:
 	MOVQ          $+16, R8
 	CMPQ          SI, R8
 	CMOVQLT       SI, R8
@@ -9459,9 +9590,9 @@ tail514:
 	ADDQ          $+64, DX
 	ADDQ          $+64, BX
 	SUBQ          $+16, SI
-	JGT           tail514
+	JGT           tail522
 
-done515:
+done523:
 	MOVQ AX, ret+88(FP)
 	VZEROUPPER
 	RET
@@ -9482,9 +9613,9 @@ TEXT ·quantiseAVX512(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         q_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest517
+	JLT          rest525
 
-loop516:
+loop524:
 	VMOVUPS   (CX), Z3
 	VMULPS    Z0, Z3, Z3
 	VCMPPS    $0x07, Z3, Z3, K1
@@ -9496,13 +9627,13 @@ loop516:
 	ADDQ      $+16, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGE       loop516
+	JGE       loop524
 
-rest517:
+rest525:
 	ADDQ $+16, DX
-	JLE  done519
+	JLE  done527
 
-tail518:
+tail526:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -9520,9 +9651,9 @@ tail518:
 	ADDQ      $+16, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail518
+	JGT       tail526
 
-done519:
+done527:
 	VZEROUPPER
 	RET
 
@@ -9540,9 +9671,9 @@ TEXT ·axpyInt8AVX512(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest521
+	JLT          rest529
 
-loop520:
+loop528:
 	VPMOVSXBD   (CX), Z1
 	VCVTDQ2PS   Z1, Z1
 	VMOVUPS     (AX), Z2
@@ -9551,13 +9682,13 @@ loop520:
 	ADDQ        $+64, AX
 	ADDQ        $+16, CX
 	SUBQ        $+16, DX
-	JGE         loop520
+	JGE         loop528
 
-rest521:
+rest529:
 	ADDQ $+16, DX
-	JLE  done523
+	JLE  done531
 
-tail522:
+tail530:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -9572,9 +9703,9 @@ tail522:
 	ADDQ        $+64, AX
 	ADDQ        $+16, CX
 	SUBQ        $+16, DX
-	JGT         tail522
+	JGT         tail530
 
-done523:
+done531:
 	VZEROUPPER
 	RET
 
@@ -9588,9 +9719,9 @@ TEXT ·dotInt8AVX512(SB), NOSPLIT, $0-52
 	VPXORD       Z1, Z1, Z1
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	SUBQ         $+64, DX
-	JLT          rest525
+	JLT          rest533
 
-loop524:
+loop532:
 	VMOVDQU8 (AX), Z3
 	VMOVDQU8 (CX), Z4
 	VPXORD   Z2, Z3, Z3
@@ -9599,11 +9730,11 @@ loop524:
 	ADDQ     $+64, AX
 	ADDQ     $+64, CX
 	SUBQ     $+64, DX
-	JGE      loop524
+	JGE      loop532
 
-rest525:
+rest533:
 	ADDQ       $+64, DX
-	JEQ        done526
+	JEQ        done534
 	MOVQ       $-1, BX
 	BZHIQ      DX, BX, BX
 	KMOVQ      BX, K1
@@ -9613,7 +9744,7 @@ rest525:
 	VPDPBUSD   Z4, Z3, Z0
 	VPDPBUSD   Z4, Z2, Z1
 
-done526:
+done534:
 	VPSUBD        Z1, Z0, Z0
 	VEXTRACTF64X4 $0x01, Z0, Y1
 	VPADDD        Y1, Y0, Y0
@@ -9649,9 +9780,9 @@ TEXT ·tile1xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z1
 	TESTQ        BX, BX
-	JEQ          done529
+	JEQ          done537
 
-loop528:
+loop536:
 	VMOVUPS.Z    (CX), K1, Z2
 	VPBROADCASTD (AX), Z3
 	VPXORD       Z1, Z3, Z3
@@ -9659,9 +9790,9 @@ loop528:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop528
+	JNZ          loop536
 
-done529:
+done537:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -9671,7 +9802,7 @@ done529:
 // func tile1x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile1x1Int8AVX512(SB), NOSPLIT, $0-64
-next530:
+next538:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -9681,9 +9812,9 @@ next530:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z1
 	TESTQ        BX, BX
-	JEQ          done532
+	JEQ          done540
 
-loop531:
+loop539:
 	VMOVUPS      (CX), Z2
 	VPBROADCASTD (AX), Z3
 	VPXORD       Z1, Z3, Z3
@@ -9691,23 +9822,23 @@ loop531:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop531
+	JNZ          loop539
 
-done532:
+done540:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next530
+	JNZ     next538
 	VZEROUPPER
 	RET
 
 // func tile1x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile1x4Int8AVX512(SB), NOSPLIT, $0-64
-next533:
+next541:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -9720,9 +9851,9 @@ next533:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        BX, BX
-	JEQ          done535
+	JEQ          done543
 
-loop534:
+loop542:
 	VMOVUPS      (CX), Z5
 	VMOVUPS      64(CX), Z6
 	VMOVUPS      128(CX), Z7
@@ -9736,9 +9867,9 @@ loop534:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop534
+	JNZ          loop542
 
-done535:
+done543:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -9748,7 +9879,7 @@ done535:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next533
+	JNZ     next541
 	VZEROUPPER
 	RET
 
@@ -9772,9 +9903,9 @@ TEXT ·tile2xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	TESTQ        SI, SI
-	JEQ          done538
+	JEQ          done546
 
-loop537:
+loop545:
 	VMOVUPS.Z    (DX), K1, Z3
 	VPBROADCASTD (AX), Z4
 	VPXORD       Z2, Z4, Z4
@@ -9785,9 +9916,9 @@ loop537:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop537
+	JNZ          loop545
 
-done538:
+done546:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -9798,7 +9929,7 @@ done538:
 // func tile2x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile2x1Int8AVX512(SB), NOSPLIT, $0-64
-next539:
+next547:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -9809,9 +9940,9 @@ next539:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	TESTQ        SI, SI
-	JEQ          done541
+	JEQ          done549
 
-loop540:
+loop548:
 	VMOVUPS      (DX), Z3
 	VPBROADCASTD (AX), Z4
 	VPXORD       Z2, Z4, Z4
@@ -9822,9 +9953,9 @@ loop540:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop540
+	JNZ          loop548
 
-done541:
+done549:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -9832,14 +9963,14 @@ done541:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next539
+	JNZ     next547
 	VZEROUPPER
 	RET
 
 // func tile2x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile2x4Int8AVX512(SB), NOSPLIT, $0-64
-next542:
+next550:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -9856,9 +9987,9 @@ next542:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z8
 	TESTQ        SI, SI
-	JEQ          done544
+	JEQ          done552
 
-loop543:
+loop551:
 	VMOVUPS      (DX), Z9
 	VMOVUPS      64(DX), Z10
 	VMOVUPS      128(DX), Z11
@@ -9878,9 +10009,9 @@ loop543:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop543
+	JNZ          loop551
 
-done544:
+done552:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -9894,7 +10025,7 @@ done544:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next542
+	JNZ     next550
 	VZEROUPPER
 	RET
 
@@ -9919,9 +10050,9 @@ TEXT ·tile3xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z3
 	TESTQ        SI, SI
-	JEQ          done547
+	JEQ          done555
 
-loop546:
+loop554:
 	VMOVUPS.Z    (DX), K1, Z4
 	VPBROADCASTD (AX), Z5
 	VPXORD       Z3, Z5, Z5
@@ -9935,9 +10066,9 @@ loop546:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop546
+	JNZ          loop554
 
-done547:
+done555:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -9949,7 +10080,7 @@ done547:
 // func tile3x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile3x1Int8AVX512(SB), NOSPLIT, $0-64
-next548:
+next556:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -9961,9 +10092,9 @@ next548:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z3
 	TESTQ        SI, SI
-	JEQ          done550
+	JEQ          done558
 
-loop549:
+loop557:
 	VMOVUPS      (DX), Z4
 	VPBROADCASTD (AX), Z5
 	VPXORD       Z3, Z5, Z5
@@ -9977,9 +10108,9 @@ loop549:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop549
+	JNZ          loop557
 
-done550:
+done558:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -9988,14 +10119,14 @@ done550:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next548
+	JNZ     next556
 	VZEROUPPER
 	RET
 
 // func tile3x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile3x4Int8AVX512(SB), NOSPLIT, $0-64
-next551:
+next559:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10016,9 +10147,9 @@ next551:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z12
 	TESTQ        SI, SI
-	JEQ          done553
+	JEQ          done561
 
-loop552:
+loop560:
 	VMOVUPS      (DX), Z13
 	VMOVUPS      64(DX), Z14
 	VMOVUPS      128(DX), Z15
@@ -10044,9 +10175,9 @@ loop552:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop552
+	JNZ          loop560
 
-done553:
+done561:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10064,7 +10195,7 @@ done553:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next551
+	JNZ     next559
 	VZEROUPPER
 	RET
 
@@ -10091,9 +10222,9 @@ TEXT ·tile4xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        DI, DI
-	JEQ          done556
+	JEQ          done564
 
-loop555:
+loop563:
 	VMOVUPS.Z    (BX), K1, Z5
 	VPBROADCASTD (AX), Z6
 	VPXORD       Z4, Z6, Z6
@@ -10110,9 +10241,9 @@ loop555:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop555
+	JNZ          loop563
 
-done556:
+done564:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10126,7 +10257,7 @@ done556:
 // func tile4x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile4x1Int8AVX512(SB), NOSPLIT, $0-64
-next557:
+next565:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -10140,9 +10271,9 @@ next557:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        DI, DI
-	JEQ          done559
+	JEQ          done567
 
-loop558:
+loop566:
 	VMOVUPS      (BX), Z5
 	VPBROADCASTD (AX), Z6
 	VPXORD       Z4, Z6, Z6
@@ -10159,9 +10290,9 @@ loop558:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop558
+	JNZ          loop566
 
-done559:
+done567:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10172,14 +10303,14 @@ done559:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next557
+	JNZ     next565
 	VZEROUPPER
 	RET
 
 // func tile4x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile4x4Int8AVX512(SB), NOSPLIT, $0-64
-next560:
+next568:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -10205,9 +10336,9 @@ next560:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z16
 	TESTQ        DI, DI
-	JEQ          done562
+	JEQ          done570
 
-loop561:
+loop569:
 	VMOVUPS      (BX), Z17
 	VMOVUPS      64(BX), Z18
 	VMOVUPS      128(BX), Z19
@@ -10239,9 +10370,9 @@ loop561:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop561
+	JNZ          loop569
 
-done562:
+done570:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10264,7 +10395,7 @@ done562:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next560
+	JNZ     next568
 	VZEROUPPER
 	RET
 
@@ -10277,16 +10408,16 @@ TEXT ·transposeAVX512(SB), NOSPLIT, $0-48
 	MOVQ dstStride+8(FP), BX
 	MOVQ srcStride+24(FP), SI
 
-down563:
+down571:
 	MOVQ cols+40(FP), DI
 	MOVQ CX, R8
 	MOVQ AX, R9
 
-across564:
+across572:
 	CMPQ       DI, $+16
-	JLT        edge565
+	JLT        edge573
 	CMPQ       DX, $+16
-	JLT        edge565
+	JLT        edge573
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	VMOVUPS    (R10), Z0
@@ -10415,9 +10546,9 @@ across564:
 	VMOVUPS    Z5, (R11)
 	ADDQ       BX, R11
 	VMOVUPS    Z0, (R11)
-	JMP        next566
+	JMP        next574
 
-edge565:
+edge573:
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	MOVQ       $+16, R13
@@ -10574,79 +10705,79 @@ edge565:
 	VSHUFF32X4 $0xdd, Z17, Z0, Z0
 	VMOVUPS    Z6, K1, (R11)
 	CMPQ       DI, $+1
-	JLE        next566
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z7, K1, (R11)
 	CMPQ       DI, $+2
-	JLE        next566
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z9, K1, (R11)
 	CMPQ       DI, $+3
-	JLE        next566
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z8, K1, (R11)
 	CMPQ       DI, $+4
-	JLE        next566
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z10, K1, (R11)
 	CMPQ       DI, $+5
-	JLE        next566
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z11, K1, (R11)
 	CMPQ       DI, $+6
-	JLE        next566
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z13, K1, (R11)
 	CMPQ       DI, $+7
-	JLE        next566
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z12, K1, (R11)
 	CMPQ       DI, $+8
-	JLE        next566
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z14, K1, (R11)
 	CMPQ       DI, $+9
-	JLE        next566
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z3, K1, (R11)
 	CMPQ       DI, $+10
-	JLE        next566
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z15, K1, (R11)
 	CMPQ       DI, $+11
-	JLE        next566
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z4, K1, (R11)
 	CMPQ       DI, $+12
-	JLE        next566
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z2, K1, (R11)
 	CMPQ       DI, $+13
-	JLE        next566
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z1, K1, (R11)
 	CMPQ       DI, $+14
-	JLE        next566
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z5, K1, (R11)
 	CMPQ       DI, $+15
-	JLE        next566
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z0, K1, (R11)
 
-next566:
+next574:
 	ADDQ   $+64, R8
 	MOVQ   BX, R10
 	IMUL3Q $+16, R10, R10
 	ADDQ   R10, R9
 	SUBQ   $+16, DI
-	JGT    across564
+	JGT    across572
 	ADDQ   $+64, AX
 	MOVQ   SI, R10
 	IMUL3Q $+16, R10, R10
 	ADDQ   R10, CX
 	SUBQ   $+16, DX
-	JGT    down563
+	JGT    down571
 	VZEROUPPER
 	RET
 
@@ -10668,7 +10799,7 @@ TEXT ·peakAVX512(SB), NOSPLIT, $0-8
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
 
-loop568:
+loop576:
 	VFMADD231PS Z12, Z12, Z0
 	VFMADD231PS Z12, Z12, Z1
 	VFMADD231PS Z12, Z12, Z2
@@ -10682,6 +10813,6 @@ loop568:
 	VFMADD231PS Z12, Z12, Z10
 	VFMADD231PS Z12, Z12, Z11
 	DECQ        AX
-	JNZ         loop568
+	JNZ         loop576
 	VZEROUPPER
 	RET

@@ -55,6 +55,9 @@ type path struct {
 	maxAbs func(x []float32) float32
 	max    func(x []float32) float32
 
+	maximum      func(dst, x, y []float32)
+	routeMaximum func(dst, left, x, top []float32)
+
 	relu        func(dst, x []float32)
 	exp         func(dst, x []float32)
 	expSum      func(dst, x []float32, shift float32) float32 // dst = exp(x - shift), and its sum

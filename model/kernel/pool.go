@@ -1,21 +1,16 @@
 package kernel
 
-// Maximum is dst = max(x, y), element by element; dst may be either.
+// Maximum is dst = max(x, y), element by element, and NaN if either is; dst may be either.
 func Maximum(dst, x, y []float32) {
-	x, y = x[:len(dst)], y[:len(dst)]
-	for i, v := range x {
-		dst[i] = max(v, y[i])
+	for lo, hi := range blocks(len(dst)) {
+		use.maximum(dst[lo:hi], x[lo:hi], y[lo:hi])
 	}
 }
 
-// RouteMaximum gives dst what is left of a gradient where x is the maximum, and takes it away from what is left: called
-// for each x that the maximum was taken of, the first of the largest gets it all.
-func RouteMaximum(dst, left, x, maximum []float32) {
-	left, x, maximum = left[:len(dst)], x[:len(dst)], maximum[:len(dst)]
-	for i, m := range maximum {
-		if x[i] == m {
-			dst[i] += left[i]
-			left[i] = 0
-		}
+// RouteMaximum adds to dst what is left of a gradient where x is top, the maximum, and leaves nothing of it there. Called
+// for each x that the maximum was taken of, it gives all to the first of the largest.
+func RouteMaximum(dst, left, x, top []float32) {
+	for lo, hi := range blocks(len(dst)) {
+		use.routeMaximum(dst[lo:hi], left[lo:hi], x[lo:hi], top[lo:hi])
 	}
 }

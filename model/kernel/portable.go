@@ -19,6 +19,8 @@ var portable = &path{
 	sum:             sumGo,
 	maxAbs:          maxAbsGo,
 	max:             maxGo,
+	maximum:         maximumGo,
+	routeMaximum:    routeMaximumGo,
 	relu:            reluGo,
 	exp:             expGo,
 	expSum:          expSumGo,
@@ -171,6 +173,23 @@ func maxGo(x []float32) float32 {
 		top = max(top, v)
 	}
 	return top
+}
+
+func maximumGo(dst, x, y []float32) {
+	x, y = x[:len(dst)], y[:len(dst)]
+	for i, v := range x {
+		dst[i] = max(v, y[i])
+	}
+}
+
+func routeMaximumGo(dst, left, x, top []float32) {
+	left, x, top = left[:len(dst)], x[:len(dst)], top[:len(dst)]
+	for i, v := range top {
+		if x[i] == v {
+			dst[i] += left[i]
+			left[i] = 0
+		}
+	}
 }
 
 func reluGo(dst, x []float32) {

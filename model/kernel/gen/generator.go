@@ -240,6 +240,7 @@ func (g *generator) choose(predicate int, y, x operand.Op, yes, no, dst reg.Regi
 
 // Predicates of VCMPPS: x OP y.
 const (
+	equal      = 0  // ordered
 	less       = 17 // ordered
 	lessEqual  = 18 // ordered
 	notAbove   = 26 // not greater than, or NaN
