@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -10,59 +11,71 @@ import (
 	"choir.example/model/kernel"
 )
 
-// The workload that simulators are compared by: closed formulas, so that a program in another language does the same
-// arithmetic. 3,400 users hold 100 to 200 examples each, slices of one shared pool; a round trains a cohort of 50, each
-// from the global model, one epoch of SGD at rate 0.05, and averages by examples.
-const (
-	benchUsers  = 3400
-	benchCohort = 50
-	benchPool   = 20_000
-)
+// workload is what simulators are compared by: closed formulas, so that a program in another language does the same
+// arithmetic. 3,400 users hold 100 to 200 examples each, of text 40 to 60, slices of one shared pool; a round trains a
+// cohort, each from the global model, one epoch of SGD at rate 0.05, and averages by examples.
+type workload struct {
+	spec         Spec
+	cohort, pool int
+	x, y         []float32
+}
 
-// benchClient is the part of the pool that slot k of a round trains on.
-func benchClient(round, slot int) (from, examples int) {
-	user := (round*benchCohort + slot) * 7919 % benchUsers
-	return user * 131 % (benchPool - 200), 100 + user*37%101
+// client is the part of the pool that slot k of a round trains on.
+func (w *workload) client(round, slot int) (from, examples int) {
+	const users = 3400
+	user := (round*w.cohort + slot) * 7919 % users
+	if examples = 100 + user*37%101; w.pool < 20_000 {
+		examples = 40 + user*7%21
+	}
+	return user * 131 % (w.pool - 200), examples
 }
 
 // worker trains one client at a time: one goroutine a core.
 type worker struct {
 	trainer     *Trainer
 	params, sum []float32
-	x, y        []float32
-	batch       int
+	sparse      bool // sum is of differences to the global model: most of a table is as it was
 }
 
 // client trains one client from the global model and adds what it made, weighted, to the sum.
-func (w *worker) client(b *testing.B, network *Network, global []float32, round, slot int) (examples int) {
-	from, n := benchClient(round, slot)
-	copy(w.params, global)
+func (w *worker) client(b *testing.B, work *workload, global []float32, round, slot int) (examples int) {
+	from, n := work.client(round, slot)
+	network := w.trainer.network
 	in, out := network.Inputs(), network.Targets()
-	_, err := w.trainer.Train(b.Context(), w.params, w.x[from*in:(from+n)*in], w.y[from*out:(from+n)*out],
-		TrainConfig{Epochs: 1, Rate: .05, Seed: uint64(round*benchCohort + slot)})
+	_, err := w.trainer.Train(b.Context(), w.params, work.x[from*in:(from+n)*in], work.y[from*out:(from+n)*out],
+		TrainConfig{Epochs: 1, Rate: .05, Seed: uint64(round*work.cohort + slot)})
 	if err != nil {
 		b.Error(err)
 	}
-	kernel.Axpy(w.sum, float32(n), w.params)
+	for _, r := range w.trainer.Touched() {
+		sum := w.sum[r.From:r.To]
+		kernel.Axpy(sum, float32(n), w.params[r.From:r.To])
+		if w.sparse {
+			kernel.Axpy(sum, float32(-n), global[r.From:r.To])
+		}
+	}
+	w.trainer.Reset(w.params, global)
 	return n
 }
 
 // benchTrain is a round a iteration, on two cores.
-func benchTrain(b *testing.B, spec Spec, batch int, x, y []float32) {
-	network := compile(b, spec)
+func benchTrain(b *testing.B, work *workload, batch int) {
+	network := compile(b, work.spec)
 	global := network.Initial(1)
 	workers := make([]*worker, 2)
 	var next, samples atomic.Int64
 	rounds, done := make([]chan int, len(workers)), make(chan bool)
 	var ends sync.WaitGroup
+	sparse := slices.ContainsFunc(network.nodes, func(n node) bool { return newTables(&n) != nil })
 	for i := range workers {
-		w := &worker{newTrainer(b, network, batch), make([]float32, len(global)), make([]float32, len(global)), x, y, batch}
+		w := &worker{newTrainer(b, network, batch), make([]float32, len(global)), make([]float32, len(global)), sparse}
 		workers[i], rounds[i] = w, make(chan int)
 		ends.Go(func() {
 			for round := range rounds[i] {
 				clear(w.sum)
-				for slot := int(next.Add(1)) - 1; slot < benchCohort; slot = int(next.Add(1)) - 1 {
-					samples.Add(int64(w.client(b, network, global, round, slot)))
+				copy(w.params, global)
+				for slot := int(next.Add(1)) - 1; slot < work.cohort; slot = int(next.Add(1)) - 1 {
+					samples.Add(int64(w.client(b, work, global, round, slot)))
 				}
 				done <- true
 			}
@@ -79,7 +92,11 @@ func benchTrain(b *testing.B, spec Spec, batch int, x, y []float32) {
 			<-done
 		}
 		weight := 1 / float32(samples.Load()-before)
-		kernel.Axpby(global, weight, workers[0].sum, 0)
+		keep := float32(0)
+		if sparse {
+			keep = 1
+		}
+		kernel.Axpby(global, weight, workers[0].sum, keep)
 		kernel.Axpy(global, weight, workers[1].sum)
 		round++
 	}
@@ -99,7 +116,7 @@ func benchTrain(b *testing.B, spec Spec, batch int, x, y []float32) {
 // benchImages is the pool of images.
 func benchImages() (x, y []float32) {
 	rng := rand.New(rand.NewPCG(1234, 0))
-	x, y = make([]float32, benchPool*784), make([]float32, benchPool)
+	x, y = make([]float32, 20_000*784), make([]float32, 20_000)
 	for i := range x {
 		x[i] = rng.Float32()
 	}
@@ -127,23 +144,67 @@ func benchCNN() Spec {
 	}, "softmax"}
 }
 
+// benchText is the pool of sequences and of what follows each of their characters.
+func benchText() *workload {
+	const pool, steps, classes = 2000, 80, 90
+	w := &workload{spec: CharLM("lstm", steps, classes, 256, 2), cohort: 5, pool: pool}
+	rng := rand.New(rand.NewPCG(1234, 0))
+	text := make([]float32, steps+1)
+	for range pool {
+		for i := range text {
+			text[i] = float32(1 + rng.IntN(classes-1))
+		}
+		w.x, w.y = append(w.x, text[:steps]...), append(w.y, text[1:]...)
+	}
+	return w
+}
+
+// benchRatings is the pool of users and items, of which MovieLens-1M has so many.
+func benchRatings(spec func(users, items int) Spec) *workload {
+	const pool, users, items = 20_000, 6040, 3706
+	w := &workload{spec: spec(users, items), cohort: 50, pool: pool}
+	rng := rand.New(rand.NewPCG(1234, 0))
+	for range pool {
+		w.x, w.y = append(w.x, float32(rng.IntN(users)), float32(rng.IntN(items))), append(w.y, float32(rng.IntN(2)))
+	}
+	return w
+}
+
+func benchRecommendMLP(users, items int) Spec  { return RecommendMLP(users, items, 64, 128) }
+func benchRecommendLSTM(users, items int) Spec { return RecommendLSTM(1, users, items, 64, 128) }
+
 func BenchmarkTrain(b *testing.B) {
 	x, y := benchImages()
 	for _, c := range []struct {
-		name string
-		spec Spec
-	}{{"2nn", bench2NN()}, {"logreg", benchLogistic()}, {"cnn512", benchCNN()}} {
-		for _, batch := range []int{10, 32} {
-			b.Run(fmt.Sprintf("%s/b%d", c.name, batch), func(b *testing.B) { benchTrain(b, c.spec, batch, x, y) })
+		name    string
+		work    *workload
+		batches []int
+	}{
+		{"2nn", &workload{bench2NN(), 50, 20_000, x, y}, []int{10, 32}},
+		{"logreg", &workload{benchLogistic(), 50, 20_000, x, y}, []int{10, 32}},
+		{"cnn512", &workload{benchCNN(), 50, 20_000, x, y}, []int{10, 32}},
+		{"lstm", benchText(), []int{10}},
+		{"rec_mlp", benchRatings(benchRecommendMLP), []int{10}},
+		{"rec_lstm", benchRatings(benchRecommendLSTM), []int{10}},
+	} {
+		for _, batch := range c.batches {
+			b.Run(fmt.Sprintf("%s/b%d", c.name, batch), func(b *testing.B) { benchTrain(b, c.work, batch) })
 		}
 	}
+}
+
+// benchTokens is a network that reads 20 tokens of 1,000.
+func benchTokens() Spec {
+	return Spec{[]int{20}, []LayerSpec{
+		{Kind: "embedding", Rows: []int{1000}, Dim: 64}, {Kind: "lstm", Units: 128}, {Kind: "dense", Units: 1},
+	}, "logistic"}
 }
 
 func BenchmarkPredict(b *testing.B) {
 	for _, c := range []struct {
 		name string
 		spec Spec
-	}{{"purchase", MLP(66, 32)}, {"mlp", bench2NN()}, {"cnn", benchCNN()}} {
+	}{{"purchase", MLP(66, 32)}, {"mlp", bench2NN()}, {"cnn", benchCNN()}, {"lstm20", benchTokens()}} {
 		network := compile(b, c.spec)
 		params := network.Initial(1)
 		tensors, err := Quantise(network, params)
@@ -151,6 +212,9 @@ func BenchmarkPredict(b *testing.B) {
 			b.Fatal(err)
 		}
 		x, out := reals(network.Inputs()), make([]float32, network.Outputs())
+		if c.name == "lstm20" {
+			x = indices(20, 1000)
+		}
 		for _, v := range []struct {
 			name      string
 			predictor *Predictor

@@ -13,7 +13,7 @@ var gruCell = cell{sums: 4, fed: 3, from: 1, forget: -1, forward: gruForward, ba
 
 func newGRU(l LayerSpec, in [][]int) (layer, error) { return newRecurrent(gruCell, l, in) }
 
-func gruForward(s *step) {
+func gruForward(s step) {
 	h := s.units
 	for i := range s.rows {
 		row, out := s.sums[i*4*h:][:4*h], s.out[i*h:][:h]
@@ -32,7 +32,7 @@ func gruForward(s *step) {
 	}
 }
 
-func gruBackward(s *step) {
+func gruBackward(s step) {
 	h := s.units
 	for i := range s.rows {
 		row, dh := s.sums[i*4*h:][:4*h], s.dout[i*h:][:h]

@@ -12,7 +12,7 @@ var lstmCell = cell{sums: 4, fed: 4, saved: 2, forget: 2, forward: lstmForward, 
 
 func newLSTM(l LayerSpec, in [][]int) (layer, error) { return newRecurrent(lstmCell, l, in) }
 
-func lstmForward(s *step) {
+func lstmForward(s step) {
 	h, all := s.units, s.rows*s.units
 	memory, bent := s.saved[:all], s.saved[all:]
 	for i := range s.rows {
@@ -32,7 +32,7 @@ func lstmForward(s *step) {
 	}
 }
 
-func lstmBackward(s *step) {
+func lstmBackward(s step) {
 	h, all := s.units, s.rows*s.units
 	bent := s.saved[all:]
 	for i := range s.rows {

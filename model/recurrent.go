@@ -31,8 +31,8 @@ type cell struct {
 	from     int // the first that has a share of the step before
 	saved    int // values a unit that a step leaves for the next step and for backward, beside its output
 	forget   int // the sum of the forget gate, whose bias begins at 1 (Jozefowicz et al. 2015, §2.2); -1: none
-	forward  func(s *step)
-	backward func(s *step)
+	forward  func(s step)
+	backward func(s step)
 }
 
 // step is one step of one cell for a batch. Sums lie row by row, each of all its sums; all else is rows × units.
@@ -262,7 +262,7 @@ func (r *recurrent) layerForward(p *pass, m multiplier, l int, at run) {
 		if t > 0 {
 			m.recur(p, l, s.sums, s.lastOut, p.n)
 		}
-		r.cell.forward(&s)
+		r.cell.forward(s)
 	}
 }
 
@@ -357,7 +357,7 @@ func (r *recurrent) layerBackward(p *pass, l int, at run, douts, buffer []float3
 		if t > 0 {
 			s.lastDout = douts[(t-1)*h:][:h]
 		}
-		r.cell.backward(&s)
+		r.cell.backward(s)
 		if t > 0 {
 			kernel.NN(matrix(s.lastDout, r.units), matrix(s.sums[w.from:], w.wide), matrix(turned, r.units), p.n, r.units, w.back,
 				kernel.Epilogue{Beta: 1})

@@ -7,9 +7,9 @@ var rnnCell = cell{sums: 1, fed: 1, forget: -1, forward: rnnForward, backward: r
 
 func newRNN(l LayerSpec, in [][]int) (layer, error) { return newRecurrent(rnnCell, l, in) }
 
-func rnnForward(s *step) { kernel.Activate(s.out, s.sums, kernel.Tanh) }
+func rnnForward(s step) { kernel.Activate(s.out, s.sums, kernel.Tanh) }
 
-func rnnBackward(s *step) {
+func rnnBackward(s step) {
 	copy(s.sums, s.dout)
 	kernel.ActivationGrad(s.sums, s.out, kernel.Tanh)
 }
