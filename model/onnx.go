@@ -47,11 +47,6 @@ func (n *Network) onnxFile(weights []onnxWeight, int8 bool) ([]byte, error) {
 	return file, nil
 }
 
-// exporter is a layer as operators of a graph. It puts its tensors, g.own, in the graph, and says what comes out.
-type exporter interface {
-	onnx(g *onnxGraph, in []onnxValue) onnxValue
-}
-
 // network adds a network's layers, and makes the last one's value an output of the graph.
 func (g *onnxGraph) network(n *Network, weights []onnxWeight, input onnxValue, output string) onnxValue {
 	values := make([]onnxValue, len(n.nodes))
@@ -66,7 +61,7 @@ func (g *onnxGraph) network(n *Network, weights []onnxWeight, input onnxValue, o
 		}
 		own := len(at.tensors())
 		g.layer, g.kind, g.own, weights = at.name, at.kind, weights[:own], weights[own:]
-		values[i] = at.layer.(exporter).onnx(g, in)
+		values[i] = at.layer.onnx(g, in)
 	}
 	last := values[len(values)-1]
 	g.operators = append(g.operators, onnxOperator("Identity", "", []string{g.last(last)}, []string{output}, nil))
