@@ -18,7 +18,7 @@ var arrows = map[string][]string{
 	"internal/seeds":    {"internal"},
 	"internal/blob":     {"internal"},
 	"internal/plot":     {"internal"},
-	"internal/rpc":      {"internal"},
+	"internal/rpc":      {"internal", "proto/choir/v1"},
 	"model":             {"internal", "model/kernel", "model/codec", "model/data"},
 	"model/kernel":      {"internal"},
 	"model/codec":       {"internal"},
@@ -53,7 +53,7 @@ var contained = map[string][]string{
 	"google.golang.org/grpc":          {"coordinator", "node", "simulate", "cmd/choir", "proto", "internal/rpc"},
 	"golang.org/x/crypto":             {"privacy/seal"},
 	"github.com/hashicorp/go-hclog":   {"coordinator"},
-	"google.golang.org/protobuf":      {"coordinator", "coordinator/state", "node", "simulate", "cmd/choir", "proto"},
+	"google.golang.org/protobuf":      {"internal/rpc", "coordinator", "coordinator/state", "node", "simulate", "cmd/choir", "proto"},
 }
 
 type goPackage struct {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -43,6 +44,7 @@ type blobStore struct {
 	peers func() []blobPeer               // the other voters
 	spawn func(func(ctx context.Context)) // background work that outlives a call
 	swept sync.Once
+	room  room
 
 	mu      sync.Mutex                 // guards the fields below
 	lanes   map[string]chan struct{}   // by peer
@@ -84,7 +86,9 @@ func (s *blobStore) put(id [32]byte, body []byte) error {
 	if _, err := s.local(id); err == nil {
 		return s.check()
 	}
-	if err := s.write(func() error { return s.store(id, body) }); err != nil {
+	err := s.write(func() error { return s.store(id, body) })
+	s.room.note(err, len(body))
+	if err != nil {
 		return fmt.Errorf("store blob %x: %w", id, err)
 	}
 	return nil
@@ -97,15 +101,27 @@ func (s *blobStore) store(id [32]byte, body []byte) error {
 	if err := makeDirs(s.dir, filepath.Dir(path)); err != nil {
 		return err
 	}
-	s.swept.Do(s.sweep)
-	f, err := os.CreateTemp(s.dir, ".new-*") // mode 0600
+	draft, err := s.draft(id, slices.Chunk(body, blob.LeafBytes))
+	defer os.Remove(draft) // nothing to remove once it is renamed
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // nothing to remove once it is renamed
-	i, buf := 0, make([]byte, 0, min(len(body), blob.LeafBytes)+seal.Overhead)
-	for leaf := range slices.Chunk(body, blob.LeafBytes) {
-		buf = s.box.AppendSeal(buf[:0], leafPlace(id, i), leaf)
+	if err := os.Rename(draft, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// draft writes a blob under a temporary name, which it returns, also of what it could not end.
+func (s *blobStore) draft(id [32]byte, leaves iter.Seq[[]byte]) (name string, err error) {
+	s.swept.Do(s.sweep)
+	f, err := os.CreateTemp(s.dir, ".new-*") // mode 0600
+	if err != nil {
+		return "", err
+	}
+	i, buf := 0, []byte(nil)
+	for leaf := range leaves {
+		buf = s.box.AppendSeal(slices.Grow(buf[:0], len(leaf)+seal.Overhead), leafPlace(id, i), leaf)
 		if _, err = f.Write(buf); err != nil {
 			break
 		}
@@ -114,13 +130,7 @@ func (s *blobStore) store(id [32]byte, body []byte) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	return f.Name(), errors.Join(err, f.Close())
 }
 
 // sweep removes what a crash left half written.

@@ -137,13 +137,16 @@ type Deps struct {
 	Observe    Observer                                                    // the zero value observes nothing
 }
 
-// dataKey opens the data key of a coordinator's directory.
+// dataKey opens the data key of a coordinator's directory, or makes it where nothing is sealed yet.
 func (d Deps) dataKey(dir string) (*seal.Box, error) {
-	dir = filepath.Join(dir, "keys")
-	if d.Keys != nil {
-		return d.Keys(dir)
+	keys := filepath.Join(dir, "keys")
+	if err := seal.KeyLost(keys, dir, identityFile, joiningFile, raftFile, "snapshots/*", "blobs/*", "keys/epoch*.key"); err != nil {
+		return nil, fmt.Errorf("%w: this coordinator's identity, its log and its models are lost, unless a copy of %s is put back; otherwise %s", err, keys, rejoinCure)
 	}
-	return seal.OpenKeys(dir, d.Rand)
+	if d.Keys != nil {
+		return d.Keys(keys)
+	}
+	return seal.OpenKeys(keys, d.Rand)
 }
 
 // Observer is told what happens, as it happens, in the goroutine in which it happens: the next step waits for it. Any

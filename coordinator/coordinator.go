@@ -258,6 +258,8 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		if err != nil {
 			err = fmt.Errorf("run coordinator %s: %w", c.cfg.Name, err)
 		}
+	case err = <-c.replica.newer:
+		err = fmt.Errorf("run coordinator %s: %w", c.cfg.Name, err)
 	case err = <-served:
 		err = fmt.Errorf("run coordinator %s: serve: %w", c.cfg.Name, err)
 		served <- nil

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"choir.example/coordinator/state"
@@ -139,6 +140,46 @@ func TestFullDisk(t *testing.T) {
 	c, stop = run()
 	defer stop()
 	wait("opened again", func(s *state.State) bool { _, ok := s.Tokens["t1000000"]; return ok && len(s.Tokens) >= made })
+}
+
+// A disk that did not take a blob is said until it takes as much again, whatever smaller ones fit meanwhile and whether
+// or not anybody comes with another.
+func TestRoomForBlobs(t *testing.T) {
+	disk := smallDisk(t, 512)
+	synctest.Test(t, func(t *testing.T) { // its clock stands in for the waits between tries
+		s := &blobStore{gate: &gate{}, dir: filepath.Join(disk, "blobs"), box: newTestBox(t), log: quiet()}
+		put := func(n int) error { _, err := s.Put(body(1, n)); return err }
+		full := func(when string) {
+			t.Helper()
+			for range 3 {
+				if err := s.writable(); !errors.Is(err, syscall.ENOSPC) {
+					t.Errorf("%s: %v", when, err)
+				}
+				time.Sleep(roomEvery / 2)
+			}
+		}
+		if err := put(1000); err != nil || s.writable() != nil {
+			t.Fatalf("there is room: %v, %v", err, s.writable())
+		}
+		if err := put(1 << 20); !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("a blob larger than the disk: %v", err)
+		}
+		full("the disk is too small")
+		if err := put(2000); err != nil {
+			t.Fatal(err)
+		}
+		full("a small one fits")
+		if err := syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT, "size=4m"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(roomEvery)
+		if err := s.writable(); err != nil {
+			t.Errorf("with room again: %v", err)
+		}
+		if left, _ := filepath.Glob(filepath.Join(s.dir, ".new-*")); len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	})
 }
 
 // onSmallDisk gives a replica a directory on a small disk.

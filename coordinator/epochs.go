@@ -69,7 +69,7 @@ func openKeyring(dir string, box *seal.Box, g *gate, now func() time.Time) (*key
 // adopt gives the one key of an earlier version its file name of today.
 func (r *keyring) adopt() error {
 	old := filepath.Join(r.dir, "epoch.key")
-	sealed, err := os.ReadFile(old)
+	sealed, err := seal.ReadPrivate(old)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -103,7 +103,7 @@ func (r *keyring) read(path string) (*seal.EpochKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("epoch key %s: its name has no number", path)
 	}
-	sealed, err := os.ReadFile(path)
+	sealed, err := seal.ReadPrivate(path)
 	if err != nil {
 		return nil, fmt.Errorf("read epoch key: %w", err)
 	}

@@ -272,7 +272,7 @@ func writeSealed(path, place string, box *seal.Box, v any) error {
 }
 
 func readSealed(path, place string, box *seal.Box, v any) (ok bool, err error) {
-	sealed, err := os.ReadFile(path)
+	sealed, err := seal.ReadPrivate(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}

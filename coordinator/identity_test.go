@@ -172,3 +172,37 @@ func TestLostRaftLogIsRefused(t *testing.T) {
 		t.Errorf("founded on a log that was used: %v", err)
 	}
 }
+
+// A coordinator whose data key is gone makes no other beside what the lost one sealed, and says what is left to do.
+func TestLostDataKeyIsNotMadeAnew(t *testing.T) {
+	t.Parallel()
+	root, cfg, deps := founded(t)
+	key := filepath.Join(cfg.Dir, "keys", "data.key")
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"identity", "raft.db"} { // each alone is enough
+		path := filepath.Join(cfg.Dir, file)
+		_, err := New(cfg, deps)
+		if file != "identity" {
+			err = Found(cfg, deps, root)
+		}
+		if !errors.Is(err, seal.ErrKeyLost) {
+			t.Fatalf("%s: %v", file, err)
+		}
+		for _, want := range []string{key + " is missing", path, "put back", "remove it from the cluster and join again"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %q does not say %q", file, err, want)
+			}
+		}
+		if _, err := os.Stat(key); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: a key was made: %v", file, err)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Found(cfg, deps, root); err != nil {
+		t.Errorf("a directory in which nothing is sealed: %v", err)
+	}
+}

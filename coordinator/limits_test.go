@@ -24,7 +24,7 @@ func (n *testNode) begin(coordinator string, t *choirv1.Task, size uint64) (choi
 	if err != nil {
 		return nil, err
 	}
-	h := &choirv1.UploadHeader{Key: t.Key, Update: make([]byte, 32), Envelope: make([]byte, 32), Size: size}
+	h := &choirv1.UploadHeader{Key: t.Key, Update: make([]byte, 32), Size: size}
 	if err := stream.Send(&choirv1.UploadRequest{Body: &choirv1.UploadRequest_Header{Header: h}}); err != nil {
 		return nil, err
 	}

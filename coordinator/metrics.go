@@ -155,5 +155,8 @@ func (c *Coordinator) ready() error {
 	case c.deps.Now().After(c.own.Load().expires):
 		return fmt.Errorf("the certificate ended at %s", c.own.Load().expires.UTC().Format(time.DateTime))
 	}
+	if err := c.blobs.writable(); err != nil {
+		return fmt.Errorf("the disk of coordinator %s takes no models: %w", c.cfg.Name, err)
+	}
 	return nil
 }

@@ -1,8 +1,12 @@
 package coordinator
 
 import (
+	"context"
 	"sync"
 	"time"
+
+	"choir.example/coordinator/state"
+	choirv1 "choir.example/proto/choir/v1"
 )
 
 // presenceWindow is how long a node counts as available after its last call. It is longer than the longest poll.
@@ -57,4 +61,50 @@ func (p *presence) recent(now time.Time) map[string]bool {
 		}
 	}
 	return set
+}
+
+// appliedBy asks a peer how far it has applied the log.
+func (c *Coordinator) appliedBy(ctx context.Context, v state.Coordinator) (uint64, bool) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	reply, err := c.askPeer(ctx, v, &choirv1.PresenceRequest{})
+	if err != nil {
+		return 0, false
+	}
+	return reply.Applied, true
+}
+
+func (c *Coordinator) askPeer(ctx context.Context, v state.Coordinator, req *choirv1.PresenceRequest) (*choirv1.PresenceReply, error) {
+	peer, err := c.peers.client(v.Name, v.Address)
+	if err != nil {
+		return nil, err
+	}
+	return peer.Presence(ctx, req)
+}
+
+// askPeers asks the other voters, at once, and waits a second at most. The answers are by name.
+func (c *Coordinator) askPeers(ctx context.Context, s *state.State) map[string]*choirv1.PresenceReply {
+	return c.askPeersFor(ctx, s, &choirv1.PresenceRequest{})
+}
+
+func (c *Coordinator) askPeersFor(ctx context.Context, s *state.State, req *choirv1.PresenceRequest) map[string]*choirv1.PresenceReply {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	answers := map[string]*choirv1.PresenceReply{}
+	for _, v := range s.Coordinators {
+		if v.Name == c.cfg.Name {
+			continue
+		}
+		wg.Go(func() {
+			if reply, err := c.askPeer(ctx, v, req); err == nil {
+				mu.Lock()
+				answers[v.Name] = reply
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return answers
 }

@@ -19,6 +19,8 @@ import (
 	choirv1 "choir.example/proto/choir/v1"
 
 	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 )
 
 // seat is one replica on a wire of its own; it can be stopped, killed and opened again.
@@ -123,15 +125,19 @@ func (s *site) genesis(t *testing.T) []byte {
 func epochs(t *testing.T, x *seat, lo, hi uint64) (index uint64) {
 	t.Helper()
 	for e := lo; e <= hi; e++ {
-		cmd := encode(t, &choirv1.Command{Body: &choirv1.Command_AnnounceEpoch{AnnounceEpoch: &choirv1.AnnounceEpoch{
-			Key: &choirv1.EpochKey{Coordinator: "ada", Epoch: e, Recipient: fmt.Sprint("age1", e)},
-		}}})
 		var err error
-		if index, err = x.Propose(t.Context(), cmd); err != nil {
+		if index, err = x.Propose(t.Context(), epoch(t, e)); err != nil {
 			t.Fatalf("epoch %d: %v", e, err)
 		}
 	}
 	return index
+}
+
+func epoch(t *testing.T, e uint64) []byte {
+	t.Helper()
+	return encode(t, &choirv1.Command{Body: &choirv1.Command_AnnounceEpoch{AnnounceEpoch: &choirv1.AnnounceEpoch{
+		Key: &choirv1.EpochKey{Coordinator: "ada", Epoch: e, Recipient: fmt.Sprint("age1", e)},
+	}}})
 }
 
 func propose(t *testing.T, x *seat, cmd []byte) uint64 {
@@ -526,5 +532,46 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	never := func(*state.State) bool { return false }
 	if _, err := newReplica().Wait(ctx, never); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
+	}
+}
+
+// What a newer version wrote is kept out of the log by an older leader; where it is in the log already, an older replica
+// applies neither it nor anything after it, takes no snapshot, and says so.
+func TestNewerCommandStopsAnOlderReplica(t *testing.T) {
+	noLeaks(t)
+	s := newSite(t, "ada")
+	r, _ := leader(t, s.seats(t, steady))
+	propose(t, r, s.genesis(t))
+	c, err := state.DecodeCommand(s.genesis(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 1<<15, protowire.VarintType), 1))
+	newer, err := proto.MarshalOptions{Deterministic: true}.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, index := r.raft.LastIndex(), r.State().Index
+	if _, err := r.Propose(t.Context(), newer); !isRefusal(err) || !errors.Is(err, state.ErrNewer) {
+		t.Errorf("proposed: %v", err)
+	}
+	if after := r.raft.LastIndex(); after != before {
+		t.Errorf("the log grew from %d to %d", before, after)
+	}
+
+	if err := r.raft.Apply(newer, applyTimeout).Error(); err != nil { // as a newer leader does
+		t.Fatal(err)
+	}
+	if err := <-r.newer; !errors.Is(err, state.ErrNewer) || !strings.Contains(err.Error(), "log entry ") {
+		t.Errorf("the replica says %v", err)
+	}
+	if err := r.raft.Apply(epoch(t, 1), applyTimeout).Error(); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.State().Index; got != index {
+		t.Errorf("applied up to %d, want %d", got, index)
+	}
+	if err := r.raft.Snapshot().Error(); err == nil || !strings.Contains(err.Error(), state.ErrNewer.Error()) {
+		t.Errorf("snapshot: %v", err)
 	}
 }

@@ -171,8 +171,8 @@ func (c nodesService) Upload(stream choirv1.Nodes_UploadServer) error {
 		return err
 	}
 	h := first.GetHeader()
-	if h == nil || len(h.Update) != 32 || len(h.Envelope) != 32 {
-		return status.Error(codes.InvalidArgument, "upload: the first message is not a header with two digests")
+	if h == nil || len(h.Update) != 32 {
+		return status.Error(codes.InvalidArgument, "upload: the first message is not a header with a digest")
 	}
 	key, digest := attemptOf(h.Key), state.Digest(h.Update)
 	s, err := c.known(stream.Context(), key)
@@ -310,9 +310,12 @@ func (c *Coordinator) envelopeLimit(shape fedavg.Shape) int64 {
 	return min(n+n/256, c.cfg.MaxUpdate)
 }
 
+// firstRoom is what an upload gets at once, in bytes; the memory of a larger one grows with what arrives.
+const firstRoom = 8 << 20
+
 // receive reads an envelope of a known size and acknowledges each chunk.
 func receive(stream choirv1.Nodes_UploadServer, size int) ([]byte, error) {
-	envelope := make([]byte, 0, min(size, 1<<20)) // memory grows with what arrives
+	envelope := make([]byte, 0, min(size, firstRoom))
 	in := newPrompt(stream, chunkStall)
 	for len(envelope) < size {
 		m, err := in.next(stream.Context())

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// ListCertificates tells the roots, the coordinators' certificates and the officers' keys. A founder's issuing
+// ListCertificates tells the roots, the coordinators' certificates, the officers' keys and what was revoked. A founder's issuing
 // certificate stands in no record until it is replaced: the founder itself is asked.
 func (c operatorsService) ListCertificates(ctx context.Context, _ *choirv1.ListCertificatesRequest) (*choirv1.ListCertificatesReply, error) {
 	s := c.replica.State()
@@ -30,6 +30,13 @@ func (c operatorsService) ListCertificates(ctx context.Context, _ *choirv1.ListC
 	answers := c.answers(ctx, s)
 	for _, v := range s.Coordinators {
 		reply.Coordinators = append(reply.Coordinators, &choirv1.CertifiedCoordinator{Name: v.Name, Chain: v.Chain, Issuer: issuerOf(v, answers)})
+	}
+	for _, print := range slices.Sorted(maps.Keys(s.Revoked)) {
+		b, err := hex.DecodeString(print)
+		if err != nil {
+			return nil, status.Errorf(codes.Internal, "list certificates: revoked %s: %v", print, err)
+		}
+		reply.Revoked = append(reply.Revoked, b)
 	}
 	for _, print := range slices.Sorted(maps.Keys(s.Officers)) {
 		key, err := hex.DecodeString(print)

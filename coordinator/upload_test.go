@@ -2,20 +2,14 @@ package coordinator
 
 import (
 	"context"
-	"crypto/sha256"
 	"slices"
 
 	"choir.example/internal/rpc"
 	choirv1 "choir.example/proto/choir/v1"
 )
 
-// uploadTo sends an envelope in chunks and waits for the outcome, as a node does. The header's envelope digest is filled
-// in unless a test has set it.
+// uploadTo sends an envelope in chunks and waits for the outcome, as a node does.
 func uploadTo(ctx context.Context, n choirv1.NodesClient, h *choirv1.UploadHeader, envelope []byte) (*choirv1.Outcome, error) {
-	if h.Envelope == nil {
-		sum := sha256.Sum256(envelope)
-		h.Envelope = sum[:]
-	}
 	stream, err := n.Upload(ctx)
 	if err != nil {
 		return nil, err

@@ -167,14 +167,11 @@ const sumVersion = 2
 
 // Encode is the sum's canonical encoding, each part at the least width that holds it.
 func (s *Sum) Encode() []byte {
-	w := canon.Writer{Buf: make([]byte, 0, sizeOf(s.Vectors))}
+	w := canon.Writer{Buf: make([]byte, 0, roomBefore)}
 	w.Uint(sumVersion)
 	w.Int(s.Weight)
 	w.Int(s.Count)
-	w.Uint(uint64(len(s.Vectors)))
-	for _, v := range s.Vectors {
-		writeInts(&w, v)
-	}
+	writeVectors(&w, s.Vectors)
 	writeInts(&w, s.Scalars)
 	writeEvaluations(&w, s.Evaluations)
 	for _, n := range s.Evaluated {

@@ -18,6 +18,7 @@ package fedavg
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 
 	"choir.example/internal/canon"
 	"choir.example/model"
@@ -163,7 +164,7 @@ const payloadVersion = 2
 
 // Encode is the canonical encoding of the payload, the bytes that a node signs. The result is the caller's.
 func (p *Payload) Encode() []byte {
-	w := canon.Writer{Buf: make([]byte, 0, sizeOf(p.Vectors))}
+	w := canon.Writer{Buf: make([]byte, 0, roomBefore)}
 	w.Uint(payloadVersion)
 	w.String(p.Cluster)
 	w.String(p.Job)
@@ -173,10 +174,7 @@ func (p *Payload) Encode() []byte {
 	w.Fixed(p.Plan[:])
 	w.Fixed(p.Model[:])
 	w.Int(p.Weight)
-	w.Uint(uint64(len(p.Vectors)))
-	for _, v := range p.Vectors {
-		writeInts(&w, v)
-	}
+	writeVectors(&w, p.Vectors)
 	writeInts(&w, p.Scalars)
 	writeEvaluations(&w, p.Evaluations)
 	return w.Buf
@@ -215,13 +213,27 @@ func readUint32(r *canon.Reader) uint32 {
 	return uint32(v)
 }
 
-// sizeOf is about how many bytes an encoding of the vectors needs, with what stands around them.
-func sizeOf[T codec.Int](vs [][]T) int {
-	n := 512
-	for _, v := range vs {
-		n += codec.Width(v)*len(v) + 32
+// What an encoding has before its vectors, and after them, is seldom more, in bytes.
+const (
+	roomBefore = 512
+	roomAfter  = 16 << 10
+)
+
+// writeVectors writes a count and the vectors, and makes room for what follows, so that they are not copied again.
+func writeVectors[T codec.Int](w *canon.Writer, vs [][]T) {
+	w.Uint(uint64(len(vs)))
+	widths, size := make([]int, len(vs)), roomAfter
+	for i, v := range vs {
+		widths[i] = codec.Width(v)
+		size += widths[i]*len(v) + 32
 	}
-	return n
+	w.Buf = slices.Grow(w.Buf, size)
+	for i, v := range vs {
+		w.Uint(uint64(len(v)))
+		if len(v) > 0 {
+			w.Buf = codec.PackWidth(w.Buf, v, widths[i])
+		}
+	}
 }
 
 // writeInts writes a count and the integers at the least width that holds them all.

@@ -5,6 +5,7 @@ package live_test
 import (
 	"bytes"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,7 +51,13 @@ func TestBigFile(t *testing.T) {
 
 	t.Log("by a running node:")
 	n1 := s.again("n1")
-	s.ready("n1")
+	eventually(t, 30*time.Second, "n1 runs", func() error { // it is not ready: no coordinator answers
+		code, body, err := s.health("n1", "/healthz")
+		if err == nil && code != http.StatusOK {
+			err = fmt.Errorf("%d %s", code, body)
+		}
+		return err
+	})
 	s.refusedAtTheEnd(rows)
 	lean("a bad row at the end")
 	s.importBig(rows, n1)

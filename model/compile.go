@@ -75,6 +75,7 @@ type compiler struct {
 	network *Network
 	places  map[string]int // node by name
 	read    []bool         // by another node
+	values  int            // of an example at all layers
 }
 
 var layerName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,39}$`)
@@ -103,6 +104,9 @@ func (c *compiler) layer(l LayerSpec) error {
 		return fmt.Errorf("it reads %s; want ids, which only the input holds", n.nodes[at.from[0]].name)
 	}
 	at.width = values(at.output())
+	if c.values += at.width; c.values > maxValues {
+		return fmt.Errorf("%d values an example up to here, at most 2^26", c.values)
+	}
 	at.learns, at.root = at.learns || at.size() > 0, len(n.nodes)
 	if _, ok := at.layer.(view); ok {
 		at.root = n.root(at.from[0])

@@ -37,14 +37,25 @@ func newConv(l LayerSpec, in [][]int) (layer, error) {
 	if l.Groups < 0 || c.channels%c.groups != 0 || c.filters%c.groups != 0 {
 		return nil, fmt.Errorf("groups %d do not divide %d channels and %d filters", l.Groups, c.channels, c.filters)
 	}
-	if int64(c.depth())*int64(c.filters) > maxParameters {
-		return nil, fmt.Errorf("%d filters of %d weights, at most 2^28 in all", c.filters, c.depth())
+	if err := c.checkMemory(); err != nil {
+		return nil, err
 	}
 	c.rows, c.columns = slides(c.height, l.Kernel, c.stride, l.Padding), slides(c.width, l.Kernel, c.stride, l.Padding)
 	if c.groups == c.channels && c.groups == c.filters && c.groups > 1 {
 		return &depthwise{c}, nil
 	}
 	return &c, nil
+}
+
+// checkMemory refuses what would need more weights or more temporary memory than there should be.
+func (c *conv) checkMemory() error {
+	taps := int64(c.kernel * c.kernel)
+	padded := int64(c.height+2*c.padding) * int64(c.width+2*c.padding)
+	if taps*int64(c.channels/c.groups)*int64(c.filters) > maxParameters || taps*padded*int64(max(c.channels, c.filters)) > maxWindows {
+		return fmt.Errorf("kernel %d over %d×%d pixels of %d channels with %d filters is too large",
+			c.kernel, c.height, c.width, c.channels, c.filters)
+	}
+	return nil
 }
 
 // checkWindow refuses a window that does not fit the image.

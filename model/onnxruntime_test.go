@@ -168,3 +168,26 @@ func distance(got []float64, want []float32) float64 {
 	}
 	return off / top
 }
+
+// BenchmarkOnnxruntime is BenchmarkPredict with the exported models in onnxruntime, through its binding for node, on one
+// thread.
+func BenchmarkOnnxruntime(b *testing.B) {
+	for _, c := range predictCases() {
+		b.Run(c.name, func(b *testing.B) {
+			network := compile(b, c.spec)
+			dims := append([]int{1}, network.spec.Input...)
+			feed := floatFeed(c.x, dims...)
+			if network.readsIDs() {
+				feed = idFeed(c.x, dims...)
+			}
+			file, err := network.ONNX(network.Initial(1))
+			run := newRun(b, file, err, map[string]onnxFeed{"input": feed})
+			run.Repeat = max(b.N, 200)
+			ran := runONNX(b, []onnxRun{run})[0]
+			if ran.Error != "" {
+				b.Fatal(ran.Error)
+			}
+			b.ReportMetric(ran.Micros*1000, "ns/op")
+		})
+	}
+}

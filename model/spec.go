@@ -43,6 +43,8 @@ const (
 	maxWidth      = 1 << 17 // of an axis: a dot product of so many int8 values, at most 128·127 each, stays below 2^31
 	maxExample    = 1 << 24 // values of one example at a layer
 	maxParameters = 1 << 28
+	maxValues     = 1 << 26 // values of one example at all layers
+	maxWindows    = 1 << 28 // values under all windows of a convolution
 )
 
 // kind is what a word in LayerSpec.Kind means.

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -344,8 +343,7 @@ func fetchFrom(ctx context.Context, n choirv1.NodesClient, id []byte) ([]byte, e
 // coordinator does not acknowledge more than before in time.
 func upload(ctx context.Context, n choirv1.NodesClient, h *choirv1.UploadHeader, envelope []byte) (*choirv1.Outcome, error) {
 	ctx, timer, stop := watch(ctx, ackTimeout, "the coordinator does not acknowledge")
-	sum := sha256.Sum256(envelope)
-	h.Size, h.Envelope = uint64(len(envelope)), sum[:]
+	h.Size = uint64(len(envelope))
 	stream, err := n.Upload(ctx)
 	if err != nil {
 		defer stop()

@@ -86,6 +86,18 @@ func (c Config) validateHTTP() error {
 	return nil
 }
 
+// checkKey refuses a private key of the prediction server that others can read.
+func (c Config) checkKey() error {
+	if c.Certificate == "" {
+		return nil
+	}
+	f, err := seal.OpenPrivate(c.Key)
+	if err != nil {
+		return fmt.Errorf("certificate and key of the prediction server: %w", err)
+	}
+	return f.Close()
+}
+
 // onLoopback reports whether an address can be reached from this machine only.
 func onLoopback(address string) (bool, error) {
 	host, _, err := net.SplitHostPort(address)
@@ -108,11 +120,21 @@ type Deps struct {
 
 // dataKey opens the data key of a node's directory.
 func (d Deps) dataKey(dir string) (*seal.Box, error) {
-	dir = filepath.Join(dir, "keys")
-	if d.Keys != nil {
-		return d.Keys(dir)
+	open := d.Keys
+	if open == nil {
+		open = func(dir string) (*seal.Box, error) { return seal.OpenKeys(dir, d.Rand) }
 	}
-	return seal.OpenKeys(dir, d.Rand)
+	return DataKey(dir, open)
+}
+
+// DataKey opens the data key of a node's directory by open, which is given the directory of keys and makes a key where
+// there is none. It refuses a directory that holds files of a key that is gone.
+func DataKey(dir string, open func(keys string) (*seal.Box, error)) (*seal.Box, error) {
+	keys := filepath.Join(dir, "keys")
+	if err := seal.KeyLost(keys, dir, identityFile, storeFile, storeKeysFile, "spool/*", rootsFile, officersFile, rosterFile); err != nil {
+		return nil, fmt.Errorf("%w: this node's identity and its data are lost, unless a copy of %s is put back; otherwise start anew with an empty directory, another name and a new token, and restore a data backup", err, keys)
+	}
+	return open(keys)
 }
 
 // Observer is told what happens, as it happens, in the goroutine in which it happens: the next step waits for it. Any

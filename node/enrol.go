@@ -59,7 +59,7 @@ func (id *identity) save(dir string, box *seal.Box) error {
 
 // loadIdentity returns nil if there is none yet.
 func loadIdentity(dir string, box *seal.Box) (*identity, error) {
-	sealed, err := os.ReadFile(filepath.Join(dir, identityFile))
+	sealed, err := seal.ReadPrivate(filepath.Join(dir, identityFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

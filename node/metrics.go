@@ -147,5 +147,8 @@ func (n *Node) ready() error {
 	if n.store.broken.Load() {
 		return errors.New("the store is damaged; " + damageCure)
 	}
+	if err := n.store.room(0); err != nil {
+		return err
+	}
 	return n.client.contact.check()
 }

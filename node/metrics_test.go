@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -80,5 +82,47 @@ func TestHealthAndMetrics(t *testing.T) {
 	off.Store(int64(40 * 24 * time.Hour))
 	if code, body := get(t, base+"/readyz"); code != 503 || !strings.Contains(body, "the certificate ended at") || !strings.Contains(body, "this machine's clock says") {
 		t.Errorf("with a certificate that ended: %d %s", code, body)
+	}
+}
+
+// A node whose disk is too full for its store says so for as long as it is.
+func TestNodeWithoutRoomIsNotReady(t *testing.T) {
+	p, dir := newParty(t, "test"), smallDisk(t, 24<<20)
+	s := newShop().service()
+	var polls atomic.Int64
+	again := make(chan struct{})
+	s.poll = func(ctx context.Context, r *choirv1.PollRequest) (*choirv1.PollReply, error) {
+		if polls.Add(1) == 2 {
+			close(again)
+		}
+		return hold(ctx, r)
+	}
+	p.coordinator("c1", s)
+	n := p.node(dir, func(c *Config, _ *Deps) { c.HTTP, c.Health, c.Control = "", "127.0.0.1:0", true }, "c1")
+	running(t, n)
+	<-again // the first poll was answered
+	ready := "http://" + n.health.listener.Addr().String() + "/readyz"
+	if code, body := get(t, ready); code != 200 {
+		t.Fatalf("with room: %d %s", code, body)
+	}
+	filler := filepath.Join(dir, "filler")
+	f, err := os.Create(filler)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err = nil; err == nil; {
+		_, err = f.Write(make([]byte, 4096))
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if code, body := get(t, ready); code != 503 || !strings.Contains(body, "the disk is full: 0 MB are free") || !strings.Contains(body, "make room") {
+		t.Errorf("without: %d %s", code, body)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	if code, body := get(t, ready); code != 200 {
+		t.Errorf("with room again: %d %s", code, body)
 	}
 }

@@ -91,7 +91,7 @@ func New(cfg Config, deps Deps) (_ *Node, err error) {
 // open takes files and ports. The store comes first, because only one process can have it open: from then on the
 // directory is ours.
 func (n *Node) open(box *seal.Box) (err error) {
-	if n.store, err = openStore(filepath.Join(n.cfg.Dir, "store.db"), box.Sub("store")); err != nil {
+	if n.store, err = openStore(filepath.Join(n.cfg.Dir, storeFile), box.Sub("store")); err != nil {
 		return err
 	}
 	if n.spool, err = openSpool(filepath.Join(n.cfg.Dir, "spool"), box.Sub("spool")); err != nil {
@@ -110,6 +110,9 @@ func (n *Node) open(box *seal.Box) (err error) {
 	n.metrics = newMetrics()
 	n.metrics.observe(n)
 	if n.cfg.HTTP != "" {
+		if err := n.cfg.checkKey(); err != nil {
+			return err
+		}
 		if n.serve, err = newServer(n.cfg, n.deps, n.store, n.metrics); err != nil {
 			return err
 		}

@@ -59,6 +59,12 @@ type Store struct {
 	underway int                    // imports under way
 }
 
+// Files of the store, in the node's directory.
+const (
+	storeFile     = "store.db"
+	storeKeysFile = "store.keys"
+)
+
 // layout is the version of what the buckets hold.
 const layout = "2"
 
@@ -74,7 +80,7 @@ var (
 
 // OpenStore opens or makes the store in a node's directory. A file that is damaged is refused.
 func OpenStore(dir string, rand io.Reader) (*Store, error) {
-	box, err := seal.OpenKeys(filepath.Join(dir, "keys"), rand)
+	box, err := Deps{Rand: rand}.dataKey(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +89,7 @@ func OpenStore(dir string, rand io.Reader) (*Store, error) {
 
 // OpenStoreUnder is OpenStore for a directory whose data key the caller has opened.
 func OpenStoreUnder(dir string, box *seal.Box) (*Store, error) {
-	return openStore(filepath.Join(dir, "store.db"), box.Sub("store"))
+	return openStore(filepath.Join(dir, storeFile), box.Sub("store"))
 }
 
 // damageCure is what the owner of a damaged store can do.
@@ -183,7 +189,7 @@ func isAt(f *os.File, path string) bool {
 // prepare makes what a new store needs, reads schema and imports, and finishes what was interrupted.
 func (s *Store) prepare(fresh bool) error {
 	var missing error
-	s.keys, missing = openKeyFile(filepath.Join(filepath.Dir(s.path), "store.keys"), s.box)
+	s.keys, missing = openKeyFile(filepath.Join(filepath.Dir(s.path), storeKeysFile), s.box)
 	switch {
 	case errors.Is(missing, fs.ErrNotExist):
 		fresh = true // it was not made to its end, or misses its keys

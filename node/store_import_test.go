@@ -377,6 +377,9 @@ func TestCancelledImportIsNoMore(t *testing.T) {
 
 func TestOldLayoutIsRefused(t *testing.T) {
 	dir := t.TempDir()
+	if _, err := (Deps{Rand: rand.Reader}).dataKey(dir); err != nil { // a store is never older than its key
+		t.Fatal(err)
+	}
 	db, err := bbolt.Open(filepath.Join(dir, "store.db"), 0o600, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ type keyFile struct {
 // openKeyFile reads the keys. With fs.ErrNotExist the keyFile is empty and can be used.
 func openKeyFile(path string, box *seal.Box) (*keyFile, error) {
 	k := &keyFile{path: path, box: box.Sub("import keys"), keys: map[string][]byte{}}
-	sealed, err := os.ReadFile(path)
+	sealed, err := seal.ReadPrivate(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return k, fmt.Errorf("the keys of its imports are missing: %w; put %s back, or restore a backup", err, path)
 	}

@@ -548,7 +548,12 @@ func TestStoreOfOthersStaysShut(t *testing.T) {
 	if err := os.Rename(keys, keys+".away"); err != nil {
 		t.Fatal(err)
 	}
-	_, err = OpenStore(dir, rand.Reader) // makes new keys, which do not fit
+	_, err = OpenStore(dir, rand.Reader)
+	wantError(t, err, "data.key is missing", "put back")
+	if err := os.Rename(filepath.Join(other, "keys"), keys); err != nil {
+		t.Fatal(err)
+	}
+	_, err = OpenStore(dir, rand.Reader)
 	wantError(t, err, "store.keys", "other keys")
 	if err := errors.Join(os.RemoveAll(keys), os.Rename(keys+".away", keys)); err != nil {
 		t.Fatal(err)
@@ -570,6 +575,9 @@ func TestStoreWhereNothingCanBeWritten(t *testing.T) {
 	_, err := OpenStore(filepath.Join(file, "node"), rand.Reader)
 	wantError(t, err, file, "not a directory")
 	if err := os.MkdirAll(filepath.Join(dir, "node", "store.db"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := seal.OpenKeys(filepath.Join(dir, "node", "keys"), rand.Reader); err != nil {
 		t.Fatal(err)
 	}
 	_, err = OpenStore(filepath.Join(dir, "node"), rand.Reader)

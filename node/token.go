@@ -25,17 +25,10 @@ type token string
 // openToken reads the token, and makes one at the first start.
 func openToken(dir string, rand io.Reader) (token, error) {
 	path := filepath.Join(dir, TokenFile)
-	info, err := os.Stat(path)
+	b, err := seal.ReadPrivate(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return newToken(path, rand)
 	}
-	if err != nil {
-		return "", fmt.Errorf("read token: %w", err)
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return "", fmt.Errorf("token %s may be read by others (mode %04o)", path, mode)
-	}
-	b, err := os.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("read token: %w", err)
 	}

@@ -179,12 +179,15 @@ func TestNothingLeaks(t *testing.T) {
 	s := newSecret(t, schema)
 	network, wire, log, signed := NewNetwork(), &recorder{}, &recorder{}, &recorder{}
 	network.Capture(wire)
-	dir := t.TempDir()
+	dir, served := t.TempDir(), make(chan string, 3)
 	f, err := Start(t.Context(), FederationConfig{
 		Dir: dir, Cluster: "test", Coordinators: 3, Schema: schema, Parts: parts, Network: network, Serve: true,
 		Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Node: func(string) node.Observer {
-			return node.Observer{Sending: func(_ string, _ uint64, _ uint32, payload []byte) { _, _ = signed.Write(payload) }}
+			return node.Observer{
+				Sending:  func(_ string, _ uint64, _ uint32, payload []byte) { _, _ = signed.Write(payload) },
+				Released: func(model string, _ uint64, _ string) { served <- model },
+			}
 		},
 	})
 	if err != nil {
@@ -209,6 +212,9 @@ func TestNothingLeaks(t *testing.T) {
 	status := runJob(t, f, spec)
 	published := publishedBy(t, f, spec, status)
 	s.standardise(t, releasedBy(t, f, spec), parts[1].Train[0])
+	for range parts {
+		<-served // each node has the release on its disk
+	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -424,12 +424,10 @@ func markRevoked(dir, fingerprint string) error {
 	return seal.WriteFile(filepath.Join(sub, fingerprint+".revoked"), nil)
 }
 
-// revokedOr is the state of a certificate: revoked, if it was from this context, or what its view says.
-func revokedOr(dir string, v certificateView) string {
-	if _, err := os.Lstat(filepath.Join(dir, "issued", v.Fingerprint+".revoked")); err == nil {
-		return "revoked"
-	}
-	return v.State
+// revokedHere reports whether a certificate was revoked from this context.
+func revokedHere(dir, fingerprint string) bool {
+	_, err := os.Lstat(filepath.Join(dir, "issued", fingerprint+".revoked"))
+	return err == nil
 }
 
 // knownHere reports whether a certificate is one of this context or was issued from it.

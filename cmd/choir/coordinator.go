@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"choir.example/coordinator"
+	"choir.example/coordinator/state"
 	"choir.example/privacy/seal"
 )
 
@@ -153,6 +154,9 @@ func (c *coordinatorRun) Run(ctx context.Context, t *terminal) error {
 func (c *coordinatorRun) explain(file coordinatorFile, err error) error {
 	if errors.Is(err, coordinator.ErrNoIdentity) {
 		return &hinted{err, "the first start is choir coordinator --bootstrap or --join TOKEN-FILE"}
+	}
+	if errors.Is(err, state.ErrNewer) {
+		return &hinted{err, "install the version that the other coordinators run, and start again; nothing is lost"}
 	}
 	return startHint(inFile(c.Config, file, err))
 }

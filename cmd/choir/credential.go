@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -318,7 +319,8 @@ type credentialList struct {
 // Help is what --help explains.
 func (credentialList) Help() string {
 	return `Coordinators keep no list of people: whom the root certified is trusted. So this lists your own credential and what was
-issued from this context; as revoked, what was revoked from it.
+issued from this context. Which of them are revoked the cluster tells an operator; when it does not answer, this says so, and
+shows what was revoked from this context.
 
 Example: choir credential list`
 }
@@ -348,7 +350,7 @@ func viewCertificate(cert *x509.Certificate) certificateView {
 }
 
 // Run lists credentials.
-func (c *credentialList) Run(t *terminal) error {
+func (c *credentialList) Run(ctx context.Context, t *terminal) error {
 	dir, err := c.dir()
 	if err != nil {
 		return err
@@ -374,24 +376,49 @@ func (c *credentialList) Run(t *terminal) error {
 		v.Own = true
 		views = append(views, v)
 	}
-	for i, v := range views {
-		views[i].State = revokedOr(dir, v)
-	}
 	for _, cert := range certs {
 		v := viewCertificate(cert)
-		v.State = revokedOr(dir, v)
 		if !slices.ContainsFunc(views, func(o certificateView) bool { return o.Fingerprint == v.Fingerprint }) {
 			views = append(views, v)
 		}
 	}
+	revoked, why := c.revoked(ctx, t)
+	for i, v := range views {
+		if revoked[v.Fingerprint] || revokedHere(dir, v.Fingerprint) {
+			views[i].State = "revoked"
+		}
+	}
+	if why != nil {
+		fmt.Fprintf(t.err, "the cluster was not asked what was revoked elsewhere: %s\n", plain(why))
+	}
 	if c.json() {
-		return printJSON(t.out, map[string]any{"credentials": views})
+		return printJSON(t.out, map[string]any{"credentials": views, "confirmed": revoked != nil})
 	}
 	tab := newTable("NAME", "ROLE", "STATE", "EXPIRES", "OWN", "FINGERPRINT")
 	for _, v := range views {
 		tab.add(v.Name, v.Role, v.State, v.Expires, map[bool]string{true: "yes", false: ""}[v.Own], v.Fingerprint)
 	}
 	return tab.print(t.out, "no credentials in "+dir)
+}
+
+// revoked asks the cluster which certificates were revoked, by fingerprint, for a few seconds. It is nil where nobody was
+// asked: by an error, or because only operators may ask.
+func (c *credentialList) revoked(ctx context.Context, t *terminal) (map[string]bool, error) {
+	f, err := c.open(t)
+	if err != nil || f.role != seal.RoleOperator {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	reply, err := f.certificates(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]bool{}
+	for _, print := range reply.Revoked {
+		out[hex.EncodeToString(print)] = true
+	}
+	return out, nil
 }
 
 // credentialRevoke is `choir credential revoke`.

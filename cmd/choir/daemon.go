@@ -178,13 +178,8 @@ func child(n *yaml.Node, key any) (at, value *yaml.Node) {
 	return nil, nil
 }
 
-var openFile = regexp.MustCompile(`(\S+) may be read by others`)
-
-// startHint adds the cure to what keeps a daemon from starting: a port, or a secret file that is open to others.
+// startHint adds the cure to a port that keeps a daemon from starting.
 func startHint(err error) error {
-	if m := openFile.FindStringSubmatch(fmt.Sprint(err)); m != nil {
-		return &hinted{err, "chmod 600 " + m[1]}
-	}
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return &hinted{err, "another process has the port, perhaps this one, started twice; stop it, or change the address in the configuration"}
 	}
@@ -216,6 +211,8 @@ func readToken(source string) (*seal.Token, error) {
 // tokenError adds the cure to what a coordinator says about a token.
 func tokenError(err error) error {
 	switch {
+	case errors.Is(err, seal.ErrKeyLost): // it says what to do, and the token is still good
+		return err
 	case errors.Is(err, seal.ErrForeign):
 		return &hinted{err, "one directory is in one federation; give this one's configuration another dir, or take a token of its federation"}
 	case errors.Is(err, seal.ErrExpired):

@@ -51,10 +51,12 @@ func (n nodeFlag) open(ctx context.Context, t *terminal) (h holding, done func()
 	if !errors.Is(err, node.ErrNotRunning) {
 		return nil, nil, err
 	}
-	if _, err := os.Stat(filepath.Join(file.Dir, "keys")); err != nil {
-		return nil, nil, &hinted{fmt.Errorf("no node's directory: %w", err), "enrol the node first, or name its configuration with --config"}
-	}
-	box, err := newKeyring(t, file.unseal()).open(filepath.Join(file.Dir, "keys"))
+	box, err := node.DataKey(file.Dir, func(keys string) (*seal.Box, error) {
+		if _, err := os.Stat(keys); err != nil {
+			return nil, &hinted{fmt.Errorf("no node's directory: %w", err), "enrol the node first, or name its configuration with --config"}
+		}
+		return newKeyring(t, file.unseal()).open(keys)
+	})
 	if err != nil {
 		return nil, nil, err
 	}

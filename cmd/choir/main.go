@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 
+	"choir.example/privacy/seal"
+
 	"github.com/alecthomas/kong"
 )
 
@@ -142,9 +144,12 @@ func complain(errs io.Writer, err error) int {
 	hint := ""
 	var usage *usageError
 	var cure *hinted
+	var exposed *seal.ExposedError
 	switch {
 	case errors.Is(err, errSilent):
 		return exitFail
+	case errors.As(err, &exposed): // first: whatever else was to be done, it is not the cure
+		hint = exposed.Cure()
 	case errors.As(err, &usage):
 		code, hint = exitUsage, usage.hint
 	case errors.As(err, &cure):

@@ -59,7 +59,8 @@ func fill(ts *testscript.TestScript, _ bool, files []string) {
 	}
 }
 
-// until REGEXP COMMAND... repeats a command until its output, standard error included, matches.
+// until REGEXP COMMAND... repeats a command until its output, standard error included, matches. What it waits for happens
+// in other processes, and the commands are all that shows it: there is nothing to be woken by, so it asks again.
 func until(ts *testscript.TestScript, _ bool, args []string) {
 	want := regexp.MustCompile("(?m)" + args[0])
 	var said string

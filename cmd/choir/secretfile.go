@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"strings"
+
+	"choir.example/privacy/seal"
 
 	"golang.org/x/term"
 )
@@ -24,34 +25,16 @@ func readSecret(what, path string) ([]byte, error) {
 		}
 		return b, nil
 	}
-	f, err := os.Open(path)
+	f, err := seal.OpenPrivate(path)
 	if err != nil {
 		return nil, &hinted{fmt.Errorf("read %s: %w", what, err), secretHint(err, path)}
 	}
 	defer f.Close()
-	if err := checkMode(what, path, f); err != nil {
-		return nil, err
-	}
 	b, err := io.ReadAll(io.LimitReader(f, maxSecret))
 	if err != nil {
-		return nil, fmt.Errorf("read %s %s: %w", what, path, err)
+		return nil, fmt.Errorf("read %s: %w", what, err)
 	}
 	return b, nil
-}
-
-// checkMode refuses a secret that others on this machine may read.
-func checkMode(what, path string, f *os.File) error {
-	info, err := f.Stat()
-	if err != nil {
-		return fmt.Errorf("read %s: %w", what, err)
-	}
-	if info.IsDir() {
-		return fmt.Errorf("read %s: %s is a directory", what, path)
-	}
-	if runtime.GOOS != "windows" && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		return &hinted{fmt.Errorf("%s %s may be read by others (mode %04o)", what, path, info.Mode().Perm()), "chmod 600 " + path}
-	}
-	return nil
 }
 
 func secretHint(err error, path string) string {

@@ -29,6 +29,7 @@ var (
 	ErrToken  = errors.New("token refused")                 // unknown, used with another key, expired or with a wrong secret
 	ErrExists = errors.New("exists already")                // a name is taken
 	ErrFormat = errors.New("command not understood")        // not decodable, of another version, or with unknown fields
+	ErrNewer  = errors.New("a newer version wrote it")      // with ErrFormat; to skip it would make this replica another than the others
 	ErrTaken  = errors.New("node's update already counted") // matched by *DuplicateError
 	ErrState  = errors.New("not in its present state")      // a job cannot do that now
 )
@@ -77,10 +78,12 @@ func DecodeCommand(b []byte) (*choirv1.Command, error) {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrFormat, len(b), MaxCommand)
 	case proto.Unmarshal(b, c) != nil:
 		return nil, fmt.Errorf("%w: malformed", ErrFormat)
+	case c.Version > version:
+		return nil, fmt.Errorf("%w: version %d, want %d: %w", ErrFormat, c.Version, version, ErrNewer)
 	case c.Version != version:
 		return nil, fmt.Errorf("%w: version %d, want %d", ErrFormat, c.Version, version)
 	case hasUnknown(c.ProtoReflect()):
-		return nil, fmt.Errorf("%w: unknown field", ErrFormat)
+		return nil, fmt.Errorf("%w: unknown field: %w", ErrFormat, ErrNewer)
 	case c.Body == nil:
 		return nil, fmt.Errorf("%w: no body", ErrFormat)
 	}

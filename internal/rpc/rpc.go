@@ -5,7 +5,6 @@ package rpc
 import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/experimental"
-	"google.golang.org/grpc/mem"
 )
 
 // ChunkBytes is how much of an envelope or blob one message of a stream carries.
@@ -17,21 +16,19 @@ const (
 	bufferBytes  = 128 << 10
 )
 
-// buffers has a size for a chunk with its framing. Of gRPC's own sizes the next is 1 MiB, and each is cleared at use.
-var buffers = mem.NewTieredBufferPool(256, 4<<10, 16<<10, 32<<10, ChunkBytes+4<<10, 1<<20)
-
 // Server is what a server is made with.
 func Server() []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connWindow), experimental.BufferPool(buffers),
-		grpc.ReadBufferSize(bufferBytes), grpc.WriteBufferSize(bufferBytes),
+		grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connWindow), experimental.BufferPool(newBuffers()),
+		grpc.ReadBufferSize(bufferBytes), grpc.WriteBufferSize(bufferBytes), grpc.ForceServerCodecV2(newCodec()),
 	}
 }
 
 // Client is what a client is made with.
 func Client() []grpc.DialOption {
 	return []grpc.DialOption{
-		grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connWindow), experimental.WithBufferPool(buffers),
+		grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connWindow), experimental.WithBufferPool(newBuffers()),
 		grpc.WithReadBufferSize(bufferBytes), grpc.WithWriteBufferSize(bufferBytes),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(newCodec())),
 	}
 }

@@ -94,35 +94,38 @@ func normSquared(q []int32) float64 {
 
 // PackInts appends the width in bytes, 1 to 8, and the integers in little-endian two's complement at that width: the
 // least that holds them all.
-func PackInts[T Int](dst []byte, v []T) []byte {
-	width := Width(v)
+func PackInts[T Int](dst []byte, v []T) []byte { return PackWidth(dst, v, Width(v)) }
+
+// PackWidth is PackInts for a caller who knows the least width, Width(v), already.
+func PackWidth[T Int](dst []byte, v []T, width int) []byte {
 	dst = append(dst, byte(width))
 	start, size := len(dst), len(v)*width+8 // room for the last 8-byte store
 	dst = slices.Grow(dst, size)
 	out := dst[start : start+size]
+	packBody(out, v, width)
+	return dst[:start+len(v)*width]
+}
+
+// packBody writes the integers at a width into out, which has eight bytes more than they need.
+func packBody[T Int](out []byte, v []T, width int) {
+	done := 0
 	switch width {
-	case 1:
-		for i, x := range v {
-			out[i] = byte(x)
-		}
-	case 2:
-		for i, x := range v {
-			binary.LittleEndian.PutUint16(out[2*i:], uint16(x))
-		}
-	case 3:
-		for i, x := range v {
-			binary.LittleEndian.PutUint32(out[3*i:], uint32(x))
+	case 3: // two at a time, as unpack3 reads them
+		done = len(v) / 2
+		for i := range done {
+			two := v[2*i : 2*i+2]
+			binary.LittleEndian.PutUint64(out[6*i:], uint64(two[0])&0xffffff|uint64(two[1])<<24)
 		}
 	case 4:
-		for i, x := range v {
-			binary.LittleEndian.PutUint32(out[4*i:], uint32(x))
-		}
-	default:
-		for i, x := range v {
-			binary.LittleEndian.PutUint64(out[width*i:], uint64(int64(x)))
+		done = len(v) / 2
+		for i := range done {
+			two := v[2*i : 2*i+2]
+			binary.LittleEndian.PutUint64(out[8*i:], uint64(uint32(two[0]))|uint64(two[1])<<32)
 		}
 	}
-	return dst[:start+len(v)*width]
+	for i := 2 * done; i < len(v); i++ {
+		binary.LittleEndian.PutUint64(out[width*i:], uint64(int64(v[i])))
+	}
 }
 
 // Width is the least width in bytes, 1 to 8, that holds all of v.
@@ -143,26 +146,8 @@ func UnpackInts[T Int](width int, body []byte) ([]T, error) {
 	if width < 1 || width > 8 || len(body)%width != 0 {
 		return nil, fmt.Errorf("%d bytes are no integers of width %d", len(body), width)
 	}
-	n := len(body) / width
-	v := make([]T, n)
-	shift := 64 - 8*width
-	whole := max(0, min(n, (len(body)-8)/width+1)) // how many can be read as 8 bytes
-	if len(body) < 8 {
-		whole = 0
-	}
-	var bits uint64
-	for i := range whole {
-		x := int64(binary.LittleEndian.Uint64(body[i*width:])<<shift) >> shift
-		bits |= uint64(x) ^ uint64(x>>63)
-		v[i] = T(x)
-	}
-	for i := whole; i < n; i++ {
-		var tail [8]byte
-		copy(tail[:], body[i*width:(i+1)*width])
-		x := int64(binary.LittleEndian.Uint64(tail[:])<<shift) >> shift
-		bits |= uint64(x) ^ uint64(x>>63)
-		v[i] = T(x)
-	}
+	v := make([]T, len(body)/width)
+	bits := unpackBody(v, body, width)
 	if width > 1 && bits>>(8*(width-1)-1) == 0 {
 		return nil, fmt.Errorf("integers of width %d need less", width)
 	}
@@ -170,4 +155,53 @@ func UnpackInts[T Int](width int, body []byte) ([]T, error) {
 		return nil, fmt.Errorf("integers of width %d do not fit 32 bits", width)
 	}
 	return v, nil
+}
+
+// unpackBody reads len(v) integers of a width and returns the union of their bits, each turned over if it is negative.
+func unpackBody[T Int](v []T, body []byte, width int) (bits uint64) {
+	done := 0
+	switch {
+	case len(body) < 8:
+	case width == 3:
+		done = (len(body) - 8) / 6
+		bits = unpack3(v[:2*done], body)
+	case width == 4:
+		done = len(v) / 2
+		bits = unpack4(v[:2*done], body)
+	}
+	shift := 64 - 8*width
+	for i := 2 * done; i < len(v); i++ {
+		var word [8]byte
+		copy(word[:], body[i*width:min(i*width+8, len(body))])
+		x := int64(binary.LittleEndian.Uint64(word[:])<<shift) >> shift
+		bits |= uint64(x ^ x>>63)
+		v[i] = T(x)
+	}
+	return bits
+}
+
+// unpack3 reads an even number of integers of three bytes, what a delta on the grid usually needs, two at a time.
+func unpack3[T Int](v []T, body []byte) uint64 {
+	var bits uint32
+	for i := range len(v) / 2 {
+		pair := binary.LittleEndian.Uint64(body[6*i:])
+		x, y := int32(pair<<8)>>8, int32(pair>>16)>>8
+		bits |= uint32(x^x>>31) | uint32(y^y>>31)
+		two := v[2*i : 2*i+2]
+		two[0], two[1] = T(x), T(y)
+	}
+	return uint64(bits)
+}
+
+// unpack4 reads an even number of integers of four bytes, two at a time.
+func unpack4[T Int](v []T, body []byte) uint64 {
+	var bits uint32
+	for i := range len(v) / 2 {
+		pair := binary.LittleEndian.Uint64(body[8*i:])
+		x, y := int32(pair), int32(pair>>32)
+		bits |= uint32(x^x>>31) | uint32(y^y>>31)
+		two := v[2*i : 2*i+2]
+		two[0], two[1] = T(x), T(y)
+	}
+	return uint64(bits)
 }

@@ -325,7 +325,7 @@ var tilesAVX2 = [][5]tile{
 }
 
 // tilesInt8AVX2 are by rows, from 1, and vectors: masked, 1, 4.
-var tilesInt8AVX2 = [][2]tileInt8{
+var tilesInt8AVX2 = [][]tileInt8{
 	{tile1xMaskInt8AVX2, tile1x1Int8AVX2},
 	{tile2xMaskInt8AVX2, tile2x1Int8AVX2},
 	{tile3xMaskInt8AVX2, tile3x1Int8AVX2},

@@ -498,7 +498,7 @@ var tilesAVX512 = [][5]tile{
 }
 
 // tilesInt8AVX512 are by rows, from 1, and vectors: masked, 1, 4.
-var tilesInt8AVX512 = [][3]tileInt8{
+var tilesInt8AVX512 = [][]tileInt8{
 	{tile1xMaskInt8AVX512, tile1x1Int8AVX512, tile1x4Int8AVX512},
 	{tile2xMaskInt8AVX512, tile2x1Int8AVX512, tile2x4Int8AVX512},
 	{tile3xMaskInt8AVX512, tile3x1Int8AVX512, tile3x4Int8AVX512},

@@ -76,7 +76,7 @@ func DotInt8(a, b []int8) int32 {
 // PackedInt8 is the length of what PackInt8 makes of n outputs by k inputs.
 func PackedInt8(n, k int) int { return n * (1 + (k+3)/4) }
 
-// PackInt8 arranges weights of n outputs × k inputs, of which none is -128, for ProductInt8. A word holds four inputs of
+// PackInt8 arranges weights of n outputs × k inputs for ProductInt8. A word holds four inputs of
 // one output, the first in its low byte; there is a row of n words for every four inputs. Before them stands, for each
 // output, -128·Σ weights: what a processor must add whose instruction wants the inputs unsigned, that is plus 128.
 func PackInt8(packed []int32, weights []int8, n, k int) {
@@ -96,7 +96,8 @@ func Int8Stride(k int) int { return (k + 3) &^ 3 }
 // ProductInt8 is dst = a·weightsᵀ, exactly, for dst of m×n, a of m rows of k inputs, Int8Stride(k) apart, and n × k
 // packed weights, with k at most 2^16. What stands between the rows of a does not matter.
 func ProductInt8(dst []int32, a []int8, packed []int32, m, n, k int) {
-	if m == 0 || n == 0 {
+	if m == 0 || n == 0 || k == 0 {
+		clear(dst[:m*n])
 		return
 	}
 	use.productInt8(dst[:m*n], a[:m*Int8Stride(k)], packed[:PackedInt8(n, k)], m, n, k)

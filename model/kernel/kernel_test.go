@@ -39,10 +39,11 @@ func newGuarded[T comparable](n, offset int, around T) *guarded[T] {
 // check fails the test if an element around the slice was written.
 func (g *guarded[T]) check(t *testing.T, what string) {
 	t.Helper()
-	start := len(g.all) - guardWidth - len(g.x)
-	for i, v := range g.all {
-		if v != g.around && (i < start || i >= start+len(g.x)) {
-			t.Fatalf("%s: wrote %v to element %d of %d", what, v, i-start, len(g.x))
+	end := len(g.all) - guardWidth
+	start := end - len(g.x)
+	for i, v := range slices.Concat(g.all[:start], g.all[end:]) {
+		if v != g.around {
+			t.Fatalf("%s: wrote %v beside %d elements, at %d of what is around them", what, v, len(g.x), i)
 		}
 	}
 }

@@ -66,13 +66,8 @@ var avx2 = &path{
 		whole := len(a) &^ 15
 		return dotInt8AVX2(a[:whole], b[:whole]) + dotInt8Go(a[whole:], b[whole:])
 	},
-	productInt8: func(dst []int32, a []int8, packed []int32, m, n, k int) {
-		for i := 0; i < m; i += 4 {
-			p := tilesInt8AVX2[min(4, m-i)-1]
-			rowsInt8(p[:], 8, dst[i*n:], a[i*Int8Stride(k):], packed, n, k)
-		}
-	},
-	rescale: rescaleAVX2,
+	productInt8: tiledInt8(tilesInt8AVX2, 8),
+	rescale:     rescaleAVX2,
 }
 
 // avx512 is the path of AVX-512; without VNNI it takes int8 products from AVX2.
@@ -118,12 +113,7 @@ func avx512(vnni bool) *path {
 	}
 	if vnni {
 		p.dotInt8 = dotInt8AVX512
-		p.productInt8 = func(dst []int32, a []int8, packed []int32, m, n, k int) {
-			for i := 0; i < m; i += 4 {
-				p := tilesInt8AVX512[min(4, m-i)-1]
-				rowsInt8(p[:], 16, dst[i*n:], a[i*Int8Stride(k):], packed, n, k)
-			}
-		}
+		p.productInt8 = tiledInt8(tilesInt8AVX512, 16)
 	}
 	return p
 }
@@ -160,11 +150,9 @@ func (p product) tiled(tiles [][5]tile, width int) {
 		productGo(p)
 		return
 	}
-	const maxDepth, maxBlock = 512, 1 << 17 // floats
-	depth := p.k
-	if depth > 2*maxDepth {
-		depth = maxDepth
-	}
+	const maxDepth, maxBlock = 256, 1 << 17 // floats
+	parts := (p.k + maxDepth - 1) / maxDepth
+	depth := (p.k + parts - 1) / parts
 	cols := max(maxBlock/depth&^63, 64)
 	for l := 0; l < p.k; l += depth {
 		for j := 0; j < p.n; j += cols {
@@ -235,24 +223,24 @@ func (p *product) stripe(tiles *[5]tile, width, i int) {
 // tileInt8 computes a few rows of ProductInt8, as tile does. Strides are in bytes; k counts words.
 type tileInt8 func(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k, count int)
 
-// rowsInt8 computes as many rows as the tiles have.
-func rowsInt8(tiles []tileInt8, width int, dst []int32, a []int8, packed []int32, n, k int) {
-	if k == 0 {
-		productInt8Go(dst, a, packed, 1, n, 0)
-		return
-	}
-	for j, w := 0, len(tiles)-1; j < n; w-- {
-		count := n - j
-		lanes := []int{0, 1, 4}[w] * width
-		if w > 0 {
-			if count /= lanes; count == 0 {
-				continue
+// tiledInt8 is ProductInt8 with tiles of vectors of width columns.
+func tiledInt8(tiles [][]tileInt8, width int) func(dst []int32, a []int8, packed []int32, m, n, k int) {
+	return func(dst []int32, a []int8, packed []int32, m, n, k int) {
+		for i := 0; i < m; i += len(tiles) {
+			stripe := tiles[min(len(tiles), m-i)-1]
+			for j, w := 0, len(stripe)-1; j < n; w-- {
+				count, lanes := n-j, [...]int{0, 1, 4}[w]*width
+				if w > 0 {
+					if count /= lanes; count == 0 {
+						continue
+					}
+				}
+				stripe[w](&dst[i*n+j], 4*n, &a[i*Int8Stride(k)], Int8Stride(k), &packed[j], 4*n, (k+3)/4, count)
+				if w == 0 {
+					break
+				}
+				j += count * lanes
 			}
 		}
-		tiles[w](&dst[j], 4*n, &a[0], Int8Stride(k), &packed[j], 4*n, (k+3)/4, count)
-		if w == 0 {
-			return
-		}
-		j += count * lanes
 	}
 }

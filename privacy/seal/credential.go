@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"choir.example/internal/canon"
@@ -58,7 +57,7 @@ func (c *Credential) Save(dir string, box *Box) error {
 // at: VerifyChain does that.
 func LoadCredential(dir string, box *Box) (*Credential, error) {
 	path := filepath.Join(dir, credentialFile)
-	sealed, err := os.ReadFile(path)
+	sealed, err := ReadPrivate(path)
 	if err != nil {
 		return nil, fmt.Errorf("load credential: %w", err)
 	}

@@ -19,6 +19,9 @@ var ErrUnseal = errors.New("the data key is sealed in another way")
 // ErrPassphrase says that a passphrase does not open a data key.
 var ErrPassphrase = errors.New("the passphrase is wrong, or the file is damaged")
 
+// ErrKeyLost says that a directory holds what was sealed under a data key that is not there any more.
+var ErrKeyLost = errors.New("is missing")
+
 // UnsealMode is what unwraps a directory's data key.
 type UnsealMode string
 
@@ -53,6 +56,26 @@ func OpenKeys(dir string, rand io.Reader) (*Box, error) {
 	return Unseal{Mode: UnsealFile}.Open(dir, rand)
 }
 
+// KeyLost is ErrKeyLost where the data key of the directory keys is missing although files are there that are sealed
+// under it; they are patterns of fs.Glob in dir. Another key in its place would open none of them, and hide that they are
+// lost.
+func KeyLost(keys, dir string, files ...string) error {
+	path := filepath.Join(keys, "data.key")
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil // whoever opens it says what is wrong with it
+	}
+	for _, pattern := range files {
+		found, err := fs.Glob(os.DirFS(dir), pattern)
+		if err != nil {
+			return err
+		}
+		if len(found) > 0 {
+			return fmt.Errorf("open keys: %s %w, and without it nobody can read %s", path, ErrKeyLost, filepath.Join(dir, found[0]))
+		}
+	}
+	return nil
+}
+
 // Open opens the data key of a directory, or makes one: data.key holds it, encrypted by age, and with UnsealFile
 // unseal.key the identity that opens it; both have mode 0600.
 func (u Unseal) Open(dir string, rand io.Reader) (*Box, error) {
@@ -64,7 +87,7 @@ func (u Unseal) Open(dir string, rand io.Reader) (*Box, error) {
 	if err != nil {
 		return nil, err
 	}
-	wrapped, err := os.ReadFile(path)
+	wrapped, err := ReadPrivate(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return newDataKey(path, lock.to, rand)
 	}
@@ -167,7 +190,7 @@ const ageIntro = "age-encryption.org/v1\n"
 // UnsealedBy tells what opens the data key of a directory: a passphrase, a file beside it, or, where there is no such
 // file, a credential. It is fs.ErrNotExist where there is no data key yet.
 func UnsealedBy(dir string) (UnsealMode, error) {
-	wrapped, err := os.ReadFile(filepath.Join(dir, "data.key"))
+	wrapped, err := ReadPrivate(filepath.Join(dir, "data.key"))
 	if err != nil {
 		return "", fmt.Errorf("open keys: %w", err)
 	}
@@ -185,7 +208,7 @@ func UnsealedBy(dir string) (UnsealMode, error) {
 // old one, and with it an unseal.key that opens nothing any more, is overwritten where it lay.
 func Reseal(dir string, from, to Unseal) error {
 	path, unseal := filepath.Join(dir, "data.key"), filepath.Join(dir, "unseal.key")
-	wrapped, err := os.ReadFile(path)
+	wrapped, err := ReadPrivate(path)
 	if err != nil {
 		return fmt.Errorf("reseal: %w", err)
 	}
@@ -235,7 +258,7 @@ func openUnseal(path, data string) (*age.X25519Identity, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return id, err
 	}
-	if wrapped, err := os.ReadFile(data); err == nil {
+	if wrapped, err := ReadPrivate(data); err == nil {
 		if underPassphrase(wrapped) {
 			return nil, fmt.Errorf("open %s: it is sealed under a passphrase, not by %s: %w", data, UnsealFile, ErrUnseal)
 		}
@@ -245,16 +268,9 @@ func openUnseal(path, data string) (*age.X25519Identity, error) {
 }
 
 func readUnseal(path string) (*age.X25519Identity, error) {
-	text, err := os.ReadFile(path)
+	text, err := ReadPrivate(path)
 	if err != nil {
 		return nil, fmt.Errorf("open keys: %w", err)
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("open keys: %w", err)
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("open keys: %s may be read by others (mode %04o)", path, mode)
 	}
 	id, err := parseIdentity(text)
 	if err != nil {

@@ -212,23 +212,39 @@ func listing(t *testing.T, dir string) string {
 	return out.String()
 }
 
-// A key that others on the machine can read protects nothing, and is refused until somebody has looked at it.
-func TestReadableUnsealKeyIsRefused(t *testing.T) {
+// A data key that is gone is missed wherever something is sealed under it, and nowhere else.
+func TestKeyLost(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := OpenKeys(dir, rand.Reader); err != nil {
+	keys := filepath.Join(dir, "keys")
+	lost := func() error { return KeyLost(keys, dir, "identity", "spool/*") }
+	if err := lost(); err != nil {
+		t.Errorf("an empty directory: %v", err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "spool"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, "unseal.key")
-	if err := os.Chmod(path, 0o644); err != nil {
-		t.Fatal(err)
+	write(t, filepath.Join(dir, "config.yaml"), "name: n1")
+	if err := lost(); err != nil {
+		t.Errorf("nothing sealed: %v", err)
 	}
-	if _, err := OpenKeys(dir, rand.Reader); err == nil || !strings.Contains(err.Error(), "unseal.key may be read by others (mode 0644)") {
-		t.Errorf("with mode 0644: %v", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := OpenKeys(dir, rand.Reader); err != nil {
-		t.Error("with mode 0600 again:", err)
+	openKeys(t, keys)
+	for _, file := range []string{"identity", "spool/a"} {
+		path := filepath.Join(dir, file)
+		write(t, path, "sealed")
+		if err := lost(); err != nil {
+			t.Errorf("%s beside its key: %v", file, err)
+		}
+		if err := os.Rename(filepath.Join(keys, "data.key"), filepath.Join(dir, "hidden")); err != nil {
+			t.Fatal(err)
+		}
+		if err := lost(); !errors.Is(err, ErrKeyLost) || !strings.Contains(err.Error(), filepath.Join(keys, "data.key")) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s without its key: %v", file, err)
+		}
+		if err := os.Rename(filepath.Join(dir, "hidden"), filepath.Join(keys, "data.key")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/ed25519"
 	"crypto/x509"
 	"fmt"
-	"os"
 
 	"choir.example/internal/canon"
 
@@ -38,7 +37,7 @@ func writeRootKey(path string, root *Root, passphrase string, work int) error {
 
 // ReadRootKey reads what WriteRootKey wrote. A wrong passphrase or a damaged file is ErrSealed.
 func ReadRootKey(path, passphrase string) (*Root, error) {
-	wrapped, err := os.ReadFile(path)
+	wrapped, err := ReadPrivate(path)
 	if err != nil {
 		return nil, fmt.Errorf("read root key: %w", err)
 	}

@@ -17,10 +17,7 @@ func (g *generator) exponential() func(x reg.VecVirtual) {
 		g.round(8, n, n)
 		g.VFNMADD231PS(g.data(0.693359375), n, x)
 		g.VFNMADD231PS(g.data(-2.12194440e-4), n, x)
-		g.VMOVUPS(g.data(1.9875691500e-4), p)
-		for _, c := range []float64{1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, .5} {
-			g.VFMADD213PS(g.data(c), x, p)
-		}
+		g.polynomial(x, p, 1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, .5)
 		g.VMULPS(x, x, square)
 		g.VADDPS(g.data(1), x, x)
 		g.VFMADD231PS(square, p, x)
@@ -81,33 +78,31 @@ func (g *generator) exponentials() {
 	g.tanh()
 }
 
-// tanh is 1 - 2/(e^2|x| + 1) with the sign of x, and near zero, where that cancels, a polynomial (Cephes, tanhf.c).
+// tanh is x·P(x²)/Q(x²), fitted up to where tanh is 1 in float32 (Eigen, generic_fast_tanh_float: within a few units in
+// the last place).
 func (g *generator) tanh() {
-	g.each("tanh", "dst x", "", "is dst = tanh x.", 1, func() func(w *walk) {
-		exp := g.exponential()
-
+	g.each("tanh", "dst x", "", "is dst = tanh x.", 2, func() func(w *walk) {
+		const end = 7.90531110763549805
+		high, low := g.float32s(end), g.float32s(-end)
 		return func(w *walk) {
-			x, size, sign, square, p := w.get("x"), g.vec(), g.vec(), g.vec(), g.vec()
-			g.and(g.words(1<<31), x, sign)
-			g.xor(sign, x, size)
-			large := g.vec()
-			g.VADDPS(size, size, large)
-			exp(large)
-			g.VADDPS(g.data(1), large, large)
-			two := g.float32s(2)
-			g.VDIVPS(large, two, large)
-			g.VSUBPS(large, g.float32s(1), large)
-			g.or(sign, large, large)
-
+			x, square, p, q := w.get("x"), g.vec(), g.vec(), g.vec()
+			g.VMINPS(x, high, x) // in this order NaN stays
+			g.VMAXPS(x, low, x)
 			g.VMULPS(x, x, square)
-			g.VMOVUPS(g.data(-5.70498872745e-3), p)
-			for _, c := range []float64{2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1} {
-				g.VFMADD213PS(g.data(c), square, p)
-			}
-			g.VMULPS(square, p, p)
-			g.VFMADD213PS(x, x, p)
-			g.choose(less, g.data(.625), size, p, large, large)
-			w.put(large, "dst")
+			g.polynomial(square, p, -2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-8,
+				1.48572235717979e-5, 6.37261928875436e-4, 4.89352455891786e-3)
+			g.polynomial(square, q, 1.19825839466702e-6, 1.18534705686654e-4, 2.26843463243900e-3, 4.89352518554385e-3)
+			g.VMULPS(x, p, p)
+			g.VDIVPS(q, p, p)
+			w.put(p, "dst")
 		}
 	})
+}
+
+// polynomial evaluates at x, the highest power first.
+func (g *generator) polynomial(x, dst reg.Register, coefficients ...float64) {
+	g.VMOVUPS(g.data(coefficients[0]), dst)
+	for _, c := range coefficients[1:] {
+		g.VFMADD213PS(g.data(c), x, dst)
+	}
 }

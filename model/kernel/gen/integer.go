@@ -294,7 +294,7 @@ func (g *generator) tilesInt8() {
 	if g.wide() {
 		widths = append(widths, tile{vectors: 4})
 	}
-	fmt.Fprintf(&g.tables, "\n// tilesInt8%s are by rows, from 1, and vectors: masked, 1, 4.\nvar tilesInt8%s = [][%d]tileInt8{\n", g.name, g.name, len(widths))
+	fmt.Fprintf(&g.tables, "\n// tilesInt8%s are by rows, from 1, and vectors: masked, 1, 4.\nvar tilesInt8%s = [][]tileInt8{\n", g.name, g.name)
 	for rows := 1; rows <= 4; rows++ {
 		for i, t := range widths {
 			t.rows = rows

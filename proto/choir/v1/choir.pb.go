@@ -1624,9 +1624,8 @@ func (*UploadRequest_Chunk) isUploadRequest_Body() {}
 type UploadHeader struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           *RoundKey              `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	Update        []byte                 `protobuf:"bytes,2,opt,name=update,proto3" json:"update,omitempty"`     // digest of the signed update
-	Size          uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`        // bytes of the envelope
-	Envelope      []byte                 `protobuf:"bytes,4,opt,name=envelope,proto3" json:"envelope,omitempty"` // SHA-256 of the envelope
+	Update        []byte                 `protobuf:"bytes,2,opt,name=update,proto3" json:"update,omitempty"` // digest of the signed update
+	Size          uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`    // bytes of the envelope
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1680,13 +1679,6 @@ func (x *UploadHeader) GetSize() uint64 {
 		return x.Size
 	}
 	return 0
-}
-
-func (x *UploadHeader) GetEnvelope() []byte {
-	if x != nil {
-		return x.Envelope
-	}
-	return nil
 }
 
 type UploadReply struct {
@@ -3583,6 +3575,7 @@ type ListCertificatesReply struct {
 	Roots         []*RootStatus           `protobuf:"bytes,1,rep,name=roots,proto3" json:"roots,omitempty"`               // oldest first, the present one last
 	Coordinators  []*CertifiedCoordinator `protobuf:"bytes,2,rep,name=coordinators,proto3" json:"coordinators,omitempty"` // issuer is empty where it is not known and the coordinator does not answer
 	Officers      []*OfficerStatus        `protobuf:"bytes,3,rep,name=officers,proto3" json:"officers,omitempty"`
+	Revoked       [][]byte                `protobuf:"bytes,4,rep,name=revoked,proto3" json:"revoked,omitempty"` // SHA-256 of certificates that were revoked or whose coordinator was removed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3634,6 +3627,13 @@ func (x *ListCertificatesReply) GetCoordinators() []*CertifiedCoordinator {
 func (x *ListCertificatesReply) GetOfficers() []*OfficerStatus {
 	if x != nil {
 		return x.Officers
+	}
+	return nil
+}
+
+func (x *ListCertificatesReply) GetRevoked() [][]byte {
+	if x != nil {
+		return x.Revoked
 	}
 	return nil
 }
@@ -7822,12 +7822,11 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\rUploadRequest\x120\n" +
 	"\x06header\x18\x01 \x01(\v2\x16.choir.v1.UploadHeaderH\x00R\x06header\x12\x16\n" +
 	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\x06\n" +
-	"\x04body\"|\n" +
+	"\x04body\"f\n" +
 	"\fUploadHeader\x12$\n" +
 	"\x03key\x18\x01 \x01(\v2\x12.choir.v1.RoundKeyR\x03key\x12\x16\n" +
 	"\x06update\x18\x02 \x01(\fR\x06update\x12\x12\n" +
-	"\x04size\x18\x03 \x01(\x04R\x04size\x12\x1a\n" +
-	"\benvelope\x18\x04 \x01(\fR\benvelope\"j\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04sizeJ\x04\b\x04\x10\x05\"j\n" +
 	"\vUploadReply\x12$\n" +
 	"\facknowledged\x18\x01 \x01(\x04H\x00R\facknowledged\x12-\n" +
 	"\aoutcome\x18\x02 \x01(\v2\x11.choir.v1.OutcomeH\x00R\aoutcomeB\x06\n" +
@@ -7960,11 +7959,12 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x18RemoveCoordinatorRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x18\n" +
 	"\x16RemoveCoordinatorReply\"\x19\n" +
-	"\x17ListCertificatesRequest\"\xbc\x01\n" +
+	"\x17ListCertificatesRequest\"\xd6\x01\n" +
 	"\x15ListCertificatesReply\x12*\n" +
 	"\x05roots\x18\x01 \x03(\v2\x14.choir.v1.RootStatusR\x05roots\x12B\n" +
 	"\fcoordinators\x18\x02 \x03(\v2\x1e.choir.v1.CertifiedCoordinatorR\fcoordinators\x123\n" +
-	"\bofficers\x18\x03 \x03(\v2\x17.choir.v1.OfficerStatusR\bofficers\"^\n" +
+	"\bofficers\x18\x03 \x03(\v2\x17.choir.v1.OfficerStatusR\bofficers\x12\x18\n" +
+	"\arevoked\x18\x04 \x03(\fR\arevoked\"^\n" +
 	"\n" +
 	"RootStatus\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x14\n" +

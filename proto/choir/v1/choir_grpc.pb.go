@@ -563,7 +563,7 @@ type OperatorsClient interface {
 	ListJoins(ctx context.Context, in *ListJoinsRequest, opts ...grpc.CallOption) (*ListJoinsReply, error)
 	// ApproveCoordinator makes a voter of one that asked, with certificates that the root has signed.
 	ApproveCoordinator(ctx context.Context, in *ApproveCoordinatorRequest, opts ...grpc.CallOption) (*ApproveCoordinatorReply, error)
-	// ListCertificates tells the roots, the coordinators' certificates and the officers' keys.
+	// ListCertificates tells the roots, the coordinators' certificates, the officers' keys and what was revoked.
 	ListCertificates(ctx context.Context, in *ListCertificatesRequest, opts ...grpc.CallOption) (*ListCertificatesReply, error)
 	// RotateRoot puts another root in the place of the present one. Both root keys have signed what it brings.
 	RotateRoot(ctx context.Context, in *RotateRootRequest, opts ...grpc.CallOption) (*RotateRootReply, error)
@@ -872,7 +872,7 @@ type OperatorsServer interface {
 	ListJoins(context.Context, *ListJoinsRequest) (*ListJoinsReply, error)
 	// ApproveCoordinator makes a voter of one that asked, with certificates that the root has signed.
 	ApproveCoordinator(context.Context, *ApproveCoordinatorRequest) (*ApproveCoordinatorReply, error)
-	// ListCertificates tells the roots, the coordinators' certificates and the officers' keys.
+	// ListCertificates tells the roots, the coordinators' certificates, the officers' keys and what was revoked.
 	ListCertificates(context.Context, *ListCertificatesRequest) (*ListCertificatesReply, error)
 	// RotateRoot puts another root in the place of the present one. Both root keys have signed what it brings.
 	RotateRoot(context.Context, *RotateRootRequest) (*RotateRootReply, error)
