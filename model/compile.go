@@ -279,8 +279,8 @@ func (n *Network) FLOPs() int64 {
 func (n *Network) Bytes() (float, int8 int) {
 	for _, t := range n.Tensors() {
 		float += 4 * t.Len()
-		if t.Weight {
-			int8 += t.Len() + 4*t.Outputs() // a scale each
+		if scales := t.scales(); scales > 0 {
+			int8 += t.Len() + 4*scales
 		} else {
 			int8 += 4 * t.Len()
 		}
@@ -303,11 +303,20 @@ const maxActivations = 1 << 26
 // CheckBatch refuses a batch for which a Trainer would allocate without end, or more than an int of 32 bits counts.
 func (n *Network) CheckBatch(rows int) error { return checkBatch(rows, n.widest()) }
 
-// widest is what the widest layer holds of an example.
+// widest is what the widest layer holds of an example while it trains.
 func (n *Network) widest() int {
+	widest := n.widestOutput()
+	for i := range n.nodes {
+		widest = max(widest, n.nodes[i].layer.scratch(1))
+	}
+	return widest
+}
+
+// widestOutput is what flows of an example where it is widest.
+func (n *Network) widestOutput() int {
 	widest := n.Inputs()
 	for i := range n.nodes {
-		widest = max(widest, n.nodes[i].width, n.nodes[i].layer.scratch(1))
+		widest = max(widest, n.nodes[i].width)
 	}
 	return widest
 }

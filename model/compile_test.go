@@ -35,7 +35,7 @@ func TestCompileRefuses(t *testing.T) {
 		"layer flatten1: a flatten layer has no units":            of(LayerSpec{Kind: "flatten", Units: 2}),
 		"layer dense2: 536813566 parameters up to here, at most":  {[]int{1}, []LayerSpec{{Kind: "dense", Units: 4095}, {Kind: "dense", Units: 131072 - 16}}, "softmax"},
 		"no layer has parameters to learn":                        of(LayerSpec{Kind: "flatten"}),
-		`loss: "log", want one of hinge, logistic`:                {[]int{3}, []LayerSpec{dense}, "log"},
+		`loss: "log", want one of bpr, hinge, logistic`:           {[]int{3}, []LayerSpec{dense}, "log"},
 		"loss: softmax: 1 output, want at least two classes":      {[]int{3}, []LayerSpec{{Kind: "dense", Units: 1}}, "softmax"},
 		"layer conv1: it reads [3], want an image":                {[]int{3}, []LayerSpec{{Kind: "conv", Filters: 1, Kernel: 1}}, "softmax"},
 		"layer conv1: filters 0, want 1 to":                       then(LayerSpec{Kind: "conv", Kernel: 3}),
@@ -113,6 +113,9 @@ func FuzzSpec(f *testing.F) {
 		`{"input":[5,4,4],"layers":[{"kind":"conv","filters":4,"kernel":2,"groups":4,"activation":"relu"},{"kind":"maxpool","kernel":2},{"kind":"globalpool"},{"kind":"dense","units":2}],"loss":"hinge"}`,
 		`{"input":[3],"layers":[{"name":"a","kind":"dense","units":3},{"kind":"add","from":["a","input"]},{"kind":"dropout","rate":0.5},{"kind":"layernorm"},{"kind":"dense","units":1}],"loss":"logistic"}`,
 		`{"input":[6,2],"layers":[{"name":"a","kind":"shuffle","groups":2},{"kind":"concat","from":["a","input"]},{"kind":"activation","activation":"tanh"},{"kind":"avgpool","kernel":2},{"kind":"dense","units":1}],"loss":"squared"}`,
+		`{"input":[4,2],"layers":[{"kind":"embedding","rows":[5,3],"dim":2},{"kind":"lstm","units":3,"depth":2,"sequence":true},{"kind":"gru","units":2},{"kind":"dense","units":3}],"loss":"bpr"}`,
+		`{"input":[4],"layers":[{"name":"a","kind":"embedding","rows":[5],"dim":3,"columns":[2]},{"name":"b","kind":"embedding","from":["input"],"rows":[5],"dim":3,"columns":[3,0]},{"kind":"factorisation","from":["a","b"]}],"loss":"sampled-softmax"}`,
+		`{"input":[4],"layers":[{"kind":"embedding-bag","rows":[5],"dim":3,"pool":"sum"},{"kind":"rnn","units":3},{"kind":"dense","units":2}],"loss":"softmax"}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -131,6 +134,9 @@ func FuzzSpec(f *testing.F) {
 			t.Fatal(err)
 		}
 		params, x := n.Initial(1), random(rand.New(rand.NewPCG(1, 1)), examples*n.Inputs(), 1)
+		if slices.ContainsFunc(n.nodes, func(at node) bool { _, ok := at.layer.(lookup); return ok }) {
+			clear(x) // an id of every table
+		}
 		_, err = trainer.Train(t.Context(), params, x, make([]float32, examples*n.Targets()), TrainConfig{Epochs: 1, Rate: 1e-3, Clip: 1})
 		if err != nil {
 			t.Fatalf("%s: %v", b, err)

@@ -145,6 +145,18 @@ func (t *Trainer) stepAt(params []float32, examples int) []float32 {
 	return params
 }
 
+// someInputs are examples: ids where the network reads ids.
+func (n *Network) someInputs(examples int) []float32 {
+	if l, ok := n.nodes[0].layer.(lookup); ok {
+		x := indices(examples*n.Inputs(), 1000)
+		for _, rows := l.badID(x); rows > 0; _, rows = l.badID(x) {
+			x = indices(examples*n.Inputs(), rows)
+		}
+		return x
+	}
+	return reals(examples * n.Inputs())
+}
+
 // reals, bits and indices are inputs and targets.
 func reals(n int) []float32 { return random(rand.New(rand.NewPCG(1, uint64(n))), n, 1) }
 

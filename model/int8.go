@@ -8,10 +8,11 @@ import (
 )
 
 // Int8Tensor is a tensor of a quantised model. Weights are int8, symmetric, with one scale an output (Jacob et al. 2018,
-// §2.1; Krishnamoorthi 2018, §3.1): w ≈ Scales[o]·Weights[o]. Every other tensor stays float32.
+// §2.1; Krishnamoorthi 2018, §3.1): w ≈ Scales[o]·Weights[o]. A table of rows has one scale a row. Every other tensor
+// stays float32.
 type Int8Tensor struct {
-	Weights []int8    // outputs × inputs: the last axis of the tensor's shape first; nil unless it is one of weights
-	Scales  []float32 // of length outputs, finite: what a step of a weight means; nil likewise
+	Weights []int8    // outputs × inputs: the last axis of the tensor's shape first; of a table as it lies; nil of others
+	Scales  []float32 // one an output or row, finite: what a step of a weight means; nil likewise
 	Floats  []float32 // the tensor itself, if it has no weights
 }
 
@@ -24,12 +25,13 @@ func Quantise(n *Network, params []float32) ([]Int8Tensor, error) {
 	out := make([]Int8Tensor, len(ts))
 	for i, t := range ts {
 		body := t.toFile(params)
-		if !t.Weight {
+		scales := t.scales()
+		if scales == 0 {
 			out[i].Floats = body
 			continue
 		}
-		k := t.Len() / t.Outputs()
-		out[i] = Int8Tensor{Weights: make([]int8, t.Len()), Scales: make([]float32, t.Outputs())}
+		k := t.Len() / scales
+		out[i] = Int8Tensor{Weights: make([]int8, t.Len()), Scales: make([]float32, scales)}
 		for o := range out[i].Scales {
 			out[i].Scales[o] = kernel.QuantiseRow(out[i].Weights[o*k:(o+1)*k], body[o*k:(o+1)*k])
 		}
@@ -45,9 +47,9 @@ func (n *Network) checkInt8(tensors []Int8Tensor) error {
 	}
 	for i, t := range ts {
 		q := &tensors[i]
-		weights, scales, floats := 0, 0, t.Len()
-		if t.Weight {
-			weights, scales, floats = t.Len(), t.Outputs(), 0
+		weights, scales, floats := 0, t.scales(), t.Len()
+		if scales > 0 {
+			weights, floats = t.Len(), 0
 		}
 		if len(q.Weights) != weights || len(q.Scales) != scales || len(q.Floats) != floats {
 			return fmt.Errorf("%s does not fit the shape %v", t.Name, t.Shape)
@@ -79,7 +81,13 @@ type int8Layer interface {
 // dequantise writes what the tensor stands for to its place in the flat parameters.
 func (q Int8Tensor) dequantise(t Tensor, params []float32) {
 	at := params[t.Offset:][:t.Len()]
-	if !t.Weight {
+	switch {
+	case t.Table:
+		for i := range at {
+			at[i] = float32(q.Weights[i]) * q.Scales[i/t.Outputs()]
+		}
+		return
+	case !t.Weight:
 		copy(at, q.Floats)
 		return
 	}

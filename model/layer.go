@@ -22,6 +22,17 @@ type Tensor struct {
 // Len is the number of values.
 func (t Tensor) Len() int { return values(t.Shape) }
 
+// scales is how many scales the tensor has in int8; 0 if it stays float32.
+func (t Tensor) scales() int {
+	switch {
+	case t.Weight:
+		return t.Outputs()
+	case t.Table:
+		return t.Shape[0]
+	}
+	return 0
+}
+
 // Outputs is the length of the last axis: of weights, one for each output.
 func (t Tensor) Outputs() int { return t.Shape[len(t.Shape)-1] }
 

@@ -94,10 +94,10 @@ func (m *Model) Encode() ([]byte, error) {
 		switch {
 		case m.Quantised == nil:
 			ts = append(ts, tensor{t.Name, "F32", t.fileShape(), packFloats(t.toFile(m.Params))})
-		case t.Weight:
+		case t.scales() > 0:
 			q := m.Quantised[i]
 			ts = append(ts, tensor{t.Name, "I8", t.fileShape(), packInt8(q.Weights)},
-				tensor{t.scaleName(), "F32", []int{t.Outputs()}, packFloats(q.Scales)})
+				tensor{t.scaleName(), "F32", []int{t.scales()}, packFloats(q.Scales)})
 		default:
 			ts = append(ts, tensor{t.Name, "F32", t.fileShape(), packFloats(m.Quantised[i].Floats)})
 		}
@@ -216,14 +216,14 @@ func fromMetadata(text string) (*Model, error) {
 // fill takes the network's tensors; all must be there and no others.
 func (m *Model) fill(file map[string]tensor) error {
 	ts := m.Network.Tensors()
-	i := slices.IndexFunc(ts, func(t Tensor) bool { return t.Weight })
+	i := slices.IndexFunc(ts, func(t Tensor) bool { return t.scales() > 0 })
 	quantised := i >= 0 && file[ts[i].Name].dtype == "I8"
 	if err := checkVariant(m.Variant, quantised); err != nil {
 		return err
 	}
 	want := len(ts)
 	for _, t := range ts {
-		if quantised && t.Weight {
+		if quantised && t.scales() > 0 {
 			want++
 		}
 	}
@@ -233,7 +233,7 @@ func (m *Model) fill(file map[string]tensor) error {
 	// Once all are seen to be there, the file is as long as what is allocated for it.
 	for _, t := range ts {
 		dtype := "F32"
-		if quantised && t.Weight {
+		if quantised && t.scales() > 0 {
 			dtype = "I8"
 		}
 		if _, err := take(file, t.Name, dtype, t.fileShape()...); err != nil {
@@ -259,18 +259,19 @@ func (m *Model) fillInt8(file map[string]tensor, ts []Tensor) error {
 	m.Quantised = make([]Int8Tensor, len(ts))
 	for i, t := range ts {
 		q, floats, body := &m.Quantised[i], t.Len(), file[t.Name].body
-		if t.Weight {
+		scales := t.scales()
+		if scales > 0 {
 			var err error
-			if body, err = take(file, t.scaleName(), "F32", t.Outputs()); err != nil {
+			if body, err = take(file, t.scaleName(), "F32", scales); err != nil {
 				return err
 			}
-			floats, q.Weights = t.Outputs(), unpackInt8(file[t.Name].body)
+			floats, q.Weights = scales, unpackInt8(file[t.Name].body)
 		}
 		values := make([]float32, floats)
 		if err := unpackFloats(values, body); err != nil {
 			return fmt.Errorf("%s: %w", t.Name, err)
 		}
-		if t.Weight {
+		if scales > 0 {
 			q.Scales = values
 		} else {
 			q.Floats = values

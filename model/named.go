@@ -10,26 +10,35 @@ import (
 type architecture struct {
 	input   []int
 	outputs int
+	ids     []int // how many there are of each kind
 	build   func(b *builder, outputs int)
 }
 
 // architectures is the table of names.
 var architectures = map[string]architecture{
-	"linear":   {[]int{16}, 1, linear},
-	"logistic": {[]int{16}, 1, logisticRegression},
-	"svm":      {[]int{16}, 1, supportVector},
-	"mlp":      {[]int{784}, 10, twoHidden},
-	"cnn":      {[]int{28, 28, 1}, 10, mcMahanCNN},
-	"mobile":   {[]int{28, 28, 1}, 10, mobileNet},
-	"shuffle":  {[]int{28, 28, 1}, 10, shuffleNet},
+	"linear":   {[]int{16}, 1, nil, linear},
+	"logistic": {[]int{16}, 1, nil, logisticRegression},
+	"svm":      {[]int{16}, 1, nil, supportVector},
+	"mlp":      {[]int{784}, 10, nil, twoHidden},
+	"cnn":      {[]int{28, 28, 1}, 10, nil, mcMahanCNN},
+	"mobile":   {[]int{28, 28, 1}, 10, nil, mobileNet},
+	"shuffle":  {[]int{28, 28, 1}, 10, nil, shuffleNet},
+
+	"rnn":                  {[]int{80}, 90, nil, charRNN},
+	"lstm":                 {[]int{80}, 90, nil, charLSTM},
+	"text":                 {[]int{128}, 77, []int{1 << 14}, textBag},
+	"recommend-mlp":        {[]int{2}, 1, []int{1000, 1000}, recommendMLP},
+	"recommend-lstm":       {[]int{1, 2}, 1, []int{1000, 1000}, recommendLSTM},
+	"matrix-factorisation": {[]int{2}, 1, []int{1000, 1000}, factors},
 }
 
 // Architectures lists the names that Named knows.
 func Architectures() []string { return sortedNames(architectures) }
 
 // Named is a well-known architecture for examples of the input's shape and that many outputs; nil and 0 are its usual
-// ones. One output is a number, or the logit of the positive class; more are one for each class.
-func Named(name string, input []int, outputs int) (Spec, error) {
+// ones. One output is a number, or the logit of the positive class; more are one for each class. Some read ids: ids says
+// how many there are, of text the buckets that n-grams are hashed to, of recommenders users and items.
+func Named(name string, input []int, outputs int, ids ...int) (Spec, error) {
 	a, ok := architectures[name]
 	if !ok {
 		return Spec{}, fmt.Errorf("architecture %.40q, want one of %s", name, strings.Join(Architectures(), ", "))
@@ -46,7 +55,13 @@ func Named(name string, input []int, outputs int) (Spec, error) {
 	if want := len(a.input); want > 1 && len(input) != want {
 		return Spec{}, fmt.Errorf("%s: input of %d axes, want %d, such as %v", name, len(input), want, a.input)
 	}
-	b := &builder{Spec{Input: slices.Clone(input)}}
+	if ids == nil {
+		ids = a.ids
+	}
+	if len(ids) != len(a.ids) {
+		return Spec{}, fmt.Errorf("%s: %d kinds of ids, want %d", name, len(ids), len(a.ids))
+	}
+	b := &builder{Spec{Input: slices.Clone(input)}, ids}
 	a.build(b, outputs)
 	if _, err := b.spec.Compile(); err != nil {
 		return Spec{}, fmt.Errorf("%s: %w", name, err)
@@ -55,7 +70,10 @@ func Named(name string, input []int, outputs int) (Spec, error) {
 }
 
 // builder puts layers one after the other.
-type builder struct{ spec Spec }
+type builder struct {
+	spec Spec
+	ids  []int
+}
 
 func (b *builder) add(l LayerSpec) { b.spec.Layers = append(b.spec.Layers, l) }
 

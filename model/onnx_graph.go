@@ -30,14 +30,6 @@ type onnxValue struct {
 	ids           bool // int64s, not float32s
 }
 
-// ordered is the shape of an example as the graph has it.
-func (v onnxValue) ordered() []int {
-	if v.channelsFirst {
-		return []int{v.shape[2], v.shape[0], v.shape[1]}
-	}
-	return v.shape
-}
-
 // unique is the name, or if it is taken the name with a number.
 func (g *onnxGraph) unique(name string) string {
 	free := name
@@ -128,26 +120,24 @@ func (g *onnxGraph) activate(x string, act kernel.Activation) string {
 	return g.unary(onnxActivations[act], x)
 }
 
-// rounded is a value of the shape rounded as int8 layers round what their weights meet: each row of width values to
-// int8, with a scale of its own that follows from the row. A float model's value stays as it is.
-func (g *onnxGraph) rounded(x string, width int, shape ...int) string {
-	if !g.int8 {
-		return x
-	}
-	rows := x
-	if len(shape) > 1 {
-		rows = g.reshape(x, width)
-	}
+// rows is a value as rows of width values, rounded as int8 layers round what their weights meet: to int8, with a scale a
+// row that follows from it.
+func (g *onnxGraph) rows(x string, width int) string {
+	rows := g.reshape(x, width)
 	top := g.op("ReduceMax", []string{g.unary("Abs", rows)}, intsAttribute("axes", 1), intAttribute("keepdims", 0))
 	scale := g.binary("Max", g.binary("Div", top, g.scalar(127)), g.scalar(0x1p-126)) // a row of zeros divides by something
 	zero := g.op("ConstantOfShape", []string{g.unary("Shape", scale)}, tensorAttribute("value", onnxTensor("", onnxInt8, []int{1}, []byte{0})))
 	axis := intAttribute("axis", 0)
 	q := g.op("QuantizeLinear", []string{rows, scale, zero}, axis)
-	rows = g.op("DequantizeLinear", []string{q, scale, zero}, axis)
-	if len(shape) > 1 {
-		return g.reshape(rows, shape...)
+	return g.op("DequantizeLinear", []string{q, scale, zero}, axis)
+}
+
+// rounded is a value, if the model is int8, with its rows rounded.
+func (g *onnxGraph) rounded(x string, width int) string {
+	if !g.int8 {
+		return x
 	}
-	return rows
+	return g.binary("Reshape", g.rows(x, width), g.unary("Shape", x))
 }
 
 // onnxWeight is a tensor of a layer on its way into a graph: floats or int8s. Weights come outputs first.

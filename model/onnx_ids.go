@@ -35,8 +35,8 @@ func (g *onnxGraph) table(w onnxWeight) table {
 	return t
 }
 
-// rows are the rows that ids of a shape name. Of int8 rows only these are dequantised.
-func (g *onnxGraph) rows(t table, ids string, shape ...int) string {
+// lookUp gives the rows that ids of a shape name. Of int8 rows only these are dequantised.
+func (g *onnxGraph) lookUp(t table, ids string, shape ...int) string {
 	if t.floats != "" {
 		return g.gather(t.floats, ids, 0)
 	}
@@ -50,12 +50,12 @@ func (e *embedding) onnx(g *onnxGraph, in []onnxValue) onnxValue {
 	before := in[0].shape[: last-1 : last-1] // appending copies
 	if len(e.tables) == 1 {
 		picked := g.gather(ids, g.ints(e.columns...), last)
-		return onnxValue{name: g.rows(g.table(g.own[0]), picked, append(before, len(e.columns))...), shape: e.shape}
+		return onnxValue{name: g.lookUp(g.table(g.own[0]), picked, append(before, len(e.columns))...), shape: e.shape}
 	}
 	var parts []string
 	for j, c := range e.columns {
 		picked := g.reshape(g.gather(ids, g.ints(c), last), before...)
-		parts = append(parts, g.rows(g.table(g.own[j]), picked, before...))
+		parts = append(parts, g.lookUp(g.table(g.own[j]), picked, before...))
 	}
 	return onnxValue{name: g.op("Concat", parts, intAttribute("axis", last)), shape: e.shape}
 }
@@ -63,7 +63,7 @@ func (e *embedding) onnx(g *onnxGraph, in []onnxValue) onnxValue {
 // onnx sums the rows of a bag by a product with ones and, for padding, zeros.
 func (b *embeddingBag) onnx(g *onnxGraph, in []onnxValue) onnxValue {
 	ids := g.reshape(g.ids(in[0]), b.bag)
-	rows := g.rows(g.table(g.own[0]), ids, b.bag)
+	rows := g.lookUp(g.table(g.own[0]), ids, b.bag)
 	counts := g.op("Cast", []string{g.binary("Greater", ids, g.constant(g.inner("zero"), onnxInt64, nil, make([]byte, 8)))}, intAttribute("to", int(onnxFloat)))
 	counts = g.reshape(counts, 1, b.bag)
 	sum := g.binary("MatMul", counts, rows)

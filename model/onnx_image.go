@@ -16,7 +16,7 @@ func slide(kernel, stride int) []onnxAttribute {
 // onnx rounds the image of an example as a whole, as convInt8 does.
 func (c *conv) onnx(g *onnxGraph, in []onnxValue) onnxValue {
 	v := in[0]
-	v.name = g.rounded(v.name, values(v.shape), v.ordered()...)
+	v.name = g.rounded(v.name, values(v.shape))
 	return c.convolve(g, v)
 }
 

@@ -2,8 +2,8 @@ package model
 
 import "strings"
 
-// onnx is one operator a layer; each goes through the sequence by itself, step by step, in float32 also where its
-// weights are int8.
+// onnx is one operator a layer; each goes through the sequence by itself. With int8 weights the input of each step is
+// rounded as recurrentInt8 rounds it; the output of the step before is not, for it stays inside of the operator.
 func (r *recurrent) onnx(g *onnxGraph, in []onnxValue) onnxValue {
 	var x string
 	if len(in[0].shape) == 1 {
@@ -22,7 +22,7 @@ func (r *recurrent) onnx(g *onnxGraph, in []onnxValue) onnxValue {
 		}
 		all, last := g.inner("y"), g.inner("y_h")
 		g.operators = append(g.operators, onnxOperator(kind, "",
-			[]string{x, g.put(weights.stacked()), g.put(own[1].stacked()), g.put(bias)}, []string{all, last}, attributes))
+			[]string{g.rounded(x, r.part(l).inputs), g.put(weights.stacked()), g.put(own[1].stacked()), g.put(bias)}, []string{all, last}, attributes))
 		if l == r.depth-1 && !r.sequence {
 			return onnxValue{name: g.binary("Squeeze", last, g.ints(0)), shape: r.shape}
 		}

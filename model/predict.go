@@ -53,7 +53,7 @@ type workspace struct {
 // workspace allocates buffers for a batch.
 func (p *Predictor) workspace() *workspace {
 	n := p.network
-	batch := max(1, min(predictBatch, predictValues/n.widest()))
+	batch := max(1, min(predictBatch, predictValues/n.widestOutput()))
 	w := &workspace{batch: batch, passes: make([]pass, len(n.nodes))}
 	work, bytes, words := p.buffers(batch)
 	for i := range n.nodes {

@@ -139,7 +139,7 @@ func TestInt8OfEveryArchitecture(t *testing.T) {
 		for i, tensor := range network.Tensors() {
 			tensors[i].dequantise(tensor, params)
 		}
-		x := reals(3 * network.Inputs())
+		x := network.someInputs(3)
 		got, want := make([]float32, 3*network.Outputs()), make([]float32, 3*network.Outputs())
 		NewInt8Predictor(network, tensors).Predict(x, got)
 		NewPredictor(network, params).Predict(x, want)

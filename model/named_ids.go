@@ -1,5 +1,31 @@
 package model
 
+// charRNN and charLSTM are language models of characters; the LSTM is that of McMahan et al. 2017, §3.
+func charRNN(b *builder, outputs int)  { b.take(CharLM("rnn", 0, outputs, 256, 1)) }
+func charLSTM(b *builder, outputs int) { b.take(CharLM("lstm", 0, outputs, 256, 2)) }
+
+// take takes the layers and leaves the input.
+func (b *builder) take(s Spec) { b.spec.Layers, b.spec.Loss = s.Layers, s.Loss }
+
+func textBag(b *builder, outputs int) { b.take(Text(0, b.ids[0], 64, nil, outputs)) }
+
+func recommendMLP(b *builder, outputs int) {
+	b.take(RecommendMLP(b.ids[0], b.ids[1], 64, 128, outputs))
+}
+
+func recommendLSTM(b *builder, outputs int) {
+	b.take(RecommendLSTM(0, b.ids[0], b.ids[1], 64, 128, outputs))
+}
+
+// factors scores one item as an answer, or ranks what was chosen above what was not.
+func factors(b *builder, outputs int) {
+	loss := "bpr"
+	if outputs == 1 {
+		loss = "logistic"
+	}
+	b.take(Factorisation(b.ids[0], b.ids[1], 32, outputs, loss))
+}
+
 // CharLM is a language model of characters: an embedding of 8 values, recurrent layers of the given kind, and scores of
 // the next character at every step (McMahan et al. 2017, §3, have two LSTM layers of 256).
 func CharLM(kind string, steps, classes, units, depth int) Spec {
@@ -21,21 +47,22 @@ func Text(bag, rows, dim int, hidden []int, classes int) Spec {
 	return s
 }
 
-// RecommendMLP answers whether a user takes an item: both embedded, a hidden layer, one logit.
-func RecommendMLP(users, items, dim, hidden int) Spec {
+// RecommendMLP answers whether a user takes an item: both embedded, a hidden layer, and one logit, or
+// as many as there are answers.
+func RecommendMLP(users, items, dim, hidden, answers int) Spec {
 	return Spec{[]int{2}, []LayerSpec{
 		{Name: "embedding", Kind: "embedding", Rows: []int{users, items}, Dim: dim},
 		{Name: "hidden", Kind: "dense", Units: hidden, Activation: "relu"},
-		{Name: "out", Kind: "dense", Units: 1},
+		{Name: "out", Kind: "dense", Units: answers},
 	}, "logistic"}
 }
 
 // RecommendLSTM answers the same after steps of user and item.
-func RecommendLSTM(steps, users, items, dim, units int) Spec {
+func RecommendLSTM(steps, users, items, dim, units, answers int) Spec {
 	return Spec{[]int{steps, 2}, []LayerSpec{
 		{Name: "embedding", Kind: "embedding", Rows: []int{users, items}, Dim: dim},
 		{Name: "lstm", Kind: "lstm", Units: units},
-		{Name: "out", Kind: "dense", Units: 1},
+		{Name: "out", Kind: "dense", Units: answers},
 	}, "logistic"}
 }
 

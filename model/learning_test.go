@@ -1,0 +1,207 @@
+package model
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// A language model learns a text whose next character depends on the one before the last: a period of five over three
+// characters, 0 0 1 2 1.
+func TestRecurrentLearns(t *testing.T) {
+	text := []float32{0, 0, 1, 2, 1}
+	const steps, examples = 12, 20
+	var x, y []float32
+	for e := range examples {
+		for i := range steps {
+			x, y = append(x, text[(e+i)%5]), append(y, text[(e+i+1)%5])
+		}
+	}
+	for _, kind := range []string{"rnn", "gru", "lstm"} {
+		network := compile(t, CharLM(kind, steps, 3, 16, 2))
+		params, trainer := network.Initial(1), newTrainer(t, network, 4)
+		done, err := trainer.Train(t.Context(), params, x, y, TrainConfig{Epochs: 60, Rate: .02, Optimiser: Optimiser{Kind: "adam"}, Clip: 1})
+		// The first character can be followed by itself or another, and the third of the three by one of two.
+		if floor := 2 * math.Log(2) / steps; err != nil || done.Loss > floor+.05 {
+			t.Errorf("%s: loss %v, %v; want about %v at most", kind, done.Loss, err, floor)
+		}
+	}
+}
+
+// Users choose items of their own parity. Ranked by what choices alone taught, each user's come first.
+func TestRankingLearns(t *testing.T) {
+	const users, items, others = 12, 20, 4
+	for _, loss := range []string{"bpr", "sampled-softmax"} {
+		network := compile(t, Factorisation(users, items, 4, 1+others, loss))
+		rng := rand.New(rand.NewPCG(1, 1))
+		var x []float32
+		for u := range users {
+			for range 40 {
+				x = append(x, float32(u), float32(rng.IntN(items/2)*2+u%2), 0, 0, 0, 0)
+			}
+		}
+		params, trainer := network.Initial(1), newTrainer(t, network, 8)
+		for epoch := range 30 {
+			DrawNegatives(x, 2+others, 1, items, rng)
+			cfg := TrainConfig{Epochs: 1, Rate: .1, Seed: uint64(epoch), Optimiser: Optimiser{Kind: "adagrad"}}
+			if _, err := trainer.Train(t.Context(), params, x, nil, cfg); err != nil {
+				t.Fatal(err)
+			}
+		}
+		rank := compile(t, Factorisation(users, items, 4, items, loss))
+		right := 0
+		for u := range users {
+			scores := make([]float32, items)
+			NewPredictor(rank, params).Predict(append([]float32{float32(u)}, upTo(items)...), scores)
+			for i, s := range scores {
+				for j, other := range scores {
+					if i%2 == u%2 && j%2 != u%2 && s > other {
+						right++
+					}
+				}
+			}
+		}
+		if pairs := users * items / 2 * items / 2; right < pairs*95/100 {
+			t.Errorf("%s: %d of %d pairs in order", loss, right, pairs)
+		}
+	}
+}
+
+func upTo(n int) []float32 {
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(i)
+	}
+	return x
+}
+
+// Drawn items are never the chosen one, and each of the others comes.
+func TestDrawNegatives(t *testing.T) {
+	x := slices.Repeat([]float32{9, 2, 0, 0}, 100)
+	DrawNegatives(x, 4, 1, 4, rand.New(rand.NewPCG(1, 1)))
+	var seen [4]int
+	for ; len(x) > 0; x = x[4:] {
+		if x[0] != 9 || x[1] != 2 {
+			t.Fatalf("an example became %v", x[:4])
+		}
+		seen[int(x[2])]++
+		seen[int(x[3])]++
+	}
+	if seen[2] != 0 || min(seen[0], seen[1], seen[3]) < 40 {
+		t.Errorf("drawn %v times", seen)
+	}
+}
+
+// idSpecs are networks that read ids, with examples of theirs.
+func idSpecs(t *testing.T, examples int, each func(t *testing.T, n *Network, x, y []float32)) {
+	for _, name := range []string{"rnn", "lstm", "text", "recommend-mlp", "recommend-lstm", "matrix-factorisation", "gru", "bpr"} {
+		var s Spec
+		var err error
+		switch name {
+		case "rnn", "lstm":
+			s, err = Named(name, []int{6}, 11)
+		case "gru":
+			s = CharLM("gru", 6, 11, 20, 2)
+		case "bpr":
+			s = Factorisation(10, 12, 8, 3, "bpr")
+		default:
+			s, err = Named(name, nil, 0)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Run(name, func(t *testing.T) {
+			n := compile(t, s)
+			classes := 2
+			if s.Loss == "softmax" {
+				classes = n.OutputShape()[len(n.OutputShape())-1]
+			}
+			each(t, n, n.someInputs(examples), indices(examples*n.Targets(), classes))
+		})
+	}
+}
+
+// Training allocates nothing after the first, whatever the optimiser, and neither does prediction.
+func TestIDsDoNotAllocate(t *testing.T) {
+	idSpecs(t, 20, func(t *testing.T, n *Network, x, y []float32) {
+		trainer, params := newTrainer(t, n, 8), n.Initial(1)
+		for _, cfg := range []TrainConfig{{}, {Clip: 1}, {Optimiser: Optimiser{Kind: "adam"}}} {
+			cfg.Epochs, cfg.Rate = 2, .01
+			if allocated := testing.AllocsPerRun(2, func() {
+				if _, err := trainer.Train(t.Context(), params, x, y, cfg); err != nil {
+					t.Fatal(err)
+				}
+			}); allocated != 0 {
+				t.Errorf("%+v: a training allocates %v times", cfg, allocated)
+			}
+		}
+		tensors, err := Quantise(n, params)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := make([]float32, 20*n.Outputs())
+		for _, p := range []*Predictor{NewPredictor(n, params), NewInt8Predictor(n, tensors)} {
+			if allocated := testing.AllocsPerRun(2, func() { p.Predict(x, out) }); allocated != 0 {
+				t.Errorf("a prediction allocates %v times", allocated)
+			}
+		}
+	})
+}
+
+// Parameters, data and seed decide the bits, whatever a trainer did before on other rows; and an optimiser's steps on
+// seen rows alone are its steps on all, where the others have no gradient, no decay and no memory.
+func TestIDsAreDeterministic(t *testing.T) {
+	idSpecs(t, 20, func(t *testing.T, n *Network, x, y []float32) {
+		for _, kind := range []string{"sgd", "momentum", "adam"} {
+			cfg := TrainConfig{Epochs: 2, Rate: .02, Seed: 7, Optimiser: Optimiser{Kind: kind}}
+			fresh := train(t, newTrainer(t, n, 8), n.Initial(1), x, y, cfg)
+			used := newTrainer(t, n, 8)
+			train(t, used, n.Initial(2), x[:n.Inputs()*3], y[:n.Targets()*3], TrainConfig{Epochs: 1, Rate: .1, Optimiser: Optimiser{Kind: kind}})
+			if !slices.Equal(fresh, train(t, used, n.Initial(1), x, y, cfg)) {
+				t.Errorf("%s: a trainer that was used before trains to other bits", kind)
+			}
+		}
+	})
+}
+
+// The fused steps of plain SGD and those of a written gradient agree, with rows that come twice in a batch.
+func TestFusedRowsAsWritten(t *testing.T) {
+	idSpecs(t, 20, func(t *testing.T, n *Network, x, y []float32) {
+		cfg := TrainConfig{Epochs: 2, Rate: .1, Seed: 3}
+		fused := train(t, newTrainer(t, n, 8), n.Initial(1), x, y, cfg)
+		cfg.Clip = 1e9
+		for i, v := range train(t, newTrainer(t, n, 8), n.Initial(1), x, y, cfg) {
+			if math.Abs(float64(v-fused[i])) > 1e-5 {
+				t.Fatalf("%s: %v in one step, %v in two", n.parameter(i), fused[i], v)
+			}
+		}
+	})
+}
+
+// A row that a batch does not read keeps what the optimiser knew of it: only its own batches move it. Two rows, one
+// example each, in batches of one: momentum goes on where the row's last batch left it.
+func TestOptimiserSeesOnlyRowsOfBatch(t *testing.T) {
+	n := compile(t, Spec{[]int{1}, []LayerSpec{{Kind: "embedding", Rows: []int{2}, Dim: 1}}, "squared"})
+	cfg := TrainConfig{Epochs: 2, Rate: .1, Optimiser: Optimiser{Kind: "momentum", Momentum: .5}}
+	got := train(t, newTrainer(t, n, 1), []float32{1, -2}, []float32{0, 1}, []float32{0, 0}, cfg)
+	for i, w := range []float64{1, -2} {
+		v := w // gradient w, velocity w
+		w -= .1 * v
+		v = .5*v + w
+		if w -= .1 * v; math.Abs(float64(got[i])-w) > 1e-6 {
+			t.Errorf("row %d is %v, want %v", i, got[i], w)
+		}
+	}
+}
+
+// Full-batch descent over more examples than a batch steps on the rows of all.
+func TestDescentOverRows(t *testing.T) {
+	n := compile(t, Spec{[]int{1}, []LayerSpec{{Kind: "embedding", Rows: []int{4}, Dim: 1}}, "squared"})
+	cfg := TrainConfig{Epochs: 1, Rate: 1, Optimiser: Optimiser{Kind: "gd"}}
+	got := train(t, newTrainer(t, n, 1), []float32{1, 2, 3, 4}, []float32{0, 2, 2, 3}, make([]float32, 4), cfg)
+	if want := []float32{.75, 2, 1.5, 3}; fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("after a step %v, want %v", got, want)
+	}
+}
