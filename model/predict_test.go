@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 )
 
@@ -151,5 +152,35 @@ func TestInt8OfEveryArchitecture(t *testing.T) {
 		if !(off <= .03*.03*size) {
 			t.Errorf("%s: answers of size %v are off by %v", name, math.Sqrt(size), math.Sqrt(off))
 		}
+	}
+}
+
+// TestPredictorsAreShared: callers at the same time each get their own answer, of floats and of int8.
+func TestPredictorsAreShared(t *testing.T) {
+	s, err := Named("mobile", []int{8, 8, 1}, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	network := compile(t, s)
+	params := network.Initial(1)
+	tensors, err := Quantise(network, params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []*Predictor{NewPredictor(network, params), NewInt8Predictor(network, tensors)} {
+		var callers sync.WaitGroup
+		for caller := range 8 {
+			callers.Go(func() {
+				x := random(rand.New(rand.NewPCG(uint64(caller), 0)), network.Inputs(), 1)
+				want, got := make([]float32, 3), make([]float32, 3)
+				p.Predict(x, want)
+				for range 20 {
+					if p.Predict(x, got); !slices.Equal(got, want) {
+						t.Errorf("caller %d: %v, before %v", caller, got, want)
+					}
+				}
+			})
+		}
+		callers.Wait()
 	}
 }

@@ -107,7 +107,8 @@ func TestEpoch(t *testing.T) {
 	}
 }
 
-// Training ends before the next step once its context has, however many are left, and each step can be held up.
+// Training ends before the next step once its context has, however many are left, and each step can be held up. What was
+// stopped changes nothing.
 func TestTrainingStopsBetweenSteps(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	paused := 0
@@ -117,9 +118,13 @@ func TestTrainingStopsBetweenSteps(t *testing.T) {
 		}
 	}}
 	network := compile(t, MLP(1, 2))
-	done, err := newTrainer(t, network, 1).Train(ctx, network.Initial(1), make([]float32, 2), make([]float32, 2), cfg)
+	params := network.Initial(1)
+	done, err := newTrainer(t, network, 1).Train(ctx, params, make([]float32, 2), make([]float32, 2), cfg)
 	if done.Steps != 3 || paused != 3 || !errors.Is(err, context.Canceled) {
 		t.Errorf("%d steps after %d pauses, %v; want 3, 3 and the context's error", done.Steps, paused, err)
+	}
+	if !slices.Equal(params, network.Initial(1)) {
+		t.Error("a training that was stopped leaves its steps in the parameters")
 	}
 }
 
