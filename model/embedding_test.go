@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 )
@@ -164,5 +165,61 @@ func TestEmbeddingRefuses(t *testing.T) {
 	s := Spec{[]int{3}, []LayerSpec{{Kind: "dense", Units: 3}, {Kind: "embedding", Rows: []int{3}, Dim: 3}}, "squared"}
 	if _, err := s.Compile(); err == nil {
 		t.Error("an embedding reads what is not ids")
+	}
+}
+
+// Files hold tables row by row, in int8 with a scale a row, and recurrent weights output by output.
+func TestRoundTripOfTables(t *testing.T) {
+	for _, variant := range []string{"float32", "int8"} {
+		m := small(t, "float32")
+		m.Variant, m.Network = variant, compile(t, Spec{[]int{3}, []LayerSpec{
+			{Kind: "embedding", Rows: []int{4, 5, 6}, Dim: 2}, {Kind: "lstm", Units: 3}, {Kind: "dense", Units: 1},
+		}, "logistic"})
+		m.Params = m.Network.Initial(1)
+		if variant == "int8" {
+			var err error
+			if m.Quantised, err = Quantise(m.Network, m.Params); err != nil {
+				t.Fatal(err)
+			}
+			if table := m.Quantised[1]; len(table.Weights) != 10 || len(table.Scales) != 5 {
+				t.Errorf("a table of 5 rows of 2 has %d weights and %d scales", len(table.Weights), len(table.Scales))
+			}
+			m.Params = nil
+		}
+		b := encode(t, m)
+		again, err := Decode(b)
+		if err != nil {
+			t.Fatalf("%s: %v", variant, err)
+		}
+		if !slices.Equal(again.Params, m.Params) || !reflect.DeepEqual(again.Quantised, m.Quantised) || !slices.Equal(encode(t, again), b) {
+			t.Errorf("%s: comes back as %+v", variant, again)
+		}
+	}
+}
+
+// The architectures that read ids are as large as their tables and cells make them.
+func TestNamesOfIDs(t *testing.T) {
+	for name, want := range map[string]int{
+		"rnn":                  90*8 + (8+256+1)*256 + 257*90,
+		"lstm":                 90*8 + (8+256+1)*1024 + (256+256+1)*1024 + 257*90,
+		"text":                 1<<14*64 + 65*77,
+		"recommend-mlp":        2000*64 + 129*128 + 129,
+		"recommend-lstm":       2000*64 + (128+128+1)*512 + 129,
+		"matrix-factorisation": 2000*33 + 1,
+	} {
+		s, err := Named(name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := compile(t, s); n.Size() != want {
+			t.Errorf("%s has %d parameters, want %d", name, n.Size(), want)
+		}
+	}
+	s, err := Named("recommend-mlp", nil, 1, 6040, 3706)
+	if err != nil || !slices.Equal(s.Layers[0].Rows, []int{6040, 3706}) {
+		t.Errorf("with other tables: %v, %v", s, err)
+	}
+	if _, err := Named("text", nil, 2, 1, 2); err == nil {
+		t.Error("text takes two kinds of ids")
 	}
 }

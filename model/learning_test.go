@@ -137,6 +137,9 @@ func TestIDsDoNotAllocate(t *testing.T) {
 				t.Errorf("%+v: a training allocates %v times", cfg, allocated)
 			}
 		}
+		if raceDetector {
+			return
+		}
 		tensors, err := Quantise(n, params)
 		if err != nil {
 			t.Fatal(err)

@@ -168,8 +168,8 @@ func (r *recurrent) work(batch int) int {
 	return max(predict, back)
 }
 
-// take cuts n values off a buffer.
-func take32(buffer *[]float32, n int) []float32 {
+// cut takes n values off the front of a buffer.
+func cut(buffer *[]float32, n int) []float32 {
 	b := (*buffer)[:n:n]
 	*buffer = (*buffer)[n:]
 	return b
@@ -191,7 +191,7 @@ func (r *recurrent) through(p *pass, m multiplier) {
 	if p.train {
 		buffer = p.scratch
 	}
-	x := r.stepMajor(take32(&buffer, r.steps*p.n*r.inputs), p.in[0], p.n, r.inputs)
+	x := r.stepMajor(cut(&buffer, r.steps*p.n*r.inputs), p.in[0], p.n, r.inputs)
 	if p.train {
 		for l := range r.depth {
 			at := r.kept(p, l, x)
@@ -200,8 +200,8 @@ func (r *recurrent) through(p *pass, m multiplier) {
 		}
 	} else {
 		h := p.n * r.units
-		outs := [2][]float32{take32(&buffer, r.steps*h), take32(&buffer, r.steps*h)}
-		sums, saved := take32(&buffer, r.chunk(p.n)*h*r.sums), take32(&buffer, 2*h*r.saved)
+		outs := [2][]float32{cut(&buffer, r.steps*h), cut(&buffer, r.steps*h)}
+		sums, saved := cut(&buffer, r.chunk(p.n)*h*r.sums), cut(&buffer, 2*h*r.saved)
 		for l := range r.depth {
 			r.layerForward(p, m, l, run{x: x, sums: sums, saved: saved, out: outs[l%2]})
 			x = outs[l%2]
@@ -214,7 +214,7 @@ func (r *recurrent) through(p *pass, m multiplier) {
 func (r *recurrent) kept(p *pass, l int, x []float32) run {
 	h := r.steps * p.n * r.units
 	buffer := p.scratch[r.steps*p.n*r.inputs+l*h*(r.sums+r.saved+1):]
-	return run{x: x, sums: take32(&buffer, h*r.sums), saved: take32(&buffer, h*r.saved), out: take32(&buffer, h), train: true}
+	return run{x: x, sums: cut(&buffer, h*r.sums), saved: cut(&buffer, h*r.saved), out: cut(&buffer, h), train: true}
 }
 
 // stepMajor is a batch of sequences step by step: x itself where that is its order already, or else buffer.
@@ -307,7 +307,7 @@ func (r *recurrent) recur(p *pass, l int, sums, last []float32, rows int) {
 
 func (r *recurrent) backward(p *pass) {
 	buffer := p.work
-	douts := take32(&buffer, r.steps*p.n*max(r.inputs, r.units))
+	douts := cut(&buffer, r.steps*p.n*max(r.inputs, r.units))
 	r.receive(p, douts[:r.steps*p.n*r.units])
 	for l := r.depth - 1; l >= 0; l-- {
 		x := r.below(p, l)
@@ -346,7 +346,7 @@ func (r *recurrent) receive(p *pass, douts []float32) {
 // layerBackward goes back through time, and makes the sums their gradient.
 func (r *recurrent) layerBackward(p *pass, l int, at run, douts, buffer []float32) {
 	w, h := r.part(l), p.n*r.units
-	carried, turned := take32(&buffer, h), take32(&buffer, w.back*r.units)
+	carried, turned := cut(&buffer, h), cut(&buffer, w.back*r.units)
 	clear(carried)
 	if r.steps > 1 { // each step multiplies with them: turned around once they are read as they lie
 		kernel.Transpose(matrix(turned, r.units), matrix(p.params[w.hh:w.bias], w.back), r.units, w.back)
