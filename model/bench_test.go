@@ -213,30 +213,38 @@ func benchTokens() Spec {
 	}, "logistic"}
 }
 
+// predictCase is a network that predicts one example at a time.
+type predictCase struct {
+	name string
+	spec Spec
+	x    []float32
+}
+
+func predictCases() []predictCase {
+	return []predictCase{
+		{"purchase", MLP(66, 32), reals(66)}, {"mlp", bench2NN(), reals(784)}, {"cnn", benchCNN(), reals(784)},
+		{"lstm20", benchTokens(), indices(20, 1000)},
+	}
+}
+
 func BenchmarkPredict(b *testing.B) {
-	for _, c := range []struct {
-		name string
-		spec Spec
-	}{{"purchase", MLP(66, 32)}, {"mlp", bench2NN()}, {"cnn", benchCNN()}, {"lstm20", benchTokens()}} {
+	for _, c := range predictCases() {
 		network := compile(b, c.spec)
 		params := network.Initial(1)
 		tensors, err := Quantise(network, params)
 		if err != nil {
 			b.Fatal(err)
 		}
-		x, out := reals(network.Inputs()), make([]float32, network.Outputs())
-		if c.name == "lstm20" {
-			x = indices(20, 1000)
-		}
+		out := make([]float32, network.Outputs())
 		for _, v := range []struct {
 			name      string
 			predictor *Predictor
 		}{{c.name, NewPredictor(network, params)}, {c.name + "/int8", NewInt8Predictor(network, tensors)}} {
 			b.Run(v.name, func(b *testing.B) {
-				v.predictor.Predict(x, out)
+				v.predictor.Predict(c.x, out)
 				b.ReportAllocs()
 				for b.Loop() {
-					v.predictor.Predict(x, out)
+					v.predictor.Predict(c.x, out)
 				}
 			})
 		}

@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 
 	"choir.example/model/kernel"
 )
@@ -36,6 +37,31 @@ func Quantise(n *Network, params []float32) ([]Int8Tensor, error) {
 		}
 	}
 	return out, nil
+}
+
+// checkInt8 refuses quantised tensors that are not the network's.
+func (n *Network) checkInt8(tensors []Int8Tensor) error {
+	ts := n.Tensors()
+	if len(tensors) != len(ts) {
+		return fmt.Errorf("%d tensors, want %d", len(tensors), len(ts))
+	}
+	for i, t := range ts {
+		q := &tensors[i]
+		weights, scales, floats := 0, t.scales(), t.Len()
+		if scales > 0 {
+			weights, floats = t.Len(), 0
+		}
+		if len(q.Weights) != weights || len(q.Scales) != scales || len(q.Floats) != floats {
+			return fmt.Errorf("%s does not fit the shape %v", t.Name, t.Shape)
+		}
+		if !Finite(q.Scales) || !Finite(q.Floats) {
+			return fmt.Errorf("%s: a value is not finite", t.Name)
+		}
+		if slices.Contains(q.Weights, -128) {
+			return fmt.Errorf("%s: a weight is -128, want -127 to 127", t.Name)
+		}
+	}
+	return nil
 }
 
 // quantisable is a layer that computes in int8, given its tensors. Any other, and one that returns nil, computes in

@@ -48,6 +48,8 @@ type layer interface {
 	init(params []float32, rng *rand.Rand)
 	forward(p *pass)
 	backward(p *pass)
+	// onnx adds the operators that forward is to a graph, with the layer's tensors g.own, and says what comes out.
+	onnx(g *onnxGraph, in []onnxValue) onnxValue
 }
 
 // pass is what a layer works on: its part of the parameters and its buffers, each as long as the batch is.

@@ -134,7 +134,7 @@ func (m *Model) check() error {
 		}
 		return nil
 	}
-	return m.checkQuantised()
+	return m.Network.checkInt8(m.Quantised)
 }
 
 // checkVariant refuses a name that says something else about the parameters than they do.
@@ -159,30 +159,6 @@ func (m *Model) checkShape() error {
 	}
 	if n := m.Network.Outputs(); n != 1 {
 		return fmt.Errorf("%d outputs for one label", n)
-	}
-	return nil
-}
-
-func (m *Model) checkQuantised() error {
-	ts := m.Network.Tensors()
-	if len(m.Quantised) != len(ts) {
-		return fmt.Errorf("%d tensors, want %d", len(m.Quantised), len(ts))
-	}
-	for i, t := range ts {
-		q := &m.Quantised[i]
-		weights, scales, floats := 0, t.scales(), t.Len()
-		if scales > 0 {
-			weights, floats = t.Len(), 0
-		}
-		if len(q.Weights) != weights || len(q.Scales) != scales || len(q.Floats) != floats {
-			return fmt.Errorf("%s does not fit the shape %v", t.Name, t.Shape)
-		}
-		if !Finite(q.Scales) || !Finite(q.Floats) {
-			return fmt.Errorf("%s: a value is not finite", t.Name)
-		}
-		if slices.Contains(q.Weights, -128) {
-			return fmt.Errorf("%s: a weight is -128, want -127 to 127", t.Name)
-		}
 	}
 	return nil
 }
@@ -268,7 +244,7 @@ func (m *Model) fill(file map[string]tensor) error {
 		if err := m.fillInt8(file, ts); err != nil {
 			return err
 		}
-		return m.checkQuantised()
+		return m.Network.checkInt8(m.Quantised)
 	}
 	m.Params = make([]float32, m.Network.Size())
 	for _, t := range ts {

@@ -108,6 +108,9 @@ func decodeSafetensors(b []byte) (meta string, ts map[string]tensor, err error) 
 		ts[name] = t
 		list = append(list, t)
 	}
+	if total != len(body) {
+		return "", nil, fmt.Errorf("tensors of %d bytes in %d: there is a hole, or something behind them", total, len(body))
+	}
 	again, err := encodeSafetensors(metadata["choir"], list)
 	if err != nil || !bytes.Equal(again, b) {
 		return "", nil, fmt.Errorf("it is not in canonical form")

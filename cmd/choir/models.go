@@ -21,7 +21,7 @@ type modelCommand struct {
 	List     modelList     `cmd:"" help:"List releases."`
 	Show     modelShow     `cmd:"" help:"Show a release and its variants."`
 	Pull     modelPull     `cmd:"" help:"Fetch a variant of a release and check its digest."`
-	Export   modelExport   `cmd:"" help:"Write a model as safetensors, for other programs."`
+	Export   modelExport   `cmd:"" help:"Write a model as safetensors or ONNX, for other programs."`
 	Describe modelDescribe `cmd:"" help:"Show an architecture: layers, parameters, work, bytes."`
 }
 
@@ -226,17 +226,23 @@ type modelExport struct {
 	releaseName
 	outputFlag
 	Variant string `help:"Which form: ${enum}." enum:"float32,int8,student,student-int8" default:"float32"`
-	Format  string `help:"File format: ${enum}." enum:"safetensors" default:"safetensors"`
+	Format  string `help:"File format: ${enum}." enum:"safetensors,onnx" default:"safetensors"`
 	To      string `help:"File to write." placeholder:"FILE" type:"path" required:""`
 	Force   bool   `help:"Write over a file that exists."`
 }
 
 // Help is what --help explains.
 func (modelExport) Help() string {
-	return `Tensors are named layers.N.weight (outputs × inputs) and layers.N.bias; int8 weights come with layers.N.scale, one for each
-output. The metadata key "choir" holds shape, schema and the federated statistics that standardise features.
+	return `safetensors: tensors are named LAYER.weight (outputs × inputs) and LAYER.bias; int8 weights come with LAYER.scale, one for each
+output. The metadata key "choir" holds architecture, schema and the federated statistics that standardise features.
 
-Example: choir model export purchase --to purchase.safetensors`
+onnx: a graph for onnxruntime and others, opset 13, that standardises for itself. Its inputs are the schema's columns by name, each of
+shape [rows, 1]: numbers as float32 (NaN is missing), categories as strings ("" is missing), booleans as bool. Its outputs are
+"probability" and, before that, "output". It does not refuse what the schema does: a number out of its range is used as it is,
+an unknown category counts as missing. The metadata are those of safetensors.
+
+Examples: choir model export purchase --to purchase.safetensors
+          choir model export purchase --variant int8 --format onnx --to purchase.onnx`
 }
 
 // Run exports a variant.
@@ -253,7 +259,11 @@ func (c *modelExport) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return fmt.Errorf("release %d of %s: %w", r.Version, r.Model, err)
 	}
-	out, err := m.Encode()
+	write := m.Encode
+	if c.Format == "onnx" {
+		write = m.ONNX
+	}
+	out, err := write()
 	if err != nil {
 		return err
 	}

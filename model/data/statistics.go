@@ -276,6 +276,14 @@ func (cs *columnStats) features(c *Column, values []float64, x []float32) {
 	}
 }
 
+// Standardisation says what Features makes of numeric column i: (t(x) - shift)·scale, with t(x) = log(1+x) where it has a
+// long tail.
+func (t *Statistics) Standardisation(i int) (shift, scale float64) {
+	c, cs := &t.schema.Columns[i], t.columns[i]
+	low, width := c.transform(c.Min), c.transform(c.Max)-c.transform(c.Min)
+	return low + cs.mean*width, 1 / (width * cs.std)
+}
+
 // Matrix is the features of all rows, one after the other, and their labels.
 func (t *Statistics) Matrix(rows []Row) (x, y []float32) {
 	n := t.schema.Features()
