@@ -241,8 +241,7 @@ shape [rows, 1]: numbers as float32 (NaN is missing), categories as strings ("" 
 "probability" and, before that, "output". It does not refuse what the schema does: a number out of its range is used as it is,
 an unknown category counts as missing. The metadata are those of safetensors.
 
-Examples: choir model export purchase --to purchase.safetensors
-          choir model export purchase --variant int8 --format onnx --to purchase.onnx`
+Example: choir model export purchase --variant int8 --format onnx --to purchase.onnx`
 }
 
 // Run exports a variant.
