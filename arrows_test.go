@@ -46,6 +46,7 @@ var contained = map[string][]string{
 	"github.com/prometheus":           {"coordinator", "node"},
 	"filippo.io/age":                  {"privacy/seal"},
 	"golang.org/x/mod":                {"privacy/audit"},
+	"golang.org/x/sys":                {"model/kernel"},
 	"github.com/alecthomas/kong":      {"cmd/choir"},
 	"github.com/schollz/progressbar":  {"cmd/choir"},
 	"go.yaml.in/yaml":                 {"cmd/choir"},

@@ -19,17 +19,18 @@ import (
 
 // Order is an import over the control socket: a Source without its Progress.
 type Order struct {
-	Name     string   `json:"name"`               // of the file
-	Part     Part     `json:"part,omitempty"`     // that all rows go to; empty: divided by Shares
-	Shares   Shares   `json:"shares"`             // without Part; zero: DefaultShares
-	CSV      data.CSV `json:"csv"`                // how the file is written
-	Positive int      `json:"positive,omitempty"` // of an IDX file: the label that counts as true; 0: labels are 0 and 1
-	Size     int64    `json:"size,omitempty"`     // bytes of the file; 0: not known
-	Labels   int64    `json:"labels,omitempty"`   // of the body's bytes the first so many are an IDX file of labels, the rest its images
+	Name     string      `json:"name"`               // of the file
+	Part     Part        `json:"part,omitempty"`     // that all rows go to; empty: divided by Shares
+	Shares   Shares      `json:"shares"`             // without Part; zero: DefaultShares
+	Format   data.Format `json:"format,omitempty"`   // of the file; empty: CSV
+	CSV      data.CSV    `json:"csv"`                // how a CSV file is written, and bad rows of any
+	Positive int         `json:"positive,omitempty"` // of an IDX file: the label that counts as true; 0: labels are 0 and 1
+	Size     int64       `json:"size,omitempty"`     // bytes of the file; 0: not known
+	Labels   int64       `json:"labels,omitempty"`   // of the body's bytes the first so many are an IDX file of labels, the rest its images
 }
 
 func (o Order) source() Source {
-	return Source{Name: o.Name, Part: o.Part, Shares: o.Shares, CSV: o.CSV, Positive: o.Positive, Size: o.Size}
+	return Source{Name: o.Name, Part: o.Part, Shares: o.Shares, Format: o.Format, CSV: o.CSV, Positive: o.Positive, Size: o.Size}
 }
 
 // serveData adds the paths of the data.
@@ -152,7 +153,7 @@ func (c *Controller) Delete(ctx context.Context, id string) (Import, error) {
 	return out, c.call(ctx, http.MethodPost, "/v1/data/delete?id="+url.QueryEscape(id), nil, &out)
 }
 
-// Import imports a CSV file, as Store.Import does. The source's Progress is not called.
+// Import imports a file, as Store.Import does. The source's Progress is not called.
 func (c *Controller) Import(ctx context.Context, file io.Reader, src Source) (Imported, error) {
 	return c.transfer(ctx, file, src, 0)
 }
@@ -170,7 +171,7 @@ func (c *Controller) ImportIDX(ctx context.Context, images io.Reader, length int
 }
 
 func (c *Controller) transfer(ctx context.Context, file io.Reader, src Source, labels int64) (out Imported, err error) {
-	body, err := order(Order{Name: src.Name, Part: src.Part, Shares: src.Shares, CSV: src.CSV, Positive: src.Positive, Size: src.Size, Labels: labels}, file)
+	body, err := order(Order{Name: src.Name, Part: src.Part, Shares: src.Shares, Format: src.Format, CSV: src.CSV, Positive: src.Positive, Size: src.Size, Labels: labels}, file)
 	if err != nil {
 		return out, err
 	}

@@ -97,3 +97,25 @@ func TestImagesOfARunningNode(t *testing.T) {
 	_, err = c.ImportIDX(t.Context(), bytes.NewReader(images), 5000, bytes.NewReader(labels), src)
 	wantError(t, err, "images", "ends within image 7 of 300")
 }
+
+// The format of a file goes over the socket.
+func TestFormatOfARunningNode(t *testing.T) {
+	n, c := heldNode(t)
+	schema, err := data.PixelSchema("small", 1, "big")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetSchema(t.Context(), schema); err != nil {
+		t.Fatal(err)
+	}
+	done, err := c.Import(t.Context(), strings.NewReader(`{"p0":7,"big":true}`), Source{Name: "x.jsonl", Part: Train, Format: data.FormatJSONL})
+	if err != nil || done.Added != 1 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	rows, err := n.store.Rows(Train)
+	if err != nil || len(rows) != 1 || rows[0][0] != 7 || rows[0][1] != 1 {
+		t.Errorf("%v, %v", rows, err)
+	}
+	_, err = c.Import(t.Context(), strings.NewReader(`{"p0":7,"large":true}`), Source{Name: "y.jsonl", Format: data.FormatJSONL})
+	wantError(t, err, "y.jsonl:1: key", "large")
+}

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"choir.example/model"
+	"choir.example/model/data"
 )
 
 // The prediction server speaks the Open Inference Protocol, version 2, over HTTP. On loopback it answers no request whose
@@ -266,11 +267,17 @@ func (s *server) named(f func(http.ResponseWriter, *http.Request, *served)) http
 	}
 }
 
+// datatypes are the protocol's names of what a column's values are. A sequence is a text of ids with blanks between them.
+var datatypes = map[data.Kind]string{
+	data.Numeric: "FP64", data.Category: "BYTES", data.Boolean: "BOOL",
+	data.ID: "INT64", data.Text: "BYTES", data.Sequence: "BYTES", data.Time: "FP64",
+}
+
 func (s *server) metadata(w http.ResponseWriter, _ *http.Request, m *served) {
 	inputs := []Tensor{{Name: "features", Datatype: "FP32", Shape: []int{-1, m.model.Network.Inputs()}}}
 	for _, c := range m.model.Schema.Columns {
 		if c.Name != m.model.Schema.Label {
-			inputs = append(inputs, Tensor{Name: c.Name, Datatype: map[string]string{"numeric": "FP64", "category": "BYTES", "boolean": "BOOL"}[string(c.Kind)], Shape: []int{-1}})
+			inputs = append(inputs, Tensor{Name: c.Name, Datatype: datatypes[c.Kind], Shape: []int{-1}})
 		}
 	}
 	reply(w, http.StatusOK, map[string]any{

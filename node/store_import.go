@@ -22,7 +22,8 @@ type Source struct {
 	Name     string                 // of the file, in errors and in the list
 	Part     Part                   // where all its rows go; empty: they are divided by Shares
 	Shares   Shares                 // zero: DefaultShares
-	CSV      data.CSV               // how a CSV file is written
+	Format   data.Format            // of the file; empty: CSV
+	CSV      data.CSV               // how a CSV file is written; its SkipBad is for every format
 	Positive int                    // of an IDX file: the label that counts as true, all others as false; 0: labels are 0 and 1
 	Size     int64                  // of the file in bytes, for Progress; 0 if it is not known
 	Progress func(done, size int64) // called now and then with the bytes that were read; may be nil
@@ -59,16 +60,16 @@ func (i Imported) String() string {
 	return text
 }
 
-// Import adds the rows of a CSV file: all of them, or none if one does not fit the schema, the disk is full or ctx ends.
+// Import adds the rows of a file in the source's format: all of them, or none if one does not fit the schema, the disk is full or ctx ends.
 // A file whose bytes were imported before is left alone, and the answer says so; equal rows within a file all count.
-// Memory does not grow with the file.
+// Memory does not grow with the file, but for a schema that gathers sequences.
 func (s *Store) Import(ctx context.Context, r io.Reader, src Source) (Imported, error) {
 	if old, err := s.importedBefore(ctx, r); err != nil || old != nil {
 		return s.already(old, src, err)
 	}
 	in := newInput(ctx, r, &src, 0)
 	return s.load(ctx, src, func(add func(data.Row) error) (data.Skipped, error) {
-		skipped, err := src.CSV.Read(in, src.Name, s.Schema(), func(_ int, row data.Row) error { return add(row) })
+		skipped, err := src.Format.Read(in, src.Name, s.Schema(), src.CSV, func(_ int, row data.Row) error { return add(row) })
 		if err == nil { // what follows the last row belongs to the file's digest
 			_, err = io.Copy(io.Discard, in)
 		}

@@ -398,3 +398,40 @@ func TestOldLayoutIsRefused(t *testing.T) {
 	_, err = OpenStore(dir, rand.Reader)
 	wantError(t, err, "store.db", "another version of choir", "remove it and import the data again")
 }
+
+// Texts and histories come into the store as ids, from a file of JSON lines as from labelled lines; of the words nothing
+// is kept.
+func TestImportOfOtherFormats(t *testing.T) {
+	for format, c := range map[data.Format]struct{ schema, file, want string }{
+		data.FormatJSONL: {`{"name":"events","unit":"purchase","label":"next","columns":[{"name":"user","kind":"id","min":1,"max":9},{"name":"at","kind":"time"},
+			{"name":"past","kind":"sequence","length":2,"max":99,"of":"next","by":"user"},{"name":"next","kind":"id","min":1,"max":99}]}`,
+			`{"user":3,"at":20,"next":41}` + "\n" + `{"user":3,"at":10,"next":40}` + "\n" + `{"user":4,"at":30,"next":41}`,
+			"[[3 10 0 0 40] [3 20 0 40 41] [4 30 0 0 41]]"},
+		data.FormatText: {`{"name":"questions","unit":"question","label":"intent","columns":[{"name":"text","kind":"text","length":3,"buckets":10000,"words":2,"seed":7},
+			{"name":"intent","kind":"category","categories":["fee","card"]}]}`,
+			"card\tLost CARD\nfee\t\n", "[[6860 6661 7471 1] [0 0 0 0]]"},
+	} {
+		schema, err := data.ParseSchema([]byte(c.schema))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		s := openTestStore(t, dir)
+		if err := s.SetSchema(schema); err != nil {
+			t.Fatal(err)
+		}
+		src := Source{Name: "file", Part: Train, Format: format}
+		for _, added := range []int{strings.Count(c.want, "[") - 1, 0} {
+			done, err := s.Import(t.Context(), strings.NewReader(c.file), src)
+			if err != nil || done.Added != added || done.Already != (added == 0) {
+				t.Errorf("%s: %+v, %v", format, done, err)
+			}
+		}
+		rows, err := reopen(t, s).Rows(Train)
+		if got := fmt.Sprint(rows); err != nil || got != c.want {
+			t.Errorf("%s: %s, %v; want %s", format, got, err, c.want)
+		}
+		_, err = s.Import(t.Context(), strings.NewReader(c.file+"\nx"), src)
+		wantError(t, err, "file:")
+	}
+}

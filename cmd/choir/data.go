@@ -92,13 +92,14 @@ func (s stoppedStore) Restore(ctx context.Context, file io.Reader, unlock seal.U
 type dataImport struct {
 	nodeFlag
 	outputFlag
-	File         string `arg:"" help:"CSV file, or an IDX file of images with --labels." type:"path"`
+	File         string `arg:"" help:"File of rows, or an IDX file of images with --labels." type:"path"`
+	Format       string `help:"How the file is written: idx, csv, jsonl or text. Without it: idx with --labels, jsonl for a name that ends in .jsonl or .jsonl.gz, else csv." enum:"idx,csv,jsonl,text," default:""`
 	Schema       string `help:"What the columns mean, YAML or JSON. Needed until the store has one." placeholder:"FILE" type:"path"`
 	Part         string `help:"Put all rows into one part: train, validation or held. Without it they are divided." enum:"train,validation,held," default:""`
 	Shares       string `help:"How rows are divided: train/validation/held out of 100." default:"80/20/0"`
-	Separator    string `help:"Between fields: a character, or tab. Without it the header tells." placeholder:"CHAR"`
-	DecimalComma bool   `help:"Numbers are written 1,5."`
-	SkipBad      int    `help:"Count and leave out so many bad rows; with one more the file is refused." placeholder:"N"`
+	Separator    string `help:"csv: between fields: a character, or tab. Without it the header tells." placeholder:"CHAR"`
+	DecimalComma bool   `help:"csv: numbers are written 1,5."`
+	SkipBad      int    `help:"csv, jsonl, text: count and leave out so many bad rows; with one more the file is refused." placeholder:"N"`
 	Labels       string `help:"IDX file of labels: the file given is an IDX file of images." placeholder:"FILE" type:"path"`
 	Positive     int    `help:"IDX: the label that counts as true. 0: labels are 0 and 1." default:"0"`
 }
@@ -106,10 +107,31 @@ type dataImport struct {
 // Help is what --help explains.
 func (dataImport) Help() string {
 	return `All rows or none: a bad row is named by line and column, and nothing is imported. The same file twice is a no-op; equal rows
-within a file all count. An empty field is a missing value. Works while the node runs. Without --config the node is the one
+within a file all count. An empty field is a missing value. csv has a header; jsonl is a JSON object a line; text is a label, a
+tab and a text a line. Texts are hashed to numbers, which is all that is kept of them. Works while the node runs. Without --config the node is the one
 that enrolled first with this context; the answer names it.
 
 Example: choir data import --schema shop.yaml sessions.csv`
+}
+
+// format is what --format says, or else the name of the file. It is empty for IDX.
+func (c *dataImport) format() (data.Format, error) {
+	format := c.Format
+	if format == "" && c.Labels != "" {
+		format = "idx"
+	}
+	if format == "" && strings.HasSuffix(strings.TrimSuffix(c.File, ".gz"), ".jsonl") {
+		format = string(data.FormatJSONL)
+	}
+	switch csv := c.Separator != "" || c.DecimalComma; {
+	case (format == "idx") != (c.Labels != ""):
+		return "", &usageError{"--format idx and --labels FILE go together", "images and labels are two files"}
+	case csv && format != "" && format != string(data.FormatCSV):
+		return "", &usageError{"--separator and --decimal-comma are for --format csv", ""}
+	case format == "idx":
+		return "", nil
+	}
+	return data.Format(format), nil
 }
 
 // source is how the file is read.
@@ -126,6 +148,9 @@ func (c *dataImport) source() (node.Source, error) {
 		src.CSV.Separator = rune(c.Separator[0])
 	}
 	var err error
+	if src.Format, err = c.format(); err != nil {
+		return src, err
+	}
 	if src.Shares, err = node.ParseShares(c.Shares); err != nil {
 		return src, &usageError{"--shares: " + err.Error(), ""}
 	}
@@ -374,11 +399,24 @@ func (c *dataSchema) Run(ctx context.Context, t *terminal) (err error) {
 	fmt.Fprintf(t.out, "schema %s: a row is a %s; %s is predicted; digest %x\n", schema.Name, schema.Unit, schema.Label, schema.Digest())
 	tab := newTable("COLUMN", "KIND", "VALUES", "REQUIRED")
 	for _, col := range schema.Columns {
-		values := strings.Join(col.Categories, " ")
-		if col.Kind == data.Numeric {
-			values = fmt.Sprintf("%v to %v", col.Min, col.Max)
-		}
-		tab.add(col.Name, col.Kind, values, map[bool]string{true: "yes", false: ""}[col.Required])
+		tab.add(col.Name, col.Kind, columnValues(&col), map[bool]string{true: "yes", false: ""}[col.Required])
 	}
 	return tab.print(t.out, "no columns")
+}
+
+// columnValues says what values a column takes.
+func columnValues(c *data.Column) string {
+	switch c.Kind {
+	case data.Numeric, data.ID:
+		return fmt.Sprintf("%v to %v", c.Min, c.Max)
+	case data.Text:
+		return fmt.Sprintf("%d ids of 1 to %d", c.Length, c.Buckets)
+	case data.Sequence:
+		text := fmt.Sprintf("%d ids of 1 to %v", c.Length, c.Max)
+		if c.Of != "" {
+			text += fmt.Sprintf(", gathered from %s by %s", c.Of, c.By)
+		}
+		return text
+	}
+	return strings.Join(c.Categories, " ")
 }

@@ -233,6 +233,13 @@ type schemaColumn struct {
 	Categories []string `yaml:"categories"`
 	LongTail   bool     `yaml:"longTail"`
 	Required   bool     `yaml:"required"`
+	Length     int      `yaml:"length"`
+	Buckets    int      `yaml:"buckets"`
+	Words      int      `yaml:"words"`
+	Characters int      `yaml:"characters"`
+	Seed       uint64   `yaml:"seed"`
+	Of         string   `yaml:"of"`
+	By         string   `yaml:"by"`
 }
 
 // readSchema reads a schema file.
@@ -245,6 +252,7 @@ func readSchema(path string) (*data.Schema, error) {
 	for _, c := range f.Columns {
 		s.Columns = append(s.Columns, data.Column{
 			Name: c.Name, Kind: data.Kind(c.Kind), Min: c.Min, Max: c.Max, Categories: c.Categories, LongTail: c.LongTail, Required: c.Required,
+			Length: c.Length, Buckets: c.Buckets, Words: c.Words, Characters: c.Characters, Seed: c.Seed, Of: c.Of, By: c.By,
 		})
 	}
 	if err := s.Validate(); err != nil {

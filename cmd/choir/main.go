@@ -14,6 +14,8 @@ import (
 	"choir.example/privacy/seal"
 
 	"github.com/alecthomas/kong"
+
+	"choir.example/model/kernel"
 )
 
 // cli is the command line; each command lies in a file of its own.
@@ -76,6 +78,9 @@ func main() {
 
 // run parses the arguments, runs the command and returns the exit code.
 func run(ctx context.Context, args []string, out, errs io.Writer) int {
+	if err := kernel.Check(); err != nil {
+		return complain(errs, &usageError{err.Error(), "unset CHOIR_KERNEL: choir then takes the fastest"})
+	}
 	var c cli
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("choir"), kong.UsageOnError(), kong.Writers(out, errs),

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+
+	"choir.example/model/kernel"
 )
 
 // release is set by the linker where a release is built from an archive without history: -X main.release=v1.2.3.
@@ -29,7 +31,9 @@ type versionCommand struct {
 
 // Help is what --help explains.
 func (versionCommand) Help() string {
-	return `With -o json it lists the modules that the binary is built from, with their checksums.
+	return `It names the kernels that compute here: go, avx2 or avx512. The environment variable CHOIR_KERNEL chooses others
+than the fastest, for tests and reports of bugs. With -o json it lists the modules that the binary is built from, with
+their checksums.
 
 Example: choir version -o json`
 }
@@ -41,10 +45,10 @@ type dependency struct {
 	Sum     string `json:"sum,omitempty"`
 }
 
-// Run prints the version, the platform and, as JSON, the modules it was built from.
+// Run prints the version, the platform, the kernels and, as JSON, the modules it was built from.
 func (c *versionCommand) Run(t *terminal) error {
 	if !c.json() {
-		_, err := fmt.Fprintf(t.out, "choir %s %s/%s %s\n", version, runtime.GOOS, runtime.GOARCH, runtime.Version())
+		_, err := fmt.Fprintf(t.out, "choir %s %s/%s %s, kernels %s\n", version, runtime.GOOS, runtime.GOARCH, runtime.Version(), kernel.Path())
 		return err
 	}
 	deps := []dependency{}
@@ -60,6 +64,6 @@ func (c *versionCommand) Run(t *terminal) error {
 		}
 	}
 	return printJSON(t.out, map[string]any{
-		"version": version, "commit": commit, "os": runtime.GOOS, "arch": runtime.GOARCH, "go": runtime.Version(), "dependencies": deps,
+		"version": version, "commit": commit, "os": runtime.GOOS, "arch": runtime.GOARCH, "go": runtime.Version(), "kernels": kernel.Path(), "dependencies": deps,
 	})
 }

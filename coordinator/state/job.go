@@ -46,6 +46,9 @@ func checkRunnable(s *choirv1.JobSpec) error {
 	if err != nil {
 		return fmt.Errorf("job %s: %w", s.Name, err)
 	}
+	if err := schema.CheckBinary(); err != nil {
+		return fmt.Errorf("job %s: schema %s: %w", s.Name, schema.Name, err)
+	}
 	for _, f := range []struct {
 		field    string
 		value    float64

@@ -321,6 +321,12 @@ func TestBadJobs(t *testing.T) {
 		{`model name "Buyer"`, func(s *spec) { s.Model = "Buyer" }},
 		{`parse schema`, func(s *spec) { s.Schema = nil }},
 		{`label "sex"`, func(s *spec) { s.Schema = []byte(strings.Replace(schema, `"label":"buys"`, `"label":"sex"`, 1)) }},
+		{`label buys is a category column, want a boolean one`, func(s *spec) {
+			s.Schema = []byte(strings.Replace(schema, `"buys","kind":"boolean"`, `"buys","kind":"category","categories":["no","yes"]`, 1))
+		}},
+		{`column age holds ids, for which the model has no embedding`, func(s *spec) {
+			s.Schema = []byte(strings.Replace(schema, `"age","kind":"numeric"`, `"age","kind":"id","min":1`, 1))
+		}},
 		{`hidden: number of layers is 0`, func(s *spec) { s.Hidden = nil }},
 		{`hidden: number of layers is 9`, func(s *spec) { s.Hidden = slices.Repeat([]uint32{1}, 9) }},
 		{`hidden layer 1 of width 0`, func(s *spec) { s.Hidden[0] = 0 }},

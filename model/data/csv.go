@@ -21,15 +21,6 @@ type CSV struct {
 	SkipBad      int  // so many bad rows are counted and left out; with one more the file is refused
 }
 
-// Skipped tells of the bad rows that were left out.
-type Skipped struct {
-	Rows  int      `json:"rows"`            // how many
-	First []string `json:"first,omitempty"` // the first five: file, line, column and what is wrong
-}
-
-// firstBad is how many bad rows are named.
-const firstBad = 5
-
 // separators that a header may show, the likeliest first.
 var separators = []rune{',', ';', '\t', '|'}
 
@@ -42,42 +33,24 @@ func ReadCSV(r io.Reader, name string, s *Schema, each func(line int, row Row) e
 // Read calls each for every row of a CSV file, with the line on which it starts. The first line names the columns, in
 // any order; each column of the schema must be there, and a column that is in neither the schema nor its Ignore is an
 // error. Gzip, CRLF, a byte-order mark and quotes are understood; an empty field is a missing value. Errors begin with
-// "name:line:"; the row that each receives is its own to keep. Memory does not grow with the file.
+// "name:line:"; the row that each receives is its own to keep. Memory does not grow with the file, but for a schema that
+// gathers sequences: then all rows are held until the last is read, and come in the order of their time.
 func (c CSV) Read(r io.Reader, name string, s *Schema, each func(line int, row Row) error) (Skipped, error) {
 	f, err := c.open(r, name, s)
 	if err != nil {
 		return Skipped{}, err
 	}
-	for {
-		line, row, err := f.next()
-		if errors.Is(err, io.EOF) {
-			return f.skipped, nil
-		}
-		if bad := (*badRow)(nil); errors.As(err, &bad) {
-			if err = f.skip(err); err == nil {
-				continue
-			}
-		}
-		if err != nil {
-			return f.skipped, err
-		}
-		if err := each(line, row); err != nil {
-			return f.skipped, fmt.Errorf("%s:%d: %w", name, line, err)
-		}
-	}
+	return f.rows(f.next, each)
 }
 
 // csvFile is a CSV file whose header was read.
 type csvFile struct {
+	reading
 	CSV
-	name    string
-	schema  *Schema
-	label   int
 	columns []int // of the schema, by field; -1 for those ignored
 	limit   *limitedReader
 	csv     *csv.Reader
 	last    int // line of the last row
-	skipped Skipped
 }
 
 func (c CSV) open(r io.Reader, name string, s *Schema) (*csvFile, error) {
@@ -88,7 +61,7 @@ func (c CSV) open(r io.Reader, name string, s *Schema) (*csvFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	f := &csvFile{CSV: c, name: name, schema: s, label: s.label(), limit: newLimit(plain)}
+	f := &csvFile{reading: newReading(name, s, c.SkipBad), CSV: c, limit: newLimit(plain)}
 	text := bufio.NewReaderSize(f.limit, readAhead)
 	if err := skipMark(text); err != nil {
 		return nil, fmt.Errorf("%s:1: %w", name, err)
@@ -123,59 +96,34 @@ func (f *csvFile) next() (line int, row Row, err error) {
 	}
 	line, _ = f.csv.FieldPos(0)
 	f.last = line
-	row = make(Row, len(f.schema.Columns))
+	row = f.empty()
 	for i, text := range fields {
-		k := f.columns[i]
-		if k < 0 {
-			continue
-		}
-		c := &f.schema.Columns[k]
-		row[k], err = f.parse(c, strings.TrimSpace(text))
-		if err == nil && k == f.label && row[k] != row[k] {
-			err = errors.New("the label is missing")
+		if k := f.columns[i]; k >= 0 {
+			err = f.set(row, k, func(c *Column, into []float64) error { return f.parse(c, strings.TrimSpace(text), into) })
 		}
 		if err != nil {
-			return line, nil, &badRow{fmt.Errorf("%s:%d: column %s: %w", f.name, line, c.Name, err)}
+			return line, nil, &badRow{fmt.Errorf("%s:%d: %w", f.name, line, err)}
 		}
 	}
 	return line, row, nil
 }
 
-// parse reads one value; what has a comma or a point in it may be a number of another country.
-func (f *csvFile) parse(c *Column, text string) (float64, error) {
+// parse reads one field; what has a comma or a point in it may be a number of another country.
+func (f *csvFile) parse(c *Column, text string, into []float64) error {
 	if c.Kind != Numeric || !strings.ContainsAny(text, ".,") {
-		return c.parse(text)
+		return c.read(text, into)
 	}
 	if f.DecimalComma {
 		if strings.Contains(text, ".") {
-			return 0, fmt.Errorf("%s has a point, but numbers are said to have a decimal comma", quoted(text))
+			return fmt.Errorf("%s has a point, but numbers are said to have a decimal comma", quoted(text))
 		}
-		return c.parse(strings.Replace(text, ",", ".", 1))
+		return c.read(strings.Replace(text, ",", ".", 1), into)
 	}
-	x, err := c.parse(text)
+	err := c.read(text, into)
 	if strings.Count(text, ",") == 1 && err != nil {
-		return 0, fmt.Errorf("%w; a decimal comma is read only when asked for", err)
+		return fmt.Errorf("%w; a decimal comma is read only when asked for", err)
 	}
-	return x, err
-}
-
-// badRow is the class of errors of a row that can be left out.
-type badRow struct{ error }
-
-func (b *badRow) Unwrap() error { return b.error }
-
-// skip counts a bad row. It returns an error when there are too many.
-func (f *csvFile) skip(err error) error {
-	switch {
-	case f.SkipBad <= 0:
-		return err
-	case f.skipped.Rows >= f.SkipBad:
-		return fmt.Errorf("%w; more than %d rows are bad", err, f.SkipBad)
-	}
-	if f.skipped.Rows++; len(f.skipped.First) < firstBad {
-		f.skipped.First = append(f.skipped.First, err.Error())
-	}
-	return nil
+	return err
 }
 
 // match maps the fields of a header to columns; -1 for those ignored.
@@ -191,13 +139,16 @@ func (s *Schema) match(header []string) ([]int, error) {
 		if k >= 0 && slices.Contains(found, k) {
 			return nil, fmt.Errorf("column %s appears twice", quoted(name))
 		}
+		if k >= 0 && s.Columns[k].Of != "" {
+			return nil, fmt.Errorf("column %q is gathered from column %q; the file must not have it", name, s.Columns[k].Of)
+		}
 		columns[i] = k
 		if k >= 0 {
 			found = append(found, k)
 		}
 	}
 	for k := range s.Columns {
-		if !slices.Contains(found, k) {
+		if s.Columns[k].Of == "" && !slices.Contains(found, k) {
 			return nil, fmt.Errorf("column %q of schema %s is missing", s.Columns[k].Name, s.Name)
 		}
 	}
@@ -290,15 +241,21 @@ func (l *limitedReader) Read(b []byte) (int, error) {
 }
 
 // WriteCSV writes rows as ReadCSV reads them: a header and a line a row; a missing value is an empty field. A row that
-// does not fit the schema is an error that names it, counted from 1, and nothing is written.
+// does not fit the schema is an error that names it, counted from 1, and nothing is written; so is a schema whose rows do
+// not hold what its files do, with a text or a sequence that is gathered.
 func WriteCSV(w io.Writer, s *Schema, rows []Row) error {
+	for i := range s.Columns {
+		if c := &s.Columns[i]; c.Kind == Text || c.Of != "" {
+			return fmt.Errorf("write CSV: column %s: its rows hold ids and not what they come from", c.Name)
+		}
+	}
 	for i, row := range rows {
 		if err := s.check(row); err != nil {
 			return fmt.Errorf("write CSV: row %d: %w", i+1, err)
 		}
 	}
 	cw := csv.NewWriter(w)
-	fields := make([]string, len(s.Columns))
+	fields, places := make([]string, len(s.Columns)), s.places()
 	for i := range s.Columns {
 		fields[i] = s.Columns[i].Name
 	}
@@ -307,7 +264,7 @@ func WriteCSV(w io.Writer, s *Schema, rows []Row) error {
 	}
 	for _, row := range rows {
 		for i := range s.Columns {
-			fields[i] = s.Columns[i].text(row[i])
+			fields[i] = s.Columns[i].text(row[places[i]:places[i+1]])
 		}
 		if err := cw.Write(fields); err != nil {
 			return fmt.Errorf("write CSV: %w", err)
@@ -320,8 +277,12 @@ func WriteCSV(w io.Writer, s *Schema, rows []Row) error {
 	return nil
 }
 
-// text is a value as parse reads it.
-func (c *Column) text(x float64) string {
+// text is a field as read reads it.
+func (c *Column) text(values []float64) string {
+	if c.Kind == Sequence {
+		return sequenceText(values)
+	}
+	x := values[0]
 	switch {
 	case x != x:
 		return ""

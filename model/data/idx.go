@@ -15,7 +15,8 @@ const maxPixels = 4095
 // ReadIDX reads images and their labels in the IDX format of MNIST (http://yann.lecun.com/exdb/mnist), each plain or
 // gzip, and calls each for every image, counted from 1. Pixel k, row by row from 0, is the value 0 to 255 of the
 // numeric column "pk" of the schema, which must have no other columns but its label. With a positive label, 1 to 255,
-// the schema's label says whether an image has it; with 0, labels must be 0 or 1. Files that do not belong together,
+// the schema's label, a boolean, says whether an image has it; with 0, labels must be 0 or 1. A label that is a category
+// takes the file's as its index, from 0. Files that do not belong together,
 // are cut or are longer than they say are errors; the row that each receives is its own to keep.
 func ReadIDX(images, labels io.Reader, s *Schema, positive int, each func(n int, row Row) error) error {
 	if positive < 0 || positive > 255 {
@@ -86,7 +87,11 @@ func (s *Schema) image(columns []int, pixels []byte, label byte, positive int) (
 	for k, c := range columns {
 		row[c] = float64(pixels[k])
 	}
-	switch at := s.label(); {
+	switch at, c := s.label(), &s.Columns[s.label()]; {
+	case c.Kind != Boolean && positive > 0:
+		return nil, fmt.Errorf("label %s is a %s column; a positive label is for a boolean one", c.Name, c.Kind)
+	case c.Kind != Boolean:
+		row[at] = float64(label)
 	case positive > 0 && int(label) == positive, positive == 0 && label == 1:
 		row[at] = 1
 	case positive == 0 && label > 1:

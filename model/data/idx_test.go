@@ -135,3 +135,21 @@ func FuzzReadIDX(f *testing.F) {
 		}
 	})
 }
+
+// TestReadIDXClasses: a label that is a category takes the file's as its index.
+func TestReadIDXClasses(t *testing.T) {
+	s := pixelSchema(t, 4)
+	s.Columns[4] = Column{Name: "seven", Kind: Category, Categories: []string{"coat", "bag", "boot"}}
+	rows, err := readIDX(s, idxImages(2, 2, "abcd", "efgh"), idxLabels(2, 0), 0)
+	if err != nil || rows[0].Label(s) != 2 || rows[1].Label(s) != 0 {
+		t.Errorf("%v, %v", rows, err)
+	}
+	for want, c := range map[string]struct {
+		label    byte
+		positive int
+	}{"image 1: column seven: 3 is not the index of a category": {3, 0}, "a positive label is for a boolean one": {1, 1}} {
+		if _, err := readIDX(s, idxImages(2, 2, "abcd"), idxLabels(c.label), c.positive); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}

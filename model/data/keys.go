@@ -13,6 +13,7 @@ import (
 var schemaKeys = []string{
 	"name", "columns", "label", "unit", "ignore",
 	"kind", "min", "max", "categories", "longTail", "required",
+	"length", "buckets", "words", "characters", "seed", "of", "by",
 }
 
 // checkKeys refuses JSON that encoding/json reads silently: keys in another case, keys given twice, of which the last

@@ -9,8 +9,10 @@ import (
 	"strconv"
 )
 
-// Row is one example: a value for each column of the schema in its order. A number, the index of a category, 0 or 1 for
-// a boolean; NaN is a missing value. The label is never missing in a stored row.
+// Row is one example: the values of each column of the schema in its order. A number or an id, the index of a category,
+// 0 or 1 for a boolean, seconds for a time: one value, and NaN if it is missing. A text or sequence has as many values as
+// its length: ids, and 0 for places that are not used, after the ids of a text and before those of a sequence. The label
+// is never missing in a stored row.
 type Row []float64
 
 func parseNumber(text string, x *float64) (err error) {
@@ -18,24 +20,74 @@ func parseNumber(text string, x *float64) (err error) {
 	return err
 }
 
-// Label is the row's label, 0 or 1.
-func (r Row) Label(s *Schema) float32 { return float32(r[s.label()]) }
+// Label is the row's label: 0 or 1, the index of a category, or an id.
+func (r Row) Label(s *Schema) float32 { return float32(r[s.labelPlace()]) }
+
+// labelPlace is where in a row the label is.
+func (s *Schema) labelPlace() int {
+	at := 0
+	for i := range s.Columns {
+		if s.Columns[i].Name == s.Label {
+			break
+		}
+		at += s.Columns[i].values()
+	}
+	return at
+}
 
 // check refuses a row that does not fit the schema.
 func (s *Schema) check(r Row) error {
-	if len(r) != len(s.Columns) {
-		return fmt.Errorf("%d values, want %d", len(r), len(s.Columns))
+	if want := s.Values(); len(r) != want {
+		return fmt.Errorf("%d values, want %d", len(r), want)
 	}
+	at := 0
 	for i := range s.Columns {
 		c := &s.Columns[i]
-		if err := c.check(r[i], c.Name == s.Label); err != nil {
+		n := c.values()
+		if err := c.check(r[at:at+n], c.Name == s.Label); err != nil {
 			return fmt.Errorf("column %s: %w", c.Name, err)
 		}
+		at += n
 	}
 	return nil
 }
 
-func (c *Column) check(x float64, label bool) error {
+func (c *Column) check(values []float64, label bool) error {
+	switch c.Kind {
+	case Text:
+		return c.checkIDs(values, c.Buckets, true)
+	case Sequence:
+		return c.checkIDs(values, int(c.Max), false)
+	}
+	return c.checkValue(values[0], label)
+}
+
+// checkIDs refuses what is no id, and a place that is not used among those that are: a text's ids come first, a
+// sequence's last.
+func (c *Column) checkIDs(values []float64, top int, front bool) error {
+	used := 0
+	for _, x := range values {
+		if !isID(x, 0) || int(x) > top || math.Signbit(x) {
+			return fmt.Errorf("%v is not an id from 1 to %d", x, top)
+		}
+		if x != 0 {
+			used++
+		}
+	}
+	ids := values[:used]
+	if !front {
+		ids = values[len(values)-used:]
+	}
+	if slices.Contains(ids, 0) {
+		return fmt.Errorf("a place among its ids is empty")
+	}
+	if used == 0 && c.Required {
+		return fmt.Errorf("the value is missing")
+	}
+	return nil
+}
+
+func (c *Column) checkValue(x float64, label bool) error {
 	if math.IsNaN(x) {
 		if c.Required || label {
 			return fmt.Errorf("the value is missing")
@@ -43,9 +95,13 @@ func (c *Column) check(x float64, label bool) error {
 		return nil
 	}
 	switch c.Kind {
-	case Numeric:
+	case Numeric, ID:
 		_, err := c.number(x)
 		return err
+	case Time:
+		if math.IsInf(x, 0) {
+			return fmt.Errorf("%v is not a time", x)
+		}
 	case Category:
 		if x != math.Trunc(x) || x < 0 || x >= float64(len(c.Categories)) {
 			return fmt.Errorf("%v is not the index of a category", x)
@@ -79,15 +135,16 @@ func (s *Schema) EncodeRow(r Row) ([]byte, error) {
 
 // DecodeRow reads what EncodeRow wrote, and nothing else.
 func (s *Schema) DecodeRow(b []byte) (Row, error) {
-	if len(b) != 8*len(s.Columns) {
-		return nil, fmt.Errorf("decode row: %d bytes, want %d", len(b), 8*len(s.Columns))
+	n := s.Values()
+	if len(b) != 8*n {
+		return nil, fmt.Errorf("decode row: %d bytes, want %d", len(b), 8*n)
 	}
-	r := make(Row, len(s.Columns))
+	r := make(Row, n)
 	for i := range r {
 		bits := binary.LittleEndian.Uint64(b[8*i:])
 		r[i] = math.Float64frombits(bits)
 		if math.IsNaN(r[i]) && bits != missingBits {
-			return nil, fmt.Errorf("decode row: column %s: not a value", s.Columns[i].Name)
+			return nil, fmt.Errorf("decode row: column %s: not a value", s.columnAt(i))
 		}
 	}
 	if err := s.check(r); err != nil {
@@ -96,12 +153,22 @@ func (s *Schema) DecodeRow(b []byte) (Row, error) {
 	return r, nil
 }
 
+// columnAt is the name of the column whose value is at a place of a row.
+func (s *Schema) columnAt(place int) string {
+	i, found := slices.BinarySearch(s.places(), place)
+	if !found {
+		i--
+	}
+	return s.Columns[i].Name
+}
+
 // RowsFromInputs makes n rows from columns of n values, as a prediction's caller gives them: numbers, strings, booleans,
 // or nil for a missing value. The label may be absent and is ignored; every value of another column that is absent is
 // missing. Errors name the input, and the row where it is one row's fault. The rows share one array.
 func (s *Schema) RowsFromInputs(n int, inputs iter.Seq2[string, []any]) ([]Row, error) {
-	width := len(s.Columns)
-	values, rows, given := make([]float64, n*width), make([]Row, n), make([]bool, width)
+	places := s.places()
+	width := places[len(s.Columns)]
+	values, rows, given := make([]float64, n*width), make([]Row, n), make([]bool, len(s.Columns))
 	for k := range rows {
 		rows[k] = values[k*width : (k+1)*width : (k+1)*width]
 	}
@@ -117,8 +184,7 @@ func (s *Schema) RowsFromInputs(n int, inputs iter.Seq2[string, []any]) ([]Row, 
 			continue
 		}
 		for k, v := range column {
-			var err error
-			if rows[k][i], err = s.Columns[i].fromInput(v); err != nil {
+			if err := s.Columns[i].fromInput(v, rows[k][places[i]:places[i+1]]); err != nil {
 				return nil, fmt.Errorf("row %d: input %s: %w", k+1, name, err)
 			}
 		}
@@ -128,12 +194,10 @@ func (s *Schema) RowsFromInputs(n int, inputs iter.Seq2[string, []any]) ([]Row, 
 		if given[i] || c.Name == s.Label {
 			continue
 		}
-		missing, err := c.missing()
-		if err != nil {
-			return nil, fmt.Errorf("input %s: %w", c.Name, err)
-		}
 		for _, row := range rows {
-			row[i] = missing
+			if err := c.fromInput(nil, row[places[i]:places[i+1]]); err != nil {
+				return nil, fmt.Errorf("input %s: %w", c.Name, err)
+			}
 		}
 	}
 	return rows, nil
@@ -141,44 +205,53 @@ func (s *Schema) RowsFromInputs(n int, inputs iter.Seq2[string, []any]) ([]Row, 
 
 // WithLabel is a copy of the row with a label, as somebody gives it who knows the outcome: a number, string or boolean.
 func (s *Schema) WithLabel(r Row, v any) (Row, error) {
-	label := s.label()
 	if v == nil {
 		return nil, fmt.Errorf("label %s: the value is missing", s.Label)
 	}
-	x, err := s.Columns[label].fromInput(v)
-	if err != nil {
+	r = slices.Clone(r)
+	at := s.labelPlace()
+	if err := s.Columns[s.label()].fromInput(v, r[at:at+1]); err != nil {
 		return nil, fmt.Errorf("label %s: %w", s.Label, err)
 	}
-	r = slices.Clone(r)
-	r[label] = x
 	if err := s.check(r); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
-func (c *Column) fromInput(v any) (float64, error) {
+// fromInput reads what a caller or a line of JSON gives into the column's values of a row.
+func (c *Column) fromInput(v any, into []float64) (err error) {
 	switch x := v.(type) {
 	case nil:
-		return c.missing()
+		return c.read("", into)
 	case string:
-		return c.parse(x)
+		return c.read(x, into)
+	case []any:
+		return c.ids(x, into)
 	case bool:
 		if c.Kind != Boolean {
-			return 0, fmt.Errorf("a boolean for a %s column", c.Kind)
+			return fmt.Errorf("a boolean for a %s column", c.Kind)
 		}
+		into[0] = 0
 		if x {
-			return 1, nil
+			into[0] = 1
 		}
-		return 0, nil
+		return nil
 	case float64:
-		switch c.Kind {
-		case Numeric:
-			return c.number(x)
-		case Category:
-			return c.category(strconv.FormatFloat(x, 'f', -1, 64))
-		}
-		return x, c.check(x, true)
+		into[0], err = c.fromNumber(x)
+		return err
 	}
-	return 0, fmt.Errorf("neither number, string nor boolean")
+	return fmt.Errorf("neither number, string nor boolean")
+}
+
+func (c *Column) fromNumber(x float64) (float64, error) {
+	switch c.Kind {
+	case Numeric, ID:
+		return c.number(x)
+	case Category:
+		return c.category(strconv.FormatFloat(x, 'f', -1, 64))
+	case Text, Sequence:
+		return 0, fmt.Errorf("a number for a %s column", c.Kind)
+	}
+	return x, c.checkValue(x, true)
 }

@@ -77,7 +77,7 @@ func TestParseSchemaRefuses(t *testing.T) {
 		{"category twice", column(`{"name":"x","kind":"category","categories":["a","a"]}`), "not distinct"},
 		{"empty category", column(`{"name":"x","kind":"category","categories":["a",""]}`), `category 2: "" is empty`},
 		{"padded category", column(`{"name":"x","kind":"category","categories":["a "]}`), `category 1: "a " is empty or padded`},
-		{"range of a category", column(`{"name":"x","kind":"category","categories":["a"],"max":1}`), "belong to numeric"},
+		{"range of a category", column(`{"name":"x","kind":"category","categories":["a"],"max":1}`), "kind category has no max"},
 		{"label unknown", strings.Replace(visitsJSON, `"label":"bought"`, `"label":"z"`, 1), `label "z" is not a boolean`},
 		{"label numeric", strings.Replace(visitsJSON, `"label":"bought"`, `"label":"age"`, 1), `label "age" is not a boolean`},
 	} {
@@ -102,7 +102,7 @@ func TestSchemaTooWide(t *testing.T) {
 	for i := range 65 {
 		s.Columns = append(s.Columns, Column{Name: strings.Repeat("w", i+1), Kind: Category, Categories: wide})
 	}
-	if err := s.Validate(); err == nil || !strings.Contains(err.Error(), "want at most 65536") {
+	if err := s.Validate(); err == nil || !strings.Contains(err.Error(), "at most 65536") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -110,6 +110,8 @@ func TestSchemaTooWide(t *testing.T) {
 func FuzzParseSchema(f *testing.F) {
 	f.Add([]byte(visitsJSON))
 	f.Add(shoppersSchema)
+	f.Add([]byte(eventsJSON))
+	f.Add([]byte(noteJSON))
 	f.Add([]byte(`{"name":"n","unit":"u","label":"y","columns":[{"name":"x","kind":"numeric","min":-0.0,"max":1e-320},{"name":"y","kind":"boolean"}]}`))
 	f.Add([]byte(`{"name":"\ud800","columns":[{}]}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -2,6 +2,7 @@ package data
 
 import (
 	"math/rand/v2"
+	"slices"
 )
 
 // Parts are the disjoint parts of a data set.
@@ -11,18 +12,12 @@ type Parts struct {
 	Held       []Row // measures for final tables only
 }
 
-// Split divides rows 70/10/20 by the seed, positives and negatives alike. It does not change rows; the parts share
-// their elements.
+// Split divides rows 70/10/20 by the seed, every class of a boolean or category label alike. It does not change rows;
+// the parts share their elements.
 func Split(s *Schema, rows []Row, seed uint64) Parts {
 	rng := rand.New(rand.NewPCG(seed, 0x73706c6974))
 	var p Parts
-	for _, label := range []float32{0, 1} {
-		var class []Row
-		for _, r := range rows {
-			if r.Label(s) == label {
-				class = append(class, r)
-			}
-		}
+	for _, class := range classes(s, rows) {
 		rng.Shuffle(len(class), func(i, j int) { class[i], class[j] = class[j], class[i] })
 		train, validation := len(class)*7/10, len(class)*8/10
 		p.Train = append(p.Train, class[:train]...)
@@ -33,4 +28,19 @@ func Split(s *Schema, rows []Row, seed uint64) Parts {
 		rng.Shuffle(len(part), func(i, j int) { part[i], part[j] = part[j], part[i] })
 	}
 	return p
+}
+
+// classes are the rows of each class, in order; all rows together where the label is an id, of which there may be too few
+// of each.
+func classes(s *Schema, rows []Row) [][]Row {
+	label := &s.Columns[s.label()]
+	if label.Kind == ID {
+		return [][]Row{slices.Clone(rows)}
+	}
+	out := make([][]Row, max(2, len(label.Categories)))
+	at := s.labelPlace()
+	for _, r := range rows {
+		out[int(r[at])] = append(out[int(r[at])], r)
+	}
+	return out
 }

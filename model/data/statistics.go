@@ -14,10 +14,10 @@ import (
 const StatGrid = 1 << 22
 
 // StatLen is the length of a node's statistics: for each column but the label, in order, four integers for a numeric
-// one (count, count at the minimum, sum, sum of squares), one a category, two for a boolean (count, ones); last the
-// label's count and ones.
+// one (count, count at the minimum, sum, sum of squares), one a category, two for a boolean (count, ones), none for ids
+// and times, which are not standardised; last the label's count and, if it is boolean, ones.
 func (s *Schema) StatLen() int {
-	n := 2
+	n := s.labelLen()
 	for i := range s.Columns {
 		if s.Columns[i].Name != s.Label {
 			n += s.Columns[i].statLen()
@@ -32,28 +32,42 @@ func (c *Column) statLen() int {
 		return 4
 	case Category:
 		return len(c.Categories)
+	case Boolean:
+		return 2
 	}
-	return 2
+	return 0
+}
+
+// labelLen is how many integers are the label's.
+func (s *Schema) labelLen() int {
+	if s.Columns[s.label()].Kind == Boolean {
+		return 2
+	}
+	return 1
 }
 
 // Collect sums what standardisation needs over rows: the layout is StatLen's. Each entry is at most 2^22 a row. The
 // sums of several nodes are the sums of their entries.
 func Collect(s *Schema, rows []Row) []int64 {
-	sums := make([]int64, s.StatLen())
+	sums, places := make([]int64, s.StatLen()), s.places()
+	label, boolean := s.labelPlace(), s.labelLen() == 2
 	for _, row := range rows {
 		at := 0
 		for i := range s.Columns {
 			c := &s.Columns[i]
-			if c.Name == s.Label {
+			n := c.statLen()
+			if c.Name == s.Label || n == 0 {
 				continue
 			}
-			if x := row[i]; !math.IsNaN(x) {
-				c.collect(sums[at:at+c.statLen()], x)
+			if x := row[places[i]]; !math.IsNaN(x) {
+				c.collect(sums[at:at+n], x)
 			}
-			at += c.statLen()
+			at += n
 		}
 		sums[at]++
-		sums[at+1] += int64(row[s.label()])
+		if boolean {
+			sums[at+1] += int64(row[label])
+		}
 	}
 	return sums
 }
@@ -102,7 +116,8 @@ func NewStatistics(s *Schema, sums []int64) (*Statistics, error) {
 		return nil, fmt.Errorf("statistics of schema %s: %d sums, want %d", s.Name, len(sums), s.StatLen())
 	}
 	t := &Statistics{schema: s, sums: slices.Clone(sums)}
-	rows, ones := sums[len(sums)-2], sums[len(sums)-1]
+	label := sums[len(sums)-s.labelLen():]
+	rows, ones := label[0], label[len(label)-1]
 	if rows <= 0 || rows > maxStatRows {
 		return nil, fmt.Errorf("statistics of schema %s: %d rows, want 1 to %d", s.Name, rows, int64(maxStatRows))
 	}
@@ -134,6 +149,8 @@ func (c *Column) statistics(sums []int64, rows int64) (columnStats, error) {
 		}
 	}
 	switch c.Kind {
+	case ID, Text, Sequence, Time:
+		return columnStats{}, nil
 	case Numeric:
 		if err := checkNumeric(sums); err != nil {
 			return columnStats{}, err
@@ -225,25 +242,19 @@ func DecodeStatistics(s *Schema, b []byte) (*Statistics, error) {
 }
 
 // Features writes the row as a model sees it to x, of length Features: numeric columns standardised over the
-// federation, categories one-hot, booleans 0 or 1. A missing number is the mean, a missing category or boolean zero.
+// federation, categories one-hot, booleans 0 or 1, ids as the whole numbers that they are, for an embedding. A missing
+// number is the mean, a missing category or boolean zero, a missing id 0. A time is left out.
 func (t *Statistics) Features(row Row, x []float32) {
 	clear(x)
-	at := 0
+	at, from := 0, 0
 	for i := range t.schema.Columns {
 		c := &t.schema.Columns[i]
+		values := row[from : from+c.values()]
+		from += len(values)
 		if c.Name == t.schema.Label {
 			continue
 		}
-		if v := row[i]; !math.IsNaN(v) {
-			switch c.Kind {
-			case Numeric:
-				x[at] = float32((c.scale(v) - t.columns[i].mean) / t.columns[i].std)
-			case Category:
-				x[at+int(v)] = 1
-			case Boolean:
-				x[at] = float32(v)
-			}
-		}
+		t.columns[i].features(c, values, x[at:at+c.width()])
 		at += c.width()
 	}
 }
@@ -254,6 +265,23 @@ func (t *Statistics) Standardisation(i int) (shift, scale float64) {
 	c, cs := &t.schema.Columns[i], t.columns[i]
 	low, width := c.transform(c.Min), c.transform(c.Max)-c.transform(c.Min)
 	return low + cs.mean*width, 1 / (width * cs.std)
+}
+
+func (cs *columnStats) features(c *Column, values []float64, x []float32) {
+	v := values[0]
+	switch {
+	case c.Kind == Text || c.Kind == Sequence:
+		for k, id := range values {
+			x[k] = float32(id)
+		}
+	case c.Kind == Time || math.IsNaN(v):
+	case c.Kind == Numeric:
+		x[0] = float32((c.scale(v) - cs.mean) / cs.std)
+	case c.Kind == Category:
+		x[int(v)] = 1
+	default:
+		x[0] = float32(v)
+	}
 }
 
 // Matrix is the features of all rows, one after the other, and their labels.
@@ -269,7 +297,8 @@ func (t *Statistics) Matrix(rows []Row) (x, y []float32) {
 
 // Synthetic draws n feature rows from the columns' marginals alone, each independent of the others: a number is at its
 // minimum with the share that was, and normal with the mean and deviation of the rest otherwise, within its range; a
-// category or boolean by its share. No private row enters, only the federated sums.
+// category or boolean by its share. Ids, of which nothing is summed, are drawn evenly, each place of a text or sequence
+// by itself. No private row enters, only the federated sums.
 //
 // Cutting the normal at the range's ends moves the moments of a skewed column a little: in the built-in data by a tenth
 // of a deviation for the two rates, by less for all others. A Beta with the exact moments made students no better.
@@ -310,6 +339,12 @@ func (cs *columnStats) draw(c *Column, rng *rand.Rand, x []float32) {
 	case Boolean:
 		if rng.Float64() < cs.shares[0] {
 			x[0] = 1
+		}
+	case ID:
+		x[0] = float32(int(c.Min) + rng.IntN(int(c.Max-c.Min)+1))
+	case Text, Sequence:
+		for k := range x {
+			x[k] = float32(1 + rng.IntN(max(c.Buckets, int(c.Max))))
 		}
 	}
 }

@@ -162,6 +162,7 @@ func TestProductInt8(t *testing.T) {
 		}
 		checkInt8(t, rng, 33, 200, 784)
 		checkInt8(t, rng, 2, 3, 1<<16)
+		checkInt8(t, rng, 1, 700, 3000)
 	})
 }
 

@@ -198,13 +198,12 @@ func (p *product) stripe(tiles *[5]tile, width, i int) {
 	if p.bias != nil {
 		flags |= flagBias
 	}
-	for j, w := 0, len(tiles)-1; j < p.n; w-- {
-		if tiles[w] == nil {
-			continue
-		}
-		count := p.n - j
+	for j, w := 0, len(tiles)-1; j < p.n; {
+		count, lanes := p.n-j, 1 // masked
 		if w > 0 {
-			if count /= widths[w] * width; count == 0 {
+			lanes = widths[w] * width
+			if count /= lanes; count == 0 || tiles[w] == nil {
+				w--
 				continue
 			}
 		}
@@ -213,10 +212,7 @@ func (p *product) stripe(tiles *[5]tile, width, i int) {
 		}
 		tiles[w](&p.dst[i*p.dstStride+j], 4*p.dstStride, &p.a[i*p.aRow], 4*p.aRow, 4*p.aCol, &p.b[j], 4*p.bStride, p.k,
 			count, p.alpha, bias, flags)
-		if w == 0 {
-			return
-		}
-		j += count * widths[w] * width
+		j += count * lanes
 	}
 }
 
@@ -228,17 +224,17 @@ func tiledInt8(tiles [][]tileInt8, width int) func(dst []int32, a []int8, packed
 	return func(dst []int32, a []int8, packed []int32, m, n, k int) {
 		for i := 0; i < m; i += len(tiles) {
 			stripe := tiles[min(len(tiles), m-i)-1]
-			for j, w := 0, len(stripe)-1; j < n; w-- {
-				count, lanes := n-j, [...]int{0, 1, 4}[w]*width
+			for j, w := 0, len(stripe)-1; j < n; {
+				count, lanes := n-j, 1 // masked
 				if w > 0 {
+					lanes = [...]int{0, 1, 4}[w] * width
 					if count /= lanes; count == 0 {
+						w--
 						continue
 					}
+					count = min(count, max(1, block/(lanes*((k+3)/4)))) // a call is not preempted
 				}
 				stripe[w](&dst[i*n+j], 4*n, &a[i*Int8Stride(k)], Int8Stride(k), &packed[j], 4*n, (k+3)/4, count)
-				if w == 0 {
-					break
-				}
 				j += count * lanes
 			}
 		}

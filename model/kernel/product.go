@@ -163,7 +163,7 @@ func transposedRight(dst, a, b Matrix, m, n, k int, add bool, scratch []float32)
 func Transpose(dst, src Matrix, rows, cols int) {
 	dst.hold("dst", cols, rows)
 	src.reach("src", rows, cols)
-	const tall = 512 // rows a call: assembly is not preempted
+	const tall = 256 // rows a call: assembly is not preempted
 	for i := 0; i < rows; i += tall {
 		for j := 0; j < cols; j += tall {
 			use.transpose(dst.Data[j*dst.Stride+i:], dst.Stride, src.Data[i*src.Stride+j:], src.Stride, min(tall, rows-i), min(tall, cols-j))

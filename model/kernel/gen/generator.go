@@ -224,8 +224,7 @@ func (g *generator) orElse(v, other reg.Register) {
 	}
 }
 
-// choose puts yes where a comparison of x with y holds, and no elsewhere. The predicate is VCMPPS's; nothing may be
-// masked off by opmask registers meanwhile.
+// choose puts yes where a comparison of x with y holds, and no elsewhere. The predicate is VCMPPS's.
 func (g *generator) choose(predicate int, y, x operand.Op, yes, no, dst reg.Register) {
 	if g.wide() {
 		k := g.K()
@@ -238,15 +237,13 @@ func (g *generator) choose(predicate int, y, x operand.Op, yes, no, dst reg.Regi
 	g.VBLENDVPS(m, yes, no, dst)
 }
 
-// Predicates of VCMPPS: x OP y.
+// Predicates of VCMPPS and VCMPPD: x OP y. The first three do not hold for NaN.
 const (
-	equal      = 0  // ordered
-	less       = 17 // ordered
-	lessEqual  = 18 // ordered
-	notAbove   = 26 // not greater than, or NaN
-	unordered  = 3
-	ordered    = 7
-	truncation = 11 // VROUNDPS: towards zero; 8 nearest even, 9 down
+	equal     = 0
+	less      = 17
+	lessEqual = 18
+	unordered = 3 // one is NaN
+	ordered   = 7
 )
 
 // and is the bitwise and of two vectors.
@@ -274,7 +271,7 @@ func (g *generator) xor(x operand.Op, y, dst reg.Register) {
 	}
 }
 
-// round rounds float32s by the mode of VROUNDPS.
+// round rounds float32s by a mode of VROUNDPS: 8 to the nearest, half to even.
 func (g *generator) round(mode int, x, dst reg.Register) {
 	if g.wide() {
 		g.VRNDSCALEPS(operand.U8(mode), x, dst)

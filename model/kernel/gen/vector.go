@@ -296,8 +296,7 @@ func (g *generator) reductions() {
 	g.max()
 }
 
-// max keeps a second accumulator, which becomes NaN with the first NaN: VMAXPS forgets it. It is x·0 + it, for finite x
-// zero; what infinities make of it is taken back by a comparison.
+// max keeps a second accumulator, whose lanes become all ones, which is NaN, with the first NaN: VMAXPS forgets it.
 func (g *generator) max() {
 	g.begin("max", "func(x []float32) float32", "is the largest element.")
 	lowest, nans := g.words(0xff800000), g.zero()
