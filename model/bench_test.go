@@ -12,7 +12,7 @@ import (
 )
 
 // workload is what simulators are compared by: closed formulas, so that a program in another language does the same
-// arithmetic. 3,400 users hold 100 to 200 examples each, of text 40 to 60, slices of one shared pool; a round trains a
+// arithmetic. 3,400 users hold 100 to 200 examples each, of text 40 to 54, slices of one shared pool; a round trains a
 // cohort, each from the global model, one epoch of SGD at rate 0.05, and averages by examples.
 type workload struct {
 	spec         Spec
@@ -62,7 +62,7 @@ func (w *worker) client(b *testing.B, work *workload, global []float32, round, s
 func (w *worker) warm(b *testing.B, work *workload, global []float32) {
 	for round := range 20 {
 		for slot := range work.cohort {
-			if _, n := work.client(round, slot); n == 200 || n == 60 {
+			if _, n := work.client(round, slot); n == 200 || n == 54 {
 				w.client(b, work, global, round, slot)
 				return
 			}
