@@ -6,14 +6,15 @@ import (
 )
 
 // ONNX is the format of onnxruntime and many others: a graph of operators, here those of opset 13, IR version 8. A
-// network's layers become a few operators each; how, stands in a file onnx_… a kind of layer. What comes out has the
-// input "input" and the output "output" with the shapes of the network, images height × width × channels, sequences
-// time × features, and any number of examples. An input of ids, that only embeddings read, is int64 as other exporters have it; all
-// else is float32. The output is what Predictor gives: logits, scores or real numbers.
+// network's layers become a few operators each; how, stands in a file onnx_… a family of layers. What comes out has the
+// input "input" and the output "output" with the shapes of the network, images height × width × channels, sequences time ×
+// features, and any number of examples. An input of ids, that only embeddings read, is int64, as other exporters have it;
+// all else is float32. The output is what Predictor gives: logits, scores or real numbers.
 //
-// An int8 network keeps its int8 weights: a DequantizeLinear for each output, and where a Predictor rounds a row to int8
-// as it comes, so does the graph (QuantizeLinear and DequantizeLinear with a scale computed from the row). What differs
-// is said where it does. A runtime computes the products in float32 between them: such a file is smaller, not faster.
+// An int8 network keeps its int8 weights: a DequantizeLinear with a scale an output, and where a Predictor rounds a row to
+// int8 as it comes, so does the graph (QuantizeLinear and DequantizeLinear with a scale computed from the row). What
+// differs is said where it does. A runtime computes the products in float32 between them: such a file is smaller, not
+// faster.
 
 // ONNX is the network with params, of its Size, as an ONNX file.
 func (n *Network) ONNX(params []float32) ([]byte, error) {

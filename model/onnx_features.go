@@ -6,12 +6,13 @@ import (
 	"choir.example/model/data"
 )
 
-// ONNX is the model as an ONNX file that needs nothing beside it. Its inputs are the schema's columns but the label, by
-// their names, of shape [batch, 1]: numbers float32, NaN where missing; categories texts, empty where missing; booleans.
-// The graph makes the features of them as Statistics.Features does, but in float32, and refuses nothing: a number out of its column's
-// range is taken as it is, and an unknown category as missing. The outputs are "output", what Predictor gives, and for a
-// classifier "probability": of the positive label, of shape [batch], or of each class. The metadata property "choir" is
-// that of Encode.
+// ONNX is the model as an ONNX file that needs nothing beside it. Its inputs are the schema's columns but the label and
+// times, by their names, of shape [batch, 1]: numbers float32, NaN where missing; categories texts, empty where missing;
+// booleans; ids int64, 0 where missing. A sequence has the shape [batch, length]; so has a text, whose n-grams the caller
+// has hashed. The graph makes the features of them as Statistics.Features does, but in float32, and refuses nothing: a
+// number out of its column's range is taken as it is, and an unknown category as missing. The outputs are "output", what
+// Predictor gives, and for a classifier "probability": of the positive label, of shape [batch], or of each class. The
+// metadata property "choir" is that of Encode.
 func (m *Model) ONNX() ([]byte, error) {
 	if err := m.check(); err != nil {
 		return nil, fmt.Errorf("export model %s to ONNX: %w", m.Name, err)
@@ -21,11 +22,7 @@ func (m *Model) ONNX() ([]byte, error) {
 		return nil, fmt.Errorf("export model %s to ONNX: %w", m.Name, err)
 	}
 	g := &onnxGraph{names: map[string]bool{}, int8: m.Quantised != nil, layer: "features"}
-	input, err := g.features(m.Schema, m.Statistics)
-	if err != nil {
-		return nil, fmt.Errorf("export model %s to ONNX: %w", m.Name, err)
-	}
-	g.predict(m, input)
+	g.predict(m, g.features(m.Schema, m.Statistics))
 	file, err := g.file("network", onnxProperty("choir", meta))
 	if err != nil {
 		return nil, fmt.Errorf("export model %s to ONNX: %w", m.Name, err)
@@ -57,31 +54,36 @@ func (m *Model) onnxWeights() []onnxWeight {
 }
 
 // features adds inputs for the columns and what makes a row of features of them.
-func (g *onnxGraph) features(s *data.Schema, t *data.Statistics) (string, error) {
+func (g *onnxGraph) features(s *data.Schema, t *data.Statistics) string {
 	for i := range s.Columns {
 		g.names[s.Columns[i].Name] = true
 	}
 	var parts []string
 	for i := range s.Columns {
 		c := &s.Columns[i]
-		if c.Name == s.Label {
+		if c.Name == s.Label || c.Kind == data.Time {
 			continue
 		}
-		kind, part := onnxFloat, ""
+		kind, width, part := onnxFloat, 1, ""
 		switch c.Kind {
 		case data.Numeric:
 			part = g.numeric(c, t, i)
 		case data.Category:
 			kind, part = onnxString, g.category(c)
 		case data.Boolean:
-			kind, part = onnxBool, g.op("Cast", []string{c.Name}, intAttribute("to", int(onnxFloat)))
-		default:
-			return "", fmt.Errorf("column %s is of kind %s: its features need more than operators", c.Name, c.Kind)
+			kind, part = onnxBool, g.float(c.Name)
+		default: // ids
+			kind, width, part = onnxInt64, max(c.Length, 1), g.float(c.Name)
 		}
-		g.inputs = append(g.inputs, onnxInfo(c.Name, kind, []int{1}))
+		g.inputs = append(g.inputs, onnxInfo(c.Name, kind, []int{width}))
 		parts = append(parts, part)
 	}
-	return g.op("Concat", parts, intAttribute("axis", 1)), nil
+	return g.op("Concat", parts, intAttribute("axis", 1))
+}
+
+// float is a value as float32s.
+func (g *onnxGraph) float(x string) string {
+	return g.op("Cast", []string{x}, intAttribute("to", int(onnxFloat)))
 }
 
 // numeric standardises a column of numbers; a missing one is the mean, which is 0.

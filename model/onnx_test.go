@@ -180,7 +180,9 @@ func TestONNX(t *testing.T) {
 // onnxSchema has columns of all kinds, and names that the graph has other uses for.
 const onnxSchema = `{"name":"visits","columns":[{"name":"output","kind":"numeric","min":-10,"max":90},
 {"name":"spent","kind":"numeric","min":2,"max":5000,"longTail":true},{"name":"bought","kind":"boolean"},
-{"name":"features/mul","kind":"category","categories":["Mon","Tue","Ås"]},{"name":"new","kind":"boolean"}],"label":"bought","unit":"visit"}`
+{"name":"features/mul","kind":"category","categories":["Mon","Tue","Ås"]},{"name":"new","kind":"boolean"},
+{"name":"when","kind":"time"},{"name":"user","kind":"id","min":1,"max":9},{"name":"seen","kind":"sequence","max":9,"length":2},
+{"name":"said","kind":"text","length":3,"buckets":50,"words":1}],"label":"bought","unit":"visit"}`
 
 // An exported model takes rows by the schema's columns, missing values included, and gives the probability that a node's
 // prediction gives.
@@ -194,9 +196,12 @@ func TestONNXOfModel(t *testing.T) {
 	numbers := [2][]float32{{-10, 90, 31, nan, 2}, {2, 5000, nan, 99, 3}}
 	days, indexes := []any{"Tue", "", "Ås", "Mon", "Tue"}, []float32{1, nan, 2, 0, 1}
 	fresh, values := []any{0, 1, 0, 1, 0}, []float32{0, 1, nan, 1, 0}
+	ids := append([]float32{3, 0, 9, 1, 2}, append([]float32{0, 1, 2, 3, 0, 0, 9, 9, 0, 4}, make([]float32, 15)...)...)
+	copy(ids[15:], []float32{50, 2, 0, 7, 7, 7})
 	var rows []data.Row
 	for i := range days {
-		rows = append(rows, data.Row{float64(numbers[0][i]), float64(numbers[1][i]), 1, float64(indexes[i]), float64(values[i])})
+		rows = append(rows, data.Row{float64(numbers[0][i]), float64(numbers[1][i]), 1, float64(indexes[i]), float64(values[i]), 1e9,
+			float64(ids[i]), float64(ids[5+2*i]), float64(ids[6+2*i]), float64(ids[15+3*i]), float64(ids[16+3*i]), float64(ids[17+3*i])})
 	}
 	statistics, err := data.NewStatistics(schema, data.Collect(schema, rows))
 	if err != nil {
@@ -212,6 +217,7 @@ func TestONNXOfModel(t *testing.T) {
 	feeds := map[string]onnxFeed{
 		"output": floatFeed(numbers[0], 5, 1), "spent": floatFeed(numbers[1], 5, 1),
 		"features/mul": {"string", []int{5, 1}, days}, "new": {"bool", []int{5, 1}, fresh},
+		"user": idFeed(ids[:5], 5, 1), "seen": idFeed(ids[5:15], 5, 2), "said": idFeed(ids[15:], 5, 3),
 	}
 	models := []*Model{m, &q}
 	var runs []onnxRun

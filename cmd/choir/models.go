@@ -236,13 +236,13 @@ func (modelExport) Help() string {
 	return `safetensors: tensors are named LAYER.weight (outputs × inputs) and LAYER.bias; int8 weights come with LAYER.scale, one for each
 output. The metadata key "choir" holds architecture, schema and the federated statistics that standardise features.
 
-onnx: a graph for onnxruntime and others, opset 13, that standardises for itself. Its inputs are the schema's columns by name, each of
-shape [rows, 1]: numbers as float32 (NaN is missing), categories as strings ("" is missing), booleans as bool. Its outputs are
-"probability" and, before that, "output". It does not refuse what the schema does: a number out of its range is used as it is,
-an unknown category counts as missing. The metadata are those of safetensors.
+onnx: a graph for onnxruntime and others, opset 13, that standardises for itself. Its inputs are the schema's columns by
+name, each of shape [rows, 1]: numbers as float32 (NaN is missing), categories as strings ("" is missing), booleans as bool,
+ids as int64 (0 is missing); sequences, and texts as the ids that they hash to, are int64 of shape [rows, length]. Its outputs
+are "output" and "probability". It does not refuse what the schema does: a number out of its range is used as it is, an unknown
+category counts as missing. The metadata are those of safetensors.
 
-Examples: choir model export purchase --to purchase.safetensors
-          choir model export purchase --variant int8 --format onnx --to purchase.onnx`
+Example: choir model export purchase --variant int8 --format onnx --to purchase.onnx`
 }
 
 // Run exports a variant.
