@@ -200,12 +200,11 @@ func said(err error) error {
 
 // answered reports whether a coordinator, and not the network, said that it is not available.
 func answered(message string) bool {
-	return slices.ContainsFunc(strings.Split(message, "; "), func(part string) bool {
-		return !slices.ContainsFunc([]string{"transport: ", "error reading from server", "dial tcp"}, func(sign string) bool {
-			return strings.Contains(part, sign)
-		})
-	})
+	return slices.ContainsFunc(strings.Split(message, "; "), func(part string) bool { return !networkSaid.MatchString(part) })
 }
+
+// networkSaid matches what is said of an address by the network. A coordinator's own words may tell of it too, further in.
+var networkSaid = regexp.MustCompile(`^(\S+: )?"?(transport: |error reading from server|dial tcp)`)
 
 var rpcWords = regexp.MustCompile(`rpc error: code = \w+ desc = |connection error: desc = `)
 

@@ -44,9 +44,11 @@ func TestPlainWords(t *testing.T) {
 		t.Errorf("logged %s", log.String())
 	}
 	for message, want := range map[string]string{
-		"bundle: 1 of 3 coordinators signed":                                         "the coordinators cannot do that now: bundle: 1 of 3 coordinators signed",
-		`a: transport: Error while dialing: dial tcp a: connect: connection refused`: "no coordinator answers: a: transport: ",
-		"a: transport: Error while dialing: dial tcp; b: no leader is known":         "the coordinators cannot do that now: ",
+		"bundle: 1 of 3 coordinators signed":                                          "the coordinators cannot do that now: bundle: 1 of 3 coordinators signed",
+		`a: transport: Error while dialing: dial tcp a: connect: connection refused`:  "no coordinator answers: a: transport: ",
+		"a: transport: Error while dialing: dial tcp; b: no leader is known":          "the coordinators cannot do that now: ",
+		`a: no leader confirms it: ask b: "transport: Error while dialing: dial tcp"`: "the coordinators cannot do that now: a: no leader",
+		`a: "transport: Error while dialing: dial tcp a: connect: refused"`:           "no coordinator answers: a: ",
 	} {
 		err := said(status.Error(codes.Unavailable, message))
 		if hint := (*hinted)(nil); !errors.As(err, &hint) || !strings.HasPrefix(err.Error(), want) || hint.hint == "" {

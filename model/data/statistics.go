@@ -259,8 +259,6 @@ func (t *Statistics) Features(row Row, x []float32) {
 	}
 }
 
-<<<<<<< HEAD
-=======
 // Standardisation says what Features makes of numeric column i: (t(x) - shift)·scale, with t(x) = log(1+x) where it has a
 // long tail.
 func (t *Statistics) Standardisation(i int) (shift, scale float64) {
@@ -269,7 +267,6 @@ func (t *Statistics) Standardisation(i int) (shift, scale float64) {
 	return low + cs.mean*width, 1 / (width * cs.std)
 }
 
->>>>>>> wo
 func (cs *columnStats) features(c *Column, values []float64, x []float32) {
 	v := values[0]
 	switch {
@@ -285,17 +282,6 @@ func (cs *columnStats) features(c *Column, values []float64, x []float32) {
 	default:
 		x[0] = float32(v)
 	}
-<<<<<<< HEAD
-}
-
-// Standardisation says what Features makes of numeric column i: (t(x) - shift)·scale, with t(x) = log(1+x) where it has a
-// long tail.
-func (t *Statistics) Standardisation(i int) (shift, scale float64) {
-	c, cs := &t.schema.Columns[i], t.columns[i]
-	low, width := c.transform(c.Min), c.transform(c.Max)-c.transform(c.Min)
-	return low + cs.mean*width, 1 / (width * cs.std)
-=======
->>>>>>> wo
 }
 
 // Matrix is the features of all rows, one after the other, and their labels.
