@@ -125,7 +125,7 @@ func (c *conv) lines(n int) (lines, positions int) {
 func (c *conv) work(int) int {
 	line, back := c.input(0).lineSize(), c.gradient(0).lineSize()
 	unrolled := c.columns * c.depth()
-	return max(c.rows*line, c.weights()+max(back, unrolled))
+	return c.weights() + max(c.rows*line, back, unrolled)
 }
 
 func (c *conv) forward(p *pass) {
@@ -148,38 +148,48 @@ func (c *conv) image(x []float32, example int) []float32 {
 	return x[example*c.height*c.width*c.channels:]
 }
 
+// backward goes image by image: what it computes of one is still in the cache when it is read again.
 func (c *conv) backward(p *pass) {
-	all := p.n * c.rows * c.columns
-	kernel.ActivationGrad(p.dout[:all*c.filters], p.out[:all*c.filters], c.act)
-	if p.din[0] != nil { // from the weights as they were before the step
-		if c.stride == 1 {
-			c.backwardInput(p)
-		} else {
-			c.backwardStrided(p)
-		}
+	turned, work := p.work[:c.weights()], p.work[c.weights():] // the weights as they were before the step
+	switch {
+	case p.din[0] == nil:
+	case c.stride == 1:
+		c.turn(turned, p.params)
+	default:
+		kernel.Transpose(matrix(turned, c.depth()), matrix(p.params, c.filters), c.depth(), c.filters)
 	}
-	c.backwardWeights(p)
-	p.bias(c.weights(), c.filters, p.dout, all)
+	weights, alpha, beta := p.target(0, c.size())
+	if beta == 0 {
+		clear(weights)
+	}
+	in, out := c.height*c.width*c.channels, c.rows*c.columns*c.filters
+	for i := range p.n {
+		dout := p.dout[i*out:][:out]
+		kernel.ActivationGrad(dout, p.out[i*out:][:out], c.act)
+		if p.din[0] != nil && c.stride == 1 {
+			c.backwardInput(p.din[0][i*in:][:in], dout, turned, work, p.beta(0))
+		} else if p.din[0] != nil {
+			c.backwardStrided(p.din[0][i*in:][:in], dout, turned, work, p.add[0])
+		}
+		c.backwardWeights(weights[:c.weights()], p.in[0][i*in:][:in], dout, work, alpha)
+		kernel.AddColumnSums(weights[c.weights():], dout, c.rows*c.columns, c.filters, alpha)
+	}
 }
 
-// backwardInput is the input's gradient at stride 1: the convolution of the output's gradient with the kernel turned
+// backwardInput is an image's gradient at stride 1: the convolution of the output's gradient with the kernel turned
 // around.
-func (c *conv) backwardInput(p *pass) {
-	turned, line := p.work[:c.weights()], p.work[c.weights():]
-	c.turn(turned, p.params)
+func (c *conv) backwardInput(din, dout, turned, work []float32, beta float32) {
 	seen, filters := c.channels/c.groups, c.filters/c.groups
 	depth := c.kernel * c.kernel * filters
-	lines, positions := p.n*c.height, c.width
+	lines, positions := c.height, c.width
 	if c.kernel == 1 {
-		lines, positions = 1, p.n*c.height*c.width
+		lines, positions = 1, c.height*c.width
 	}
 	for g := range c.groups {
-		v, at := c.gradient(g), g*seen
-		w := kernel.Matrix{Data: turned[g*depth*seen:], Stride: seen}
-		for i := range lines {
-			a := v.line(line, p.dout[i/c.height*c.rows*c.columns*c.filters:], i%c.height)
-			dst := kernel.Matrix{Data: p.din[0][i*positions*c.channels+at:], Stride: c.channels}
-			kernel.NN(dst, a, w, positions, seen, depth, kernel.Epilogue{Beta: p.beta(0)})
+		v, w := c.gradient(g), kernel.Matrix{Data: turned[g*depth*seen:], Stride: seen}
+		for y := range lines {
+			dst := kernel.Matrix{Data: din[y*positions*c.channels+g*seen:], Stride: c.channels}
+			kernel.NN(dst, v.line(work, dout, y), w, positions, seen, depth, kernel.Epilogue{Beta: beta})
 		}
 	}
 }
@@ -197,21 +207,19 @@ func (c *conv) turn(dst, w []float32) {
 	}
 }
 
-// backwardStrided is the input's gradient at any stride: the gradient of each line of windows is computed and added to
+// backwardStrided is an image's gradient at any stride: the gradient of each line of windows is computed, and added to
 // the pixels that it came from.
-func (c *conv) backwardStrided(p *pass) {
+func (c *conv) backwardStrided(din, dout, transposed, line []float32, add bool) {
 	filters, depth := c.filters/c.groups, c.depth()
-	if !p.add[0] {
-		clear(p.din[0][:p.n*c.height*c.width*c.channels])
+	if !add {
+		clear(din)
 	}
-	transposed, line := p.work[:c.weights()], p.work[c.weights():]
-	kernel.Transpose(matrix(transposed, depth), matrix(p.params, c.filters), depth, c.filters)
 	for g := range c.groups {
 		v, w := c.input(g), matrix(transposed[g*filters*depth:], depth)
-		for i := range p.n * c.rows {
-			dout := kernel.Matrix{Data: p.dout[i*c.columns*c.filters+g*filters:], Stride: c.filters}
-			kernel.NN(matrix(line, depth), dout, w, c.columns, depth, filters, kernel.Epilogue{})
-			v.addLine(c.image(p.din[0], i/c.rows), line, c.columns, i%c.rows)
+		for y := range c.rows {
+			from := kernel.Matrix{Data: dout[y*c.columns*c.filters+g*filters:], Stride: c.filters}
+			kernel.NN(matrix(line, depth), from, w, c.columns, depth, filters, kernel.Epilogue{})
+			v.addLine(din, line, c.columns, y)
 		}
 	}
 }
@@ -219,40 +227,28 @@ func (c *conv) backwardStrided(p *pass) {
 // inCache is how many weights the innermost cache holds beside what they are multiplied with.
 const inCache = 1 << 13
 
-// backwardWeights adds up the products of windows and gradients, image by image.
-func (c *conv) backwardWeights(p *pass) {
-	dst, alpha, beta := p.target(0, c.weights())
-	if beta == 0 {
-		clear(dst)
-	}
-	lines, positions := c.lines(p.n)
-	perImage := min(lines, c.rows)
-	for g := range c.groups {
-		for first := 0; first < lines; first += perImage {
-			c.addProducts(p, g, first, perImage, positions, dst, alpha)
-		}
-	}
-}
-
-// addProducts adds those of some lines of one image. More weights than the cache holds are taken a kernel column at a
-// time, each over all lines.
-func (c *conv) addProducts(p *pass, group, first, lines, positions int, dst []float32, alpha float32) {
-	v, image := c.input(group), c.image(p.in[0], first/c.rows)
+// backwardWeights adds the products of an image's windows and gradients. More weights than the cache holds are taken a
+// kernel column at a time, each over all lines.
+func (c *conv) backwardWeights(dst, image, dout, work []float32, alpha float32) {
 	filters, part, parts := c.filters/c.groups, c.depth(), 1
 	if part*filters > inCache {
 		part, parts = part/c.kernel, c.kernel
 	}
-	size := v.lineSize()
-	for i := range lines {
-		v.line(p.work[i*size:], image, i)
-	}
-	for k := range parts {
-		w := kernel.Matrix{Data: dst[k*part*c.filters+group*filters:], Stride: c.filters}
-		for i := range lines {
-			a := v.view(p.work[i*size:], image, i)
-			a.Data = a.Data[k*part:]
-			dout := kernel.Matrix{Data: p.dout[(first+i)*positions*c.filters+group*filters:], Stride: c.filters}
-			kernel.TN(w, a, dout, part, filters, positions, alpha, 1)
+	lines, positions := c.lines(1)
+	for g := range c.groups {
+		v := c.input(g)
+		size := v.lineSize()
+		for y := range lines {
+			v.line(work[y*size:], image, y)
+		}
+		for k := range parts {
+			w := kernel.Matrix{Data: dst[k*part*c.filters+g*filters:], Stride: c.filters}
+			for y := range lines {
+				a := v.view(work[y*size:], image, y)
+				a.Data = a.Data[k*part:]
+				from := kernel.Matrix{Data: dout[y*positions*c.filters+g*filters:], Stride: c.filters}
+				kernel.TN(w, a, from, part, filters, positions, alpha, 1)
+			}
 		}
 	}
 }

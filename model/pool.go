@@ -35,9 +35,9 @@ func (p pool) flops() int64 {
 	return int64(p.rows) * int64(p.columns) * int64(p.channels) * int64(p.kernel*p.kernel)
 }
 
-// each calls f for every window and every pixel of it: offsets of their channels.
-func (p pool) each(n int, f func(out, in int)) {
-	for i := range n * p.rows {
+// each calls f for every window of an image and every pixel of it: offsets of their channels.
+func (p pool) each(image int, f func(out, in int)) {
+	for i := image * p.rows; i < (image+1)*p.rows; i++ {
 		top := (i/p.rows*p.height + i%p.rows*p.stride) * p.width
 		for x := range p.columns {
 			for k := range p.kernel * p.kernel {
@@ -48,10 +48,10 @@ func (p pool) each(n int, f func(out, in int)) {
 	}
 }
 
-// clearUnless makes a gradient zero that nobody gave before.
-func (p pool) clearUnless(q *pass) {
-	if !q.add[0] {
-		clear(q.din[0][:q.n*p.height*p.width*p.channels])
+// clearUnless makes an image's gradient zero that nobody gave before.
+func (p pool) clearUnless(q *pass, image int) {
+	if size := p.height * p.width * p.channels; !q.add[0] {
+		clear(q.din[0][image*size:][:size])
 	}
 }
 
@@ -81,16 +81,18 @@ func (m maxPool) forward(p *pass) {
 func (m maxPool) work(int) int { return m.channels }
 
 func (m maxPool) backward(p *pass) {
-	m.clearUnless(p)
 	c, left := m.channels, p.work[:m.channels]
 	taken := -1
-	m.each(p.n, func(out, in int) {
-		if out != taken {
-			taken = out
-			copy(left, p.dout[out:])
-		}
-		kernel.RouteMaximum(p.din[0][in:][:c], left, p.in[0][in:][:c], p.out[out:][:c])
-	})
+	for image := range p.n {
+		m.clearUnless(p, image)
+		m.each(image, func(out, in int) {
+			if out != taken {
+				taken = out
+				copy(left, p.dout[out:])
+			}
+			kernel.RouteMaximum(p.din[0][in:][:c], left, p.in[0][in:][:c], p.out[out:][:c])
+		})
+	}
 }
 
 // avgPool gives each pixel its share.
@@ -107,13 +109,17 @@ func (a avgPool) share() float32 { return 1 / float32(a.kernel*a.kernel) }
 func (a avgPool) forward(p *pass) {
 	clear(p.out[:p.n*a.rows*a.columns*a.channels])
 	c := a.channels
-	a.each(p.n, func(out, in int) { kernel.Axpy(p.out[out:][:c], a.share(), p.in[0][in:][:c]) })
+	for image := range p.n {
+		a.each(image, func(out, in int) { kernel.Axpy(p.out[out:][:c], a.share(), p.in[0][in:][:c]) })
+	}
 }
 
 func (a avgPool) backward(p *pass) {
-	a.clearUnless(p)
 	c := a.channels
-	a.each(p.n, func(out, in int) { kernel.Axpy(p.din[0][in:][:c], a.share(), p.dout[out:][:c]) })
+	for image := range p.n {
+		a.clearUnless(p, image)
+		a.each(image, func(out, in int) { kernel.Axpy(p.din[0][in:][:c], a.share(), p.dout[out:][:c]) })
+	}
 }
 
 // globalPool is the mean of each channel over the whole image, or over a sequence.
