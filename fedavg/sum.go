@@ -162,8 +162,9 @@ func foldEvaluation(dst, src *model.Evaluation, sign int64) {
 	}
 }
 
-// sumVersion is the first value of an encoded sum. Version 1 did not say how many updates have examples.
-const sumVersion = 2
+// sumVersion is the first value of an encoded sum. Version 1 did not say how many updates have examples;
+// version 2 held weights as outputs × inputs.
+const sumVersion = 3
 
 // Encode is the sum's canonical encoding, each part at the least width that holds it.
 func (s *Sum) Encode() []byte {

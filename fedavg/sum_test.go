@@ -445,7 +445,7 @@ func TestDecodeSumRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
-	for _, version := range []byte{1, 3} {
+	for _, version := range []byte{1, 2, 4} {
 		if _, err := DecodeSum([]byte{version}); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("version %d is not known", version)) {
 			t.Errorf("version %d: %v", version, err)
 		}

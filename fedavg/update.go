@@ -158,9 +158,9 @@ func CheckEvaluation(e *model.Evaluation, most int64) error {
 	return nil
 }
 
-// payloadVersion is the first value of an encoded payload. Version 1 had other bins in its histograms: the two do not
-// add up.
-const payloadVersion = 2
+// payloadVersion is the first value of an encoded payload. Version 1 had other bins in its histograms, version 2 held
+// weights as outputs × inputs: they do not add up.
+const payloadVersion = 3
 
 // Encode is the canonical encoding of the payload, the bytes that a node signs. The result is the caller's.
 func (p *Payload) Encode() []byte {

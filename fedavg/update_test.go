@@ -197,7 +197,7 @@ func TestDecodePayloadRefuses(t *testing.T) {
 		body func() *canon.Writer
 		want string
 	}{
-		{"another version", func() *canon.Writer { return header(payloadVersion-1, 1) }, "version 1 is not known"},
+		{"another version", func() *canon.Writer { return header(payloadVersion-1, 1) }, "version 2 is not known"},
 		{"attempt of 33 bits", func() *canon.Writer { return header(payloadVersion, 1<<32) }, "4294967296 does not fit 32 bits"},
 		{"vectors without end", func() *canon.Writer { w := header(payloadVersion, 1); w.Uint(1 << 60); return w }, "count 1152921504606846976 is more than the input holds"},
 		{"many empty vectors", func() *canon.Writer {
