@@ -1,10 +1,12 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -206,5 +208,30 @@ func TestDescentOverRows(t *testing.T) {
 	got := train(t, newTrainer(t, n, 1), []float32{1, 2, 3, 4}, []float32{0, 2, 2, 3}, make([]float32, 4), cfg)
 	if want := []float32{.75, 2, 1.5, 3}; fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("after a step %v, want %v", got, want)
+	}
+}
+
+// Ids that are drawn for each epoch are learnt from, whichever come; one that no table has is named, and leaves the
+// parameters as they were.
+func TestRedraw(t *testing.T) {
+	n := compile(t, Spec{[]int{1}, []LayerSpec{{Kind: "embedding", Rows: []int{4}, Dim: 1}}, "squared"})
+	x, y, trainer := []float32{0, 0}, []float32{0, 0}, newTrainer(t, n, 2)
+	draw := func(epoch int) { x[0], x[1] = float32(epoch), float32(epoch+1) }
+	cfg := TrainConfig{Epochs: 3, Rate: .5, Redraw: draw}
+	got := []float32{1, 1, 1, 1}
+	if _, err := trainer.Train(t.Context(), got, x, y, cfg); err != nil {
+		t.Fatal(err)
+	}
+	if want := []float32{.75, .5625, .5625, .75}; !slices.Equal(got, want) {
+		t.Errorf("after three epochs %v, want %v", got, want)
+	}
+	trainer.Reset(got, []float32{1, 1, 1, 1})
+	if !slices.Equal(got, []float32{1, 1, 1, 1}) {
+		t.Errorf("reset to %v", got)
+	}
+	cfg.Epochs = 4
+	_, err := trainer.Train(t.Context(), got, x, y, cfg)
+	if !errors.Is(err, ErrID) || !strings.Contains(fmt.Sprint(err), "epoch 4: example 1: value 0 is 4") || !slices.Equal(got, []float32{1, 1, 1, 1}) {
+		t.Errorf("%v, parameters %v", err, got)
 	}
 }

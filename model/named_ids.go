@@ -37,13 +37,16 @@ func CharLM(kind string, steps, classes, units, depth int) Spec {
 }
 
 // Text classifies bags of hashed n-grams, of which id 0 is padding: the mean of their embeddings, then dense layers
-// (Joulin et al. 2017).
+// (Joulin et al. 2017). One class is the logit of the positive one.
 func Text(bag, rows, dim int, hidden []int, classes int) Spec {
 	s := Spec{[]int{bag}, []LayerSpec{{Name: "embedding", Kind: "embedding-bag", Rows: []int{rows}, Dim: dim}}, "softmax"}
 	for _, h := range hidden {
 		s.Layers = append(s.Layers, LayerSpec{Kind: "dense", Units: h, Activation: "relu"})
 	}
 	s.Layers = append(s.Layers, LayerSpec{Name: "out", Kind: "dense", Units: classes})
+	if classes == 1 {
+		s.Loss = "logistic"
+	}
 	return s
 }
 

@@ -88,12 +88,19 @@ func (t *Trainer) checkIDs(x []float32) error {
 	return nil
 }
 
-// touch finds the parts of the parameters that training on x may change: all but the rows that x does not read.
-func (t *Trainer) touch(x []float32) {
+// touch finds the parts of the parameters that training on x may change: all but the rows that x does not read, or every
+// part.
+func (t *Trainer) touch(x []float32, every bool) {
 	for i := range t.network.nodes {
 		if l, ok := t.network.nodes[i].layer.(lookup); ok {
 			set := &t.tables[i].training
 			set.clear()
+			if every {
+				for row := range set.mark {
+					set.add(row)
+				}
+				continue
+			}
 			l.read(x, set)
 			slices.Sort(set.list)
 		}

@@ -21,6 +21,9 @@ type TrainConfig struct {
 	// for ranges of the flat parameters, which begin at at. nil leaves it.
 	Adjust func(at int, params, grad []float32)
 	Pause  func() // called before each step, in the goroutine that trains: it may block to leave the processor to others
+	// Redraw is called before each epoch, counted from 0, in the goroutine that trains, and may write other ids to x, as
+	// DrawNegatives does. As nobody knows which come, every row of an embedding then counts as touched. nil leaves x.
+	Redraw func(epoch int)
 }
 
 // Validate names the setting that is out of range.
@@ -119,7 +122,7 @@ func (t *Trainer) Train(ctx context.Context, params, x, y []float32, cfg TrainCo
 	if err != nil {
 		return Training{}, fmt.Errorf("train: %w", err)
 	}
-	t.touch(x)
+	t.touch(x, cfg.Redraw != nil)
 	t.Reset(t.before, params)
 	done, err := t.epochs(ctx, params, x, y, examples, &cfg)
 	if err == nil || errors.Is(err, ErrDiverged) {
@@ -140,6 +143,12 @@ func (t *Trainer) epochs(ctx context.Context, params, x, y []float32, examples i
 	}
 	perEpoch := (examples + batch - 1) / batch
 	for epoch := range cfg.Epochs {
+		if cfg.Redraw != nil {
+			cfg.Redraw(epoch)
+			if err := t.checkIDs(x); err != nil {
+				return done, fmt.Errorf("epoch %d: %w", epoch+1, err)
+			}
+		}
 		t.rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 		sum := 0.0
 		for at := 0; at < len(order); at += batch {

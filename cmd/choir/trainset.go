@@ -21,7 +21,11 @@ type trainSet struct {
 	schema     *data.Schema     // of rows; nil for all else
 	stats      *data.Statistics // of rows: they standardise features
 	ids        bool             // inputs are ids, which want an embedding
+	names      []string         // of architectures that fit these ids
+	tables     []int            // how many ids there are of each kind, for these
 	loss       string           // of the network: what its outputs mean
+	rank       *ranks           // how a recommender's users are asked; nil: by examples like those that are learnt from
+	redraw     func(epoch int)  // draws anew what a recommender is taught not to choose; nil: nothing is drawn
 }
 
 // part is examples, and for a recommender what each user has already.
@@ -87,30 +91,15 @@ func (c *trainCommand) fashion() (*trainSet, error) {
 const textBuckets = 1 << 16
 
 func (c *trainCommand) banking() (*trainSet, error) {
-	train, test, _, err := data.BANKING77(c.From, data.Tokeniser{Buckets: textBuckets, Words: 2, Characters: 4}, c.length(64))
+	train, test, _, err := data.BANKING77(c.From, data.Tokeniser{Buckets: textBuckets, Words: 2, Characters: 4}, c.length(192))
 	set := divided(train, test, c.Seed)
-	set.ids = true
+	set.ids, set.names, set.tables = true, []string{"text"}, []int{textBuckets + 1}
 	return set, err
 }
 
 func (c *trainCommand) shakespeare() (*trainSet, error) {
 	train, validation, _, err := data.TinyShakespeare(c.From, c.length(64))
-	return &trainSet{train: part{Set: train}, validation: part{Set: validation}, ids: true}, err
-}
-
-// leastItems is how many products a customer has who is counted, as published figures have it.
-const leastItems = 5
-
-func (c *trainCommand) retail() (*trainSet, error) {
-	h, err := data.OnlineRetail(c.From, leastItems)
-	if err != nil {
-		return nil, err
-	}
-	n, set := c.length(20), &trainSet{ids: true}
-	set.train.Set = h.Windows(n)
-	set.validation.Set, set.validation.seen = h.Queries(n, false)
-	set.test.Set, set.test.seen = h.Queries(n, true)
-	return set, nil
+	return &trainSet{train: part{Set: train}, validation: part{Set: validation}, ids: true, names: []string{"rnn", "lstm"}}, err
 }
 
 func (c *trainCommand) shoppers() (*trainSet, error) {
@@ -152,10 +141,34 @@ func (c *trainCommand) tabular(schema *data.Schema, rows []data.Row) (*trainSet,
 		return nil, fmt.Errorf("%s: %w", c.Data, err)
 	}
 	set := &trainSet{train: part{Set: train}, validation: part{Set: validation}, test: part{Set: test}, schema: schema, stats: stats}
-	set.ids = slices.ContainsFunc(schema.Columns, func(c data.Column) bool {
-		return c.Name != schema.Label && slices.Contains([]data.Kind{data.ID, data.Text, data.Sequence}, c.Kind)
-	})
+	set.names, set.tables, set.ids = idColumns(schema)
 	return set, nil
+}
+
+// idColumns reports whether rows have columns of ids, and which architectures read them if they have no others: text a
+// text, recommend-mlp a user and an item.
+func idColumns(schema *data.Schema) (names []string, tables []int, found bool) {
+	var kinds string
+	for i := range schema.Columns {
+		c := &schema.Columns[i]
+		if c.Name == schema.Label || c.Kind == data.Time {
+			continue
+		}
+		kinds += string(c.Kind) + " "
+		switch c.Kind {
+		case data.ID, data.Sequence:
+			tables, found = append(tables, int(c.Max)+1), true
+		case data.Text:
+			tables, found = append(tables, c.Buckets+1), true
+		}
+	}
+	switch kinds {
+	case "text ":
+		names = []string{"text"}
+	case "id id ":
+		names = []string{"recommend-mlp"}
+	}
+	return names, tables, found
 }
 
 // network compiles the architecture, and holds it against the data.
@@ -172,12 +185,12 @@ func (c *trainCommand) network(set *trainSet) (*model.Network, error) {
 	if !slices.Equal(spec.Input, s.Input) {
 		return nil, &hinted{fmt.Errorf("%s reads %v, and an example of %s is %v", c.Model, spec.Input, c.Data, s.Input), "correct input in the architecture"}
 	}
-	if want := s.Targets * s.Classes; network.Outputs() != want || network.Targets() != s.Targets {
+	if want := max(s.Targets, 1) * s.Classes; network.Outputs() != want || network.Targets() != s.Targets {
 		return nil, &hinted{fmt.Errorf("%s has %d outputs for %d targets an example; %s has %d targets, each of %d classes",
 			c.Model, network.Outputs(), network.Targets(), c.Data, s.Targets, s.Classes), fmt.Sprintf("the last layer wants %d outputs in all", want)}
 	}
 	set.loss = spec.Loss
-	return network, nil
+	return network, set.rank.compile(spec, network)
 }
 
 // spec is the architecture that --model names.
@@ -185,10 +198,30 @@ func (c *trainCommand) spec(set *trainSet) (model.Spec, error) {
 	if !known(c.Model) {
 		return architectureFlags{Spec: c.Model}.spec()
 	}
-	if set.ids {
-		return model.Spec{}, &usageError{fmt.Sprintf("--model %s does not learn from ids, which is what %s has", c.Model, c.Data), "give a .yaml file with an embedding"}
+	hint := "give a .yaml file"
+	switch {
+	case set.ids && !readsIDs(c.Model):
+		return model.Spec{}, &usageError{fmt.Sprintf("--model %s does not learn from ids, which is what %s has", c.Model, c.Data), set.fitting()}
+	case !set.ids && readsIDs(c.Model):
+		return model.Spec{}, &usageError{fmt.Sprintf("--model %s learns from ids, and %s has none", c.Model, c.Data), hint + ", or a name such as mlp"}
+	case set.ids && !slices.Contains(set.names, c.Model):
+		return model.Spec{}, &usageError{fmt.Sprintf("--model %s does not learn from ids such as those of %s", c.Model, c.Data), set.fitting()}
 	}
-	return model.Named(c.Model, set.train.Input, set.train.Classes)
+	spec, err := model.Named(c.Model, set.train.Input, set.train.Classes, set.tables...)
+	if c.Model == "recommend-lstm" && err == nil {
+		spec.Loss = "softmax" // which of all products comes next; its usual loss is for each of several answers by itself
+	}
+	return spec, err
+}
+
+// fitting tells which architectures there are for ids.
+func (s *trainSet) fitting() string {
+	return strings.Join(append([]string{"give a .yaml file with an embedding"}, s.names...), ", or ")
+}
+
+// readsIDs reports whether an architecture with a name begins with an embedding.
+func readsIDs(name string) bool {
+	return slices.Contains([]string{"rnn", "lstm", "text", "recommend-mlp", "recommend-lstm", "matrix-factorisation"}, name)
 }
 
 // encode is the model as a file.
@@ -221,11 +254,11 @@ func (m measured) MarshalJSON() ([]byte, error) {
 // measure computes the figures of a part: those of a ranking for what users may get next, and otherwise of classes, or
 // of numbers under a squared error; losses and calibration only where outputs are logits.
 func (s *trainSet) measure(p *model.Predictor, of *part) (measured, error) {
+	if of.seen != nil {
+		return s.ranking(p, of)
+	}
 	outputs, classes, y := make([]float32, len(of.Y)*of.Classes), of.Classes, of.Y
 	p.Predict(of.X, outputs)
-	if of.seen != nil {
-		return ranking(outputs, of)
-	}
 	logits := s.loss == "logistic" || s.loss == "softmax"
 	var out measured
 	for _, f := range []struct {
@@ -256,20 +289,4 @@ func (s *trainSet) measure(p *model.Predictor, of *part) (measured, error) {
 		out = append(out, metric{f.name, value})
 	}
 	return out, nil
-}
-
-// ranking are the figures of what each user got next, among all items that the user does not have.
-func ranking(outputs []float32, of *part) (measured, error) {
-	ranks := make([]int, len(of.Y))
-	for i, y := range of.Y {
-		scores := outputs[i*of.Classes : (i+1)*of.Classes]
-		seen := append([]int32{0}, of.seen[i]...) // id 0 is no item
-		var err error
-		if ranks[i], err = model.Rank(scores, int(y), seen); err != nil {
-			return nil, fmt.Errorf("user %d: %w", i, err)
-		}
-	}
-	hit, err := model.HitRate(ranks, 10)
-	gain, again := model.NDCG(ranks, 10)
-	return measured{{"hr@10", hit}, {"ndcg@10", gain}}, errors.Join(err, again)
 }

@@ -15,12 +15,17 @@ type Set struct {
 	X       []float32 // inputs, one example after the other
 	Y       []float32 // targets, one example after the other: class, 0 or 1, or next id
 	Input   []int     // shape of one example in X: [features], [ids], or [height, width, channels]
-	Targets int       // in Y of one example: 1, or one a time step
+	Targets int       // in Y of one example: 1, or one a time step; 0 where losses rank values of X
 	Classes int       // targets are 0 to Classes-1; 1 for a target that is 0 or 1
 }
 
 // Len is the number of examples.
-func (s *Set) Len() int { return len(s.Y) / max(s.Targets, 1) }
+func (s *Set) Len() int {
+	if s.Targets == 0 {
+		return len(s.X) / s.Values()
+	}
+	return len(s.Y) / s.Targets
+}
 
 // Values is how many values of X are one example's.
 func (s *Set) Values() int {
