@@ -150,6 +150,8 @@ func TestLossGradient(t *testing.T) {
 		{"squared", []int{5}, 3, reals(18)},
 		{"hinge", []int{5}, 1, indices(6, 2)},
 		{"hinge", []int{5}, 4, indices(6, 4)},
+		{"squared-hinge", []int{5}, 1, indices(6, 2)},
+		{"squared-hinge", []int{5}, 4, indices(6, 4)},
 	} {
 		t.Run(fmt.Sprint(c.loss, c.shape, c.units), func(t *testing.T) {
 			checkGradient(t, Spec{c.shape, []LayerSpec{{Kind: "dense", Units: 7, Activation: "tanh"}, {Kind: "dense", Units: c.units}}, c.loss},

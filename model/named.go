@@ -126,7 +126,7 @@ func logisticRegression(b *builder, outputs int) {
 func supportVector(b *builder, outputs int) {
 	b.flat()
 	b.dense(outputs, "")
-	b.spec.Loss = "hinge"
+	b.spec.Loss = "squared-hinge"
 }
 
 // twoHidden is the 2NN of McMahan et al. 2017, §3.
