@@ -198,12 +198,11 @@ func (c *trainCommand) spec(set *trainSet) (model.Spec, error) {
 	if !known(c.Model) {
 		return architectureFlags{Spec: c.Model}.spec()
 	}
-	hint := "give a .yaml file"
 	switch {
 	case set.ids && !readsIDs(c.Model):
 		return model.Spec{}, &usageError{fmt.Sprintf("--model %s does not learn from ids, which is what %s has", c.Model, c.Data), set.fitting()}
 	case !set.ids && readsIDs(c.Model):
-		return model.Spec{}, &usageError{fmt.Sprintf("--model %s learns from ids, and %s has none", c.Model, c.Data), hint + ", or a name such as mlp"}
+		return model.Spec{}, &usageError{fmt.Sprintf("--model %s learns from ids, and %s has none", c.Model, c.Data), "give a name such as mlp, or a .yaml file"}
 	case set.ids && !slices.Contains(set.names, c.Model):
 		return model.Spec{}, &usageError{fmt.Sprintf("--model %s does not learn from ids such as those of %s", c.Model, c.Data), set.fitting()}
 	}
