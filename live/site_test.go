@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -55,18 +57,23 @@ func (s *site) move(text string) string {
 	})
 }
 
+// nextPort is where freePort looks next.
+var nextPort atomic.Int32
+
+// freePort is a port of loopback that nobody listens on. It lies below those that the kernel gives to outgoing connections,
+// which might take it before its process listens, and is given out once.
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, count = 20_000, 12_000
+	for range count {
+		port := strconv.Itoa(first + (os.Getpid()*97+int(nextPort.Add(1)))%count)
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	t.Fatalf("no port from %d to %d is free", first, first+count-1)
+	return ""
 }
 
 // env is a stranger's: a home of its own, and the binary on the path.
