@@ -107,6 +107,9 @@ func TestLateNodeOfAnOverselectedRound(t *testing.T) {
 	nodes := f.enrol("a", "b", "c")
 	spec := testJob(t, 2)
 	spec.Goal, spec.OverSelectionPercent = 2, 50
+	for _, n := range nodes { // a round opens with as many as it wants, and invites more of those who are there
+		n.look("c1")
+	}
 	f.submit(spec)
 	tasks := f.tasks(nodes)
 	for i := range 2 {

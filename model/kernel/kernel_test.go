@@ -340,6 +340,31 @@ func TestReproducible(t *testing.T) {
 	})
 }
 
+// The hyperbolic tangent keeps to ±1, where others count on it, and loses no digits of an argument that is all but nothing.
+func TestTanhAtTheEnds(t *testing.T) {
+	onPaths(t, func(t *testing.T) {
+		x := make([]float32, 1<<16)
+		for i := range x {
+			x[i] = 3 + 7*float32(i)/float32(len(x))
+		}
+		y := make([]float32, len(x))
+		Activate(y, x, Tanh)
+		for i, v := range y {
+			if !(v > .99 && v <= 1) {
+				t.Fatalf("tanh %v is %v", x[i], v)
+			}
+		}
+		small := []float32{4.425e-39, -4.408e-39, 1e-44, -1e-20, 1e-10, 0}
+		got := make([]float32, len(small))
+		Activate(got, small, Tanh)
+		for i, x := range small {
+			if !near(got[i], float64(x), 2e-7) {
+				t.Errorf("tanh %v is %v", x, got[i])
+			}
+		}
+	})
+}
+
 // FuzzPaths: on any bits, every path gives what plain Go gives, but for the last digits.
 func FuzzPaths(f *testing.F) {
 	f.Add([]byte("0123456789abcdefghijklmnopqrstuvwxyz"), uint8(0))

@@ -92,8 +92,8 @@ func (g *generator) tanh() {
 			g.polynomial(square, p, -2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-8,
 				1.48572235717979e-5, 6.37261928875436e-4, 4.89352455891786e-3)
 			g.polynomial(square, q, 1.19825839466702e-6, 1.18534705686654e-4, 2.26843463243900e-3, 4.89352518554385e-3)
+			g.VDIVPS(q, p, p) // near 1 for x near 0, of which then no digit is lost, be it subnormal
 			g.VMULPS(x, p, p)
-			g.VDIVPS(q, p, p)
 			w.put(p, "dst")
 		}
 	})
