@@ -25,7 +25,7 @@ var arrows = map[string][]string{
 	"model/data":        {"internal", "model/codec"},
 	"model/compress":    {"internal", "model", "model/kernel", "model/codec", "model/data"},
 	"proto/choir/v1":    {},
-	"fedavg":            {"internal", "model", "model/codec"},
+	"fedavg":            {"internal", "model", "model/codec", "model/kernel"},
 	"privacy/seal":      {"internal"},
 	"privacy/audit":     {"internal", "privacy/seal"},
 	"coordinator/state": {"internal", "model", "fedavg", "privacy", "proto"},

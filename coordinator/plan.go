@@ -49,19 +49,13 @@ func (p *planned) clipSquared() int64 {
 	return p.grid.ClipSquared(p.job.Clip)
 }
 
-// strategy makes the next model from the sum.
-func (p *planned) strategy() strategy {
+// algorithm is what the job's nodes train by.
+func (p *planned) algorithm() *fedavg.Algorithm {
 	rate := p.job.ServerRate
 	if rate == 0 {
 		rate = 1
 	}
-	return fedavg.FedAvg{Step: p.grid.Step(), Rate: rate}
-}
-
-// strategy is the server step: the next global model from the present one and the exact sum of a round's updates. It
-// is called by the leader alone, keeps neither argument, and gives the same bits for the same arguments everywhere.
-type strategy interface {
-	Next(global []float32, sum *fedavg.Sum) ([]float32, error)
+	return &fedavg.Algorithm{Network: p.network, Strategy: fedavg.FedAvg{Rate: rate}, Grid: p.grid, Batch: int(p.job.Batch), WeightCap: p.job.WeightCap}
 }
 
 // plan waits until enough nodes are there for the job's next round and fixes everything about it that is chance or

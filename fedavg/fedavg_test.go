@@ -7,7 +7,17 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"choir.example/model/codec"
 )
+
+// serverStep is FedAvg's server step on a grid of the given step.
+func serverStep(step, rate float64, global []float32, s *Sum) ([]float32, error) {
+	a := Algorithm{Strategy: FedAvg{Rate: rate}, Grid: codec.Grid{Range: step * codec.MaxQ}}
+	plain := *s
+	plain.Scalars = nil // of statistics, which these updates have, too
+	return a.Combine(global, nil, &plain, nil, 0)
+}
 
 // The sum of the two nodes is 14, -4, -100 at weight 5. With a step of 1/2 and rate 1 the model moves by
 // 14/5·1/2 = 1.4, -4/5·1/2 = -0.4 and -100/5·1/2 = -10; with rate 1/4 by a quarter of that.
@@ -26,7 +36,7 @@ func TestNextByHand(t *testing.T) {
 		{0, []float32{1, 0.5, 3}},
 		{-1, []float32{-0.4, 0.9, 13}},
 	} {
-		got, err := FedAvg{Step: 0.5, Rate: c.rate}.Next(global, sum)
+		got, err := serverStep(0.5, c.rate, global, sum)
 		if err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("rate %v: %v, %v, want %v", c.rate, got, err, c.want)
 		}
@@ -50,12 +60,12 @@ func TestNextRefuses(t *testing.T) {
 		{"no vector", NewSum(Shape{}), 0, "the sum does not fit a model of 0 parameters"},
 		{"two vectors", NewSum(Shape{Vectors: []int{3, 3}}), 3, "the sum does not fit a model of 3 parameters"},
 	} {
-		if _, err := (FedAvg{Step: 1, Rate: 1}).Next(make([]float32, c.global), c.sum); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := serverStep(1, 1, make([]float32, c.global), c.sum); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
 	must(t, sum.Add(a))
-	if _, err := (FedAvg{Step: 1, Rate: 1}).Next(make([]float32, 3), sum); err != nil {
+	if _, err := serverStep(1, 1, make([]float32, 3), sum); err != nil {
 		t.Error(err)
 	}
 }
@@ -84,7 +94,7 @@ func TestNextHasTheSameBitsEverywhere(t *testing.T) {
 		for _, s := range sums[1:] {
 			must(t, sums[0].Merge(s))
 		}
-		out, err := FedAvg{Step: 0.1 / MaxQ, Rate: 0.7}.Next(global, sums[0])
+		out, err := serverStep(0.1/MaxQ, 0.7, global, sums[0])
 		must(t, err)
 		return out
 	}
@@ -114,12 +124,12 @@ func TestNextIsNearTheExactMean(t *testing.T) {
 	for i := range global {
 		global[i] = float32(rng.Float64() - 0.5)
 	}
-	f := FedAvg{Step: 1.0 / MaxQ, Rate: 1}
-	next, err := f.Next(global, sum)
+	const step = 1.0 / MaxQ
+	next, err := serverStep(step, 1, global, sum)
 	must(t, err)
 	for i := range next {
 		exact := new(big.Rat).SetFrac64(sum.Vectors[0][i], sum.Weight)
-		exact.Mul(exact, new(big.Rat).SetFloat64(f.Step))
+		exact.Mul(exact, new(big.Rat).SetFloat64(step))
 		exact.Add(exact, new(big.Rat).SetFloat64(float64(global[i])))
 		want, _ := exact.Float32()
 		if d := math.Abs(float64(next[i]) - float64(want)); d > 1.2e-7 {

@@ -10,7 +10,7 @@
 //		if err := u.Check(shape); err != nil { … }
 //		if err := sum.Add(u); err != nil { … }
 //	}
-//	next, err := fedavg.FedAvg{Step: step, Rate: 1}.Next(global, sum)
+//	next, err := algorithm.Combine(global, state, sum, nil, nodes)
 //
 // The package knows nothing of networks, keys or privacy mechanisms.
 package fedavg

@@ -15,15 +15,15 @@ import (
 
 // workshop does a task's work on the node's own data. It keeps features and buffers between rounds.
 type workshop struct {
-	store   *Store
-	fetch   func(ctx context.Context, id []byte) ([]byte, error)
-	name    string // of the node: its chance derives from the round's seed and this
-	pause   func() // called before each step of training; nil: nothing else wants the processor
-	trainer *model.Trainer
-	shape   string            // what trainer was made for
-	stats   string            // statistics that sets were made with
-	imports uint64            // how many imports there were when sets were made
-	sets    map[Part]examples // features and labels
+	store     *Store
+	fetch     func(ctx context.Context, id []byte) ([]byte, error)
+	name      string // of the node: its chance derives from the round's seed and this
+	pause     func() // called before each step of training; nil: nothing else wants the processor
+	client    *fedavg.Client
+	clientKey string            // what client was made for
+	stats     string            // statistics that sets were made with
+	imports   uint64            // how many imports there were when sets were made
+	sets      map[Part]examples // features and labels
 }
 
 // examples are feature rows, one after the other, with labels.
@@ -148,42 +148,18 @@ func (w *workshop) train(ctx context.Context, t *choirv1.Task) (*fedavg.Update, 
 		return nil, err
 	}
 	before := model.Evaluate(m.Predictor(), validation.x, validation.y)
-	params := append([]float32(nil), m.Params...)
-	trainer, err := w.trainerFor(m.Network, int(t.Job.Batch))
+	client, err := w.clientFor(m.Network, t.Job)
 	if err != nil {
 		return nil, err
 	}
-	_, err = trainer.Train(ctx, params, set.x, set.y, model.TrainConfig{
-		Epochs: int(t.Job.LocalEpochs), Rate: t.Job.LearningRate,
-		Seed:  seeds.Derive("choir/node/v1", t.Seed, w.name, t.Key.Round),
-		Pause: w.pause,
+	u, err := client.Update(ctx, fedavg.Work{
+		Global: m.Params, X: set.x, Y: set.y, Seed: seeds.Derive("choir/node/v1", t.Seed, w.name, t.Key.Round), Pause: w.pause,
 	})
 	if err != nil {
 		return nil, err
 	}
-	for i, p := range m.Params {
-		params[i] -= p
-	}
-	u, err := encodeDelta(params, t.Job)
-	if err != nil {
-		return nil, err
-	}
-	u.Weight = min(int64(len(set.y)), t.Job.WeightCap)
 	u.Evaluations = []model.Evaluation{before}
 	return u, nil
-}
-
-// encodeDelta puts a delta on the job's grid and clips the integers themselves. The slice is not kept.
-func encodeDelta(delta []float32, job *choirv1.JobSpec) (*fedavg.Update, error) {
-	grid := codec.Grid{Range: job.Range}
-	q := make([]int32, len(delta))
-	if _, err := grid.Quantise(delta, q); err != nil {
-		return nil, err
-	}
-	if job.Clip > 0 {
-		codec.Clip(q, grid.ClipSquared(job.Clip))
-	}
-	return &fedavg.Update{Vectors: [][]int32{q}}, nil
 }
 
 // evaluate measures each candidate on the validation part.
@@ -247,15 +223,19 @@ func (w *workshop) examples(part Part, t *data.Statistics) (examples, error) {
 	return w.sets[part], nil
 }
 
-// trainerFor returns the trainer, made anew when the model's shape changes.
-func (w *workshop) trainerFor(network *model.Network, batch int) (*model.Trainer, error) {
-	shape := fmt.Sprint(network.Spec(), batch)
-	if w.trainer == nil || w.shape != shape {
-		t, err := model.NewTrainer(network, batch)
+// clientFor returns the client, made anew when the model's shape or what the job says of training changes.
+func (w *workshop) clientFor(network *model.Network, job *choirv1.JobSpec) (*fedavg.Client, error) {
+	a := &fedavg.Algorithm{
+		Network: network, Strategy: fedavg.FedAvg{Rate: 1}, Batch: int(job.Batch), Grid: codec.Grid{Range: job.Range}, Clip: job.Clip,
+		WeightCap: job.WeightCap, Local: model.TrainConfig{Epochs: int(job.LocalEpochs), Rate: job.LearningRate},
+	}
+	key := fmt.Sprint(network.Spec(), a.Batch, a.Grid, a.Clip, a.WeightCap, a.Local.Epochs, a.Local.Rate)
+	if w.client == nil || w.clientKey != key {
+		c, err := fedavg.NewClient(a)
 		if err != nil {
 			return nil, err
 		}
-		w.trainer, w.shape = t, shape
+		w.client, w.clientKey = c, key
 	}
-	return w.trainer, nil
+	return w.client, nil
 }

@@ -58,6 +58,7 @@ func averaged(t *testing.T, spec *choirv1.JobSpec, schema *data.Schema, parts []
 		t.Fatal(err)
 	}
 	grid := codec.Grid{Range: spec.Range}
+	algorithm := fedavg.Algorithm{Strategy: fedavg.FedAvg{Rate: 1}, Grid: grid}
 	m := &model.Model{Name: spec.Model, Variant: "float32", Network: shape, Schema: schema, Statistics: statistics, Params: shape.Initial(spec.Seed)}
 	each(0, m)
 	for round := uint64(1); round <= spec.Rounds; round++ {
@@ -79,7 +80,7 @@ func averaged(t *testing.T, spec *choirv1.JobSpec, schema *data.Schema, parts []
 				t.Fatal(err)
 			}
 		}
-		if m.Params, err = (fedavg.FedAvg{Step: grid.Step(), Rate: 1}).Next(m.Params, sum); err != nil {
+		if m.Params, err = algorithm.Combine(m.Params, nil, sum, nil, 0); err != nil {
 			t.Fatal(err)
 		}
 		each(round, m)

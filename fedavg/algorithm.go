@@ -1,0 +1,69 @@
+package fedavg
+
+import (
+	"fmt"
+
+	"choir.example/model"
+	"choir.example/model/codec"
+)
+
+// Algorithm is all that node and server must agree on to train a model together: what a round is, apart from who takes
+// part and on which data. Nodes make a Client of it, whoever combines a Server.
+type Algorithm struct {
+	Network   *model.Network
+	Strategy  Strategy
+	Rule      Rule              // nil: the weighted mean, of the sum alone
+	Local     model.TrainConfig // of one node; Seed is set for each round
+	Batch     int               // examples of a step
+	Grid      codec.Grid        // of the vectors of an update
+	Clip      float64           // bound of the L2 norm of an update's vectors together; 0: none
+	WeightCap int64             // largest weight of an update, in [1, MaxWeight]
+}
+
+// Check names the setting that cannot be.
+func (a *Algorithm) Check() error {
+	if a.WeightCap < 1 || a.WeightCap > MaxWeight {
+		return fmt.Errorf("weight cap %d, want 1 to %d", a.WeightCap, MaxWeight)
+	}
+	if err := a.Strategy.Needs().check(); err != nil {
+		return err
+	}
+	if err := a.Network.CheckBatch(a.Batch); err != nil {
+		return err
+	}
+	return a.Local.Validate()
+}
+
+// Each reports whether updates must be kept one by one until they are combined.
+func (a *Algorithm) Each() bool { return a.Rule != nil || a.Strategy.Needs().Each }
+
+// Shape is what an update looks like, but for its evaluations.
+func (a *Algorithm) Shape() Shape {
+	needs := a.Strategy.Needs()
+	s := Shape{Scalars: needs.Scalars, WeightCap: a.WeightCap}
+	for range 1 + needs.Vectors {
+		s.Vectors = append(s.Vectors, a.Network.Size())
+	}
+	if a.Clip > 0 {
+		s.ClipSquared = a.Grid.ClipSquared(a.Clip)
+	}
+	return s
+}
+
+// zeros are n vectors of the model's length.
+func (a *Algorithm) zeros(n int) [][]float32 {
+	vs := make([][]float32, n)
+	for i := range vs {
+		vs[i] = make([]float32, a.Network.Size())
+	}
+	return vs
+}
+
+// FirstState is the server's state before the first round: zeros.
+func (a *Algorithm) FirstState() [][]float32 { return a.zeros(a.Strategy.Needs().State) }
+
+// Shared is the part of the server's state that goes to the nodes with the model.
+func (a *Algorithm) Shared(state [][]float32) [][]float32 { return state[:a.Strategy.Needs().Shared] }
+
+// FirstMemory is what a node remembers before its first round: zeros.
+func (a *Algorithm) FirstMemory() [][]float32 { return a.zeros(a.Strategy.Needs().Memory) }

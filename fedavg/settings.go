@@ -1,0 +1,109 @@
+package fedavg
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"choir.example/model"
+	"choir.example/model/codec"
+)
+
+// Settings are an algorithm as job and experiment files write it, section by section. The zero value of a field is its
+// usual value.
+type Settings struct {
+	Architecture model.Architecture `json:"architecture" yaml:"architecture"`
+	Local        LocalSettings      `json:"local" yaml:"local"`
+	Strategy     StrategySettings   `json:"strategy" yaml:"strategy"`
+	Robust       RobustSettings     `json:"robust" yaml:"robust"`
+	Compression  Compression        `json:"compression" yaml:"compression"`
+	Privacy      Privacy            `json:"privacy" yaml:"privacy"`
+}
+
+// LocalSettings say how a node trains.
+type LocalSettings struct {
+	Epochs       int             `json:"epochs,omitempty" yaml:"epochs"`               // passes over its examples a round; usually 1
+	Batch        int             `json:"batch,omitempty" yaml:"batch"`                 // examples of a step; usually 32
+	LearningRate float64         `json:"learning_rate,omitempty" yaml:"learning_rate"` // usually 0.1
+	Optimiser    model.Optimiser `json:"optimiser" yaml:"optimiser"`
+	Schedule     model.Schedule  `json:"schedule" yaml:"schedule"`
+	Clip         float64         `json:"clip,omitempty" yaml:"clip"` // L2 norm of a batch's gradient; 0: none
+}
+
+// Compression says how a delta becomes integers.
+type Compression struct {
+	Range float64 `json:"range,omitempty" yaml:"range"` // largest magnitude of a coordinate that is kept; usually 4
+}
+
+// Privacy says what protects a node's update.
+type Privacy struct {
+	Mechanism string  `json:"mechanism,omitempty" yaml:"mechanism"` // none
+	Clip      float64 `json:"clip,omitempty" yaml:"clip"`           // L2 norm of an update; 0: not clipped
+}
+
+// StrategySettings name a strategy and its parameters.
+type StrategySettings struct {
+	Name       string  `json:"name,omitempty" yaml:"name"`               // one of Strategies; usually fedavg
+	ServerRate float64 `json:"server_rate,omitempty" yaml:"server_rate"` // usually 1
+	Uniform    bool    `json:"uniform,omitempty" yaml:"uniform"`         // nodes count the same, whatever they have
+	Mu         float64 `json:"mu,omitempty" yaml:"mu"`                   // fedprox
+}
+
+// RobustSettings name a rule that takes the place of the mean.
+type RobustSettings struct {
+	Rule string `json:"rule,omitempty" yaml:"rule"` // one of Rules; usually mean
+}
+
+// strategies is the table of names.
+var strategies = map[string]func(s StrategySettings) Strategy{
+	"fedavg":  func(s StrategySettings) Strategy { return s.fedavg() },
+	"fedprox": func(s StrategySettings) Strategy { return FedProx{s.fedavg(), s.Mu} },
+}
+
+// fedavg is what most strategies begin with.
+func (s StrategySettings) fedavg() FedAvg { return FedAvg{cmp.Or(s.ServerRate, 1), s.Uniform} }
+
+// Strategies are the names of all strategies, in order.
+func Strategies() []string { return sorted(strategies) }
+
+// Strategy is the strategy that the settings name.
+func (s StrategySettings) Strategy() (Strategy, error) {
+	build, ok := strategies[cmp.Or(s.Name, "fedavg")]
+	if !ok {
+		return nil, fmt.Errorf("strategy: name %.40q, want one of %s", s.Name, strings.Join(Strategies(), ", "))
+	}
+	return build(s), nil
+}
+
+func sorted[V any](table map[string]V) []string {
+	var names []string
+	for name := range table {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Algorithm makes the algorithm for examples of the input's shape and that many outputs; ids are as model.Named takes
+// them. Its errors name the field as files write it.
+func (s *Settings) Algorithm(input []int, outputs int, ids ...int) (*Algorithm, error) {
+	spec, err := s.Architecture.Spec(input, outputs, ids...)
+	if err != nil {
+		return nil, err
+	}
+	a := &Algorithm{
+		Batch: cmp.Or(s.Local.Batch, 32), Grid: codec.Grid{Range: cmp.Or(s.Compression.Range, 4)}, Clip: s.Privacy.Clip, WeightCap: MaxWeight,
+		Local: model.TrainConfig{
+			Epochs: cmp.Or(s.Local.Epochs, 1), Rate: cmp.Or(s.Local.LearningRate, 0.1), Optimiser: s.Local.Optimiser,
+			Schedule: s.Local.Schedule, Clip: s.Local.Clip,
+		},
+	}
+	if a.Network, err = spec.Compile(); err != nil {
+		return nil, fmt.Errorf("architecture: %w", err)
+	}
+	if a.Strategy, err = s.Strategy.Strategy(); err != nil {
+		return nil, err
+	}
+	return a, a.Check()
+}

@@ -1,0 +1,106 @@
+package fedavg
+
+import (
+	"fmt"
+
+	"choir.example/model"
+)
+
+// A Strategy is a federated algorithm in its two halves: what a node does with the model it got, and what the server makes
+// of the updates. Each reads like its paper, and is called by a simulation and by a federation alike. A strategy holds
+// settings alone: what lasts longer than a round is the node's memory or the server's state, which are handed to it.
+//
+// Local runs on the node, in the goroutine that trains. Server runs wherever the round is combined. It uses + − × ÷ and
+// square roots in float64 with explicit rounding, no other function, so that it gives the same bits on every processor.
+type Strategy interface {
+	Needs() Needs
+	Local(l *Local) error
+	Server(r *Round) error
+}
+
+// Needs is what a strategy wants of nodes and server beside a model and a sum. The zero value wants nothing.
+type Needs struct {
+	Uniform bool    // every update weighs the same, whatever its node has
+	Vectors int     // of the model's length that an update has beside the delta, at most MaxParts-1
+	Scalars int     // numbers that an update has, averaged like the delta
+	Unit    float64 // of the grid of scalars: one that is larger than 2^23 of it is refused. 0 is 2^-10
+	Each    bool    // Server looks at every update, not only at their sum
+	Memory  int     // vectors of the model's length that a node keeps from round to round
+	State   int     // vectors of the model's length that the server keeps
+	Shared  int     // so many of them, the first, go to the nodes with the model
+}
+
+// unit is the grid of scalars.
+func (n Needs) unit() float64 {
+	if n.Unit == 0 {
+		return 1. / 1024
+	}
+	return n.Unit
+}
+
+// Local is one node's work in one round, as a strategy's half on the node sees it.
+type Local struct {
+	Global   []float32         // the model that came; read only
+	Params   []float32         // equal to Global: what is trained, in place. What it differs by in the end is the delta
+	Shared   [][]float32       // of the server's state, Needs.Shared; read only
+	Memory   [][]float32       // of this node, Needs.Memory; zeros in its first round. Changes last only if the update counts
+	Vectors  [][]float32       // to be filled: Needs.Vectors, zeros before
+	Scalars  []float64         // to be filled: Needs.Scalars, zeros before
+	Scale    float64           // of the delta, before it is clipped and encoded: 1 unless the strategy sets it
+	Examples int               // that the node trains on
+	Config   model.TrainConfig // the job's local training; the strategy may change it before it calls Train
+
+	train func(cfg model.TrainConfig) (model.Training, error)
+	loss  func() (float64, error)
+}
+
+// Train trains Params by Config on the node's examples.
+func (l *Local) Train() (model.Training, error) { return l.train(l.Config) }
+
+// Loss is the mean loss of Global on the node's examples.
+func (l *Local) Loss() (float64, error) { return l.loss() }
+
+// Round is a cohort's updates, combined, as a strategy's half on the server sees them.
+type Round struct {
+	Global []float32   // the model that the nodes got; read only
+	Next   []float32   // equal to Global: what becomes the next model, changed in place
+	State  [][]float32 // of the server, Needs.State; zeros in the first round. Changed in place
+	Count  int         // updates
+	Fleet  int         // nodes in the federation, of which Count took part
+	Each   []Single    // every update by name of its node, if Needs.Each; nil otherwise
+
+	means   [][]float64 // combined vectors, the delta first
+	scalars []float64
+}
+
+// Single is one node's update.
+type Single struct {
+	Node   string
+	Weight int64
+	Delta  []float32 // in units of a parameter
+}
+
+// Delta is what the updates say together of the way from Global, in units of a parameter: their weighted mean, or what a
+// robust rule makes of them. It is r's and may be changed.
+func (r *Round) Delta() []float64 { return r.means[0] }
+
+// Vector is the same for the i-th of the further vectors.
+func (r *Round) Vector(i int) []float64 { return r.means[1+i] }
+
+// Scalar is the weighted mean of the i-th scalar.
+func (r *Round) Scalar(i int) float64 { return r.scalars[i] }
+
+// Move is Next = Global + rate·delta, rounded once.
+func (r *Round) Move(rate float64, delta []float64) {
+	for i, d := range delta {
+		r.Next[i] = float32(float64(r.Global[i]) + float64(rate*d))
+	}
+}
+
+// check refuses needs that an update cannot meet.
+func (n Needs) check() error {
+	if n.Vectors < 0 || n.Vectors > MaxParts-1 || n.Scalars < 0 || n.Memory < 0 || n.State < 0 || n.Shared < 0 || n.Shared > n.State {
+		return fmt.Errorf("the strategy needs what no update has: %+v", n)
+	}
+	return nil
+}
