@@ -318,3 +318,14 @@ func digest(domain string, body []byte) [32]byte {
 	h.Write(body)
 	return [32]byte(h.Sum(nil))
 }
+
+// Clone is a copy that shares no memory with u.
+func (u *Update) Clone() *Update {
+	c := *u
+	c.Vectors = slices.Clone(u.Vectors)
+	for i, v := range c.Vectors {
+		c.Vectors[i] = slices.Clone(v)
+	}
+	c.Scalars, c.Evaluations = slices.Clone(u.Scalars), slices.Clone(u.Evaluations)
+	return &c
+}

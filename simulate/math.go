@@ -1,0 +1,149 @@
+package simulate
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"choir.example/fedavg"
+	"choir.example/internal/seeds"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// math runs the trial by calling what nodes and coordinators call, on a clock that is counted in rounds.
+func (t *trial) math(ctx context.Context) error {
+	workers := make([]*worker, t.cfg.Workers)
+	for i := range workers {
+		c, err := fedavg.NewClient(t.algorithm)
+		if err != nil {
+			return err
+		}
+		workers[i] = &worker{trial: t, client: c}
+	}
+	global, state := t.algorithm.Network.Initial(t.cfg.Seed), t.algorithm.FirstState()
+	memories := newMemories(t.algorithm)
+	for round := 1; round <= t.rounds; round++ {
+		m := &mathRound{
+			number: round, global: global, shared: t.algorithm.Shared(state), drawn: t.draw(round), memories: memories,
+			seed: t.seed(round),
+		}
+		next, err := m.run(ctx, t, workers, state)
+		if err != nil {
+			return fmt.Errorf("round %d: %w", round, err)
+		}
+		global = next
+		if t.closed(round, len(m.drawn), global) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// mathRound is one round under way.
+type mathRound struct {
+	number   int
+	seed     uint64
+	global   []float32
+	shared   [][]float32
+	drawn    []participant
+	memories *memories
+	next     atomic.Int64 // of drawn
+	each     []fedavg.Named
+}
+
+// run trains everybody who was drawn and combines what they sent.
+func (m *mathRound) run(ctx context.Context, t *trial, workers []*worker, state [][]float32) ([]float32, error) {
+	if t.algorithm.Each() {
+		m.each = make([]fedavg.Named, len(m.drawn))
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	sums := make([]*fedavg.Sum, len(workers))
+	for i, w := range workers {
+		g.Go(func() (err error) {
+			sums[i], err = w.train(ctx, m)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	for _, s := range sums[1:] {
+		if err := sums[0].Merge(s); err != nil {
+			return nil, err
+		}
+	}
+	return t.algorithm.Combine(m.global, state, sums[0], m.each, len(t.parts))
+}
+
+// worker trains one node after the other: one goroutine a core.
+type worker struct {
+	trial  *trial
+	client *fedavg.Client
+	sum    *fedavg.Sum
+	x, y   []float32
+}
+
+// train takes nodes until none is left, and returns the sum of their updates.
+func (w *worker) train(ctx context.Context, m *mathRound) (*fedavg.Sum, error) {
+	w.sum = fedavg.NewSum(w.trial.algorithm.Shape())
+	for {
+		i := int(m.next.Add(1)) - 1
+		if i >= len(m.drawn) {
+			return w.sum, nil
+		}
+		p := m.drawn[i]
+		w.gather(p.node)
+		memory := m.memories.of(p.node)
+		u, err := w.client.Update(ctx, fedavg.Work{
+			Global: m.global, Shared: m.shared, Memory: memory, X: w.x, Y: w.y, Epochs: p.epochs,
+			Seed: seeds.Derive("choir/node/v1", m.seed, p.name, uint64(m.number)),
+		})
+		if err == nil {
+			err = w.sum.Add(u)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p.name, err)
+		}
+		if m.each != nil {
+			m.each[i] = fedavg.Named{Node: p.name, Update: u.Clone()}
+		}
+	}
+}
+
+// gather copies a node's examples to where they lie one after the other.
+func (w *worker) gather(node int) {
+	set := &w.trial.data.Train
+	n, k := set.Values(), set.Targets
+	w.x, w.y = w.x[:0], w.y[:0]
+	for _, e := range w.trial.parts[node] {
+		w.x = append(w.x, set.X[int(e)*n:][:n]...)
+		w.y = append(w.y, set.Y[int(e)*k:][:k]...)
+	}
+}
+
+// memories are what nodes keep from round to round: of those that took part, and only if the strategy wants any.
+type memories struct {
+	algorithm *fedavg.Algorithm
+	none      bool
+	mu        sync.Mutex // guards byNode
+	byNode    map[int][][]float32
+}
+
+func newMemories(a *fedavg.Algorithm) *memories {
+	return &memories{algorithm: a, none: a.Strategy.Needs().Memory == 0, byNode: map[int][][]float32{}}
+}
+
+// of is a node's memory.
+func (m *memories) of(node int) [][]float32 {
+	if m.none {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.byNode[node] == nil {
+		m.byNode[node] = m.algorithm.FirstMemory()
+	}
+	return m.byNode[node]
+}

@@ -1,0 +1,120 @@
+package simulate
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"time"
+)
+
+// Fidelity says how much of a federation is real in a run. Both give the same model, round by round, on one kernel path.
+type Fidelity string
+
+// The fidelities.
+const (
+	Math   Fidelity = "math"   // nodes' and server's arithmetic alone, called directly
+	System Fidelity = "system" // real coordinators and nodes, with replication, sealed updates and an audit log
+)
+
+// RunConfig says how to run an experiment.
+type RunConfig struct {
+	Seed     uint64
+	Fidelity Fidelity
+	Workers  int         // clients that train at a time; 0: one a core
+	Progress func(Point) // called after each round, in the goroutine of Run; nil: not told
+}
+
+// Point is where a run stands after a round. Accuracy and Loss are NaN where the round was not measured.
+type Point struct {
+	Round    int
+	Accuracy float64
+	Loss     float64
+	Digest   string
+	Counted  int // updates
+}
+
+// Result is what a run found. Its JSON form is a contract for scripts.
+type Result struct {
+	Name            string         `json:"name"`
+	Seed            uint64         `json:"seed"`
+	Fidelity        Fidelity       `json:"fidelity"`
+	Rounds          int            `json:"rounds"`
+	Seconds         float64        `json:"seconds"`
+	SecondsPerRound float64        `json:"seconds_per_round"`
+	ModelDigest     string         `json:"model_digest"`
+	Final           Measured       `json:"final"`
+	RoundsTo        map[string]int `json:"rounds_to"`
+	Series          []Measurement  `json:"series"`
+	Report          string         `json:"report"`
+}
+
+// Measured is how well a model does on the test set.
+type Measured struct {
+	Accuracy float64 `json:"accuracy"`
+	Loss     float64 `json:"loss"`
+}
+
+// Measurement is a round that was measured.
+type Measurement struct {
+	Round int `json:"round"`
+	Measured
+	ModelDigest string `json:"model_digest"`
+}
+
+// Run runs an experiment with one seed.
+func Run(ctx context.Context, x Experiment, cfg RunConfig) (*Result, error) {
+	t, err := newTrial(x, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("experiment %s: %w", x.Name, err)
+	}
+	start := time.Now()
+	if err := t.math(ctx); err != nil {
+		return nil, fmt.Errorf("experiment %s: %w", x.Name, err)
+	}
+	r := t.result
+	r.Seconds = time.Since(start).Seconds()
+	r.SecondsPerRound = r.Seconds / float64(max(r.Rounds, 1))
+	return r, nil
+}
+
+// closed takes in the model of a round and reports whether the target is reached.
+func (t *trial) closed(round, counted int, params []float32) (done bool) {
+	p := Point{Round: round, Accuracy: math.NaN(), Loss: math.NaN(), Digest: digestOf(params), Counted: counted}
+	t.result.Rounds, t.result.ModelDigest = round, p.Digest
+	if every := cmp.Or(t.x.Evaluation.Every, 1); round%every == 0 || round == t.rounds {
+		m := t.measure(params)
+		p.Accuracy, p.Loss = m.Accuracy, m.Loss
+		t.result.Final = m
+		t.result.Series = append(t.result.Series, Measurement{round, m, p.Digest})
+		for _, a := range t.x.Evaluation.RoundsTo {
+			key := fmt.Sprintf("%.2f", a)
+			if _, reached := t.result.RoundsTo[key]; m.Accuracy >= a && !reached {
+				t.result.RoundsTo[key] = round
+			}
+		}
+		done = t.x.Target.Accuracy > 0 && m.Accuracy >= t.x.Target.Accuracy
+	}
+	if t.cfg.Progress != nil {
+		t.cfg.Progress(p)
+	}
+	return done
+}
+
+// digestOf identifies parameters: SHA-256 over their bits.
+func digestOf(params []float32) string {
+	h := sha256.New()
+	var buf [4096]byte
+	for len(params) > 0 {
+		n := min(len(params), len(buf)/4)
+		for i, v := range params[:n] {
+			binary.LittleEndian.PutUint32(buf[4*i:], math.Float32bits(v))
+		}
+		h.Write(buf[:4*n])
+		params = params[n:]
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}

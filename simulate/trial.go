@@ -1,0 +1,119 @@
+package simulate
+
+import (
+	"cmp"
+	"fmt"
+	"runtime"
+	"slices"
+
+	"choir.example/fedavg"
+	"choir.example/internal/seeds"
+	"choir.example/simulate/partition"
+)
+
+// trial is an experiment with one seed, under way.
+type trial struct {
+	x         *Experiment
+	cfg       RunConfig
+	data      *Dataset
+	parts     [][]int32 // examples of each node
+	names     []string  // of nodes
+	places    map[string]int
+	algorithm *fedavg.Algorithm
+	rounds    int
+	cohort    int
+	result    *Result
+}
+
+func newTrial(x Experiment, cfg RunConfig) (*trial, error) {
+	t := &trial{x: &x, cfg: cfg, data: x.Own.Data, rounds: cmp.Or(x.Rounds, 20)}
+	t.result = &Result{Name: x.Name, Seed: cfg.Seed, Fidelity: cmp.Or(cfg.Fidelity, Math), RoundsTo: map[string]int{}}
+	if t.cfg.Workers == 0 {
+		t.cfg.Workers = runtime.GOMAXPROCS(0)
+	}
+	var err error
+	if t.data == nil {
+		if t.data, err = x.Data.load(cfg.Seed); err != nil {
+			return nil, err
+		}
+	}
+	if err := t.divide(); err != nil {
+		return nil, err
+	}
+	outputs := t.data.Train.Classes
+	if t.algorithm, err = x.settings().Algorithm(t.data.Train.Input, outputs, t.data.Tables...); err != nil {
+		return nil, err
+	}
+	if x.Own.Strategy != nil {
+		t.algorithm.Strategy = x.Own.Strategy
+	}
+	if x.Own.Rule != nil {
+		t.algorithm.Rule = x.Own.Rule
+	}
+	return t, t.drawable()
+}
+
+// divide deals the examples to nodes.
+func (t *trial) divide() (err error) {
+	p := t.x.Own.Partition
+	if p == nil {
+		if p, err = t.x.Partition.Partitioner(); err != nil {
+			return err
+		}
+	}
+	nodes := cmp.Or(t.x.Partition.Nodes, 10)
+	if t.parts, err = partition.Divide(p, t.data.examples(), nodes, t.cfg.Seed); err != nil {
+		return err
+	}
+	t.places = map[string]int{}
+	for i := range t.parts {
+		t.names = append(t.names, NodeName(i))
+		t.places[NodeName(i)] = i
+	}
+	slices.Sort(t.names)
+	return nil
+}
+
+// drawable settles how many nodes a round wants.
+func (t *trial) drawable() error {
+	c, fleet := t.x.Cohort, len(t.parts)
+	switch {
+	case c.Nodes < 0 || c.Nodes > fleet:
+		return fmt.Errorf("cohort: nodes is %d, want 1 to %d, the fleet", c.Nodes, fleet)
+	case !(c.Share >= 0 && c.Share <= 1):
+		return fmt.Errorf("cohort: share is %v, want 0 to 1", c.Share)
+	case c.Nodes > 0 && c.Share > 0:
+		return fmt.Errorf("cohort: both nodes and share, want one")
+	}
+	t.cohort = fleet
+	if c.Nodes > 0 {
+		t.cohort = c.Nodes
+	} else if c.Share > 0 {
+		t.cohort = max(1, int(c.Share*float64(fleet)+.5))
+	}
+	return nil
+}
+
+// seed is of a round, as a federation's coordinator derives it: from the run's seed, never from the attempt.
+func (t *trial) seed(round int) uint64 {
+	return seeds.Derive("choir/round/v1", t.cfg.Seed, jobName, uint64(round))
+}
+
+// jobName is of the job that an experiment is in a federation.
+const jobName = "experiment"
+
+// participant is a node that was drawn for a round.
+type participant struct {
+	name   string
+	node   int
+	epochs int // 0: all of them
+}
+
+// draw is who takes part in a round and is heard.
+func (t *trial) draw(round int) []participant {
+	var out []participant
+	for _, name := range fedavg.Cohort(t.seed(round), t.names, t.cohort) {
+		out = append(out, participant{name: name, node: t.places[name]})
+	}
+	return out
+}
