@@ -14,31 +14,55 @@ import (
 
 // math runs the trial by calling what nodes and coordinators call, on a clock that is counted in rounds.
 func (t *trial) math(ctx context.Context) error {
-	workers := make([]*worker, t.cfg.Workers)
-	for i := range workers {
-		c, err := fedavg.NewClient(t.algorithm)
-		if err != nil {
-			return err
-		}
-		workers[i] = &worker{trial: t, client: c}
+	e, err := newEngine(t)
+	if err != nil {
+		return err
 	}
-	global, state := t.algorithm.Network.Initial(t.cfg.Seed), t.algorithm.FirstState()
-	memories := newMemories(t.algorithm)
 	for round := 1; round <= t.rounds; round++ {
-		m := &mathRound{
-			number: round, global: global, shared: t.algorithm.Shared(state), drawn: t.draw(round), memories: memories,
-			seed: t.seed(round),
-		}
-		next, err := m.run(ctx, t, workers, state)
+		counted, err := e.round(ctx, round)
 		if err != nil {
 			return fmt.Errorf("round %d: %w", round, err)
 		}
-		global = next
-		if t.closed(round, len(m.drawn), global) {
+		if t.closed(round, counted, e.global) {
 			return nil
 		}
 	}
 	return nil
+}
+
+// engine is what lasts from round to round.
+type engine struct {
+	trial    *trial
+	workers  []*worker
+	global   []float32
+	state    [][]float32 // of the server
+	memories *memories   // of the nodes
+}
+
+func newEngine(t *trial) (*engine, error) {
+	e := &engine{trial: t, global: t.algorithm.Network.Initial(t.cfg.Seed), state: t.algorithm.FirstState(), memories: newMemories(t.algorithm)}
+	for range t.cfg.Workers {
+		c, err := fedavg.NewClient(t.algorithm)
+		if err != nil {
+			return nil, err
+		}
+		e.workers = append(e.workers, &worker{trial: t, client: c})
+	}
+	return e, nil
+}
+
+// round makes the next model and says how many updates are in it.
+func (e *engine) round(ctx context.Context, number int) (counted int, err error) {
+	t := e.trial
+	m := &mathRound{
+		number: number, seed: t.seed(number), global: e.global, shared: t.algorithm.Shared(e.state), drawn: t.draw(number), memories: e.memories,
+	}
+	next, err := m.run(ctx, t, e.workers, e.state)
+	if err != nil {
+		return 0, err
+	}
+	e.global = next
+	return len(m.drawn), nil
 }
 
 // mathRound is one round under way.
