@@ -21,7 +21,7 @@ var arrows = map[string][]string{
 	"internal/rpc":       {"internal", "proto/choir/v1"},
 	"model":              {"internal", "model/kernel", "model/codec", "model/data"},
 	"model/kernel":       {"internal"},
-	"model/codec":        {"internal"},
+	"model/codec":        {"internal", "model/kernel"},
 	"model/data":         {"internal", "model/codec"},
 	"model/compress":     {"internal", "model", "model/kernel", "model/codec", "model/data"},
 	"proto/choir/v1":     {},

@@ -10,14 +10,15 @@ import (
 // Algorithm is all that node and server must agree on to train a model together: what a round is, apart from who takes
 // part and on which data. Nodes make a Client of it, whoever combines a Server.
 type Algorithm struct {
-	Network   *model.Network
-	Strategy  Strategy
-	Rule      Rule              // nil: the weighted mean, of the sum alone
-	Local     model.TrainConfig // of one node; Seed is set for each round
-	Batch     int               // examples of a step
-	Grid      codec.Grid        // of the vectors of an update
-	Clip      float64           // bound of the L2 norm of an update's vectors together; 0: none
-	WeightCap int64             // largest weight of an update, in [1, MaxWeight]
+	Network    *model.Network
+	Strategy   Strategy
+	Rule       Rule              // nil: the weighted mean, of the sum alone
+	Local      model.TrainConfig // of one node; Seed is set for each round
+	Batch      int               // examples of a step
+	Grid       codec.Grid        // of the vectors of an update
+	Stochastic bool              // coordinates are rounded at random, by the node's seed of the round; otherwise to the nearest
+	Clip       float64           // bound of the L2 norm of each vector of an update; 0: none
+	WeightCap  int64             // largest weight of an update, in [1, MaxWeight]
 }
 
 // Check names the setting that cannot be.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/rand/v2"
 
 	"choir.example/model"
 	"choir.example/model/codec"
@@ -71,7 +72,7 @@ func (c *Client) Update(ctx context.Context, w Work) (*Update, error) {
 	if err := c.a.Strategy.Local(l); err != nil {
 		return nil, err
 	}
-	return c.encode()
+	return c.encode(w.Seed)
 }
 
 // loss is the mean loss of the global model on the node's examples: what training measures when it does not move.
@@ -82,7 +83,7 @@ func (c *Client) loss(w Work) (float64, error) {
 }
 
 // encode makes the update of what the strategy left.
-func (c *Client) encode() (*Update, error) {
+func (c *Client) encode(seed uint64) (*Update, error) {
 	l, a := &c.local, c.a
 	delta := l.Params
 	kernel.Axpy(delta, -1, l.Global)
@@ -94,7 +95,7 @@ func (c *Client) encode() (*Update, error) {
 		if i > 0 {
 			v = l.Vectors[i-1]
 		}
-		if _, err := a.Grid.Quantise(v, q); err != nil {
+		if err := c.quantise(v, q, seed, i); err != nil {
 			return nil, fmt.Errorf("vector %d: %w", i, err)
 		}
 		if a.Clip > 0 {
@@ -114,4 +115,14 @@ func (c *Client) encode() (*Update, error) {
 		u.Scalars[i] = u.Weight * int64(q)
 	}
 	return u, nil
+}
+
+// quantise puts the i-th vector on the grid.
+func (c *Client) quantise(v []float32, q []int32, seed uint64, i int) (err error) {
+	if c.a.Stochastic {
+		_, err = c.a.Grid.QuantiseRandomly(v, q, rand.NewPCG(seed, 0x726f756e64+uint64(i)))
+	} else {
+		_, err = c.a.Grid.Quantise(v, q)
+	}
+	return err
 }

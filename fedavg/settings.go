@@ -33,7 +33,23 @@ type LocalSettings struct {
 
 // Compression says how a delta becomes integers.
 type Compression struct {
-	Range float64 `json:"range,omitempty" yaml:"range"` // largest magnitude of a coordinate that is kept; usually 4
+	Range    float64 `json:"range,omitempty" yaml:"range"`       // largest magnitude of a coordinate that is kept; usually 4
+	Bits     int     `json:"bits,omitempty" yaml:"bits"`         // of a coordinate, 2 to 24; usually 24. It is sent in whole bytes
+	Rounding string  `json:"rounding,omitempty" yaml:"rounding"` // nearest, the usual, or stochastic
+}
+
+// grid is the grid that the settings describe.
+func (c Compression) grid() (codec.Grid, error) {
+	g := codec.Grid{Range: cmp.Or(c.Range, 4), Bits: c.Bits}
+	switch {
+	case !(g.Range >= 1e-6 && g.Range <= 1e6):
+		return g, fmt.Errorf("compression: range is %v, want 1e-06 to 1e+06", c.Range)
+	case c.Bits != 0 && (c.Bits < 2 || c.Bits > 24):
+		return g, fmt.Errorf("compression: bits is %d, want 2 to 24", c.Bits)
+	case c.Rounding != "" && c.Rounding != "nearest" && c.Rounding != "stochastic":
+		return g, fmt.Errorf("compression: rounding %.40q, want nearest or stochastic", c.Rounding)
+	}
+	return g, nil
 }
 
 // Privacy says what protects a node's update.
@@ -93,7 +109,7 @@ func (s *Settings) Algorithm(input []int, outputs int, ids ...int) (*Algorithm, 
 		return nil, err
 	}
 	a := &Algorithm{
-		Batch: cmp.Or(s.Local.Batch, 32), Grid: codec.Grid{Range: cmp.Or(s.Compression.Range, 4)}, Clip: s.Privacy.Clip, WeightCap: MaxWeight,
+		Batch: cmp.Or(s.Local.Batch, 32), Stochastic: s.Compression.Rounding == "stochastic", Clip: s.Privacy.Clip, WeightCap: MaxWeight,
 		Local: model.TrainConfig{
 			Epochs: cmp.Or(s.Local.Epochs, 1), Rate: cmp.Or(s.Local.LearningRate, 0.1), Optimiser: s.Local.Optimiser,
 			Schedule: s.Local.Schedule, Clip: s.Local.Clip,
@@ -101,6 +117,9 @@ func (s *Settings) Algorithm(input []int, outputs int, ids ...int) (*Algorithm, 
 	}
 	if a.Network, err = spec.Compile(); err != nil {
 		return nil, fmt.Errorf("architecture: %w", err)
+	}
+	if a.Grid, err = s.Compression.grid(); err != nil {
+		return nil, err
 	}
 	if a.Strategy, err = s.Strategy.Strategy(); err != nil {
 		return nil, err

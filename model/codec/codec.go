@@ -1,8 +1,8 @@
 // Package codec turns vectors into integers on a public grid and integers into bytes, and back. It knows no layer and
 // no schema.
 //
-// A delta's coordinate x in [-Range, Range] becomes the integer round(x/Step) with Step = Range/2^23; what lies
-// outside saturates and is counted. Integers are packed at the least width that holds them all, so that each vector
+// A delta's coordinate x in [-Range, Range] becomes the integer round(x/Step) with Step = Range/2^23 or, with fewer bits,
+// larger; what lies outside saturates and is counted. Integers are packed at the least width that holds them all, so that each vector
 // has exactly one encoding.
 package codec
 
@@ -10,10 +10,13 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
+
+	"choir.example/model/kernel"
 )
 
-// MaxQ is the largest magnitude on the grid.
+// MaxQ is the largest magnitude on any grid.
 const MaxQ = 1 << 23
 
 // Int is what the packer packs.
@@ -22,10 +25,19 @@ type Int interface{ ~int32 | ~int64 }
 // Grid maps real coordinates to integers.
 type Grid struct {
 	Range float64 // largest magnitude that does not saturate; positive and finite
+	Bits  int     // of an integer, sign and all, 2 to 24; 0 is 24. Fewer make the step coarser, and an update smaller
+}
+
+// Limit is the largest magnitude on this grid: MaxQ, or what so many bits hold.
+func (g Grid) Limit() int32 {
+	if g.Bits == 0 || g.Bits == 24 {
+		return MaxQ
+	}
+	return 1<<(g.Bits-1) - 1
 }
 
 // Step is the distance of two neighbours on the grid.
-func (g Grid) Step() float64 { return g.Range / MaxQ }
+func (g Grid) Step() float64 { return g.Range / float64(g.Limit()) }
 
 // ClipSquared bounds the squared norm of encoded integers for a clip norm of at least one step, so that their real norm
 // is at most clip. It is at least 1, so that a clip norm below one step, which a job may not have, would not become 0:
@@ -38,32 +50,40 @@ func (g Grid) ClipSquared(clip float64) int64 {
 // Quantise writes x on the grid to q, of the same length, rounding half to even, and returns how many coordinates
 // saturated. A coordinate that is NaN or infinite is an error and leaves q undefined.
 func (g Grid) Quantise(x []float32, q []int32) (saturated int, err error) {
-	if len(x) != len(q) {
-		return 0, fmt.Errorf("quantise: %d coordinates into %d", len(x), len(q))
+	if err := check(x, q); err != nil {
+		return 0, err
 	}
-	inverse := 1 / g.Step()
-	for i, v := range x {
-		s := float64(v) * inverse
-		switch {
-		case s > MaxQ:
-			if math.IsInf(s, 0) {
-				return 0, fmt.Errorf("quantise: coordinate %d is %v", i, v)
-			}
-			q[i] = MaxQ
-			saturated++
-		case s < -MaxQ:
-			if math.IsInf(s, 0) {
-				return 0, fmt.Errorf("quantise: coordinate %d is %v", i, v)
-			}
-			q[i] = -MaxQ
-			saturated++
-		case s != s:
-			return 0, fmt.Errorf("quantise: coordinate %d is not a number", i)
-		default:
-			q[i] = int32(math.RoundToEven(s))
+	return kernel.ToFixed(q, x, 1/g.Step(), float64(g.Limit())), nil
+}
+
+// QuantiseRandomly is Quantise that rounds up or down at random, so that the expectation of what stands on the grid is x
+// (Alistarh et al. 2017, "QSGD", §3). source is the chance; one that gives the same numbers gives the same integers.
+func (g Grid) QuantiseRandomly(x []float32, q []int32, source *rand.PCG) (saturated int, err error) {
+	if err := check(x, q); err != nil {
+		return 0, err
+	}
+	var random [512]uint32
+	for from := 0; from < len(x); from += len(random) {
+		to := min(from+len(random), len(x))
+		for i := 0; i < to-from; i += 2 {
+			two := source.Uint64()
+			random[i], random[i+1] = uint32(two), uint32(two>>32)
 		}
+		saturated += kernel.ToFixedRandomly(q[from:to], x[from:to], random[:to-from], 1/g.Step(), float64(g.Limit()))
 	}
 	return saturated, nil
+}
+
+// check refuses coordinates that no grid has.
+func check(x []float32, q []int32) error {
+	if len(x) != len(q) {
+		return fmt.Errorf("quantise: %d coordinates into %d", len(x), len(q))
+	}
+	if top := kernel.MaxAbs(x); top-top == 0 {
+		return nil
+	}
+	i := slices.IndexFunc(x, func(v float32) bool { return v-v != 0 })
+	return fmt.Errorf("quantise: coordinate %d is %v", i, x[i])
 }
 
 // Clip scales q in place so that the squared L2 norm of the integers themselves is at most clipSquared: rounding

@@ -101,11 +101,11 @@ func TestClipSquared(t *testing.T) {
 		clip float64
 		want int64
 	}{
-		{Grid{MaxQ}, 5, 25},
-		{Grid{MaxQ}, 5.9, 25},
-		{Grid{1}, 1, MaxQ * MaxQ},
-		{Grid{MaxQ}, 0.1, 1}, // below a step: the least bound, never none
-		{Grid{1e-6}, 1e9, 1 << 62},
+		{Grid{Range: MaxQ}, 5, 25},
+		{Grid{Range: MaxQ}, 5.9, 25},
+		{Grid{Range: 1}, 1, MaxQ * MaxQ},
+		{Grid{Range: MaxQ}, 0.1, 1}, // below a step: the least bound, never none
+		{Grid{Range: 1e-6}, 1e9, 1 << 62},
 	} {
 		if got := c.grid.ClipSquared(c.clip); got != c.want {
 			t.Errorf("%v.ClipSquared(%v) = %d, want %d", c.grid, c.clip, got, c.want)
@@ -252,5 +252,54 @@ func BenchmarkQuantise(b *testing.B) {
 		if _, err := (Grid{Range: 1}).Quantise(x, q); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// With 3 bits and a range of 6 the grid is -3 to 3 times 2.
+func TestFewBits(t *testing.T) {
+	g := Grid{Range: 6, Bits: 3}
+	x, want := []float32{0, 1, 3, 5, 5.1, 7, -9, -1.1}, []int32{0, 0, 2, 2, 3, 3, -3, -1}
+	q := make([]int32, len(x))
+	saturated, err := g.Quantise(x, q)
+	if err != nil || saturated != 2 || !slices.Equal(q, want) || g.Step() != 2 || g.Limit() != 3 {
+		t.Errorf("%v with 3 bits: %v, %d saturated, %v; want %v, 2", x, q, saturated, err, want)
+	}
+	for bits, width := range map[int]int{2: 1, 8: 1, 9: 2, 16: 2, 17: 3, 23: 3} {
+		g := Grid{Range: 1, Bits: bits}
+		if _, err := g.Quantise([]float32{2, -2}, q[:2]); err != nil || Width(q[:2]) != width {
+			t.Errorf("%d bits saturated: %v of %d bytes, %v; want %d bytes", bits, q[:2], Width(q[:2]), err, width)
+		}
+	}
+}
+
+// The mean of what random rounding makes of x is x: within five standard errors, each at most half a step.
+func TestRandomRoundingIsUnbiased(t *testing.T) {
+	const n, seed = 20_000, 4
+	g := Grid{Range: 6, Bits: 3}
+	for _, v := range []float32{0, .1, 1, 2, 3.7, -5.9, 6} {
+		x, q, again := make([]float32, n), make([]int32, n), make([]int32, n)
+		for i := range x {
+			x[i] = v
+		}
+		saturated, err := g.QuantiseRandomly(x, q, rand.NewPCG(seed, 0))
+		if err != nil || saturated != 0 {
+			t.Fatalf("%v: %d saturated, %v", v, saturated, err)
+		}
+		sum := 0.0
+		for _, k := range q {
+			if d := float64(k)*g.Step() - float64(v); math.Abs(d) >= g.Step() {
+				t.Fatalf("%v became %d, which is no neighbour", v, k)
+			}
+			sum += float64(k) * g.Step()
+		}
+		if mean := sum / n; math.Abs(mean-float64(v)) > 5*g.Step()/2/math.Sqrt(n) {
+			t.Errorf("seed %d: %v became %v in the mean", seed, v, mean)
+		}
+		if _, err := g.QuantiseRandomly(x, again, rand.NewPCG(seed, 0)); err != nil || !slices.Equal(q, again) {
+			t.Errorf("the same source gives other integers, %v", err)
+		}
+	}
+	if _, err := g.QuantiseRandomly([]float32{float32(math.NaN())}, make([]int32, 1), rand.NewPCG(1, 1)); err == nil {
+		t.Error("NaN: no error")
 	}
 }
