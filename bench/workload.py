@@ -56,11 +56,13 @@ def measure(workloads, make):
     args = parser.parse_args()
     workload = Workload(args.workload, args.cohort)
     play = make(workload, args.batch)
-    speeds = []
+    speeds, times = [], []
     for number in range(args.rounds + 1):
         clients = list(workload.clients(number))
         start = time.perf_counter()
         play(clients)
         seconds = time.perf_counter() - start
+        times.append(seconds)
         speeds.append(sum(c.stop - c.start for c in clients) / seconds)
-    print(json.dumps({"workload": args.workload, "batch": args.batch, "samples_per_s": statistics.median(speeds[1:])}))
+    print(json.dumps({"workload": args.workload, "batch": args.batch, "samples_per_s": statistics.median(speeds[1:]),
+                      "s_per_round": statistics.median(times[1:])}))
