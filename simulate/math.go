@@ -18,13 +18,23 @@ func (t *trial) math(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for round := 1; round <= t.rounds; round++ {
+	first := 1
+	if s := t.cfg.Start; s != nil {
+		if err := e.restore(s); err != nil {
+			return err
+		}
+		first = s.Round + 1
+	}
+	for round := first; round <= t.rounds; round++ {
 		counted, err := e.round(ctx, round)
 		if err != nil {
 			return fmt.Errorf("round %d: %w", round, err)
 		}
 		if t.closed(round, counted, e.global) {
 			return nil
+		}
+		if err := e.keep(round); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -6,9 +6,12 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math"
 	"time"
+
+	"choir.example/model"
 )
 
 // Fidelity says how much of a federation is real in a run. Both give the same model, round by round, on one kernel path.
@@ -26,6 +29,9 @@ type RunConfig struct {
 	Fidelity Fidelity
 	Workers  int         // clients that train at a time; 0: one a core
 	Progress func(Point) // called after each round, in the goroutine of Run; nil: not told
+
+	Start *Snapshot             // goes on from there; nil: from the beginning. Fidelity math alone
+	Keep  func(*Snapshot) error // called after each round but the last, before the next; valid until it returns. nil: not called
 }
 
 // Point is where a run stands after a round. Accuracy and Loss are NaN where the round was not measured.
@@ -65,28 +71,41 @@ type Measurement struct {
 	ModelDigest string `json:"model_digest"`
 }
 
-// Run runs an experiment with one seed.
+// Run runs an experiment with one seed. A run that ends early with an error, such as model.ErrDiverged or that of ctx, has
+// the result of the rounds before; one that could not begin has none.
 func Run(ctx context.Context, x Experiment, cfg RunConfig) (*Result, error) {
 	t, err := newTrial(x, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("experiment %s: %w", x.Name, err)
 	}
-	start := time.Now()
-	if err := t.math(ctx); err != nil {
-		return nil, fmt.Errorf("experiment %s: %w", x.Name, err)
+	t.start = time.Now()
+	if err := errors.Join(t.math(ctx), t.diverged); err != nil {
+		return t.timed(), fmt.Errorf("experiment %s: %w", x.Name, err)
 	}
-	r := t.result
-	r.Seconds = time.Since(start).Seconds()
-	r.SecondsPerRound = r.Seconds / float64(max(r.Rounds, 1))
-	return r, nil
+	return t.timed(), nil
 }
 
-// closed takes in the model of a round and reports whether the target is reached.
+// timed is the result with the time that it took until now, the time before a snapshot included.
+func (t *trial) timed() *Result {
+	r := t.result
+	r.Seconds = time.Since(t.start).Seconds()
+	if t.cfg.Start != nil {
+		r.Seconds += t.cfg.Start.Result.Seconds
+	}
+	r.SecondsPerRound = r.Seconds / float64(max(r.Rounds, 1))
+	return r
+}
+
+// closed takes in the model of a round and reports whether that was the last one: the target is reached, or the
+// run diverged.
 func (t *trial) closed(round, counted int, params []float32) (done bool) {
 	p := Point{Round: round, Accuracy: math.NaN(), Loss: math.NaN(), Digest: digestOf(params), Counted: counted}
 	t.result.Rounds, t.result.ModelDigest = round, p.Digest
 	if every := cmp.Or(t.x.Evaluation.Every, 1); round%every == 0 || round == t.rounds {
 		m := t.measure(params)
+		if t.diverged = learning(m, round); t.diverged != nil {
+			return true
+		}
 		p.Accuracy, p.Loss = m.Accuracy, m.Loss
 		t.result.Final = m
 		t.result.Series = append(t.result.Series, Measurement{round, m, p.Digest})
@@ -102,6 +121,17 @@ func (t *trial) closed(round, counted int, params []float32) (done bool) {
 		t.cfg.Progress(p)
 	}
 	return done
+}
+
+// lostLoss is a cross entropy, in nat, that no model has which learns: it gives what is true a probability of e^-10000.
+const lostLoss = 1e4
+
+// learning refuses a model whose loss exploded.
+func learning(m Measured, round int) error {
+	if !(m.Loss < lostLoss) {
+		return fmt.Errorf("round %d: the loss on the test set is %.4g: %w", round, m.Loss, model.ErrDiverged)
+	}
+	return nil
 }
 
 // digestOf identifies parameters: SHA-256 over their bits.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"time"
 
 	"choir.example/fedavg"
 	"choir.example/internal/seeds"
@@ -22,7 +23,9 @@ type trial struct {
 	algorithm *fedavg.Algorithm
 	rounds    int
 	cohort    int
+	start     time.Time
 	result    *Result
+	diverged  error // why the rounds ended early
 }
 
 func newTrial(x Experiment, cfg RunConfig) (*trial, error) {

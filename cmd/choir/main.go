@@ -28,6 +28,7 @@ type cli struct {
 	Cluster     clusterCommand     `cmd:"" help:"Coordinators and nodes: who lives, who may join, who must leave."`
 	Job         jobCommand         `cmd:"" help:"Train: submit jobs and follow them."`
 	Train       trainCommand       `cmd:"" help:"Train in one place, without a federation: the central baseline."`
+	Simulate    simulateCommand    `cmd:"" help:"Run experiments: whole federations in one process, round by round."`
 	Model       modelCommand       `cmd:"" help:"Released models."`
 	Data        dataCommand        `cmd:"" help:"The private data of the node on this machine."`
 	Predict     predictCommand     `cmd:"" help:"Ask the node on this machine for a prediction."`

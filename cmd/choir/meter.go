@@ -62,6 +62,21 @@ func (m *meter) count(done, total int64, things string) {
 	}
 }
 
+// rounds shows done of total rounds, what the last one came to, and how long the others will take if all go on as the
+// rounds from first did.
+func (m *meter) rounds(first, done, total int, words string) {
+	switch {
+	case !m.due():
+	case onTerminal(m.w):
+		m.draw(uint64(done), uint64(total), progressbar.OptionShowCount())
+		m.bar.Describe(m.what + ": " + words)
+	default:
+		each := time.Since(m.begun) / time.Duration(max(done-first+1, 1))
+		left := (each * time.Duration(total-done)).Round(time.Second)
+		fmt.Fprintf(m.w, "%s: round %d of %d, %s; %v left\n", m.what, done, total, words, left)
+	}
+}
+
 func (m *meter) draw(done, total uint64, option progressbar.Option) {
 	if m.bar == nil {
 		most := int64(total)

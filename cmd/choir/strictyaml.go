@@ -96,7 +96,7 @@ func (w yamlWalk) mapping(key string, n *yaml.Node, v reflect.Value) error {
 	fields := map[string]int{}
 	var known []string
 	for i := range v.NumField() {
-		if name := v.Type().Field(i).Tag.Get("yaml"); name != "" {
+		if name := v.Type().Field(i).Tag.Get("yaml"); name != "" && name != "-" {
 			fields[name] = i
 			known = append(known, name)
 		}

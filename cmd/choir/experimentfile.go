@@ -1,0 +1,104 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"choir.example/simulate"
+)
+
+// experimentFlags say which experiment: by name or by file, and with which changes.
+type experimentFlags struct {
+	Experiment string   `arg:"" help:"A name that choir simulate list shows, or a YAML file." placeholder:"NAME|FILE"`
+	Set        []string `help:"Change a value: its dotted key in the file, =, YAML. May be given several times." placeholder:"PATH=VALUE" sep:"none"`
+}
+
+// experiment reads the experiment, with its changes.
+func (f experimentFlags) experiment() (x simulate.Experiment, err error) {
+	if b, ok := simulate.BuiltinNamed(f.Experiment); ok {
+		x = b.Experiment
+	} else if x, err = readExperiment(f.Experiment); err != nil {
+		return x, err
+	}
+	for _, s := range f.Set {
+		if err := setYAML("--set", s, &x); err != nil {
+			return x, err
+		}
+	}
+	return x, here(&x)
+}
+
+// readExperiment reads a file. A path in it is relative to it.
+func readExperiment(path string) (x simulate.Experiment, err error) {
+	if err := readYAML(path, &x); err != nil {
+		if errors.Is(err, fs.ErrNotExist) && !strings.ContainsAny(path, "./") {
+			return x, &hinted{fmt.Errorf("no experiment is called %.60q", path), suggest(path, builtinNames())}
+		}
+		return x, missing("experiment", err)
+	}
+	if x.Name == "" {
+		x.Name = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+	}
+	if x.Data.Path != "" {
+		x.Data.Path = beside(path, x.Data.Path)
+	}
+	return x, nil
+}
+
+// here makes a path absolute: the file of a run is to be read from anywhere.
+func here(x *simulate.Experiment) (err error) {
+	if x.Data.Path != "" {
+		x.Data.Path, err = filepath.Abs(x.Data.Path)
+	}
+	return err
+}
+
+func builtinNames() (names []string) {
+	for _, b := range simulate.Builtins() {
+		names = append(names, b.Name)
+	}
+	return names
+}
+
+var (
+	aboutSection = regexp.MustCompile(`^(?:experiment [^:]*: )?([a-z_]+): (.*)`)
+	wantOneOf    = regexp.MustCompile(`"([^"]*)", want one of ([^;()]+)$`)
+	word         = regexp.MustCompile(`[a-z_]+`)
+)
+
+// inExperiment adds to what is said about an experiment where its file says so, and the nearest name to a wrong one.
+func (f experimentFlags) inExperiment(err error) error {
+	if err == nil {
+		return nil
+	}
+	var known *hinted
+	if m := wantOneOf.FindStringSubmatch(err.Error()); m != nil && !errors.As(err, &known) {
+		err = &hinted{err, suggest(m[1], strings.Split(strings.TrimSpace(m[2]), ", "))}
+	}
+	m := aboutSection.FindStringSubmatch(err.Error())
+	if _, missing := os.Stat(f.Experiment); m == nil || missing != nil {
+		return err
+	}
+	section, _ := fieldOf(reflect.ValueOf(simulate.Experiment{}), m[1])
+	if !section.IsValid() {
+		return err
+	}
+	keys := []any{m[1]}
+	if section.Kind() == reflect.Struct {
+		_, fields := fieldOf(section, "")
+		for _, w := range word.FindAllString(m[2], -1) {
+			if slices.Contains(fields, w) {
+				keys = append(keys, w)
+				break
+			}
+		}
+	}
+	return fmt.Errorf("%s: %w", place(f.Experiment, keys...), err)
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"choir.example/simulate"
+)
+
+// simulateCommand is `choir simulate`.
+type simulateCommand struct {
+	Run  simulateRun  `cmd:"" help:"Run an experiment."`
+	List simulateList `cmd:"" help:"List the experiments that are built in."`
+	Show simulateShow `cmd:"" help:"Print a built-in experiment as a file to begin with."`
+}
+
+// simulateList is `choir simulate list`.
+type simulateList struct{ outputFlag }
+
+// Help is what --help explains.
+func (simulateList) Help() string {
+	return `Each experiment has a source, and numbers that the source reports or that a program which is not choir found: they stand
+beside choir's own in the table of a run and in reports. With -o json it is a list of objects with the keys name, source and
+expected, a list: metric (accuracy or rounds_to), value, spread if it is reported, and text, which says it in words.
+
+Example: choir simulate list`
+}
+
+// Run lists.
+func (c *simulateList) Run(t *terminal) error {
+	type listed struct {
+		Name     string              `json:"name"`
+		Source   string              `json:"source"`
+		Expected []simulate.Expected `json:"expected"`
+	}
+	var all []listed
+	tab := newTable("NAME", "EXPECTED", "SOURCE")
+	for _, b := range simulate.Builtins() {
+		all = append(all, listed{b.Name, b.Source, append([]simulate.Expected{}, b.Expected...)})
+		first := ""
+		if len(b.Expected) > 0 {
+			first = b.Expected[0].Text
+		}
+		tab.add(b.Name, first, b.Source)
+	}
+	if c.json() {
+		return printJSON(t.out, all)
+	}
+	return tab.print(t.out, "none")
+}
+
+// simulateShow is `choir simulate show`.
+type simulateShow struct {
+	outputFlag
+	Name string `arg:"" help:"A name that choir simulate list shows."`
+}
+
+// Help is what --help explains.
+func (simulateShow) Help() string {
+	return `Prints the experiment as the YAML file that choir simulate run takes. Keys that are not there have their usual values,
+which docs/simulate.md lists. With -o json it is the same as one object.
+
+Example: choir simulate show quick > mine.yaml`
+}
+
+// Run prints.
+func (c *simulateShow) Run(t *terminal) error {
+	b, ok := simulate.BuiltinNamed(c.Name)
+	if !ok {
+		return &hinted{fmt.Errorf("no experiment is called %.60q", c.Name), suggest(c.Name, builtinNames())}
+	}
+	if c.json() {
+		return printJSON(t.out, b.Experiment)
+	}
+	text, err := writeYAML(b.Experiment)
+	if err != nil {
+		return err
+	}
+	for _, e := range b.Expected {
+		fmt.Fprintf(t.out, "# expected: %s\n", strings.TrimSpace(e.Text))
+	}
+	_, err = t.out.Write(text)
+	return err
+}

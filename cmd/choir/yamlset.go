@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// setYAML changes one value of a struct that readYAML fills: `path=value`, where the path is the key's dotted name and the
+// value is YAML. Items of a list are named by their number, from 0. from says where the assignment stands.
+func setYAML(from, assignment string, into any) error {
+	path, text, ok := strings.Cut(assignment, "=")
+	if path = strings.TrimSpace(path); !ok || path == "" {
+		return &usageError{fmt.Sprintf("%s %.60q, want path=value", from, assignment), "such as local.learning_rate=0.05"}
+	}
+	v, err := valueAt(reflect.ValueOf(into).Elem(), path)
+	if err != nil {
+		return err.in(from)
+	}
+	var doc yaml.Node
+	if v.Kind() == reflect.String { // as it is: a shell eats quotes
+		doc.Content = []*yaml.Node{{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}}
+	} else if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
+		return &usageError{fmt.Sprintf("%s %s: %s", from, path, strings.TrimPrefix(err.Error(), "yaml: ")), ""}
+	}
+	if len(doc.Content) != 1 {
+		return &usageError{fmt.Sprintf("%s %s: no value", from, path), "such as " + path + "=VALUE"}
+	}
+	if err := (yamlWalk{}).value(path, doc.Content[0], v); err != nil {
+		_, text, _ := strings.Cut(err.Error(), ": ") // without file and line, which there are not
+		return &usageError{from + " " + text, ""}
+	}
+	return nil
+}
+
+// unknownKey is a path that leads nowhere.
+type unknownKey struct{ text, hint string }
+
+func (e *unknownKey) in(from string) error { return &usageError{from + " " + e.text, e.hint} }
+
+// valueAt is the value with a dotted name.
+func valueAt(v reflect.Value, path string) (reflect.Value, *unknownKey) {
+	at := ""
+	for key := range strings.SplitSeq(path, ".") {
+		switch v.Kind() {
+		case reflect.Struct:
+			f, known := fieldOf(v, key)
+			if !f.IsValid() {
+				return v, &unknownKey{fmt.Sprintf("%s: unknown key %q%s", path, key, in(at)), suggest(key, known)}
+			}
+			v = f
+		case reflect.Slice:
+			i, err := strconv.Atoi(key)
+			if err != nil || i < 0 || i >= v.Len() {
+				return v, &unknownKey{fmt.Sprintf("%s: %s has %d items, want the number of one, from 0", path, at, v.Len()), ""}
+			}
+			v = v.Index(i)
+		default:
+			return v, &unknownKey{fmt.Sprintf("%s: %s is a value and has no key %q", path, at, key), ""}
+		}
+		at = dotted(at, key)
+	}
+	return v, nil
+}
+
+// fieldOf is the field with a key, and all keys that there are.
+func fieldOf(v reflect.Value, key string) (f reflect.Value, known []string) {
+	for i := range v.NumField() {
+		switch name := v.Type().Field(i).Tag.Get("yaml"); name {
+		case "", "-":
+		case key:
+			f = v.Field(i)
+			fallthrough
+		default:
+			known = append(known, name)
+		}
+	}
+	return f, known
+}

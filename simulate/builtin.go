@@ -1,0 +1,98 @@
+package simulate
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// Builtin is an experiment that choir knows by name, and what others found with it.
+type Builtin struct {
+	Experiment
+	Expected []Expected
+}
+
+// Expected is a number that the source of an experiment reports, or that a program which is not ours found.
+type Expected struct {
+	Metric string  `json:"metric"`           // accuracy, or rounds_to
+	Rounds []int   `json:"rounds,omitempty"` // of accuracy: the mean after these; empty: after the last one
+	Level  float64 `json:"level,omitempty"`  // of rounds_to: the accuracy that is to be reached
+	Value  float64 `json:"value"`
+	Spread float64 `json:"spread,omitempty"` // standard deviation over seeds, as reported
+	Text   string  `json:"text"`             // the same for people, with where it is from
+}
+
+// The metrics of Expected.
+const (
+	accuracyMetric = "accuracy"
+	roundsToMetric = "rounds_to"
+)
+
+// Builtins are the experiments that choir knows, in order of their names.
+func Builtins() []Builtin {
+	all := slices.Concat(quickBuiltins(), mcmahanBuiltins())
+	slices.SortFunc(all, func(a, b Builtin) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// BuiltinNamed is the built-in experiment of that name.
+func BuiltinNamed(name string) (Builtin, bool) {
+	all := Builtins()
+	i := slices.IndexFunc(all, func(b Builtin) bool { return b.Name == name })
+	if i < 0 {
+		return Builtin{}, false
+	}
+	return all[i], true
+}
+
+// Found is what a result has of it. ok is false if the run was too short for it: of rounds_to, if it never got there.
+func (e Expected) Found(r *Result) (value float64, ok bool) {
+	if e.Metric == roundsToMetric {
+		for _, m := range r.Series {
+			if m.Accuracy >= e.Level {
+				return float64(m.Round), true
+			}
+		}
+		return 0, false
+	}
+	if len(e.Rounds) == 0 {
+		return r.Final.Accuracy, len(r.Series) > 0
+	}
+	sum, n := 0.0, 0
+	for _, m := range r.Series {
+		if slices.Contains(e.Rounds, m.Round) {
+			sum, n = sum+m.Accuracy, n+1
+		}
+	}
+	return sum / float64(max(n, 1)), n == len(e.Rounds)
+}
+
+// Unit writes a value of the metric.
+func (e Expected) Unit(value float64) string {
+	if e.Metric == roundsToMetric {
+		return fmt.Sprintf("%.0f", value)
+	}
+	return fmt.Sprintf("%.1f %%", 100*value)
+}
+
+// after is an accuracy after a round.
+func after(round int, value float64, from string) Expected {
+	return Expected{Metric: accuracyMetric, Rounds: []int{round}, Value: value, Text: fmt.Sprintf("%.1f %% after round %d (%s)", 100*value, round, from)}
+}
+
+// reached is the first round with an accuracy.
+func reached(level float64, round int, from string) Expected {
+	return Expected{
+		Metric: roundsToMetric, Level: level, Value: float64(round), Text: fmt.Sprintf("%.0f %% in round %d (%s)", 100*level, round, from),
+	}
+}
+
+// final is the accuracy after the last round, with its standard deviation; 0 for none.
+func final(value, spread float64, from string) Expected {
+	e := Expected{Metric: accuracyMetric, Value: value, Spread: spread, Text: fmt.Sprintf("%.1f %%", 100*value)}
+	if spread > 0 {
+		e.Text += fmt.Sprintf(" ± %.1f", 100*spread)
+	}
+	e.Text += " in the end (" + from + ")"
+	return e
+}

@@ -1,0 +1,181 @@
+package simulate
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"slices"
+)
+
+// Snapshot is a run after one of its rounds: what RunConfig.Start goes on from, to the model that a run without a break has.
+type Snapshot struct {
+	Round  int
+	Result Result // of the rounds so far
+
+	identity string              // of the experiment and its seed
+	global   []float32           // the model after Round
+	state    [][]float32         // of the server
+	memories map[int][][]float32 // of the nodes that have one, by place
+}
+
+// ErrTorn is a snapshot that is not whole, or was altered.
+var ErrTorn = errors.New("the snapshot is torn or altered")
+
+// snapshotMagic begins a snapshot's bytes, and says in which form they are.
+const snapshotMagic = "choir snapshot 1\n"
+
+// snapshotHeader is the part of a snapshot that is JSON: its vectors follow, little-endian, then SHA-256 over all of it.
+type snapshotHeader struct {
+	Round      int    `json:"round"`
+	Identity   string `json:"identity"`
+	Result     Result `json:"result"`
+	Parameters int    `json:"parameters"` // length of each vector
+	State      int    `json:"state"`      // vectors of the server
+	Memory     int    `json:"memory"`     // vectors of a node
+	Nodes      []int  `json:"nodes"`      // that have a memory, in order
+}
+
+// WriteTo writes all of the snapshot.
+func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
+	h := snapshotHeader{
+		Round: s.Round, Identity: s.identity, Result: s.Result, Parameters: len(s.global), State: len(s.state), Nodes: slices.Sorted(maps.Keys(s.memories)),
+	}
+	vectors := append([][]float32{s.global}, s.state...)
+	for _, node := range h.Nodes {
+		h.Memory = len(s.memories[node])
+		vectors = append(vectors, s.memories[node]...)
+	}
+	head, err := json.Marshal(h)
+	if err != nil {
+		return 0, fmt.Errorf("write snapshot: %w", err)
+	}
+	sum := sha256.New()
+	both, written := io.MultiWriter(w, sum), int64(0)
+	put := func(w io.Writer, b []byte) {
+		if err == nil {
+			_, err = w.Write(b)
+			written += int64(len(b))
+		}
+	}
+	put(both, []byte(snapshotMagic))
+	put(both, binary.LittleEndian.AppendUint32(nil, uint32(len(head))))
+	put(both, head)
+	var buf []byte
+	for _, v := range vectors {
+		buf = buf[:0]
+		for _, x := range v {
+			buf = binary.LittleEndian.AppendUint32(buf, math.Float32bits(x))
+		}
+		put(both, buf)
+	}
+	put(w, sum.Sum(nil))
+	if err != nil {
+		return written, fmt.Errorf("write snapshot: %w", err)
+	}
+	return written, nil
+}
+
+// ReadSnapshot reads what WriteTo wrote. Its error is ErrTorn for whatever else.
+func ReadSnapshot(r io.Reader) (*Snapshot, error) {
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return nil, fmt.Errorf("read snapshot: %w", err)
+	}
+	body, ok := bytes.CutPrefix(b, []byte(snapshotMagic))
+	if !ok || len(body) < 4+sha256.Size {
+		return nil, ErrTorn
+	}
+	body = body[:len(body)-sha256.Size]
+	if sum := sha256.Sum256(b[:len(b)-sha256.Size]); !bytes.Equal(sum[:], b[len(b)-sha256.Size:]) {
+		return nil, ErrTorn
+	}
+	size := int64(binary.LittleEndian.Uint32(body))
+	if body = body[4:]; size > int64(len(body)) {
+		return nil, ErrTorn
+	}
+	var h snapshotHeader
+	if err := json.Unmarshal(body[:size], &h); err != nil {
+		return nil, fmt.Errorf("read snapshot: %w", err)
+	}
+	return h.snapshot(body[size:])
+}
+
+// snapshot takes the vectors that the header speaks of.
+func (h *snapshotHeader) snapshot(b []byte) (*Snapshot, error) {
+	n := h.Parameters
+	vectors := 1 + h.State + h.Memory*len(h.Nodes)
+	if n < 0 || h.State < 0 || h.Memory < 0 || vectors < 1 || len(b)%4 != 0 || vectors > len(b) || n != len(b)/4/vectors || n*vectors != len(b)/4 {
+		return nil, ErrTorn
+	}
+	take := func(count int) [][]float32 {
+		vs := make([][]float32, count)
+		for i := range vs {
+			vs[i] = make([]float32, n)
+			for k := range vs[i] {
+				vs[i][k] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*k:]))
+			}
+			b = b[4*n:]
+		}
+		return vs
+	}
+	s := &Snapshot{Round: h.Round, Result: h.Result, identity: h.Identity, memories: map[int][][]float32{}}
+	s.global, s.state = take(1)[0], take(h.State)
+	for _, node := range h.Nodes {
+		s.memories[node] = take(h.Memory)
+	}
+	return s, nil
+}
+
+// identity tells runs apart: a snapshot is of one of them alone.
+func (t *trial) identity() (string, error) {
+	b, err := json.Marshal(struct {
+		Experiment *Experiment
+		Seed       uint64
+	}{t.x, t.cfg.Seed})
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// restore puts the engine where a snapshot was taken.
+func (e *engine) restore(s *Snapshot) error {
+	identity, err := e.trial.identity()
+	switch {
+	case err != nil:
+		return err
+	case identity != s.identity:
+		return errors.New("the snapshot is of another experiment, or of another seed")
+	case len(s.global) != len(e.global) || len(s.state) != len(e.state) || s.Round < 1 || s.Round > e.trial.rounds:
+		return errors.New("the snapshot does not fit its experiment: it is of another version of choir")
+	}
+	e.global, e.state, e.memories.byNode = s.global, s.state, s.memories
+	report := e.trial.result.Report
+	*e.trial.result = s.Result
+	e.trial.result.Report = report
+	return nil
+}
+
+// keep hands out where the engine stands after a round that is not the last.
+func (e *engine) keep(round int) error {
+	if e.trial.cfg.Keep == nil || round == e.trial.rounds {
+		return nil
+	}
+	identity, err := e.trial.identity()
+	if err != nil {
+		return err
+	}
+	s := &Snapshot{Round: round, Result: *e.trial.timed(), identity: identity, global: e.global, state: e.state, memories: e.memories.byNode}
+	if err := e.trial.cfg.Keep(s); err != nil {
+		return fmt.Errorf("keep round %d: %w", round, err)
+	}
+	return nil
+}

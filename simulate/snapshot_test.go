@@ -1,0 +1,132 @@
+package simulate
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+
+	"choir.example/fedavg"
+	"choir.example/model"
+)
+
+// remembering is federated averaging that keeps vectors everywhere, and whose models depend on them.
+type remembering struct{ fedavg.FedAvg }
+
+func (remembering) Needs() fedavg.Needs { return fedavg.Needs{Memory: 1, State: 2} }
+
+func (r remembering) Local(l *fedavg.Local) error {
+	if _, err := l.Train(); err != nil {
+		return err
+	}
+	for i := range l.Params {
+		l.Memory[0][i] = l.Memory[0][i]/2 + (l.Params[i]-l.Global[i])/8
+		l.Params[i] += l.Memory[0][i]
+	}
+	return nil
+}
+
+func (r remembering) Server(round *fedavg.Round) error {
+	for i, d := range round.Delta() {
+		round.State[1][i] += round.State[0][i]
+		round.State[0][i] = float32(d / 8)
+		round.Next[i] = round.Global[i] + float32(d) + round.State[0][i] + round.State[1][i]/16
+	}
+	return nil
+}
+
+// A run that was cut after any of its rounds goes on to the same models as one that was not.
+func TestSnapshotGoesOn(t *testing.T) {
+	x := small()
+	x.Own.Strategy = remembering{}
+	var kept [][]byte
+	whole, err := Run(t.Context(), x, RunConfig{Seed: 5, Keep: func(s *Snapshot) error {
+		var b bytes.Buffer
+		_, err := s.WriteTo(&b)
+		kept = append(kept, b.Bytes())
+		return err
+	}})
+	if err != nil || len(kept) != x.Rounds-1 {
+		t.Fatalf("%d snapshots of %d rounds: %v", len(kept), x.Rounds, err)
+	}
+	for i, b := range kept {
+		s, err := ReadSnapshot(bytes.NewReader(b))
+		if err != nil || s.Round != i+1 {
+			t.Fatalf("snapshot %d: %v", i, err)
+		}
+		again, err := Run(t.Context(), x, RunConfig{Seed: 5, Start: s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(again.Series) != len(whole.Series) || again.Rounds != whole.Rounds || again.RoundsTo["0.10"] != whole.RoundsTo["0.10"] {
+			t.Errorf("from round %d: %+v, want %+v", i+1, again, whole)
+		}
+		for k, m := range again.Series {
+			if m != whole.Series[k] {
+				t.Errorf("from round %d: %+v, want %+v", i+1, m, whole.Series[k])
+			}
+		}
+	}
+	s, _ := ReadSnapshot(bytes.NewReader(kept[0]))
+	if _, err := Run(t.Context(), x, RunConfig{Seed: 6, Start: s}); err == nil || !strings.Contains(err.Error(), "of another seed") {
+		t.Errorf("another seed: %v", err)
+	}
+	x.Local.LearningRate = .3
+	if _, err := Run(t.Context(), x, RunConfig{Seed: 5, Start: s}); err == nil || !strings.Contains(err.Error(), "of another experiment") {
+		t.Errorf("another experiment: %v", err)
+	}
+}
+
+// A snapshot that lacks bytes or has a wrong one is refused as a whole, and none brings the reader down.
+func TestTornSnapshot(t *testing.T) {
+	s := &Snapshot{Round: 1, global: []float32{1, 2}, state: [][]float32{{3, 4}}, memories: map[int][][]float32{7: {{5, 6}}}}
+	var b bytes.Buffer
+	if _, err := s.WriteTo(&b); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadSnapshot(bytes.NewReader(b.Bytes()))
+	if err != nil || got.memories[7][0][1] != 6 || got.state[0][0] != 3 || got.global[1] != 2 {
+		t.Fatalf("%+v: %v", got, err)
+	}
+	for i := range b.Len() {
+		flipped := bytes.Clone(b.Bytes())
+		flipped[i] ^= 1
+		for _, bad := range [][]byte{b.Bytes()[:i], flipped} {
+			if _, err := ReadSnapshot(bytes.NewReader(bad)); !errors.Is(err, ErrTorn) {
+				t.Errorf("byte %d: %v", i, err)
+			}
+		}
+	}
+}
+
+// exploding is federated averaging with a server that goes mad in the fourth round.
+type exploding struct{ fedavg.FedAvg }
+
+func (exploding) Needs() fedavg.Needs { return fedavg.Needs{State: 1} }
+
+func (exploding) Server(r *fedavg.Round) error {
+	r.State[0][0]++
+	r.Move(1, r.Delta())
+	if r.State[0][0] == 4 {
+		for i := range r.Next {
+			r.Next[i] *= 1e5
+		}
+	}
+	return nil
+}
+
+// A run whose numbers explode ends, and keeps the rounds before.
+func TestDivergingRunKeepsItsCurve(t *testing.T) {
+	x := small()
+	x.Rounds, x.Compression.Range = 50, 1e6
+	x.Own.Strategy = exploding{fedavg.FedAvg{Rate: 1}}
+	r, err := Run(t.Context(), x, RunConfig{})
+	if !errors.Is(err, model.ErrDiverged) || r == nil || r.Rounds != 4 || len(r.Series) != 3 || !strings.Contains(err.Error(), "round 4: the loss") {
+		t.Fatalf("%+v: %v", r, err)
+	}
+	x.Own.Strategy, x.Local.LearningRate = nil, 1e20
+	r, err = Run(t.Context(), x, RunConfig{})
+	if !errors.Is(err, model.ErrDiverged) || r == nil || r.Rounds != 0 || !strings.Contains(err.Error(), "round 1: ") {
+		t.Fatalf("%+v: %v", r, err)
+	}
+}
