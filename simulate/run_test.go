@@ -141,8 +141,8 @@ func TestExperimentsAreRefused(t *testing.T) {
 		{func(x *Experiment) { x.Cohort.Share = .5 }, "cohort: both nodes and share"},
 		{func(x *Experiment) { x.Cohort = CohortSettings{Share: 2} }, "cohort: share is 2, want 0 to 1"},
 		{func(x *Experiment) { x.Partition.Nodes = 801 }, "801 nodes for 800 examples, want 1 to 800"},
-		{func(x *Experiment) { x.Partition.Kind = "fair" }, `kind "fair", want one of`},
-		{func(x *Experiment) { x.Own.Data, x.Data.Name = nil, "imagenet" }, `name "imagenet", want one of`},
+		{func(x *Experiment) { x.Partition.Kind = "fair" }, `kind "fair": want one of`},
+		{func(x *Experiment) { x.Own.Data, x.Data.Name = nil, "imagenet" }, `name "imagenet": want one of`},
 		{func(x *Experiment) { x.Architecture = model.Architecture{} }, "want a name or layers"},
 	} {
 		x := small()

@@ -47,6 +47,7 @@ func (c CSV) Read(r io.Reader, name string, s *Schema, each func(line int, row R
 type csvFile struct {
 	reading
 	CSV
+	header  []string
 	columns []int // of the schema, by field; -1 for those ignored
 	limit   *limitedReader
 	csv     *csv.Reader
@@ -80,6 +81,9 @@ func (c CSV) open(r io.Reader, name string, s *Schema) (*csvFile, error) {
 	}
 	if f.columns, err = s.match(header); err != nil {
 		return nil, fmt.Errorf("%s:1: %w", name, err)
+	}
+	for _, field := range header {
+		f.header = append(f.header, strings.TrimSpace(field))
 	}
 	return f, nil
 }

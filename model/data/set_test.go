@@ -193,19 +193,23 @@ func TestTinyShakespeare(t *testing.T) {
 // TestOnlineRetail: customer 2 buys 9, 4, 9 again, 7, 5 and, with its minutes out of order, 6 before all of them.
 func TestOnlineRetail(t *testing.T) {
 	files := map[string]string{"purchases.csv": `customer,country,minute,item
-2,0,10,9
-0,0,1,1
-2,0,10,4
-2,0,11,9
-0,0,2,2
-2,0,12,7
-2,0,13,5
-2,0,9,6
-0,0,3,10
+2,4,10,9
+0,7,1,1
+2,4,10,4
+2,4,11,9
+0,7,2,2
+2,4,12,7
+2,4,13,5
+2,4,9,6
+0,7,3,10
 `}
 	h, err := OnlineRetail(directory(t, files), 3)
-	if err != nil || h.MaxUser != 3 || h.MaxItem != 11 || fmt.Sprint(*h) != "{3 11 [1 3] [[2] [7 10 5]] [3 8] [11 6]}" {
+	if err != nil || h.MaxUser != 3 || h.MaxItem != 11 || fmt.Sprint(*h) != "{3 11 [1 3] [[2] [7 10 5]] [3 8] [11 6] [7 4]}" {
 		t.Fatalf("%+v, %v", h, err)
+	}
+	nowhere := strings.ReplaceAll(files["purchases.csv"], "country", "county")
+	if other, err := OnlineRetail(directory(t, map[string]string{"purchases.csv": nowhere}), 3); err != nil || other.Country != nil {
+		t.Errorf("without countries: %+v, %v", other, err)
 	}
 	w := h.Windows(2)
 	if fmt.Sprint(w.X, w.Y, w.Classes) != "[0 7 7 10] [10 5] 12" {

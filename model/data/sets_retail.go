@@ -18,20 +18,24 @@ type Histories struct {
 	User             []int32   // id of each user, ascending; the other slices are in its order
 	Train            [][]int32 // items to learn from, the oldest first
 	Validation, Test []int32   // the item before the last, and the last
+	Country          []int32   // where each user bought first; nil where nobody says
 }
 
 // OnlineRetail reads the purchase lines of a web shop (Chen, Sain and Guo 2012) from purchases.csv of a directory, with
-// or without .gz: columns customer, minute and item of whole numbers from 0, to which 1 is added, others ignored. Lines
-// of the same minute are in the order of the file. Users with fewer items than least, which is at least 3, are left out.
+// or without .gz: columns customer, minute and item of whole numbers from 0, to which 1 is added, and if it is there
+// country, likewise, to which nothing is; others are ignored. Lines of the same minute are in the order of the file. Users with fewer items than least, which is at least 3, are left out.
 func OnlineRetail(dir string, least int) (*Histories, error) {
 	if least < 3 {
 		return nil, fmt.Errorf("histories of at least %d items, want at least 3: one to learn from, to validate and to test with", least)
 	}
 	var h *Histories
 	err := readEither(dir, "purchases.csv", func(_ string, r io.Reader) error {
-		all, err := readPurchases(r)
+		all, countries, err := readPurchases(r)
 		if err == nil {
 			h, err = histories(all, least)
+		}
+		if err == nil && !countries {
+			h.Country = nil
 		}
 		return err
 	})
@@ -39,41 +43,44 @@ func OnlineRetail(dir string, least int) (*Histories, error) {
 }
 
 type purchase struct {
-	user, item int32
-	minute     float64
+	user, item, country int32
+	minute              float64
 }
 
-func readPurchases(r io.Reader) ([]purchase, error) {
+// readPurchases reads all lines, and says whether they have a country.
+func readPurchases(r io.Reader) (all []purchase, countries bool, err error) {
 	cr := csv.NewReader(r)
 	cr.ReuseRecord = true
 	header, err := cr.Read()
 	if err != nil {
-		return nil, fmt.Errorf("header: %w", err)
+		return nil, false, fmt.Errorf("header: %w", err)
 	}
-	columns := []string{"customer", "item", "minute"}
+	columns := []string{"customer", "item", "minute", "country"}
+	if countries = slices.Contains(header, "country"); !countries {
+		columns = columns[:3]
+	}
 	at := make([]int, len(columns))
 	for i, name := range columns {
 		if at[i] = slices.Index(header, name); at[i] < 0 {
-			return nil, fmt.Errorf("line 1: columns %q, want %q among them", header, columns)
+			return nil, false, fmt.Errorf("line 1: columns %q, want %q among them", header, columns)
 		}
 	}
-	var all []purchase
 	for {
 		fields, err := cr.Read()
 		if errors.Is(err, io.EOF) {
-			return all, nil
+			return all, countries, nil
 		}
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		var v [3]float64
+		var v [4]float64
 		for i, name := range columns {
 			if err := parseNumber(fields[at[i]], &v[i]); err != nil || !isID(v[i], 0) || v[i] == maxID {
 				line, _ := cr.FieldPos(at[i])
-				return nil, fmt.Errorf("line %d: column %s: %s is not a whole number from 0 to %d", line, name, quoted(fields[at[i]]), maxID-1)
+				return nil, false, fmt.Errorf("line %d: column %s: %s is not a whole number from 0 to %d", line, name, quoted(fields[at[i]]), maxID-1)
 			}
 		}
-		all = append(all, purchase{int32(v[0]) + 1, int32(v[1]) + 1, v[2]})
+		all = append(all, purchase{int32(v[0]) + 1, int32(v[1]) + 1, int32(v[3]), v[2]})
 	}
 }
 
@@ -112,7 +119,7 @@ func (h *Histories) add(of []purchase, least int) {
 		return
 	}
 	h.MaxUser = max(h.MaxUser, int(of[0].user))
-	h.User = append(h.User, of[0].user)
+	h.User, h.Country = append(h.User, of[0].user), append(h.Country, of[0].country)
 	h.Train = append(h.Train, items[:n-2:n-2])
 	h.Validation, h.Test = append(h.Validation, items[n-2]), append(h.Test, items[n-1])
 }

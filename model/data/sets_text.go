@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -107,17 +108,7 @@ func TinyShakespeare(dir string, window int) (train, validation Set, alphabet []
 	if window < 1 || window > maxLength {
 		return Set{}, Set{}, nil, fmt.Errorf("windows of %d characters, want 1 to %d", window, maxLength)
 	}
-	err = readEither(dir, "input.txt", func(_ string, r io.Reader) error {
-		text, err := io.ReadAll(io.LimitReader(r, maxText+1))
-		switch {
-		case err != nil:
-			return err
-		case len(text) > maxText:
-			return fmt.Errorf("the text is longer than %d bytes", maxText)
-		case !utf8.Valid(text):
-			return errors.New("the text is not UTF-8")
-		}
-		runes := []rune(string(text))
+	err = readText(dir, func(runes []rune) error {
 		alphabet = slices.Compact(slices.Sorted(slices.Values(runes)))
 		cut := len(runes) * 9 / 10
 		train, validation = windows(runes[:cut], alphabet, window), windows(runes[cut:], alphabet, window)
@@ -127,6 +118,76 @@ func TinyShakespeare(dir string, window int) (train, validation Set, alphabet []
 		return nil
 	})
 	return train, validation, alphabet, err
+}
+
+// readText reads input.txt of a directory.
+func readText(dir string, take func(runes []rune) error) error {
+	return readEither(dir, "input.txt", func(_ string, r io.Reader) error {
+		text, err := io.ReadAll(io.LimitReader(r, maxText+1))
+		switch {
+		case err != nil:
+			return err
+		case len(text) > maxText:
+			return fmt.Errorf("the text is longer than %d bytes", maxText)
+		case !utf8.Valid(text):
+			return errors.New("the text is not UTF-8")
+		}
+		return take([]rune(string(text)))
+	})
+}
+
+// ShakespeareRoles reads the same file by who speaks, as LEAF does (Caldas et al. 2018): of each speaking role, in order
+// of first appearance, all speeches one after the other, a line end between two, of which the first nine tenths of the
+// characters are to learn from and the others to test with, in windows as TinyShakespeare makes them. A speech begins with
+// a line that ends with a colon, at the beginning or after an empty line. owners are the role of each example of train,
+// by place in roles, which names those that fill a window to learn from.
+func ShakespeareRoles(dir string, window int) (train, test Set, owners []int32, roles []string, err error) {
+	if window < 1 || window > maxLength {
+		return Set{}, Set{}, nil, nil, fmt.Errorf("windows of %d characters, want 1 to %d", window, maxLength)
+	}
+	err = readText(dir, func(runes []rune) error {
+		alphabet := slices.Compact(slices.Sorted(slices.Values(runes)))
+		train, test = windows(nil, alphabet, window), windows(nil, alphabet, window)
+		names, speeches := byRole(string(runes))
+		for _, name := range names {
+			said := []rune(speeches[name])
+			cut := len(said) * 9 / 10
+			learn, last := windows(said[:cut], alphabet, window), windows(said[cut:], alphabet, window)
+			if learn.Len() > 0 {
+				owners = append(owners, slices.Repeat([]int32{int32(len(roles))}, learn.Len())...)
+				roles = append(roles, name)
+			}
+			train.X, train.Y = append(train.X, learn.X...), append(train.Y, learn.Y...)
+			test.X, test.Y = append(test.X, last.X...), append(test.Y, last.Y...)
+		}
+		if len(roles) == 0 || test.Len() == 0 {
+			return fmt.Errorf("no role says enough for windows of %d characters; is it a play, whose speeches begin with a name and a colon?", window)
+		}
+		return nil
+	})
+	return train, test, owners, roles, err
+}
+
+// byRole are the speaking roles in order of first appearance, and what each says.
+func byRole(text string) (names []string, speeches map[string]string) {
+	said := map[string]*strings.Builder{}
+	for _, block := range strings.Split(strings.ReplaceAll(text, "\r\n", "\n"), "\n\n") {
+		first, speech, _ := strings.Cut(strings.TrimLeft(block, "\n"), "\n")
+		name, ok := strings.CutSuffix(first, ":")
+		if !ok || name == "" {
+			continue
+		}
+		if said[name] == nil {
+			said[name] = &strings.Builder{}
+			names = append(names, name)
+		}
+		said[name].WriteString(strings.TrimRight(speech, "\n") + "\n")
+	}
+	speeches = map[string]string{}
+	for name, b := range said {
+		speeches[name] = b.String()
+	}
+	return names, speeches
 }
 
 // maxText is the longest text for characters.

@@ -2,6 +2,7 @@ package data
 
 import (
 	"bufio"
+	"bytes"
 	_ "embed"
 	"encoding/csv"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 )
 
 // Shop is a made-up web shop: users, items, sessions in which a user looks at an item, and the purchases that some
@@ -174,6 +176,30 @@ func (s *Shop) Sessions(sessions, purchases io.Writer, progress func(done, all i
 	out.Flush()
 	bought.Flush()
 	return errors.Join(err, out.Error(), bought.Error())
+}
+
+// Rows are the sessions as rows of ShopSchema, and the user, from 0, of each.
+func (s *Shop) Rows() (schema *Schema, rows []Row, users []int32, err error) {
+	if schema, err = ShopSchema(); err != nil {
+		return nil, nil, nil, err
+	}
+	var text bytes.Buffer
+	if err := s.Sessions(&text, io.Discard, nil); err != nil {
+		return nil, nil, nil, err
+	}
+	err = ReadCSV(bytes.NewReader(text.Bytes()), "sessions.csv", schema, func(_ int, row Row) error {
+		rows = append(rows, row)
+		return nil
+	})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	err = FormatCSV.Column(&text, "sessions.csv", schema, "user", func(_ int, user string) error {
+		n, err := strconv.Atoi(strings.TrimPrefix(user, "u"))
+		users = append(users, int32(n-1))
+		return err
+	})
+	return schema, rows, users, err
 }
 
 func money(x float64) string { return strconv.FormatFloat(x, 'f', 2, 64) }

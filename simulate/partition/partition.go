@@ -1,81 +1,95 @@
-// Package partition says which node of a simulated fleet holds which examples of a data set: evenly and at random, or
-// skewed in one of the ways in which the data of real fleets differ. A partition is a list of examples for each node; no
-// example is copied.
+// Package partition says who holds which examples, for experiments with a data set that lies in one place: by chance
+// alone, or so that nodes differ in their labels, in how much they have, or in what their examples look like.
 //
-//	parts, err := partition.Settings{Kind: "dirichlet", Nodes: 10, Alpha: .5}.Divide(set, seed)
+//	p, err := partition.Settings{Kind: "dirichlet", Nodes: 100, Alpha: .5}.Partitioner()
+//	parts, err := partition.Divide(p, examples, 100, seed)
+//	page += partition.NewPicture(parts, examples).SVG()
 //
-// The same set, settings and seed give the same parts on every machine. The package trains nothing and draws no cohorts.
+// Parts are places of examples in their list: nothing is copied. Every kind deals each example to exactly one node, and
+// the same arguments give the same parts. A partition of one's own is a type with the method Divide; this package knows
+// nothing of models, and reads no data.
 package partition
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
-	"strings"
 )
 
 // Examples are what a partition looks at: how many there are and what is known of each.
 type Examples struct {
-	Labels  []int32            // class of each example
-	Classes int                // labels are 0 to Classes-1
-	Columns map[string][]int32 // groups by name of a column: the place of each example's value among that column's values
+	Labels  []int32            // class of each example; all 0 where examples have no single one
+	Classes int                // labels are 0 to Classes-1; 1: there are no labels to tell examples apart
+	Columns map[string][]int32 // groups by name of a column: the place, from 0, of each example's value among that column's
+	Natural string             // the column that says who had the examples in the first place; empty: none does
 }
 
 // Partitioner deals examples to nodes.
 type Partitioner interface {
 	// Divide returns the examples of each node, by place. Every node has at least one, and no two nodes have the same. rng
-	// is all chance there is.
+	// is all chance there is. nodes is at least 1 and at most the number of examples.
 	Divide(x Examples, nodes int, rng *rand.Rand) ([][]int32, error)
 }
 
-// Settings name a partition and its parameters, as experiment files write them.
-type Settings struct {
-	Kind   string `json:"kind,omitempty" yaml:"kind"`     // one of Kinds; usually iid
-	Nodes  int    `json:"nodes,omitempty" yaml:"nodes"`   // usually 10
-	Shards int    `json:"shards,omitempty" yaml:"shards"` // of shards: how many a node has; usually 2
+// Sized is a Partitioner that knows how many nodes there are where nobody says.
+type Sized interface {
+	Partitioner
+	Nodes(x Examples) int
 }
 
-// kinds is the table of names.
-var kinds = map[string]func(s Settings) Partitioner{
-	"iid":    func(Settings) Partitioner { return IID{} },
-	"shards": func(s Settings) Partitioner { return Shards{cmp.Or(s.Shards, 2)} },
+// Distorter is a Partitioner whose nodes see their examples in their own way.
+type Distorter interface {
+	Partitioner
+	// Distort changes in place values of examples that the node, from 0 to nodes-1, holds. It is called with a copy of
+	// all its examples, one after the other in the order of its part, before each training, and must do the same each
+	// time: rng begins each time with the same numbers, which are this node's own.
+	Distort(node, nodes int, values []float32, rng *rand.Rand)
 }
 
-// Kinds are the names of all partitions, in order.
-func Kinds() []string {
-	var names []string
-	for name := range kinds {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
+// usualNodes is how many nodes there are where neither settings nor the data say.
+const usualNodes = 10
 
-// Partitioner is the partition that the settings name.
-func (s Settings) Partitioner() (Partitioner, error) {
-	build, ok := kinds[cmp.Or(s.Kind, "iid")]
-	if !ok {
-		return nil, fmt.Errorf("partition: kind %.40q, want one of %s", s.Kind, strings.Join(Kinds(), ", "))
-	}
-	return build(s), nil
-}
-
-// Divide deals the examples and refuses parts that leave a node without any.
+// Divide deals the examples to so many nodes, 0 for as many as there usually are, and refuses parts that are none: a node
+// without examples, an example that is not there.
 func Divide(p Partitioner, x Examples, nodes int, seed uint64) ([][]int32, error) {
-	if n := len(x.Labels); nodes < 1 || nodes > n {
+	n := len(x.Labels)
+	if nodes == 0 {
+		nodes = usualNodes
+		if s, ok := p.(Sized); ok {
+			nodes = s.Nodes(x)
+		}
+	}
+	if nodes < 1 || nodes > n {
 		return nil, fmt.Errorf("partition: %d nodes for %d examples, want 1 to %d", nodes, n, n)
+	}
+	for i, l := range x.Labels {
+		if l < 0 || int(l) >= x.Classes {
+			return nil, fmt.Errorf("partition: example %d has label %d, want 0 to %d", i, l, x.Classes-1)
+		}
 	}
 	parts, err := p.Divide(x, nodes, rand.New(rand.NewPCG(seed, 0x706172746974696f)))
 	if err != nil {
 		return nil, fmt.Errorf("partition: %w", err)
 	}
+	return parts, check(parts, n, nodes)
+}
+
+// check refuses what Divide promises not to return.
+func check(parts [][]int32, examples, nodes int) error {
+	if len(parts) != nodes {
+		return fmt.Errorf("partition: %d parts for %d nodes", len(parts), nodes)
+	}
 	for i, part := range parts {
 		if len(part) == 0 {
-			return nil, fmt.Errorf("partition: node %d of %d has no example", i+1, nodes)
+			return fmt.Errorf("partition: node %d of %d has no example", i+1, nodes)
+		}
+		for _, e := range part {
+			if e < 0 || int(e) >= examples {
+				return fmt.Errorf("partition: node %d has example %d, want 0 to %d", i+1, e, examples-1)
+			}
 		}
 	}
-	return parts, nil
+	return nil
 }
 
 // IID deals all examples at random, to each node as many as to the others, but for one.
@@ -86,25 +100,8 @@ func (IID) Divide(x Examples, nodes int, rng *rand.Rand) ([][]int32, error) {
 	return chunks(shuffled(len(x.Labels), rng), nodes), nil
 }
 
-// Shards sorts examples by label, cuts them into nodes·Each shards of equal size and deals each node Each of them
-// (McMahan et al. 2017, §3): most nodes see few labels.
-type Shards struct{ Each int }
-
-// Divide implements Partitioner.
-func (s Shards) Divide(x Examples, nodes int, rng *rand.Rand) ([][]int32, error) {
-	if s.Each < 1 || s.Each > len(x.Labels)/nodes {
-		return nil, fmt.Errorf("%d shards a node, want 1 to %d: so many examples a node there are", s.Each, len(x.Labels)/nodes)
-	}
-	order := places(len(x.Labels))
-	slices.SortStableFunc(order, func(a, b int32) int { return cmp.Compare(x.Labels[a], x.Labels[b]) })
-	shards := chunks(order, nodes*s.Each)
-	rng.Shuffle(len(shards), func(i, j int) { shards[i], shards[j] = shards[j], shards[i] })
-	parts := make([][]int32, nodes)
-	for i, shard := range shards {
-		parts[i/s.Each] = append(parts[i/s.Each], shard...)
-	}
-	return parts, nil
-}
+// errNoLabels refuses to tell examples apart by what they do not have.
+var errNoLabels = errors.New("the examples have no label with several classes; want kind iid, natural, column or quantity-dirichlet, for example")
 
 // places are 0 to n-1.
 func places(n int) []int32 {
@@ -117,15 +114,33 @@ func places(n int) []int32 {
 
 func shuffled(n int, rng *rand.Rand) []int32 {
 	order := places(n)
-	rng.Shuffle(n, func(i, j int) { order[i], order[j] = order[j], order[i] })
+	mix(order, rng)
 	return order
+}
+
+// mix shuffles in place.
+func mix(list []int32, rng *rand.Rand) {
+	rng.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+}
+
+// byLabel are the examples of each class, each in random order.
+func byLabel(x Examples, rng *rand.Rand) [][]int32 {
+	of := make([][]int32, x.Classes)
+	for i, l := range x.Labels {
+		of[l] = append(of[l], int32(i))
+	}
+	for _, list := range of {
+		mix(list, rng)
+	}
+	return of
 }
 
 // chunks cuts a list into n parts of equal length, but for one.
 func chunks(list []int32, n int) [][]int32 {
 	parts := make([][]int32, n)
 	for i := range parts {
-		parts[i] = list[i*len(list)/n : (i+1)*len(list)/n]
+		from, to := i*len(list)/n, (i+1)*len(list)/n
+		parts[i] = list[from:to:to]
 	}
 	return parts
 }
