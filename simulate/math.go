@@ -135,6 +135,7 @@ func (w *worker) train(ctx context.Context, m *mathRound) (*fedavg.Sum, error) {
 			Seed: seeds.Derive("choir/node/v1", m.seed, p.name, uint64(m.number)),
 		})
 		if err == nil {
+			w.trial.exchanged(u, len(m.global)*(1+len(m.shared)))
 			err = w.sum.Add(u)
 		}
 		if err != nil {

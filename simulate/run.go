@@ -40,7 +40,9 @@ type Point struct {
 	Accuracy float64
 	Loss     float64
 	Digest   string
-	Counted  int // updates
+	Counted  int   // updates
+	Sent     int64 // bytes of updates that nodes sent
+	Received int64 // bytes of models that nodes received
 }
 
 // Result is what a run found. Its JSON form is a contract for scripts.
@@ -99,7 +101,7 @@ func (t *trial) timed() *Result {
 // closed takes in the model of a round and reports whether that was the last one: the target is reached, or the
 // run diverged.
 func (t *trial) closed(round, counted int, params []float32) (done bool) {
-	p := Point{Round: round, Accuracy: math.NaN(), Loss: math.NaN(), Digest: digestOf(params), Counted: counted}
+	p := Point{Round: round, Accuracy: math.NaN(), Loss: math.NaN(), Digest: digestOf(params), Counted: counted, Sent: t.sent.Swap(0), Received: t.received.Swap(0)}
 	t.result.Rounds, t.result.ModelDigest = round, p.Digest
 	if every := cmp.Or(t.x.Evaluation.Every, 1); round%every == 0 || round == t.rounds {
 		m := t.measure(params)

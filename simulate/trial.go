@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"choir.example/fedavg"
@@ -26,6 +27,8 @@ type trial struct {
 	start     time.Time
 	result    *Result
 	diverged  error // why the rounds ended early
+
+	sent, received atomic.Int64 // bytes of the round under way
 }
 
 func newTrial(x Experiment, cfg RunConfig) (*trial, error) {

@@ -2,7 +2,9 @@
 // colours that follow the reader's light or dark setting through the page's style sheet.
 //
 //	c := plot.Chart{Title: "AUC", XLabel: "round", Lines: []plot.Line{{X: rounds, Y: auc}}}
-//	page += c.SVG() // in a page with plot.Style, which sets --ink, --card, --rule, --bad and --c0 to --c2
+//	page += c.SVG() // in a page with plot.Style, which sets --ink, --card, --rule, --bad and --c0 to --c2, up to --c7 for more lines
+//
+// File makes a file of its own of a drawing, for papers.
 //
 // It does not choose what to draw, and has no logarithmic axes.
 package plot
@@ -28,6 +30,8 @@ type Line struct {
 	Name string // for the legend; empty: not in it
 	X, Y []float64
 	End  bool // the last point is what matters: it gets a dot
+
+	Low, High []float64 // a band around Y, as the spread over seeds; nil: none
 }
 
 // Level is a dashed horizontal line at Y, to hold the lines against.
@@ -46,6 +50,22 @@ func (l Line) points() (ps [][2]float64) {
 	return ps
 }
 
+// band is the outline of the band around the points that can be drawn: there along the high end, and back along the low.
+func (l Line) band() (ps [][2]float64) {
+	n := min(len(l.X), len(l.Y), len(l.Low), len(l.High))
+	for i := range n {
+		if drawable(l.X[i]) && drawable(l.High[i]) && drawable(l.Low[i]) {
+			ps = append(ps, [2]float64{l.X[i], l.High[i]})
+		}
+	}
+	for i := n - 1; i >= 0; i-- {
+		if drawable(l.X[i]) && drawable(l.High[i]) && drawable(l.Low[i]) {
+			ps = append(ps, [2]float64{l.X[i], l.Low[i]})
+		}
+	}
+	return ps
+}
+
 // drawable refuses what is not a number, and what is so large that the extent of two values would be infinite.
 func drawable(v float64) bool { return math.Abs(v) < 1e300 }
 
@@ -55,12 +75,21 @@ type Mark struct {
 	Text string
 }
 
+// colours are the classes of the lines' colours: a page that draws no more than three need not set more.
+const colours = `.chart .s0{stroke:var(--c0)}.chart .s1{stroke:var(--c1)}.chart .s2{stroke:var(--c2)}
+.chart .s3{stroke:var(--c3)}.chart .s4{stroke:var(--c4)}.chart .s5{stroke:var(--c5)}.chart .s6{stroke:var(--c6)}.chart .s7{stroke:var(--c7)}
+.chart .k0{fill:var(--c0)}.chart .k1{fill:var(--c1)}.chart .k2{fill:var(--c2)}
+.chart .k3{fill:var(--c3)}.chart .k4{fill:var(--c4)}.chart .k5{fill:var(--c5)}.chart .k6{fill:var(--c6)}.chart .k7{fill:var(--c7)}
+`
+
+// Colours is how many lines a chart can have that differ in colour.
+const Colours = 8
+
 // Style is the style sheet that charts expect in their page.
 const Style = `.chart{width:100%;max-width:36rem;height:auto;font:12px system-ui,sans-serif}
 .chart .axis{stroke:var(--rule);fill:none}.chart .grid{stroke:var(--rule);opacity:.5}
 .chart text{fill:var(--ink)}.chart .line{fill:none;stroke-width:2}
-.chart .s0{stroke:var(--c0)}.chart .s1{stroke:var(--c1)}.chart .s2{stroke:var(--c2)}
-.chart .k0{fill:var(--c0)}.chart .k1{fill:var(--c1)}.chart .k2{fill:var(--c2)}
+` + colours + `.chart .band{stroke:none;fill-opacity:.16}
 .chart .level{stroke-width:1.5;stroke-dasharray:6 4}
 .chart .mark{stroke:var(--bad);stroke-dasharray:4 3}.chart .marktext{fill:var(--bad);paint-order:stroke;stroke:var(--card);stroke-width:3px}`
 
@@ -120,7 +149,7 @@ type entry struct{ class, name string }
 func (c Chart) legend() (es []entry) {
 	for i, l := range c.Lines {
 		if l.Name != "" {
-			es = append(es, entry{lineClass(i), l.Name})
+			es = append(es, entry{c.lineClass(i), l.Name})
 		}
 	}
 	for i, l := range c.Levels {
@@ -131,9 +160,15 @@ func (c Chart) legend() (es []entry) {
 	return es
 }
 
-// Lines and levels take the three colours in turn.
-func lineClass(i int) string            { return fmt.Sprintf("line s%d", i%3) }
-func (c Chart) levelClass(i int) string { return fmt.Sprintf("level s%d", (len(c.Lines)+i)%3) }
+// Lines and levels take the colours in turn: the first three, unless there are more.
+func (c Chart) colour(i int) int {
+	if len(c.Lines)+len(c.Levels) <= 3 {
+		return i % 3
+	}
+	return i % Colours
+}
+func (c Chart) lineClass(i int) string  { return fmt.Sprintf("line s%d", c.colour(i)) }
+func (c Chart) levelClass(i int) string { return fmt.Sprintf("level s%d", c.colour(len(c.Lines)+i)) }
 
 // draw draws levels, marks and lines.
 func (c Chart) draw(b *strings.Builder, x, y scale) {
@@ -153,18 +188,32 @@ func (c Chart) draw(b *strings.Builder, x, y scale) {
 		fmt.Fprintf(b, `<line class="mark" x1="%.1f" x2="%.1f" y1="%g" y2="%g"/>`, at, at, top, height-bottom)
 		fmt.Fprintf(b, `<text class="marktext" x="%.1f" y="%g" text-anchor="%s">%s</text>`, at+beside, c.clear(m.X, y), anchor, html.EscapeString(m.Text))
 	}
-	for i := len(c.Lines) - 1; i >= 0; i-- {
-		l := c.Lines[i]
-		var points []string
-		for _, p := range l.points() {
-			points = append(points, fmt.Sprintf("%.1f,%.1f", x.at(p[0]), y.at(p[1])))
-		}
-		fmt.Fprintf(b, `<polyline class="%s" points="%s"/>`, lineClass(i), strings.Join(points, " "))
-		if n := len(points); n == 1 || n > 0 && l.End { // a line of one point would not show
-			p := l.points()[n-1]
-			fmt.Fprintf(b, `<circle class="k%d" cx="%.1f" cy="%.1f" r="3.5"/>`, i%3, x.at(p[0]), y.at(p[1]))
+	for i, l := range c.Lines {
+		if ps := l.band(); len(ps) > 0 {
+			fmt.Fprintf(b, `<polygon class="band k%d" points="%s"/>`, c.colour(i), positions(ps, x, y))
 		}
 	}
+	for i := len(c.Lines) - 1; i >= 0; i-- {
+		l := c.Lines[i]
+		points := l.points()
+		fmt.Fprintf(b, `<polyline class="%s" points="%s"/>`, c.lineClass(i), positions(points, x, y))
+		if n := len(points); n == 1 || n > 0 && l.End { // a line of one point would not show
+			p := points[n-1]
+			fmt.Fprintf(b, `<circle class="k%d" cx="%.1f" cy="%.1f" r="3.5"/>`, c.colour(i), x.at(p[0]), y.at(p[1]))
+		}
+	}
+}
+
+// positions writes points as SVG does.
+func positions(ps [][2]float64, x, y scale) string {
+	var b strings.Builder
+	for i, p := range ps {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		fmt.Fprintf(&b, "%.1f,%.1f", x.at(p[0]), y.at(p[1]))
+	}
+	return b.String()
 }
 
 // clear is a height for a word beside a mark where the lines after it mostly are not: at the top or at the bottom.
@@ -188,6 +237,10 @@ func (c Chart) extent() (xLow, xHigh, yLow, yHigh float64, ok bool) {
 	xLow, yLow, xHigh, yHigh = math.Inf(1), math.Inf(1), math.Inf(-1), math.Inf(-1)
 	for _, l := range c.Lines {
 		for _, p := range l.points() {
+			xLow, xHigh = min(xLow, p[0]), max(xHigh, p[0])
+			yLow, yHigh = min(yLow, p[1]), max(yHigh, p[1])
+		}
+		for _, p := range l.band() {
 			xLow, xHigh = min(xLow, p[0]), max(xHigh, p[0])
 			yLow, yHigh = min(yLow, p[1]), max(yHigh, p[1])
 		}

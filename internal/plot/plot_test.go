@@ -56,6 +56,23 @@ func TestSVG(t *testing.T) {
 	}
 }
 
+// A band is drawn below the lines, goes around its points, and makes room for itself.
+func TestBand(t *testing.T) {
+	l := Line{Name: "a", X: []float64{0, 1, 2}, Y: []float64{.5, .5, .5}, Low: []float64{.4, math.NaN(), .3}, High: []float64{.6, .7, 1}}
+	svg := Chart{Lines: []Line{l}}.SVG()
+	band, lineAt := strings.Index(svg, `<polygon class="band k0" points="52.0,`), strings.Index(svg, `<polyline class="line s0"`)
+	if band < 0 || lineAt < band {
+		t.Fatalf("band at %d, line at %d: %s", band, lineAt, svg)
+	}
+	points := strings.Fields(strings.SplitN(svg[band+len(`<polygon class="band k0" points="`):], `"`, 2)[0])
+	if strings.Join(points, " ") != "52.0,112.0 388.0,34.0 388.0,170.5 52.0,151.0" {
+		t.Errorf("band %v, want (0, .6), (2, 1), (2, .3), (0, .4) between 0.2 and 1", points)
+	}
+	if !strings.Contains(svg, ">1.0<") || !strings.Contains(svg, ">0.2<") {
+		t.Errorf("the axis does not go from 0.2 to 1: %s", svg)
+	}
+}
+
 // What cannot be drawn leaves the rest of its line and chart in place.
 func TestSVGLeavesOut(t *testing.T) {
 	whole := line("t", []float64{1, 2, 3}, []float64{.1, .2, .4}, Mark{2, "here"}).SVG()

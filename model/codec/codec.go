@@ -150,10 +150,23 @@ func packBody[T Int](out []byte, v []T, width int) {
 
 // Width is the least width in bytes, 1 to 8, that holds all of v.
 func Width[T Int](v []T) int {
-	var bits uint64
-	for _, x := range v {
-		bits |= uint64(int64(x)) ^ uint64(int64(x)>>63)
+	sign := 31 // bits to shift a value so that its sign alone is left
+	if T(1)<<31 > 0 {
+		sign = 63
 	}
+	var a, b, c, d T // what is true of any value, its sign folded away: x, or -1-x of a negative one; four at a time
+	i := 0
+	for ; i+4 <= len(v); i += 4 {
+		q := v[i : i+4 : i+4]
+		a |= q[0] ^ q[0]>>sign
+		b |= q[1] ^ q[1]>>sign
+		c |= q[2] ^ q[2]>>sign
+		d |= q[3] ^ q[3]>>sign
+	}
+	for _, x := range v[i:] {
+		a |= x ^ x>>sign
+	}
+	bits := uint64(a | b | c | d)
 	width := 1
 	for width < 8 && bits>>(8*width-1) != 0 {
 		width++
