@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 )
 
@@ -152,6 +153,8 @@ func TestLossGradient(t *testing.T) {
 		{"hinge", []int{5}, 4, indices(6, 4)},
 		{"squared-hinge", []int{5}, 1, indices(6, 2)},
 		{"squared-hinge", []int{5}, 4, indices(6, 4)},
+		{"soft-labels", []int{5}, 2, []float32{0, 1, .25, .75, .5, .5, 1, 0, .1, .9, .3, .7}},
+		{"soft-labels", []int{2, 5}, 2, slices.Repeat([]float32{.25, .75, .5, .5, 1, 0}, 4)},
 	} {
 		t.Run(fmt.Sprint(c.loss, c.shape, c.units), func(t *testing.T) {
 			checkGradient(t, Spec{c.shape, []LayerSpec{{Kind: "dense", Units: 7, Activation: "tanh"}, {Kind: "dense", Units: c.units}}, c.loss},

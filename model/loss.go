@@ -23,6 +23,8 @@ var losses = map[string]func(shape []int) (loss, error){
 	"softmax":  newSoftmax,
 	"squared":  newSquared,
 
+	"soft-labels": newSoftLabels,
+
 	"squared-hinge": newSquaredHinge,
 
 	"bpr":             newBPR,

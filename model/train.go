@@ -224,17 +224,10 @@ func (t *Trainer) step(params, x, y []float32, rows []int32, rate float64, numbe
 
 // propagate goes forward through the n examples loaded, and back with the gradient of their mean loss.
 func (t *Trainer) propagate(n int) (loss float64) {
-	nodes := t.network.nodes
-	for i := range nodes {
-		t.passes[i].n = n
-		nodes[i].forward(&t.passes[i])
-	}
-	top := &t.passes[len(nodes)-1]
-	k := n * t.network.Outputs()
-	loss = t.network.loss.gradient(n, top.out[:k], t.y[:n*t.network.Targets()], top.dout[:k])
-	for i := len(nodes) - 1; i >= 0; i-- {
-		if nodes[i].learns {
-			nodes[i].backward(&t.passes[i])
+	loss = t.forward(n)
+	for i := len(t.passes) - 1; i >= 0; i-- {
+		if node := &t.network.nodes[i]; node.learns {
+			node.backward(&t.passes[i])
 		}
 	}
 	return loss
