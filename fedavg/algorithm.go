@@ -19,6 +19,7 @@ type Algorithm struct {
 	Stochastic bool              // coordinates are rounded at random, by the node's seed of the round; otherwise to the nearest
 	Clip       float64           // bound of the L2 norm of each vector of an update; 0: none
 	WeightCap  int64             // largest weight of an update, in [1, MaxWeight]
+	Public     []float32         // inputs without labels, for a strategy that needs them where it is combined; nil on nodes
 }
 
 // Check names the setting that cannot be.
@@ -32,8 +33,17 @@ func (a *Algorithm) Check() error {
 	if err := a.Network.CheckBatch(a.Batch); err != nil {
 		return err
 	}
-	return a.Local.Validate()
+	if err := a.Local.Validate(); err != nil {
+		return err
+	}
+	if s, ok := a.Strategy.(checker); ok {
+		return s.Check(a)
+	}
+	return nil
 }
+
+// checker is what some strategies are.
+type checker interface{ Check(a *Algorithm) error }
 
 // Each reports whether updates must be kept one by one until they are combined.
 func (a *Algorithm) Each() bool { return a.Rule != nil || a.Strategy.Needs().Each }
@@ -41,7 +51,7 @@ func (a *Algorithm) Each() bool { return a.Rule != nil || a.Strategy.Needs().Eac
 // Shape is what an update looks like, but for its evaluations.
 func (a *Algorithm) Shape() Shape {
 	needs := a.Strategy.Needs()
-	s := Shape{Scalars: needs.Scalars, WeightCap: a.WeightCap}
+	s := Shape{Scalars: needs.Scalars, WeightCap: a.heaviest()}
 	for range 1 + needs.Vectors {
 		s.Vectors = append(s.Vectors, a.Network.Size())
 	}
@@ -49,6 +59,14 @@ func (a *Algorithm) Shape() Shape {
 		s.ClipSquared = a.Grid.ClipSquared(a.Clip)
 	}
 	return s
+}
+
+// heaviest is the largest weight that an update may have.
+func (a *Algorithm) heaviest() int64 {
+	if a.Strategy.Needs().Uniform {
+		return 1
+	}
+	return a.WeightCap
 }
 
 // zeros are n vectors of the model's length.

@@ -14,12 +14,12 @@ import (
 // Client is the node's half of an algorithm: from a model and examples to an update. It owns its buffers and is not for
 // concurrent use: one a goroutine, one goroutine a core, for any number of nodes one after the other.
 type Client struct {
-	a       *Algorithm
-	trainer *model.Trainer
-	local   Local
-	q       [][]int32 // the update's vectors
-	scalars []int64
-	fresh   bool // Params are equal to the last Global but in what was touched
+	a         *Algorithm
+	trainer   *model.Trainer
+	local     Local
+	q         [][]int32 // the update's vectors
+	scalars   []int64
+	saturated int
 }
 
 // NewClient makes a client. The algorithm is kept and read only.
@@ -33,18 +33,21 @@ func NewClient(a *Algorithm) (*Client, error) {
 	}
 	needs, size := a.Strategy.Needs(), a.Network.Size()
 	c := &Client{a: a, trainer: trainer, scalars: make([]int64, needs.Scalars)}
-	c.local = Local{Params: make([]float32, size), Vectors: a.zeros(needs.Vectors), Scalars: make([]float64, needs.Scalars)}
+	c.local = Local{
+		Network: a.Network, Params: make([]float32, size), Memory: a.FirstMemory(), Vectors: a.zeros(needs.Vectors), Scalars: make([]float64, needs.Scalars),
+		client: c,
+	}
 	for range 1 + needs.Vectors {
 		c.q = append(c.q, make([]int32, size))
 	}
 	return c, nil
 }
 
-// Work is one node's part in one round. All of it is read only but Memory, which changes.
+// Work is one node's part in one round. All of it is read only.
 type Work struct {
 	Global []float32   // the model
 	Shared [][]float32 // what came with it, as the strategy shares
-	Memory [][]float32 // of this node; the caller undoes the change if the update does not count
+	Memory [][]float32 // what the node kept of the last round in which its update counted; nil: nothing yet
 	X, Y   []float32   // the node's examples
 	Seed   uint64      // of this node in this round
 	Epochs int         // fewer or more than the algorithm's; 0: the algorithm's
@@ -53,33 +56,76 @@ type Work struct {
 
 // Update trains and encodes. The update is the client's, and valid until the next call; its Evaluations are empty.
 func (c *Client) Update(ctx context.Context, w Work) (*Update, error) {
-	l := &c.local
-	copy(l.Params, w.Global)
-	l.Global, l.Shared, l.Memory = w.Global, w.Shared, w.Memory
-	l.Scale, l.Examples, l.Config = 1, len(w.X)/c.a.Network.Inputs(), c.a.Local
-	l.Config.Seed, l.Config.Pause = w.Seed, w.Pause
-	if w.Epochs > 0 {
-		l.Config.Epochs = w.Epochs
+	if err := c.begin(ctx, &w); err != nil {
+		return nil, err
 	}
-	for _, v := range l.Vectors {
-		clear(v)
-	}
-	clear(l.Scalars)
-	l.train = func(cfg model.TrainConfig) (model.Training, error) {
-		return c.trainer.Train(ctx, l.Params, w.X, w.Y, cfg)
-	}
-	l.loss = func() (float64, error) { return c.loss(w) }
-	if err := c.a.Strategy.Local(l); err != nil {
+	if err := c.a.Strategy.Local(&c.local); err != nil {
 		return nil, err
 	}
 	return c.encode(w.Seed)
 }
 
-// loss is the mean loss of the global model on the node's examples: what training measures when it does not move.
-func (c *Client) loss(w Work) (float64, error) {
-	params := append([]float32(nil), w.Global...)
-	done, err := c.trainer.Train(context.Background(), params, w.X, w.Y, model.TrainConfig{Epochs: 1})
-	return done.Loss, err
+// Memory is what the node will have to remember if the last Update counts: Work.Memory of its next round. It is the
+// client's, and valid until the next call: the caller copies it, and puts the copy in the place of the old memory when the
+// round has closed with the update in it, and at no other time. An update that came too late, or of a round that was
+// abandoned, leaves no trace on its node, as it leaves none on the server.
+func (c *Client) Memory() [][]float32 { return c.local.Memory }
+
+// Saturated is how many coordinates of the last Update's vectors lay outside the grid's range, and were sent as its end.
+func (c *Client) Saturated() int { return c.saturated }
+
+// Personal is the model that the node predicts with: the global one, made its own as the strategy says, if it is a
+// Personal, and then trained for so many epochs on the node's examples. It is the client's, and valid until the next call.
+func (c *Client) Personal(ctx context.Context, w Work, epochs int) ([]float32, error) {
+	if err := c.begin(ctx, &w); err != nil {
+		return nil, err
+	}
+	l := &c.local
+	if own, ok := c.a.Strategy.(Personal); ok {
+		if err := own.Personal(l); err != nil {
+			return nil, err
+		}
+	}
+	if epochs > 0 {
+		l.Config.Epochs = epochs
+		if _, err := l.Train(); err != nil {
+			return nil, err
+		}
+	}
+	return l.Params, nil
+}
+
+// begin lays out a node's work.
+func (c *Client) begin(ctx context.Context, w *Work) error {
+	l, needs := &c.local, c.a.Strategy.Needs()
+	if len(w.Global) != len(l.Params) || len(w.Shared) != needs.Shared || w.Memory != nil && len(w.Memory) != needs.Memory {
+		return fmt.Errorf("%d parameters, %d shared vectors and %d of memory, want %d, %d and %d", len(w.Global), len(w.Shared), len(w.Memory),
+			len(l.Params), needs.Shared, needs.Memory)
+	}
+	copy(l.Params, w.Global)
+	for i, m := range l.Memory {
+		if w.Memory == nil {
+			clear(m)
+		} else {
+			copy(m, w.Memory[i])
+		}
+	}
+	for _, v := range l.Vectors {
+		clear(v)
+	}
+	clear(l.Scalars)
+	l.Global, l.Shared, l.work = w.Global, w.Shared, w
+	l.Scale, l.Examples, l.Config = 1, len(w.X)/c.a.Network.Inputs(), c.a.Local
+	l.Cap = c.a.heaviest()
+	l.Weight = min(int64(l.Examples), l.Cap)
+	l.Config.Seed, l.Config.Pause = w.Seed, w.Pause
+	if w.Epochs > 0 {
+		l.Config.Epochs = w.Epochs
+	}
+	l.train = func(cfg model.TrainConfig) (model.Training, error) {
+		return c.trainer.Train(ctx, l.Params, w.X, w.Y, cfg)
+	}
+	return nil
 }
 
 // encode makes the update of what the strategy left.
@@ -90,6 +136,7 @@ func (c *Client) encode(seed uint64) (*Update, error) {
 	if l.Scale != 1 {
 		kernel.Scale(delta, float32(l.Scale))
 	}
+	c.saturated = 0
 	for i, q := range c.q {
 		v := delta
 		if i > 0 {
@@ -102,15 +149,12 @@ func (c *Client) encode(seed uint64) (*Update, error) {
 			codec.Clip(q, a.Grid.ClipSquared(a.Clip))
 		}
 	}
-	u := &Update{Vectors: c.q, Scalars: c.scalars, Weight: min(int64(l.Examples), a.WeightCap)}
-	needs := a.Strategy.Needs()
-	if needs.Uniform {
-		u.Weight = 1
-	}
+	u := &Update{Vectors: c.q, Scalars: c.scalars, Weight: min(max(l.Weight, 1), l.Cap)}
+	unit := a.Strategy.Needs().unit()
 	for i, s := range l.Scalars {
-		q := math.RoundToEven(s / needs.unit())
+		q := math.RoundToEven(s / unit)
 		if !(math.Abs(q) <= MaxQ) {
-			return nil, fmt.Errorf("scalar %d is %v, want at most %v", i, s, MaxQ*needs.unit())
+			return nil, fmt.Errorf("scalar %d is %v, want at most %v", i, s, MaxQ*unit)
 		}
 		u.Scalars[i] = u.Weight * int64(q)
 	}
@@ -118,11 +162,14 @@ func (c *Client) encode(seed uint64) (*Update, error) {
 }
 
 // quantise puts the i-th vector on the grid.
-func (c *Client) quantise(v []float32, q []int32, seed uint64, i int) (err error) {
+func (c *Client) quantise(v []float32, q []int32, seed uint64, i int) error {
+	var saturated int
+	var err error
 	if c.a.Stochastic {
-		_, err = c.a.Grid.QuantiseRandomly(v, q, rand.NewPCG(seed, 0x726f756e64+uint64(i)))
+		saturated, err = c.a.Grid.QuantiseRandomly(v, q, rand.NewPCG(seed, 0x726f756e64+uint64(i)))
 	} else {
-		_, err = c.a.Grid.Quantise(v, q)
+		saturated, err = c.a.Grid.Quantise(v, q)
 	}
+	c.saturated += saturated
 	return err
 }

@@ -16,7 +16,12 @@ func (a *Algorithm) Combine(global []float32, state [][]float32, s *Sum, each []
 	if a.Each() && int64(len(each)) != s.Count {
 		return nil, fmt.Errorf("combine: %d updates one by one, and %d in their sum", len(each), s.Count)
 	}
-	r := &Round{Global: global, Next: append([]float32(nil), global...), State: state, Count: int(s.Count), Fleet: fleet}
+	if needs.Public && len(a.Public) == 0 {
+		return nil, fmt.Errorf("combine: there are no public inputs, which the strategy needs")
+	}
+	r := &Round{
+		Network: a.Network, Global: global, Next: append([]float32(nil), global...), State: state, Count: int(s.Count), Fleet: fleet, Public: a.Public,
+	}
 	step := a.Grid.Step()
 	for i := range s.Vectors {
 		mean, err := a.combine(i, s, each)

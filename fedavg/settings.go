@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 
 	"choir.example/model"
 	"choir.example/model/codec"
@@ -58,38 +57,9 @@ type Privacy struct {
 	Clip      float64 `json:"clip,omitempty" yaml:"clip"`           // L2 norm of an update; 0: not clipped
 }
 
-// StrategySettings name a strategy and its parameters.
-type StrategySettings struct {
-	Name       string  `json:"name,omitempty" yaml:"name"`               // one of Strategies; usually fedavg
-	ServerRate float64 `json:"server_rate,omitempty" yaml:"server_rate"` // usually 1
-	Uniform    bool    `json:"uniform,omitempty" yaml:"uniform"`         // nodes count the same, whatever they have
-	Mu         float64 `json:"mu,omitempty" yaml:"mu"`                   // fedprox
-}
-
 // RobustSettings name a rule that takes the place of the mean.
 type RobustSettings struct {
 	Rule string `json:"rule,omitempty" yaml:"rule"` // one of Rules; usually mean
-}
-
-// strategies is the table of names.
-var strategies = map[string]func(s StrategySettings) Strategy{
-	"fedavg":  func(s StrategySettings) Strategy { return s.fedavg() },
-	"fedprox": func(s StrategySettings) Strategy { return FedProx{s.fedavg(), s.Mu} },
-}
-
-// fedavg is what most strategies begin with.
-func (s StrategySettings) fedavg() FedAvg { return FedAvg{cmp.Or(s.ServerRate, 1), s.Uniform} }
-
-// Strategies are the names of all strategies, in order.
-func Strategies() []string { return sorted(strategies) }
-
-// Strategy is the strategy that the settings name.
-func (s StrategySettings) Strategy() (Strategy, error) {
-	build, ok := strategies[cmp.Or(s.Name, "fedavg")]
-	if !ok {
-		return nil, fmt.Errorf("strategy: name %.40q, want one of %s", s.Name, strings.Join(Strategies(), ", "))
-	}
-	return build(s), nil
 }
 
 func sorted[V any](table map[string]V) []string {

@@ -11,7 +11,11 @@ import (
 // settings alone: what lasts longer than a round is the node's memory or the server's state, which are handed to it.
 //
 // Local runs on the node, in the goroutine that trains. Server runs wherever the round is combined. It uses + − × ÷ and
-// square roots in float64 with explicit rounding, no other function, so that it gives the same bits on every processor.
+// square roots in float64 with explicit rounding, no other function, so that it gives the same bits on every processor:
+// but for FedDF's, which trains, and says so.
+//
+// A strategy that does not go with every model or every local training has a method Check(*Algorithm) error, too, which
+// names the setting that it cannot do with. Algorithm.Check asks it.
 type Strategy interface {
 	Needs() Needs
 	Local(l *Local) error
@@ -25,6 +29,7 @@ type Needs struct {
 	Scalars int     // numbers that an update has, averaged like the delta
 	Unit    float64 // of the grid of scalars: one that is larger than 2^23 of it is refused. 0 is 2^-10
 	Each    bool    // Server looks at every update, not only at their sum
+	Public  bool    // Server looks at inputs without labels, Algorithm.Public
 	Memory  int     // vectors of the model's length that a node keeps from round to round
 	State   int     // vectors of the model's length that the server keeps
 	Shared  int     // so many of them, the first, go to the nodes with the model
@@ -40,34 +45,44 @@ func (n Needs) unit() float64 {
 
 // Local is one node's work in one round, as a strategy's half on the node sees it.
 type Local struct {
+	Network  *model.Network    // whose parameters Global and Params are
 	Global   []float32         // the model that came; read only
 	Params   []float32         // equal to Global: what is trained, in place. What it differs by in the end is the delta
 	Shared   [][]float32       // of the server's state, Needs.Shared; read only
-	Memory   [][]float32       // of this node, Needs.Memory; zeros in its first round. Changes last only if the update counts
+	Memory   [][]float32       // of this node, Needs.Memory; zeros in its first round. Changed in place, as Client.Memory says
 	Vectors  [][]float32       // to be filled: Needs.Vectors, zeros before
 	Scalars  []float64         // to be filled: Needs.Scalars, zeros before
 	Scale    float64           // of the delta, before it is clipped and encoded: 1 unless the strategy sets it
+	Weight   int64             // of the update, in [1, Cap]: Examples, or 1 with Needs.Uniform, unless the strategy sets it
+	Cap      int64             // largest weight
 	Examples int               // that the node trains on
 	Config   model.TrainConfig // the job's local training; the strategy may change it before it calls Train
 
-	train func(cfg model.TrainConfig) (model.Training, error)
-	loss  func() (float64, error)
+	client *Client
+	work   *Work
+	train  func(cfg model.TrainConfig) (model.Training, error)
 }
 
 // Train trains Params by Config on the node's examples.
 func (l *Local) Train() (model.Training, error) { return l.train(l.Config) }
 
 // Loss is the mean loss of Global on the node's examples.
-func (l *Local) Loss() (float64, error) { return l.loss() }
+func (l *Local) Loss() (float64, error) { return l.client.trainer.Loss(l.Global, l.work.X, l.work.Y) }
+
+// Touched are the parts of Params that Train may have changed: everything but the rows of embeddings that no example of
+// the node reads. A strategy that leaves the rest of its vectors and its memory alone costs no more than what is learnt.
+func (l *Local) Touched() []model.Range { return l.client.trainer.Touched() }
 
 // Round is a cohort's updates, combined, as a strategy's half on the server sees them.
 type Round struct {
-	Global []float32   // the model that the nodes got; read only
-	Next   []float32   // equal to Global: what becomes the next model, changed in place
-	State  [][]float32 // of the server, Needs.State; zeros in the first round. Changed in place
-	Count  int         // updates
-	Fleet  int         // nodes in the federation, of which Count took part
-	Each   []Single    // every update by name of its node, if Needs.Each; nil otherwise
+	Network *model.Network // whose parameters Global and Next are
+	Global  []float32      // the model that the nodes got; read only
+	Next    []float32      // equal to Global: what becomes the next model, changed in place
+	State   [][]float32    // of the server, Needs.State; zeros in the first round. Changed in place
+	Count   int            // updates
+	Fleet   int            // nodes in the federation, of which Count took part
+	Each    []Single       // every update by name of its node, if Needs.Each; nil otherwise
+	Public  []float32      // inputs without labels, one example after the other, if Needs.Public; read only
 
 	means   [][]float64 // combined vectors, the delta first
 	scalars []float64
@@ -89,6 +104,9 @@ func (r *Round) Vector(i int) []float64 { return r.means[1+i] }
 
 // Scalar is the weighted mean of the i-th scalar.
 func (r *Round) Scalar(i int) float64 { return r.scalars[i] }
+
+// Share is which part of the federation took part, |S|/N in papers.
+func (r *Round) Share() float64 { return float64(r.Count) / float64(r.Fleet) }
 
 // Move is Next = Global + rate·delta, rounded once.
 func (r *Round) Move(rate float64, delta []float64) {

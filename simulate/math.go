@@ -50,7 +50,7 @@ type engine struct {
 }
 
 func newEngine(t *trial) (*engine, error) {
-	e := &engine{trial: t, global: t.algorithm.Network.Initial(t.cfg.Seed), state: t.algorithm.FirstState(), memories: newMemories(t.algorithm)}
+	e := &engine{trial: t, global: t.algorithm.Network.Initial(t.cfg.Seed), state: t.algorithm.FirstState(), memories: &memories{byNode: map[int][][]float32{}}}
 	for range t.cfg.Workers {
 		c, err := fedavg.NewClient(t.algorithm)
 		if err != nil {
@@ -72,6 +72,7 @@ func (e *engine) round(ctx context.Context, number int) (counted int, err error)
 		return 0, err
 	}
 	e.global = next
+	t.result.Saturated += m.saturated.Load()
 	return len(m.drawn), nil
 }
 
@@ -85,6 +86,8 @@ type mathRound struct {
 	memories *memories
 	next     atomic.Int64 // of drawn
 	each     []fedavg.Named
+
+	saturated atomic.Int64 // coordinates of the updates
 }
 
 // run trains everybody who was drawn and combines what they sent.
@@ -129,9 +132,8 @@ func (w *worker) train(ctx context.Context, m *mathRound) (*fedavg.Sum, error) {
 		}
 		p := m.drawn[i]
 		w.gather(p.node)
-		memory := m.memories.of(p.node)
 		u, err := w.client.Update(ctx, fedavg.Work{
-			Global: m.global, Shared: m.shared, Memory: memory, X: w.x, Y: w.y, Epochs: p.epochs,
+			Global: m.global, Shared: m.shared, Memory: m.memories.of(p.node), X: w.x, Y: w.y, Epochs: p.epochs,
 			Seed: seeds.Derive("choir/node/v1", m.seed, p.name, uint64(m.number)),
 		})
 		if err == nil {
@@ -141,6 +143,8 @@ func (w *worker) train(ctx context.Context, m *mathRound) (*fedavg.Sum, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.name, err)
 		}
+		m.memories.keep(p.node, w.client.Memory()) // every update of a round counts
+		m.saturated.Add(int64(w.client.Saturated()))
 		if m.each != nil {
 			m.each[i] = fedavg.Named{Node: p.name, Update: u.Clone()}
 		}
@@ -160,25 +164,30 @@ func (w *worker) gather(node int) {
 
 // memories are what nodes keep from round to round: of those that took part, and only if the strategy wants any.
 type memories struct {
-	algorithm *fedavg.Algorithm
-	none      bool
-	mu        sync.Mutex // guards byNode
-	byNode    map[int][][]float32
+	mu     sync.Mutex // guards byNode
+	byNode map[int][][]float32
 }
 
-func newMemories(a *fedavg.Algorithm) *memories {
-	return &memories{algorithm: a, none: a.Strategy.Needs().Memory == 0, byNode: map[int][][]float32{}}
-}
-
-// of is a node's memory.
+// of is a node's memory, nil before its first update that counted.
 func (m *memories) of(node int) [][]float32 {
-	if m.none {
-		return nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.byNode[node]
+}
+
+// keep remembers a copy for a node whose update counted.
+func (m *memories) keep(node int, memory [][]float32) {
+	if len(memory) == 0 {
+		return
+	}
+	old := m.of(node)
+	if old == nil {
+		old = make([][]float32, len(memory))
+	}
+	for i, v := range memory {
+		old[i] = append(old[i][:0], v...)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.byNode[node] == nil {
-		m.byNode[node] = m.algorithm.FirstMemory()
-	}
-	return m.byNode[node]
+	m.byNode[node] = old
 }

@@ -58,6 +58,8 @@ type Result struct {
 	RoundsTo        map[string]int `json:"rounds_to"`
 	Series          []Measurement  `json:"series"`
 	Report          string         `json:"report"`
+	Saturated       int64          `json:"saturated"`          // coordinates of all updates that lay outside compression.range, and were sent as its end
+	Personal        *Personal      `json:"personal,omitempty"` // nil unless evaluation.personal asks for it
 }
 
 // Measured is how well a model does on the test set.

@@ -1,0 +1,51 @@
+package fedavg
+
+import (
+	"math"
+
+	"choir.example/model"
+)
+
+// FedNova averages directions in place of deltas (Wang et al. 2020, "Tackling the Objective Inconsistency Problem in
+// Heterogeneous Federated Optimization", §4, equation 8): nodes divide by the ‖a‖₁ of their local steps, and the server
+// goes τ_eff = Σ p_i·‖a_i‖₁ along the mean, so that a node which makes more steps than others does not pull the model to
+// its own optimum. ‖a‖₁ is the number of steps for plain SGD; for momentum, FedProx's term and schedules it is what Table 1
+// has, model.TrainConfig.Travel over the learning rate. Where all have the same, it is FedAvg.
+type FedNova struct {
+	FedAvg
+	Mu float64 // of FedProx's term; 0: none
+}
+
+// A direction is sent as if after so many steps: a single one would be lost between the grid's lines.
+const novaSteps = 128
+
+// Needs implements Strategy.
+func (f FedNova) Needs() Needs { return Needs{Uniform: f.Uniform, Scalars: 1, Unit: 1. / 64} }
+
+// Local implements Strategy.
+func (f FedNova) Local(l *Local) error {
+	if f.Mu > 0 {
+		l.Config.Adjust = model.Proximal(l.Global, f.Mu)
+	}
+	done, err := l.Train()
+	if err != nil || l.Config.Rate == 0 {
+		return err
+	}
+	travel, err := l.Config.Travel(done.Steps, f.Mu)
+	if err != nil {
+		return err
+	}
+	unit := f.Needs().Unit // both halves use the same a
+	a := math.Max(1, math.RoundToEven(travel/l.Config.Rate/unit)) * unit
+	l.Scale, l.Scalars[0] = novaSteps/a, a
+	return nil
+}
+
+// Server implements Strategy.
+func (f FedNova) Server(r *Round) error {
+	r.Move(f.Rate*r.Scalar(0)/novaSteps, r.Delta())
+	return nil
+}
+
+// Check refuses optimisers for which there is no ‖a‖₁.
+func (FedNova) Check(a *Algorithm) error { return Scaffold{}.Check(a) }
