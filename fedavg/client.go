@@ -115,7 +115,7 @@ func (c *Client) begin(ctx context.Context, w *Work) error {
 	}
 	clear(l.Scalars)
 	l.Global, l.Shared, l.work = w.Global, w.Shared, w
-	l.Scale, l.Examples, l.Config = 1, len(w.X)/c.a.Network.Inputs(), c.a.Local
+	l.Scale, l.Examples, l.Epochs, l.Config = 1, len(w.X)/c.a.Network.Inputs(), c.a.Local.Epochs, c.a.Local
 	l.Cap = c.a.heaviest()
 	l.Weight = min(int64(l.Examples), l.Cap)
 	l.Config.Seed, l.Config.Pause = w.Seed, w.Pause
@@ -150,11 +150,10 @@ func (c *Client) encode(seed uint64) (*Update, error) {
 		}
 	}
 	u := &Update{Vectors: c.q, Scalars: c.scalars, Weight: min(max(l.Weight, 1), l.Cap)}
-	unit := a.Strategy.Needs().unit()
 	for i, s := range l.Scalars {
-		q := math.RoundToEven(s / unit)
+		q := math.RoundToEven(s / scalarUnit)
 		if !(math.Abs(q) <= MaxQ) {
-			return nil, fmt.Errorf("scalar %d is %v, want at most %v", i, s, MaxQ*unit)
+			return nil, fmt.Errorf("scalar %d is %v, want at most %v", i, s, MaxQ*scalarUnit)
 		}
 		u.Scalars[i] = u.Weight * int64(q)
 	}

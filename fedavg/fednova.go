@@ -16,11 +16,12 @@ type FedNova struct {
 	Mu float64 // of FedProx's term; 0: none
 }
 
-// A direction is sent as if after so many steps: a single one would be lost between the grid's lines.
-const novaSteps = 128
+// novaSteps an epoch are what directions are sent as if after, and steps are counted in: a single step's direction would be
+// lost between the grid's lines, and what the server makes of them does not depend on the unit.
+const novaSteps = 16
 
 // Needs implements Strategy.
-func (f FedNova) Needs() Needs { return Needs{Uniform: f.Uniform, Scalars: 1, Unit: 1. / 64} }
+func (f FedNova) Needs() Needs { return Needs{Uniform: f.Uniform, Scalars: 1} }
 
 // Local implements Strategy.
 func (f FedNova) Local(l *Local) error {
@@ -28,22 +29,24 @@ func (f FedNova) Local(l *Local) error {
 		l.Config.Adjust = model.Proximal(l.Global, f.Mu)
 	}
 	done, err := l.Train()
-	if err != nil || l.Config.Rate == 0 {
+	if err != nil || done.Steps == 0 || l.Config.Rate == 0 {
 		return err
 	}
-	travel, err := l.Config.Travel(done.Steps, f.Mu)
+	all := l.Config
+	all.Epochs = l.Epochs
+	unit, err := all.Travel(novaSteps*l.Epochs, f.Mu)
 	if err != nil {
 		return err
 	}
-	unit := f.Needs().Unit // both halves use the same a
-	a := math.Max(1, math.RoundToEven(travel/l.Config.Rate/unit)) * unit
-	l.Scale, l.Scalars[0] = novaSteps/a, a
-	return nil
+	travel, err := l.Config.Travel(done.Steps, f.Mu)
+	a := math.Max(scalarUnit, math.RoundToEven(travel/unit/scalarUnit)*scalarUnit) // both halves use the same
+	l.Scale, l.Scalars[0] = 1/a, a
+	return err
 }
 
 // Server implements Strategy.
 func (f FedNova) Server(r *Round) error {
-	r.Move(f.Rate*r.Scalar(0)/novaSteps, r.Delta())
+	r.Move(f.Rate*r.Scalar(0), r.Delta())
 	return nil
 }
 

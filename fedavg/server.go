@@ -34,7 +34,7 @@ func (a *Algorithm) Combine(global []float32, state [][]float32, s *Sum, each []
 		r.means = append(r.means, mean)
 	}
 	for _, v := range s.Scalars {
-		r.scalars = append(r.scalars, float64(float64(v)/float64(s.Weight))*needs.unit())
+		r.scalars = append(r.scalars, float64(float64(v)/float64(s.Weight))*scalarUnit)
 	}
 	if needs.Each {
 		r.Each = singles(each, step)

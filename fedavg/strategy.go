@@ -24,24 +24,18 @@ type Strategy interface {
 
 // Needs is what a strategy wants of nodes and server beside a model and a sum. The zero value wants nothing.
 type Needs struct {
-	Uniform bool    // every update weighs the same, whatever its node has
-	Vectors int     // of the model's length that an update has beside the delta, at most MaxParts-1
-	Scalars int     // numbers that an update has, averaged like the delta
-	Unit    float64 // of the grid of scalars: one that is larger than 2^23 of it is refused. 0 is 2^-10
-	Each    bool    // Server looks at every update, not only at their sum
-	Public  bool    // Server looks at inputs without labels, Algorithm.Public
-	Memory  int     // vectors of the model's length that a node keeps from round to round
-	State   int     // vectors of the model's length that the server keeps
-	Shared  int     // so many of them, the first, go to the nodes with the model
+	Uniform bool // every update weighs the same, whatever its node has
+	Vectors int  // of the model's length that an update has beside the delta, at most MaxParts-1
+	Scalars int  // numbers that an update has, averaged like the delta; to 2^-10, at most 2^13
+	Each    bool // Server looks at every update, not only at their sum
+	Public  bool // Server looks at inputs without labels, Algorithm.Public
+	Memory  int  // vectors of the model's length that a node keeps from round to round
+	State   int  // vectors of the model's length that the server keeps
+	Shared  int  // so many of them, the first, go to the nodes with the model
 }
 
-// unit is the grid of scalars.
-func (n Needs) unit() float64 {
-	if n.Unit == 0 {
-		return 1. / 1024
-	}
-	return n.Unit
-}
+// scalarUnit is the step of the grid of scalars, of which MaxQ is the largest here, too.
+const scalarUnit = 1. / 1024
 
 // Local is one node's work in one round, as a strategy's half on the node sees it.
 type Local struct {
@@ -56,6 +50,7 @@ type Local struct {
 	Weight   int64             // of the update, in [1, Cap]: Examples, or 1 with Needs.Uniform, unless the strategy sets it
 	Cap      int64             // largest weight
 	Examples int               // that the node trains on
+	Epochs   int               // of the job, for everybody: a node that does not manage all has fewer in Config
 	Config   model.TrainConfig // the job's local training; the strategy may change it before it calls Train
 
 	client *Client

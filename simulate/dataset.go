@@ -14,6 +14,8 @@ import (
 type DataSettings struct {
 	Name string `json:"name,omitempty" yaml:"name"` // one of DataSets; usually shoppers
 	Path string `json:"path,omitempty" yaml:"path"` // directory or file of one that is not built in
+
+	Public float64 `json:"public,omitempty" yaml:"public"` // share of the training examples that the server has, without labels, and no node
 }
 
 // Dataset is what a simulated fleet learns from, and what is measured with.

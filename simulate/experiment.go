@@ -57,6 +57,8 @@ type Target struct {
 type EvaluationSettings struct {
 	Every    int       `json:"every,omitempty" yaml:"every"`         // rounds; usually 1. The last round is always measured
 	RoundsTo []float64 `json:"rounds_to,omitempty" yaml:"rounds_to"` // accuracies whose first round is told
+
+	Personal PersonalSettings `json:"personal" yaml:"personal"`
 }
 
 // settings are the sections of the algorithm.

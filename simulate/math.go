@@ -31,13 +31,13 @@ func (t *trial) math(ctx context.Context) error {
 			return fmt.Errorf("round %d: %w", round, err)
 		}
 		if t.closed(round, counted, e.global) {
-			return nil
+			break
 		}
 		if err := e.keep(round); err != nil {
 			return err
 		}
 	}
-	return nil
+	return e.personal(ctx)
 }
 
 // engine is what lasts from round to round.
@@ -131,7 +131,7 @@ func (w *worker) train(ctx context.Context, m *mathRound) (*fedavg.Sum, error) {
 			return w.sum, nil
 		}
 		p := m.drawn[i]
-		w.gather(p.node)
+		w.gather(w.trial.parts[p.node])
 		u, err := w.client.Update(ctx, fedavg.Work{
 			Global: m.global, Shared: m.shared, Memory: m.memories.of(p.node), X: w.x, Y: w.y, Epochs: p.epochs,
 			Seed: seeds.Derive("choir/node/v1", m.seed, p.name, uint64(m.number)),
@@ -152,11 +152,11 @@ func (w *worker) train(ctx context.Context, m *mathRound) (*fedavg.Sum, error) {
 }
 
 // gather copies a node's examples to where they lie one after the other.
-func (w *worker) gather(node int) {
+func (w *worker) gather(examples []int32) {
 	set := &w.trial.data.Train
 	n, k := set.Values(), set.Targets
 	w.x, w.y = w.x[:0], w.y[:0]
-	for _, e := range w.trial.parts[node] {
+	for _, e := range examples {
 		w.x = append(w.x, set.X[int(e)*n:][:n]...)
 		w.y = append(w.y, set.Y[int(e)*k:][:k]...)
 	}

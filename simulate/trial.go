@@ -19,6 +19,7 @@ type trial struct {
 	cfg       RunConfig
 	data      *Dataset
 	parts     [][]int32 // examples of each node
+	held      [][]int32 // of each node, for personal accuracy; nil if it is not asked for
 	names     []string  // of nodes
 	places    map[string]int
 	algorithm *fedavg.Algorithm
@@ -55,6 +56,12 @@ func newTrial(x Experiment, cfg RunConfig) (*trial, error) {
 	}
 	if x.Own.Rule != nil {
 		t.algorithm.Rule = x.Own.Rule
+	}
+	if err := t.algorithm.Check(); err != nil { // of parts of one's own
+		return nil, err
+	}
+	if err := t.setAside(); err != nil {
+		return nil, err
 	}
 	return t, t.drawable()
 }
