@@ -51,7 +51,7 @@ func (a *Algorithm) Each() bool { return a.Rule != nil || a.Strategy.Needs().Eac
 // Shape is what an update looks like, but for its evaluations.
 func (a *Algorithm) Shape() Shape {
 	needs := a.Strategy.Needs()
-	s := Shape{Scalars: needs.Scalars, WeightCap: a.heaviest()}
+	s := Shape{Scalars: scalarDigits * needs.Scalars, WeightCap: a.heaviest()}
 	for range 1 + needs.Vectors {
 		s.Vectors = append(s.Vectors, a.Network.Size())
 	}

@@ -3,8 +3,8 @@ package fedavg
 import (
 	"context"
 	"fmt"
-	"math"
 	"math/rand/v2"
+	"slices"
 
 	"choir.example/model"
 	"choir.example/model/codec"
@@ -32,7 +32,7 @@ func NewClient(a *Algorithm) (*Client, error) {
 		return nil, fmt.Errorf("client: %w", err)
 	}
 	needs, size := a.Strategy.Needs(), a.Network.Size()
-	c := &Client{a: a, trainer: trainer, scalars: make([]int64, needs.Scalars)}
+	c := &Client{a: a, trainer: trainer, scalars: make([]int64, scalarDigits*needs.Scalars)}
 	c.local = Local{
 		Network: a.Network, Params: make([]float32, size), Memory: a.FirstMemory(), Vectors: a.zeros(needs.Vectors), Scalars: make([]float64, needs.Scalars),
 		client: c,
@@ -102,6 +102,11 @@ func (c *Client) begin(ctx context.Context, w *Work) error {
 		return fmt.Errorf("%d parameters, %d shared vectors and %d of memory, want %d, %d and %d", len(w.Global), len(w.Shared), len(w.Memory),
 			len(l.Params), needs.Shared, needs.Memory)
 	}
+	for _, v := range slices.Concat(w.Shared, w.Memory) {
+		if len(v) != len(l.Params) {
+			return fmt.Errorf("a vector of %d beside a model of %d parameters", len(v), len(l.Params))
+		}
+	}
 	copy(l.Params, w.Global)
 	for i, m := range l.Memory {
 		if w.Memory == nil {
@@ -151,11 +156,10 @@ func (c *Client) encode(seed uint64) (*Update, error) {
 	}
 	u := &Update{Vectors: c.q, Scalars: c.scalars, Weight: min(max(l.Weight, 1), l.Cap)}
 	for i, s := range l.Scalars {
-		q := math.RoundToEven(s / scalarUnit)
-		if !(math.Abs(q) <= MaxQ) {
-			return nil, fmt.Errorf("scalar %d is %v, want at most %v", i, s, MaxQ*scalarUnit)
+		var err error
+		if u.Scalars[2*i], u.Scalars[2*i+1], err = scalarParts(s, u.Weight); err != nil {
+			return nil, fmt.Errorf("scalar %d %w", i, err)
 		}
-		u.Scalars[i] = u.Weight * int64(q)
 	}
 	return u, nil
 }

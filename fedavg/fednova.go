@@ -1,10 +1,6 @@
 package fedavg
 
-import (
-	"math"
-
-	"choir.example/model"
-)
+import "choir.example/model"
 
 // FedNova averages directions in place of deltas (Wang et al. 2020, "Tackling the Objective Inconsistency Problem in
 // Heterogeneous Federated Optimization", §4, equation 8): nodes divide by the ‖a‖₁ of their local steps, and the server
@@ -16,9 +12,10 @@ type FedNova struct {
 	Mu float64 // of FedProx's term; 0: none
 }
 
-// novaSteps an epoch are what directions are sent as if after, and steps are counted in: a single step's direction would be
-// lost between the grid's lines, and what the server makes of them does not depend on the unit.
-const novaSteps = 16
+// novaSteps an epoch are what directions are sent as if after, and ‖a‖₁ is counted in: it must be the same for everybody,
+// and what the server makes of them does not depend on it. One step's direction would lie between the grid's lines, many
+// steps' beyond its range where a node makes only one.
+const novaSteps = 4
 
 // Needs implements Strategy.
 func (f FedNova) Needs() Needs { return Needs{Uniform: f.Uniform, Scalars: 1} }
@@ -33,14 +30,13 @@ func (f FedNova) Local(l *Local) error {
 		return err
 	}
 	all := l.Config
-	all.Epochs = l.Epochs
+	all.Epochs = l.Epochs // also where this node does not manage them
 	unit, err := all.Travel(novaSteps*l.Epochs, f.Mu)
 	if err != nil {
 		return err
 	}
 	travel, err := l.Config.Travel(done.Steps, f.Mu)
-	a := math.Max(scalarUnit, math.RoundToEven(travel/unit/scalarUnit)*scalarUnit) // both halves use the same
-	l.Scale, l.Scalars[0] = 1/a, a
+	l.Scale, l.Scalars[0] = unit/travel, travel/unit
 	return err
 }
 

@@ -30,7 +30,7 @@ func (q QFedAvg) Local(l *Local) error {
 	l.Weight = int64(math.Round(float64(l.Cap) * math.Min(1, math.Pow(loss/fairLoss, q.Q))))
 	l.Scalars[0] = 1
 	if square := l.moved(); q.Q > 0 && square > 0 && loss > 0 {
-		l.Scalars[0] = math.Min(MaxQ*scalarUnit, 1+q.Q*square/(l.Config.Rate*loss))
+		l.Scalars[0] = math.Min(MaxScalar, 1+q.Q*square/(l.Config.Rate*loss))
 	}
 	return nil
 }

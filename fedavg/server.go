@@ -7,7 +7,7 @@ import "fmt"
 // algorithm says Each; the sum is over the same. The result is a new slice.
 func (a *Algorithm) Combine(global []float32, state [][]float32, s *Sum, each []Named, fleet int) ([]float32, error) {
 	needs := a.Strategy.Needs()
-	if len(s.Vectors) != 1+needs.Vectors || len(s.Scalars) != needs.Scalars || len(state) != needs.State || len(s.Vectors[0]) != len(global) {
+	if len(s.Vectors) != 1+needs.Vectors || len(s.Scalars) != scalarDigits*needs.Scalars || len(state) != needs.State || len(s.Vectors[0]) != len(global) {
 		return nil, fmt.Errorf("combine: the sum does not fit a model of %d parameters", len(global))
 	}
 	if s.Weight <= 0 {
@@ -33,8 +33,8 @@ func (a *Algorithm) Combine(global []float32, state [][]float32, s *Sum, each []
 		}
 		r.means = append(r.means, mean)
 	}
-	for _, v := range s.Scalars {
-		r.scalars = append(r.scalars, float64(float64(v)/float64(s.Weight))*scalarUnit)
+	for i := range needs.Scalars {
+		r.scalars = append(r.scalars, scalarMean(s.Scalars[2*i], s.Scalars[2*i+1], s.Weight))
 	}
 	if needs.Each {
 		r.Each = singles(each, step)

@@ -3,6 +3,7 @@ package fedavg
 import (
 	"context"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -61,10 +62,71 @@ func TestSettingsAreRefused(t *testing.T) {
 		{Settings{Compression: Compression{Rounding: "up"}}, `compression: rounding "up", want nearest or stochastic`},
 		{Settings{Strategy: StrategySettings{Name: "fedmagic"}}, `strategy: name "fedmagic", want one of`},
 		{Settings{Local: LocalSettings{LearningRate: -1}}, "learning rate -1"},
+		{Settings{Strategy: StrategySettings{Mu: .1}}, "strategy: mu is for fednova, fedprox, not for fedavg"},
+		{Settings{Strategy: StrategySettings{Name: "feddyn", Uniform: true}}, "strategy: uniform is for"},
+		{Settings{Strategy: StrategySettings{Name: "fedavg", Personal: []string{"a"}}}, "strategy: personal is for fedper, not for fedavg"},
+		{Settings{Strategy: StrategySettings{Name: "fedadam", PersonalLast: 1}}, "strategy: personal_last is for fedper, not for fedadam"},
+		{Settings{Strategy: StrategySettings{Name: "fedprox"}}, "strategy: fedprox wants mu, above 0"},
+		{Settings{Strategy: StrategySettings{Name: "q-fedavg"}}, "strategy: q-fedavg wants q, above 0"},
+		{Settings{Strategy: StrategySettings{Name: "fedprox", Mu: -1}}, "strategy: mu is -1, want a finite number above 0"},
+		{Settings{Strategy: StrategySettings{Name: "fedprox", Mu: math.NaN()}}, "strategy: mu is NaN, want a finite number above 0"},
+		{Settings{Strategy: StrategySettings{ServerRate: math.Inf(1)}}, "strategy: server_rate is +Inf, want a finite number above 0"},
+		{Settings{Strategy: StrategySettings{Name: "fedavgm", Momentum: 1}}, "strategy: momentum is 1, want above 0 and below 1"},
+		{Settings{Strategy: StrategySettings{Name: "fedyogi", Beta2: -.5}}, "strategy: beta2 is -0.5, want above 0 and below 1"},
+		{Settings{Strategy: StrategySettings{Name: "feddf", DistilEpochs: -3}}, "strategy: distil_epochs is -3, want a finite number above 0"},
+		{Settings{Strategy: StrategySettings{Name: "fedsgd"}, Local: LocalSettings{Epochs: 5}}, "local: 5 epochs"},
+		{Settings{Strategy: StrategySettings{Name: "fedsgd"}, Local: LocalSettings{Optimiser: model.Optimiser{Kind: "momentum"}}}, "fedsgd takes one step"},
+		{Settings{Strategy: StrategySettings{Name: "scaffold"}, Local: LocalSettings{Optimiser: model.Optimiser{Kind: "adam"}}}, "local: optimiser adam: how far"},
+		{Settings{Strategy: StrategySettings{Name: "fednova"}, Local: LocalSettings{Optimiser: model.Optimiser{Kind: "rmsprop"}}}, "local: optimiser rmsprop: how far"},
 	} {
 		c.s.Architecture.Name = "linear"
 		if _, err := c.s.Algorithm([]int{1}, 1); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v, want %q", c.s, err, c.want)
+		}
+	}
+}
+
+// What a strategy takes has the value that is given, and otherwise its usual one.
+func TestUsualParameters(t *testing.T) {
+	for _, c := range []struct {
+		s    StrategySettings
+		want Strategy
+	}{
+		{StrategySettings{}, FedAvg{Rate: 1}},
+		{StrategySettings{Name: "fedprox", Mu: .1, ServerRate: .5, Uniform: true}, FedProx{FedAvg{.5, true}, .1}},
+		{StrategySettings{Name: "fednova"}, FedNova{FedAvg{Rate: 1}, 0}},
+		{StrategySettings{Name: "fedavgm"}, FedAvgM{FedAvg{Rate: 1}, .9}},
+		{StrategySettings{Name: "fedadagrad"}, FedAdagrad{FedOpt{Rate: .1, Tau: .001}}},
+		{StrategySettings{Name: "fedadam"}, FedAdam{FedOpt{Rate: .01, Beta1: .9, Tau: .001}, .99}},
+		{StrategySettings{Name: "fedyogi", Tau: .1, Beta1: .5, Beta2: .6}, FedYogi{FedOpt{Rate: .01, Beta1: .5, Tau: .1}, .6}},
+		{StrategySettings{Name: "feddyn"}, FedDyn{.01}},
+		{StrategySettings{Name: "feddf", DistilEpochs: 7}, FedDF{FedAvg{Rate: 1}, 7, .001}},
+		{StrategySettings{Name: "fedper", PersonalLast: 2}, FedPer{FedAvg{Rate: 1}, nil, 2}},
+	} {
+		if got, err := c.s.Strategy(); err != nil || !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%+v: %+v, %v, want %+v", c.s, got, err, c.want)
+		}
+	}
+}
+
+// Every parameter that a strategy takes is a field of the settings, and every field is somebody's.
+func TestParametersAreFields(t *testing.T) {
+	fields := map[string]bool{}
+	for i := range reflect.TypeFor[StrategySettings]().NumField() {
+		fields[reflect.TypeFor[StrategySettings]().Field(i).Tag.Get("yaml")] = false
+	}
+	for name, of := range strategies {
+		for parameter := range of.takes {
+			if _, ok := fields[parameter]; !ok {
+				t.Errorf("%s takes %s, which no file can say", name, parameter)
+			}
+			fields[parameter] = true
+		}
+	}
+	delete(fields, "name")
+	for parameter, taken := range fields {
+		if !taken {
+			t.Errorf("nobody takes %s", parameter)
 		}
 	}
 }

@@ -26,16 +26,13 @@ type Strategy interface {
 type Needs struct {
 	Uniform bool // every update weighs the same, whatever its node has
 	Vectors int  // of the model's length that an update has beside the delta, at most MaxParts-1
-	Scalars int  // numbers that an update has, averaged like the delta; to 2^-10, at most 2^13
+	Scalars int  // numbers that an update has, averaged like the delta; to 2^-23, at most 2^22 in magnitude
 	Each    bool // Server looks at every update, not only at their sum
 	Public  bool // Server looks at inputs without labels, Algorithm.Public
 	Memory  int  // vectors of the model's length that a node keeps from round to round
 	State   int  // vectors of the model's length that the server keeps
 	Shared  int  // so many of them, the first, go to the nodes with the model
 }
-
-// scalarUnit is the step of the grid of scalars, of which MaxQ is the largest here, too.
-const scalarUnit = 1. / 1024
 
 // Local is one node's work in one round, as a strategy's half on the node sees it.
 type Local struct {
