@@ -28,6 +28,7 @@ type RunConfig struct {
 	Seed     uint64
 	Fidelity Fidelity
 	Workers  int         // clients that train at a time; 0: one a core
+	Loader   *Loader     // of data sets, to share between runs; nil: one of the run's own
 	Progress func(Point) // called after each round, in the goroutine of Run; nil: not told
 
 	Start *Snapshot             // goes on from there; nil: from the beginning. Fidelity math alone

@@ -39,9 +39,12 @@ func newTrial(x Experiment, cfg RunConfig) (*trial, error) {
 	}
 	var err error
 	if t.data == nil {
-		if t.data, err = x.Data.load(cfg.Seed); err != nil {
-			return nil, err
-		}
+		t.data, err = cmp.Or(cfg.Loader, &Loader{}).Load(x.Data, cfg.Seed)
+	} else {
+		err = t.data.check()
+	}
+	if err != nil {
+		return nil, err
 	}
 	if err := t.divide(); err != nil {
 		return nil, err
@@ -67,8 +70,7 @@ func (t *trial) divide() (err error) {
 			return err
 		}
 	}
-	nodes := cmp.Or(t.x.Partition.Nodes, 10)
-	if t.parts, err = partition.Divide(p, t.data.examples(), nodes, t.cfg.Seed); err != nil {
+	if t.parts, err = partition.Divide(p, t.data.examples(), t.x.Partition.Nodes, t.cfg.Seed); err != nil {
 		return err
 	}
 	t.places = map[string]int{}
