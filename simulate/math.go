@@ -64,8 +64,12 @@ func newEngine(t *trial) (*engine, error) {
 // round makes the next model and says how many updates are in it.
 func (e *engine) round(ctx context.Context, number int) (counted int, err error) {
 	t := e.trial
+	drawn := t.draw(number)
+	if len(drawn) == 0 {
+		return 0, nil // the round is skipped, and the model stays
+	}
 	m := &mathRound{
-		number: number, seed: t.seed(number), global: e.global, shared: t.algorithm.Shared(e.state), drawn: t.draw(number), memories: e.memories,
+		number: number, seed: t.seed(number), global: e.global, shared: t.algorithm.Shared(e.state), drawn: drawn, memories: e.memories,
 	}
 	next, err := m.run(ctx, t, e.workers, e.state)
 	if err != nil {
@@ -128,14 +132,14 @@ func (w *worker) train(ctx context.Context, m *mathRound) (*fedavg.Sum, error) {
 			return w.sum, nil
 		}
 		p := m.drawn[i]
-		w.gather(p.node)
+		w.x, w.y = w.trial.appendExamples(p.node, w.x[:0], w.y[:0])
 		memory := m.memories.of(p.node)
 		u, err := w.client.Update(ctx, fedavg.Work{
 			Global: m.global, Shared: m.shared, Memory: memory, X: w.x, Y: w.y, Epochs: p.epochs,
 			Seed: seeds.Derive("choir/node/v1", m.seed, p.name, uint64(m.number)),
 		})
 		if err == nil {
-			w.trial.exchanged(u, len(m.global)*(1+len(m.shared)))
+			w.trial.exchanged(u)
 			err = w.sum.Add(u)
 		}
 		if err != nil {
@@ -144,17 +148,6 @@ func (w *worker) train(ctx context.Context, m *mathRound) (*fedavg.Sum, error) {
 		if m.each != nil {
 			m.each[i] = fedavg.Named{Node: p.name, Update: u.Clone()}
 		}
-	}
-}
-
-// gather copies a node's examples to where they lie one after the other.
-func (w *worker) gather(node int) {
-	set := &w.trial.data.Train
-	n, k := set.Values(), set.Targets
-	w.x, w.y = w.x[:0], w.y[:0]
-	for _, e := range w.trial.parts[node] {
-		w.x = append(w.x, set.X[int(e)*n:][:n]...)
-		w.y = append(w.y, set.Y[int(e)*k:][:k]...)
 	}
 }
 

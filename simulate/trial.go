@@ -18,17 +18,20 @@ type trial struct {
 	x         *Experiment
 	cfg       RunConfig
 	data      *Dataset
-	parts     [][]int32 // examples of each node
-	names     []string  // of nodes
+	parts     [][]int32           // examples of each node
+	distorter partition.Distorter // of what nodes see; nil: they see what is there
+	names     []string            // of nodes
 	places    map[string]int
 	algorithm *fedavg.Algorithm
 	rounds    int
 	cohort    int
+	caller    *caller                 // of cohorts
+	account   func(round int) account // of what became of a round that is over
 	start     time.Time
 	result    *Result
 	diverged  error // why the rounds ended early
 
-	sent, received atomic.Int64 // bytes of the round under way
+	sent atomic.Int64 // bytes of updates of the round under way
 }
 
 func newTrial(x Experiment, cfg RunConfig) (*trial, error) {
@@ -59,7 +62,12 @@ func newTrial(x Experiment, cfg RunConfig) (*trial, error) {
 	if x.Own.Rule != nil {
 		t.algorithm.Rule = x.Own.Rule
 	}
-	return t, t.drawable()
+	if err := t.drawable(); err != nil {
+		return nil, err
+	}
+	t.caller, err = newCaller(t)
+	t.account = t.caller.account
+	return t, err
 }
 
 // divide deals the examples to nodes.
@@ -79,7 +87,7 @@ func (t *trial) divide() (err error) {
 		t.places[NodeName(i)] = i
 	}
 	slices.Sort(t.names)
-	return nil
+	return t.distortTest(p)
 }
 
 // drawable settles how many nodes a round wants.
@@ -117,11 +125,10 @@ type participant struct {
 	epochs int // 0: all of them
 }
 
-// draw is who takes part in a round and is heard.
-func (t *trial) draw(round int) []participant {
-	var out []participant
-	for _, name := range fedavg.Cohort(t.seed(round), t.names, t.cohort) {
-		out = append(out, participant{name: name, node: t.places[name]})
-	}
-	return out
-}
+// draw is who takes part in a round and is heard: those whose updates make the next model, by name. There are none in a
+// round that is skipped: muster says why.
+func (t *trial) draw(round int) []participant { return t.muster(round).counted() }
+
+// muster is who is drawn for a round, and what becomes of each. It follows from the experiment and its seed alone. It is
+// valid until the next call, and not for concurrent use.
+func (t *trial) muster(round int) *muster { return t.caller.round(round) }
