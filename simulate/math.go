@@ -64,8 +64,12 @@ func newEngine(t *trial) (*engine, error) {
 // round makes the next model and says how many updates are in it.
 func (e *engine) round(ctx context.Context, number int) (counted int, err error) {
 	t := e.trial
+	drawn := t.draw(number)
+	if len(drawn) == 0 {
+		return 0, nil // the round is skipped, and the model stays
+	}
 	m := &mathRound{
-		number: number, seed: t.seed(number), global: e.global, shared: t.algorithm.Shared(e.state), drawn: t.draw(number), memories: e.memories,
+		number: number, seed: t.seed(number), global: e.global, shared: t.algorithm.Shared(e.state), drawn: drawn, memories: e.memories,
 	}
 	next, err := m.run(ctx, t, e.workers, e.state)
 	if err != nil {
@@ -131,13 +135,13 @@ func (w *worker) train(ctx context.Context, m *mathRound) (*fedavg.Sum, error) {
 			return w.sum, nil
 		}
 		p := m.drawn[i]
-		w.gather(w.trial.parts[p.node])
+		w.gather("train", p.node, w.trial.parts[p.node])
 		u, err := w.client.Update(ctx, fedavg.Work{
 			Global: m.global, Shared: m.shared, Memory: m.memories.of(p.node), X: w.x, Y: w.y, Epochs: p.epochs,
 			Seed: seeds.Derive("choir/node/v1", m.seed, p.name, uint64(m.number)),
 		})
 		if err == nil {
-			w.trial.exchanged(u, len(m.global)*(1+len(m.shared)))
+			w.trial.exchanged(u)
 			err = w.sum.Add(u)
 		}
 		if err != nil {
@@ -151,15 +155,9 @@ func (w *worker) train(ctx context.Context, m *mathRound) (*fedavg.Sum, error) {
 	}
 }
 
-// gather copies a node's examples to where they lie one after the other.
-func (w *worker) gather(examples []int32) {
-	set := &w.trial.data.Train
-	n, k := set.Values(), set.Targets
-	w.x, w.y = w.x[:0], w.y[:0]
-	for _, e := range examples {
-		w.x = append(w.x, set.X[int(e)*n:][:n]...)
-		w.y = append(w.y, set.Y[int(e)*k:][:k]...)
-	}
+// gather copies examples of a node's, as the node sees them, to where they lie one after the other.
+func (w *worker) gather(part string, node int, examples []int32) {
+	w.x, w.y = w.trial.appendExamples(part, node, examples, w.x[:0], w.y[:0])
 }
 
 // memories are what nodes keep from round to round: of those that took part, and only if the strategy wants any.

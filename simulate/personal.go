@@ -88,7 +88,7 @@ func (w *worker) personal(ctx context.Context, e *engine, node int) (global, own
 	if len(t.held[node]) == 0 {
 		return 0, 0, nil
 	}
-	w.gather(t.parts[node])
+	w.gather("train", node, t.parts[node])
 	params, err := w.client.Personal(ctx, fedavg.Work{
 		Global: e.global, Shared: t.algorithm.Shared(e.state), Memory: e.memories.of(node), X: w.x, Y: w.y,
 		Seed: seeds.Derive("choir/personal/v1", t.cfg.Seed, NodeName(node), 0),
@@ -96,7 +96,7 @@ func (w *worker) personal(ctx context.Context, e *engine, node int) (global, own
 	if err != nil {
 		return 0, 0, err
 	}
-	w.gather(t.held[node])
+	w.gather("held", node, t.held[node])
 	accuracy := func(params []float32) float64 {
 		n := t.algorithm.Network
 		classes := n.Outputs() / max(t.data.Train.Targets, 1)

@@ -28,6 +28,7 @@ type RunConfig struct {
 	Seed     uint64
 	Fidelity Fidelity
 	Workers  int         // clients that train at a time; 0: one a core
+	Loader   *Loader     // of data sets, to share between runs; nil: one of the run's own
 	Progress func(Point) // called after each round, in the goroutine of Run; nil: not told
 
 	Start *Snapshot             // goes on from there; nil: from the beginning. Fidelity math alone
@@ -40,9 +41,13 @@ type Point struct {
 	Accuracy float64
 	Loss     float64
 	Digest   string
-	Counted  int   // updates
-	Sent     int64 // bytes of updates that nodes sent
-	Received int64 // bytes of models that nodes received
+	Counted  int     // updates that made the model
+	Dropped  int     // nodes that were drawn and never heard of again
+	Late     int     // nodes that were drawn and came too late
+	Skipped  string  // why the round made no model; empty: it did
+	Seconds  float64 // on the virtual clock, when the round was over
+	Sent     int64   // bytes of updates that nodes sent
+	Received int64   // bytes of models that nodes received
 }
 
 // Result is what a run found. Its JSON form is a contract for scripts.
@@ -56,10 +61,12 @@ type Result struct {
 	ModelDigest     string         `json:"model_digest"`
 	Final           Measured       `json:"final"`
 	RoundsTo        map[string]int `json:"rounds_to"`
-	Series          []Measurement  `json:"series"`
-	Report          string         `json:"report"`
-	Saturated       int64          `json:"saturated"`          // coordinates of all updates that lay outside compression.range, and were sent as its end
-	Personal        *Personal      `json:"personal,omitempty"` // nil unless evaluation.personal asks for it
+	Skipped         []SkippedRound `json:"skipped,omitempty"`
+	Spent
+	Series    []Measurement `json:"series"`
+	Report    string        `json:"report"`
+	Saturated int64         `json:"saturated"`          // coordinates of all updates that lay outside compression.range, and were sent as its end
+	Personal  *Personal     `json:"personal,omitempty"` // nil unless evaluation.personal asks for it
 }
 
 // Measured is how well a model does on the test set.
@@ -73,6 +80,21 @@ type Measurement struct {
 	Round int `json:"round"`
 	Measured
 	ModelDigest string `json:"model_digest"`
+	Counted     int    `json:"updates"` // that made the model of this round
+	Spent              // until this round was over
+}
+
+// Spent is what a run has cost: time on the virtual clock, and bytes on the simulated wire.
+type Spent struct {
+	VirtualSeconds float64 `json:"virtual_seconds"`
+	BytesUp        int64   `json:"bytes_up"`   // of updates that nodes sent; 0 without RunConfig.Progress: then nobody counts them
+	BytesDown      int64   `json:"bytes_down"` // of models that nodes received
+}
+
+// SkippedRound is a round that made no model: the one before stays.
+type SkippedRound struct {
+	Round  int    `json:"round"`
+	Reason string `json:"reason"`
 }
 
 // Run runs an experiment with one seed. A run that ends early with an error, such as model.ErrDiverged or that of ctx, has
@@ -103,8 +125,19 @@ func (t *trial) timed() *Result {
 // closed takes in the model of a round and reports whether that was the last one: the target is reached, or the
 // run diverged.
 func (t *trial) closed(round, counted int, params []float32) (done bool) {
-	p := Point{Round: round, Accuracy: math.NaN(), Loss: math.NaN(), Digest: digestOf(params), Counted: counted, Sent: t.sent.Swap(0), Received: t.received.Swap(0)}
+	a := t.account(round)
+	p := Point{
+		Round: round, Accuracy: math.NaN(), Loss: math.NaN(), Digest: digestOf(params), Counted: counted,
+		Dropped: a.dropped, Late: a.late, Skipped: a.skipped, Seconds: a.seconds, Sent: t.sent.Swap(0), Received: a.received,
+	}
+	if t.cfg.Progress != nil {
+		p.Sent += a.tooLate
+	}
+	t.result.VirtualSeconds, t.result.BytesUp, t.result.BytesDown = p.Seconds, t.result.BytesUp+p.Sent, t.result.BytesDown+p.Received
 	t.result.Rounds, t.result.ModelDigest = round, p.Digest
+	if a.skipped != "" {
+		t.result.Skipped = append(t.result.Skipped, SkippedRound{round, a.skipped})
+	}
 	if every := cmp.Or(t.x.Evaluation.Every, 1); round%every == 0 || round == t.rounds {
 		m := t.measure(params)
 		if t.diverged = learning(m, round); t.diverged != nil {
@@ -112,7 +145,7 @@ func (t *trial) closed(round, counted int, params []float32) (done bool) {
 		}
 		p.Accuracy, p.Loss = m.Accuracy, m.Loss
 		t.result.Final = m
-		t.result.Series = append(t.result.Series, Measurement{round, m, p.Digest})
+		t.result.Series = append(t.result.Series, Measurement{round, m, p.Digest, counted, t.result.Spent})
 		for _, a := range t.x.Evaluation.RoundsTo {
 			key := fmt.Sprintf("%.2f", a)
 			if _, reached := t.result.RoundsTo[key]; m.Accuracy >= a && !reached {

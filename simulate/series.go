@@ -14,12 +14,10 @@ import (
 	"choir.example/fedavg"
 )
 
-// exchanged takes note of what a node sent, and of how many parameters it received, as float32. Nobody is told without
-// Progress: then it is not counted either.
-func (t *trial) exchanged(u *fedavg.Update, parameters int) {
+// exchanged takes note of what a node sent. Nobody is told without Progress: then it is not counted either.
+func (t *trial) exchanged(u *fedavg.Update) {
 	if t.cfg.Progress != nil {
 		t.sent.Add(int64(u.Bytes()))
-		t.received.Add(4 * int64(parameters))
 	}
 }
 
@@ -30,13 +28,20 @@ type pointLine struct {
 	Loss     *float64 `json:"loss,omitempty"`
 	Digest   string   `json:"model_digest"`
 	Counted  int      `json:"updates"`
+	Dropped  int      `json:"dropped,omitempty"`
+	Late     int      `json:"late,omitempty"`
+	Skipped  string   `json:"skipped,omitempty"`
+	Seconds  float64  `json:"virtual_seconds,omitempty"`
 	Sent     int64    `json:"sent_bytes"`
 	Received int64    `json:"received_bytes"`
 }
 
 // MarshalJSON writes a point as an object, without the values that were not measured.
 func (p Point) MarshalJSON() ([]byte, error) {
-	l := pointLine{Round: p.Round, Digest: p.Digest, Counted: p.Counted, Sent: p.Sent, Received: p.Received}
+	l := pointLine{
+		Round: p.Round, Digest: p.Digest, Counted: p.Counted, Dropped: p.Dropped, Late: p.Late, Skipped: p.Skipped, Seconds: p.Seconds,
+		Sent: p.Sent, Received: p.Received,
+	}
 	if !math.IsNaN(p.Accuracy) {
 		l.Accuracy, l.Loss = &p.Accuracy, &p.Loss
 	}
@@ -49,7 +54,10 @@ func (p *Point) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &l); err != nil {
 		return err
 	}
-	*p = Point{Round: l.Round, Accuracy: math.NaN(), Loss: math.NaN(), Digest: l.Digest, Counted: l.Counted, Sent: l.Sent, Received: l.Received}
+	*p = Point{
+		Round: l.Round, Accuracy: math.NaN(), Loss: math.NaN(), Digest: l.Digest, Counted: l.Counted, Dropped: l.Dropped, Late: l.Late,
+		Skipped: l.Skipped, Seconds: l.Seconds, Sent: l.Sent, Received: l.Received,
+	}
 	if l.Accuracy != nil && l.Loss != nil {
 		p.Accuracy, p.Loss = *l.Accuracy, *l.Loss
 	}
@@ -94,7 +102,7 @@ func ReadJSONLines(r io.Reader, name string) (points []Point, err error) {
 // WriteCSV writes points as a table with a head. What was not measured is empty.
 func WriteCSV(w io.Writer, points []Point) error {
 	c := csv.NewWriter(w)
-	rows := [][]string{{"round", "accuracy", "loss", "model_digest", "updates", "sent_bytes", "received_bytes"}}
+	rows := [][]string{{"round", "accuracy", "loss", "model_digest", "updates", "dropped", "late", "skipped", "virtual_seconds", "sent_bytes", "received_bytes"}}
 	number := func(v float64) string {
 		if math.IsNaN(v) {
 			return ""
@@ -102,7 +110,10 @@ func WriteCSV(w io.Writer, points []Point) error {
 		return strconv.FormatFloat(v, 'g', -1, 64)
 	}
 	for _, p := range points {
-		rows = append(rows, []string{strconv.Itoa(p.Round), number(p.Accuracy), number(p.Loss), p.Digest, strconv.Itoa(p.Counted), fmt.Sprint(p.Sent), fmt.Sprint(p.Received)})
+		rows = append(rows, []string{
+			strconv.Itoa(p.Round), number(p.Accuracy), number(p.Loss), p.Digest, strconv.Itoa(p.Counted), strconv.Itoa(p.Dropped), strconv.Itoa(p.Late),
+			p.Skipped, number(p.Seconds), fmt.Sprint(p.Sent), fmt.Sprint(p.Received),
+		})
 	}
 	if err := c.WriteAll(rows); err != nil {
 		return fmt.Errorf("write rounds: %w", err)

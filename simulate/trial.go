@@ -18,18 +18,21 @@ type trial struct {
 	x         *Experiment
 	cfg       RunConfig
 	data      *Dataset
-	parts     [][]int32 // examples of each node
-	held      [][]int32 // of each node, for personal accuracy; nil if it is not asked for
-	names     []string  // of nodes
+	parts     [][]int32           // examples of each node
+	distorter partition.Distorter // of what nodes see; nil: they see what is there
+	held      [][]int32           // of each node, for personal accuracy; nil if it is not asked for
+	names     []string            // of nodes
 	places    map[string]int
 	algorithm *fedavg.Algorithm
 	rounds    int
 	cohort    int
+	caller    *caller                 // of cohorts
+	account   func(round int) account // of what became of a round that is over
 	start     time.Time
 	result    *Result
 	diverged  error // why the rounds ended early
 
-	sent, received atomic.Int64 // bytes of the round under way
+	sent atomic.Int64 // bytes of updates of the round under way
 }
 
 func newTrial(x Experiment, cfg RunConfig) (*trial, error) {
@@ -40,9 +43,12 @@ func newTrial(x Experiment, cfg RunConfig) (*trial, error) {
 	}
 	var err error
 	if t.data == nil {
-		if t.data, err = x.Data.load(cfg.Seed); err != nil {
-			return nil, err
-		}
+		t.data, err = cmp.Or(cfg.Loader, &Loader{}).Load(x.Data, cfg.Seed)
+	} else {
+		err = t.data.check()
+	}
+	if err != nil {
+		return nil, err
 	}
 	if err := t.divide(); err != nil {
 		return nil, err
@@ -63,7 +69,12 @@ func newTrial(x Experiment, cfg RunConfig) (*trial, error) {
 	if err := t.setAside(); err != nil {
 		return nil, err
 	}
-	return t, t.drawable()
+	if err := t.drawable(); err != nil {
+		return nil, err
+	}
+	t.caller, err = newCaller(t)
+	t.account = t.caller.account
+	return t, err
 }
 
 // divide deals the examples to nodes.
@@ -74,8 +85,7 @@ func (t *trial) divide() (err error) {
 			return err
 		}
 	}
-	nodes := cmp.Or(t.x.Partition.Nodes, 10)
-	if t.parts, err = partition.Divide(p, t.data.examples(), nodes, t.cfg.Seed); err != nil {
+	if t.parts, err = partition.Divide(p, t.data.examples(), t.x.Partition.Nodes, t.cfg.Seed); err != nil {
 		return err
 	}
 	t.places = map[string]int{}
@@ -84,7 +94,7 @@ func (t *trial) divide() (err error) {
 		t.places[NodeName(i)] = i
 	}
 	slices.Sort(t.names)
-	return nil
+	return t.distortTest(p)
 }
 
 // drawable settles how many nodes a round wants.
@@ -122,11 +132,10 @@ type participant struct {
 	epochs int // 0: all of them
 }
 
-// draw is who takes part in a round and is heard.
-func (t *trial) draw(round int) []participant {
-	var out []participant
-	for _, name := range fedavg.Cohort(t.seed(round), t.names, t.cohort) {
-		out = append(out, participant{name: name, node: t.places[name]})
-	}
-	return out
-}
+// draw is who takes part in a round and is heard: those whose updates make the next model, by name. There are none in a
+// round that is skipped: muster says why.
+func (t *trial) draw(round int) []participant { return t.muster(round).counted() }
+
+// muster is who is drawn for a round, and what becomes of each. It follows from the experiment and its seed alone. It is
+// valid until the next call, and not for concurrent use.
+func (t *trial) muster(round int) *muster { return t.caller.round(round) }

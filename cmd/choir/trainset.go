@@ -155,20 +155,15 @@ func idColumns(schema *data.Schema) (names []string, tables []int, found bool) {
 			continue
 		}
 		kinds += string(c.Kind) + " "
-		switch c.Kind {
-		case data.ID, data.Sequence:
-			tables, found = append(tables, int(c.Max)+1), true
-		case data.Text:
-			tables, found = append(tables, c.Buckets+1), true
-		}
 	}
+	tables = schema.Tables()
 	switch kinds {
 	case "text ":
 		names = []string{"text"}
 	case "id id ":
 		names = []string{"recommend-mlp"}
 	}
-	return names, tables, found
+	return names, tables, len(tables) > 0
 }
 
 // network compiles the architecture, and holds it against the data.

@@ -22,6 +22,26 @@ func (f Format) Column(r io.Reader, name string, s *Schema, column string, each 
 	return fmt.Errorf("read column %q of %s: a file of format %q has none, want csv or jsonl", column, name, f)
 }
 
+// Groups are the rows' groups by each column that has few values, by its name: 0 where the value is missing, otherwise a
+// number for each category, each id, and false and true.
+func (s *Schema) Groups(rows []Row) map[string][]int32 {
+	all, places := map[string][]int32{}, s.places()
+	for i := range s.Columns {
+		c := &s.Columns[i]
+		if c.Kind != Category && c.Kind != Boolean && c.Kind != ID {
+			continue
+		}
+		groups := make([]int32, len(rows))
+		for k, r := range rows {
+			if v := r[places[i]]; v == v {
+				groups[k] = int32(v) + 1
+			}
+		}
+		all[c.Name] = groups
+	}
+	return all
+}
+
 func csvColumn(r io.Reader, name string, s *Schema, column string, each func(line int, text string) error) error {
 	f, err := CSV{}.open(r, name, s)
 	if err != nil {

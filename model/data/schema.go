@@ -248,6 +248,21 @@ func (c *Column) values() int {
 	return 1
 }
 
+// Tables is how many ids there are of each column that holds ids, in order: the rows of the tables that a model looks them
+// up in.
+func (s *Schema) Tables() (tables []int) {
+	for i := range s.Columns {
+		switch c := &s.Columns[i]; {
+		case c.Name == s.Label:
+		case c.Kind == ID || c.Kind == Sequence:
+			tables = append(tables, int(c.Max)+1)
+		case c.Kind == Text:
+			tables = append(tables, c.Buckets+1)
+		}
+	}
+	return tables
+}
+
 // CheckBinary names the first thing that a binary classifier over plain features cannot learn from: a label of several
 // classes, or a column of ids, which are names and no quantities.
 func (s *Schema) CheckBinary() error {
