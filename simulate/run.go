@@ -58,6 +58,7 @@ type Result struct {
 	RoundsTo        map[string]int `json:"rounds_to"`
 	Series          []Measurement  `json:"series"`
 	Report          string         `json:"report"`
+	Diverged        string         `json:"diverged,omitempty"` // why the run ended early, if it did
 }
 
 // Measured is how well a model does on the test set.
@@ -82,6 +83,9 @@ func Run(ctx context.Context, x Experiment, cfg RunConfig) (*Result, error) {
 	}
 	t.start = time.Now()
 	if err := errors.Join(t.math(ctx), t.diverged); err != nil {
+		if errors.Is(err, model.ErrDiverged) {
+			t.result.Diverged = err.Error()
+		}
 		return t.timed(), fmt.Errorf("experiment %s: %w", x.Name, err)
 	}
 	return t.timed(), nil
