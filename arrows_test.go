@@ -35,9 +35,10 @@ var arrows = map[string][]string{
 	"node":               {"internal", "model", "fedavg", "privacy", "proto"},
 	"simulate/recount":   {"internal", "model", "fedavg", "privacy"},
 	"simulate/partition": {"internal"},
+	"simulate/report":    {"internal", "simulate"},
 	"simulate":           {"internal", "model", "fedavg", "privacy", "proto", "coordinator", "node", "simulate/recount", "simulate/partition"},
 	"live":               {},
-	"cmd/choir":          {"internal", "model", "fedavg", "privacy", "proto", "coordinator", "coordinator/state", "node", "simulate"},
+	"cmd/choir":          {"internal", "model", "fedavg", "privacy", "proto", "coordinator", "coordinator/state", "node", "simulate", "simulate/report"},
 }
 
 // contained says which rooms may import a third party, by prefix of its import path.

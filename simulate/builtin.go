@@ -6,10 +6,12 @@ import (
 	"slices"
 )
 
-// Builtin is an experiment that choir knows by name, and what others found with it.
+// Builtin is an experiment that choir knows by name, and what others found with it. One that is a cell of a table in a paper
+// says which.
 type Builtin struct {
 	Experiment
-	Expected []Expected
+	Expected           []Expected
+	Table, Row, Column string
 }
 
 // Expected is a number that the source of an experiment reports, or that a program which is not ours found.
@@ -19,7 +21,8 @@ type Expected struct {
 	Level  float64 `json:"level,omitempty"`  // of rounds_to: the accuracy that is to be reached
 	Value  float64 `json:"value"`
 	Spread float64 `json:"spread,omitempty"` // standard deviation over seeds, as reported
-	Text   string  `json:"text"`             // the same for people, with where it is from
+	From   string  `json:"from"`             // who found it
+	Text   string  `json:"text"`             // all of it for people
 }
 
 // The metrics of Expected.
@@ -77,19 +80,19 @@ func (e Expected) Unit(value float64) string {
 
 // after is an accuracy after a round.
 func after(round int, value float64, from string) Expected {
-	return Expected{Metric: accuracyMetric, Rounds: []int{round}, Value: value, Text: fmt.Sprintf("%.1f %% after round %d (%s)", 100*value, round, from)}
+	return Expected{Metric: accuracyMetric, Rounds: []int{round}, Value: value, From: from, Text: fmt.Sprintf("%.1f %% after round %d (%s)", 100*value, round, from)}
 }
 
 // reached is the first round with an accuracy.
 func reached(level float64, round int, from string) Expected {
 	return Expected{
-		Metric: roundsToMetric, Level: level, Value: float64(round), Text: fmt.Sprintf("%.0f %% in round %d (%s)", 100*level, round, from),
+		Metric: roundsToMetric, Level: level, Value: float64(round), From: from, Text: fmt.Sprintf("%.0f %% in round %d (%s)", 100*level, round, from),
 	}
 }
 
 // final is the accuracy after the last round, with its standard deviation; 0 for none.
 func final(value, spread float64, from string) Expected {
-	e := Expected{Metric: accuracyMetric, Value: value, Spread: spread, Text: fmt.Sprintf("%.1f %%", 100*value)}
+	e := Expected{Metric: accuracyMetric, Value: value, Spread: spread, From: from, Text: fmt.Sprintf("%.1f %%", 100*value)}
 	if spread > 0 {
 		e.Text += fmt.Sprintf(" ± %.1f", 100*spread)
 	}

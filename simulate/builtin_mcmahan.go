@@ -9,7 +9,7 @@ import (
 // quickBuiltins are what to begin with: seconds on any machine, on data that are built in.
 func quickBuiltins() []Builtin {
 	return []Builtin{{
-		Experiment{
+		Experiment: Experiment{
 			Name:         "quick",
 			Source:       "built-in web-shop sessions; the floor of choir's own demo",
 			Partition:    partition.Settings{Kind: "shards", Nodes: 20},
@@ -19,7 +19,7 @@ func quickBuiltins() []Builtin {
 			Rounds:       20,
 			Evaluation:   EvaluationSettings{RoundsTo: []float64{.86, .88}},
 		},
-		[]Expected{final(.8888, 0, "all data in one place, choir demo")},
+		Expected: []Expected{final(.8888, 0, "all data in one place, choir demo")},
 	}}
 }
 
@@ -29,7 +29,7 @@ const mcmahanSource = "McMahan et al. 2017, Table 1: 2NN, E = 1, B = 10, C = 0.1
 // mcmahanBuiltins are a row of Table 1 of McMahan et al. 2017, on MNIST and on Fashion-MNIST.
 func mcmahanBuiltins() []Builtin {
 	image := func(name, data, kind string, rate float64, rounds int, levels []float64, expected ...Expected) Builtin {
-		return Builtin{Experiment{
+		return Builtin{Experiment: Experiment{
 			Name: name, Source: mcmahanSource,
 			Data:         DataSettings{Name: data},
 			Partition:    partition.Settings{Kind: kind, Nodes: 100},
@@ -38,7 +38,7 @@ func mcmahanBuiltins() []Builtin {
 			Cohort:       CohortSettings{Share: .1},
 			Rounds:       rounds,
 			Evaluation:   EvaluationSettings{RoundsTo: levels},
-		}, expected}
+		}, Expected: expected}
 	}
 	const numpy, paper = "numpy, seed 0", "McMahan 2017"
 	fashion, digits := []float64{.75, .80, .85}, []float64{.90, .95, .97}

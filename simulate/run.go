@@ -67,6 +67,7 @@ type Result struct {
 	Report    string        `json:"report"`
 	Saturated int64         `json:"saturated"`          // coordinates of all updates that lay outside compression.range, and were sent as its end
 	Personal  *Personal     `json:"personal,omitempty"` // nil unless evaluation.personal asks for it
+	Diverged  string        `json:"diverged,omitempty"` // why the run ended early, if it did
 }
 
 // Measured is how well a model does on the test set.
@@ -106,6 +107,9 @@ func Run(ctx context.Context, x Experiment, cfg RunConfig) (*Result, error) {
 	}
 	t.start = time.Now()
 	if err := errors.Join(t.math(ctx), t.diverged); err != nil {
+		if errors.Is(err, model.ErrDiverged) {
+			t.result.Diverged = err.Error()
+		}
 		return t.timed(), fmt.Errorf("experiment %s: %w", x.Name, err)
 	}
 	return t.timed(), nil

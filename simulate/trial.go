@@ -13,6 +13,9 @@ import (
 	"choir.example/simulate/partition"
 )
 
+// UsualRounds is how many rounds an experiment has that does not say.
+const UsualRounds = 20
+
 // trial is an experiment with one seed, under way.
 type trial struct {
 	x         *Experiment
@@ -36,8 +39,8 @@ type trial struct {
 }
 
 func newTrial(x Experiment, cfg RunConfig) (*trial, error) {
-	t := &trial{x: &x, cfg: cfg, data: x.Own.Data, rounds: cmp.Or(x.Rounds, 20)}
-	t.result = &Result{Name: x.Name, Seed: cfg.Seed, Fidelity: cmp.Or(cfg.Fidelity, Math), RoundsTo: map[string]int{}}
+	t := &trial{x: &x, cfg: cfg, data: x.Own.Data, rounds: cmp.Or(x.Rounds, UsualRounds)}
+	t.result = &Result{Name: x.Name, Seed: cfg.Seed, Fidelity: cmp.Or(cfg.Fidelity, Math), RoundsTo: map[string]int{}, Series: []Measurement{}}
 	if t.cfg.Workers == 0 {
 		t.cfg.Workers = runtime.GOMAXPROCS(0)
 	}

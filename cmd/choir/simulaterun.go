@@ -1,14 +1,18 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"os"
 
 	"choir.example/model"
 	"choir.example/simulate"
+	"choir.example/simulate/report"
 )
 
 // simulateRun is `choir simulate run`.
@@ -17,40 +21,68 @@ type simulateRun struct {
 	outputFlag
 	Seed     *uint64 `help:"Of all that is chance. Default: the first of the experiment's seeds, 0 if it has none." placeholder:"N"`
 	Fidelity string  `help:"How much is real: ${enum}." enum:"math,system" default:"math"`
+	Out      string  `help:"Keep all files in DIR, which must be empty or not exist. Without it only the page is kept." placeholder:"DIR" type:"path"`
+	Resume   bool    `help:"Go on with the run in --out that was stopped; begin it if there is none."`
 }
 
 // Help is what --help explains.
 func (simulateRun) Help() string {
-	return `Example: choir simulate run quick`
+	return `Runs the experiment with one seed: the same seed gives the same model on one kind of processor, on any number of cores, with
+or without a break. math calls what nodes and coordinators call, directly; system runs real coordinators and nodes in this
+process, and gives the same models.
+
+With --out, DIR has experiment.yaml, which is all that was run; rounds.jsonl and rounds.csv, a line a round; report.html;
+result.json. A run that was stopped, or whose machine was, goes on with --resume after its last snapshot.
+A run whose numbers explode ends early, keeps its rounds and exits 1.
+
+With -o json standard output is one object with the keys
+  name, seed, fidelity, rounds, seconds, seconds_per_round
+  model_digest: SHA-256 over the bits of the last model's parameters
+  final: accuracy and loss (cross entropy, nat) on the test set after the last round
+  rounds_to: the first round at each accuracy of evaluation.rounds_to that was reached
+  series: a list of round, accuracy, loss and model_digest, of the rounds that were measured
+  report: the page's path
+
+Example: choir simulate run quick --set local.learning_rate=0.05 --set rounds=30`
 }
 
 // Run runs the experiment.
 func (c *simulateRun) Run(ctx context.Context, t *terminal) error {
+	if c.Resume && c.Out == "" {
+		return &usageError{"--resume needs --out: the directory of the run that was stopped", ""}
+	}
 	x, err := c.experiment()
 	if err != nil {
 		return err
 	}
+	x.Seeds = []uint64{c.seed(t.err, &x)}
+	one := oneRun{x: x, fidelity: simulate.Fidelity(c.Fidelity), dir: c.Out, resume: c.Resume}
 	m := newMeter(t.err, x.Name)
-	r, err := simulate.Run(ctx, x, simulate.RunConfig{
-		Seed: c.seed(&x), Fidelity: simulate.Fidelity(c.Fidelity), Progress: func(p simulate.Point) {
-			m.rounds(1, p.Round, x.Rounds, pointText(p))
-		},
-	})
+	one.progress = func(first int, p simulate.Point) { m.rounds(first, p.Round, one.rounds(), pointText(p)) }
+	r, err := one.do(ctx, t.err)
 	m.finish()
-	if err != nil {
+	if r == nil || err != nil && len(r.Series) == 0 {
 		return c.explain(ctx, err)
 	}
-	if c.json() {
-		return printJSON(t.out, r)
+	if c.Out == "" {
+		err = errors.Join(err, one.keepPage(r))
 	}
-	return printResult(t.out, r)
+	if c.json() {
+		err = errors.Join(err, printJSON(t.out, r))
+	} else {
+		err = errors.Join(err, printResult(t.out, &one, r))
+	}
+	return c.explain(ctx, err)
 }
 
 // seed is the run's.
-func (c *simulateRun) seed(x *simulate.Experiment) uint64 {
+func (c *simulateRun) seed(talk io.Writer, x *simulate.Experiment) uint64 {
 	switch {
 	case c.Seed != nil:
 		return *c.Seed
+	case len(x.Seeds) > 1:
+		fmt.Fprintf(talk, "seed %d, the first of %d; choir simulate sweep runs them all\n", x.Seeds[0], len(x.Seeds))
+		fallthrough
 	case len(x.Seeds) > 0:
 		return x.Seeds[0]
 	}
@@ -60,12 +92,91 @@ func (c *simulateRun) seed(x *simulate.Experiment) uint64 {
 // explain says what to do about a run that ended early.
 func (c *simulateRun) explain(ctx context.Context, err error) error {
 	switch {
-	case ctx.Err() != nil:
-		return errors.New("interrupted")
+	case err != nil && ctx.Err() != nil && c.Out != "":
+		return &hinted{errors.New("interrupted"), "the same command with --resume goes on"}
+	case err != nil && ctx.Err() != nil:
+		return errors.New("interrupted; with --out it could go on")
 	case errors.Is(err, model.ErrDiverged):
 		return &hinted{err, "try a lower --set local.learning_rate=…"}
 	}
 	return c.inExperiment(err)
+}
+
+// oneRun is an experiment with one seed, in a directory of its own or in none.
+type oneRun struct {
+	x        simulate.Experiment // its first seed is the run's
+	fidelity simulate.Fidelity
+	workers  int    // 0: one a core
+	dir      string // empty: nothing is kept
+	resume   bool
+	progress func(first int, p simulate.Point) // first is the round that this process began with
+
+	points []simulate.Point
+}
+
+// rounds is how many there will be, at most.
+func (o *oneRun) rounds() int { return cmp.Or(o.x.Rounds, simulate.UsualRounds) }
+
+// do runs it, or what is left of it. A run that diverged has a result and an error. What people should know on the way goes
+// to talk.
+func (o *oneRun) do(ctx context.Context, talk io.Writer) (*simulate.Result, error) {
+	d, first := &runDir{}, 1
+	cfg := simulate.RunConfig{Seed: o.x.Seeds[0], Fidelity: o.fidelity, Workers: o.workers}
+	if o.dir != "" {
+		var done *simulate.Result
+		var err error
+		if d, cfg.Start, done, err = openRunDir(o.dir, &o.x, o.resume); err != nil {
+			return nil, err
+		}
+		if done != nil {
+			return o.finished(done, talk)
+		}
+		if cfg.Start != nil {
+			first = cfg.Start.Round + 1
+			fmt.Fprintf(talk, "%s: goes on after round %d of %d\n", o.x.Name, cfg.Start.Round, o.rounds())
+		}
+		cfg.Keep = d.keep
+	}
+	cfg.Progress = func(p simulate.Point) {
+		d.add(p)
+		o.progress(first, p)
+	}
+	r, err := simulate.Run(ctx, o.x, cfg)
+	if err != nil && (r == nil || r.Diverged == "") {
+		return nil, err
+	}
+	o.points = d.points
+	if o.dir != "" {
+		err = errors.Join(err, d.finish(&o.x, r))
+	}
+	return r, err
+}
+
+// finished is a run that was over already.
+func (o *oneRun) finished(r *simulate.Result, talk io.Writer) (*simulate.Result, error) {
+	if r.Fidelity != o.fidelity {
+		return nil, &hinted{fmt.Errorf("%s has a run of fidelity %s", o.dir, r.Fidelity), "name another directory"}
+	}
+	fmt.Fprintf(talk, "%s: was finished already\n", o.dir)
+	if r.Diverged != "" {
+		return r, fmt.Errorf("%s: %w", r.Diverged, model.ErrDiverged)
+	}
+	return r, nil
+}
+
+// keepPage writes the page of a run that has no directory to a temporary file.
+func (o *oneRun) keepPage(r *simulate.Result) error {
+	f, err := os.CreateTemp("", "choir-simulate-*.html")
+	if err != nil {
+		return fmt.Errorf("make a temporary file for the page: %w", err)
+	}
+	r.Report = f.Name()
+	var page bytes.Buffer
+	err = report.New([]report.Run{{Experiment: o.x, Result: r, Points: o.points}}).WritePage(&page)
+	if err == nil {
+		_, err = f.Write(page.Bytes())
+	}
+	return errors.Join(err, f.Close())
 }
 
 // pointText is what a round came to, in few words.
@@ -77,8 +188,39 @@ func pointText(p simulate.Point) string {
 }
 
 // printResult prints the result for people.
-func printResult(w io.Writer, r *simulate.Result) error {
-	fmt.Fprintf(w, "%s: %s in %.1f s (%.4f s a round), seed %d, fidelity %s\n", r.Name, counted(r.Rounds, "round"), r.Seconds, r.SecondsPerRound, r.Seed, r.Fidelity)
-	_, err := fmt.Fprintf(w, "accuracy %.4f, loss %.4f, model %s\n", r.Final.Accuracy, r.Final.Loss, r.ModelDigest)
+func printResult(w io.Writer, o *oneRun, r *simulate.Result) error {
+	fmt.Fprintf(w, "%s: %s in %.1f s, %.4f s a round; seed %d, fidelity %s\n\n", r.Name, counted(r.Rounds, "round"), r.Seconds, r.SecondsPerRound, r.Seed, r.Fidelity)
+	tab := newTable("ROUND", "ACCURACY", "LOSS")
+	for _, m := range shown(r.Series) {
+		tab.add(m.Round, fmt.Sprintf("%.4f", m.Accuracy), fmt.Sprintf("%.4f", m.Loss))
+	}
+	if err := tab.print(w, "nothing was measured"); err != nil {
+		return err
+	}
+	all := report.New([]report.Run{{Experiment: o.x, Result: r, Points: o.points}})
+	if published := all.Published(); len(published) > 0 {
+		fmt.Fprintln(w)
+		tab := newTable("WHAT", "PUBLISHED", "HERE", "PUBLISHED BY")
+		for _, p := range published {
+			tab.add(p.What, p.Theirs, p.Ours, p.Source)
+		}
+		if err := tab.print(w, ""); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(w, "\nmodel %s\npage: %s\n", r.ModelDigest, r.Report)
 	return err
+}
+
+// shown are about ten of the rounds that were measured, the last one among them.
+func shown(series []simulate.Measurement) (out []simulate.Measurement) {
+	const most = 10
+	n := len(series)
+	if n <= most {
+		return series
+	}
+	for i := range most {
+		out = append(out, series[(i+1)*n/most-1])
+	}
+	return out
 }

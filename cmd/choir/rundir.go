@@ -1,0 +1,204 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"choir.example/privacy/seal"
+	"choir.example/simulate"
+	"choir.example/simulate/report"
+)
+
+// runDir is the directory of one run: the experiment as it was run, its rounds, and at the end its result and a page. Until
+// then it has a snapshot, which --resume goes on from. Every file is there whole or not at all.
+type runDir struct {
+	path   string
+	points []simulate.Point
+	saved  time.Time     // when there was a snapshot, or the run began
+	cost   time.Duration // of writing it
+}
+
+// The files of a run.
+const (
+	experimentName = "experiment.yaml"
+	snapshotName   = "snapshot"
+	linesName      = "rounds.jsonl"
+	csvName        = "rounds.csv"
+	pageName       = "report.html"
+	resultName     = "result.json"
+)
+
+// How often a snapshot is written: not oftener than so, and so seldom that it takes no more than a fiftieth of the time.
+const (
+	saveAfter = time.Second
+	saveShare = 50
+)
+
+// openRunDir begins a run in a directory, or finds out where the one in it stands: done is its result, start its last
+// snapshot; both are nil if it has none. x has the run's seed alone.
+func openRunDir(path string, x *simulate.Experiment, resume bool) (d *runDir, start *simulate.Snapshot, done *simulate.Result, err error) {
+	want, err := writeYAML(*x)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	d = &runDir{path: path, saved: time.Now()}
+	have, err := os.ReadFile(d.file(experimentName))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := d.begin(want); err != nil {
+			return nil, nil, nil, err
+		}
+		return d, nil, nil, nil
+	case err != nil:
+		return nil, nil, nil, err
+	case !resume:
+		return nil, nil, nil, &hinted{fmt.Errorf("%s has a run already", path), "add --resume to go on with it, or name another directory"}
+	case !bytes.Equal(have, want):
+		return nil, nil, nil, &hinted{fmt.Errorf("%s has another run than this", path),
+			fmt.Sprintf("compare %s with what choir was told now, or name another directory", d.file(experimentName))}
+	}
+	if done, err = readResult(d.file(resultName)); done != nil || err != nil {
+		return d, nil, done, err
+	}
+	start, err = d.restore()
+	return d, start, nil, err
+}
+
+func (d *runDir) file(name string) string { return filepath.Join(d.path, name) }
+
+// begin makes the directory of a new run.
+func (d *runDir) begin(experiment []byte) error {
+	if entries, err := os.ReadDir(d.path); err == nil && len(entries) > 0 {
+		return &hinted{fmt.Errorf("%s is not empty, and has no run", d.path), "name a directory that is empty or does not exist"}
+	}
+	if err := os.MkdirAll(d.path, 0o755); err != nil {
+		return err
+	}
+	return d.write(experimentName, experiment)
+}
+
+// restore reads the snapshot, and the rounds until it.
+func (d *runDir) restore() (*simulate.Snapshot, error) {
+	f, err := os.Open(d.file(snapshotName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // stopped before the first one
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	cure := fmt.Sprintf("remove %s and %s: the run then begins anew, and comes to the same", d.file(snapshotName), d.file(linesName))
+	s, err := simulate.ReadSnapshot(f)
+	if err != nil {
+		return nil, &hinted{fmt.Errorf("%s: %w", f.Name(), err), cure}
+	}
+	if d.points, err = readPoints(d.file(linesName)); err != nil {
+		return nil, &hinted{err, cure}
+	}
+	if len(d.points) < s.Round {
+		return nil, &hinted{fmt.Errorf("%s ends after round %d, and the snapshot is of round %d", d.file(linesName), len(d.points), s.Round), cure}
+	}
+	d.points = d.points[:s.Round]
+	return s, nil
+}
+
+// add takes in a round.
+func (d *runDir) add(p simulate.Point) { d.points = append(d.points, p) }
+
+// keep writes a snapshot if it is time.
+func (d *runDir) keep(s *simulate.Snapshot) error {
+	now := time.Now()
+	if since := now.Sub(d.saved); since < max(saveAfter, saveShare*d.cost) {
+		return nil
+	}
+	var b bytes.Buffer
+	if _, err := s.WriteTo(&b); err != nil {
+		return err
+	}
+	if err := d.writeRounds(); err != nil { // first: a snapshot is not ahead of the rounds
+		return err
+	}
+	if err := d.write(snapshotName, b.Bytes()); err != nil {
+		return err
+	}
+	d.saved = time.Now()
+	d.cost = d.saved.Sub(now)
+	return nil
+}
+
+func (d *runDir) writeRounds() error {
+	var b bytes.Buffer
+	if err := simulate.WriteJSONLines(&b, d.points); err != nil {
+		return err
+	}
+	return d.write(linesName, b.Bytes())
+}
+
+// finish writes what came of the run. The result is last: who has it has all.
+func (d *runDir) finish(x *simulate.Experiment, r *simulate.Result) error {
+	r.Report = d.file(pageName)
+	if err := d.writeRounds(); err != nil {
+		return err
+	}
+	var table, page, result bytes.Buffer
+	err := errors.Join(simulate.WriteCSV(&table, d.points), printJSON(&result, r),
+		report.New([]report.Run{{Experiment: *x, Result: r, Points: d.points}}).WritePage(&page))
+	for _, f := range []struct {
+		name string
+		body []byte
+	}{{csvName, table.Bytes()}, {pageName, page.Bytes()}, {resultName, result.Bytes()}} {
+		if err == nil {
+			err = d.write(f.name, f.body)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(d.file(snapshotName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// write writes a file that everybody may read.
+func (d *runDir) write(name string, body []byte) error { return publish(d.file(name), body) }
+
+// publish writes a whole file that everybody may read.
+func publish(path string, body []byte) error {
+	if err := seal.WriteFile(path, body); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o644)
+}
+
+// readResult reads a result; nil if there is none.
+func readResult(path string) (*simulate.Result, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &simulate.Result{}
+	if err := json.Unmarshal(b, r); err != nil {
+		return nil, &hinted{fmt.Errorf("%s: %w", path, err), "it was not written by choir, or altered: remove it, and run with --resume"}
+	}
+	return r, nil
+}
+
+// readPoints reads the rounds of a run.
+func readPoints(path string) ([]simulate.Point, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return simulate.ReadJSONLines(f, path)
+}
