@@ -9,7 +9,6 @@ import (
 	"unicode/utf8"
 
 	"choir.example/model/data"
-	"choir.example/model/kernel"
 )
 
 // ErrFormat is the error class of every malformed model file.
@@ -89,20 +88,7 @@ func (m *Model) Encode() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode model %s: %w", m.Name, err)
 	}
-	var ts []tensor
-	for i, t := range m.Network.Tensors() {
-		switch {
-		case m.Quantised == nil:
-			ts = append(ts, tensor{t.Name, "F32", t.fileShape(), packFloats(t.toFile(m.Params))})
-		case t.scales() > 0:
-			q := m.Quantised[i]
-			ts = append(ts, tensor{t.Name, "I8", t.fileShape(), packInt8(q.Weights)},
-				tensor{t.scaleName(), "F32", []int{t.scales()}, packFloats(q.Scales)})
-		default:
-			ts = append(ts, tensor{t.Name, "F32", t.fileShape(), packFloats(m.Quantised[i].Floats)})
-		}
-	}
-	return encodeSafetensors(meta, ts)
+	return encodeSafetensors(meta, m.Network.fileTensors(m.Params, m.Quantised))
 }
 
 // check refuses a model that Decode would not give back.
@@ -180,7 +166,10 @@ func Decode(b []byte) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
-	if err := m.fill(ts); err != nil {
+	if m.Params, m.Quantised, err = m.Network.fromFile(ts); err == nil {
+		err = checkVariant(m.Variant, m.Quantised != nil)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	return m, nil
@@ -211,111 +200,4 @@ func fromMetadata(text string) (*Model, error) {
 		return nil, fmt.Errorf("metadata is not in canonical form")
 	}
 	return m, nil
-}
-
-// fill takes the network's tensors; all must be there and no others.
-func (m *Model) fill(file map[string]tensor) error {
-	ts := m.Network.Tensors()
-	i := slices.IndexFunc(ts, func(t Tensor) bool { return t.scales() > 0 })
-	quantised := i >= 0 && file[ts[i].Name].dtype == "I8"
-	if err := checkVariant(m.Variant, quantised); err != nil {
-		return err
-	}
-	want := len(ts)
-	for _, t := range ts {
-		if quantised && t.scales() > 0 {
-			want++
-		}
-	}
-	if len(file) != want {
-		return fmt.Errorf("%d tensors, want %d", len(file), want)
-	}
-	// Once all are seen to be there, the file is as long as what is allocated for it.
-	for _, t := range ts {
-		dtype := "F32"
-		if quantised && t.scales() > 0 {
-			dtype = "I8"
-		}
-		if _, err := take(file, t.Name, dtype, t.fileShape()...); err != nil {
-			return err
-		}
-	}
-	if quantised {
-		if err := m.fillInt8(file, ts); err != nil {
-			return err
-		}
-		return m.Network.checkInt8(m.Quantised)
-	}
-	m.Params = make([]float32, m.Network.Size())
-	for _, t := range ts {
-		if err := t.fromFile(m.Params, file[t.Name].body); err != nil {
-			return fmt.Errorf("%s: %w", t.Name, err)
-		}
-	}
-	return nil
-}
-
-func (m *Model) fillInt8(file map[string]tensor, ts []Tensor) error {
-	m.Quantised = make([]Int8Tensor, len(ts))
-	for i, t := range ts {
-		q, floats, body := &m.Quantised[i], t.Len(), file[t.Name].body
-		scales := t.scales()
-		if scales > 0 {
-			var err error
-			if body, err = take(file, t.scaleName(), "F32", scales); err != nil {
-				return err
-			}
-			floats, q.Weights = scales, unpackInt8(file[t.Name].body)
-		}
-		values := make([]float32, floats)
-		if err := unpackFloats(values, body); err != nil {
-			return fmt.Errorf("%s: %w", t.Name, err)
-		}
-		if scales > 0 {
-			q.Scales = values
-		} else {
-			q.Floats = values
-		}
-	}
-	return nil
-}
-
-// fileShape is the tensor's shape in files: of weights the outputs come first, as other programs have it.
-func (t Tensor) fileShape() []int {
-	if !t.Weight {
-		return t.Shape
-	}
-	return append([]int{t.Outputs()}, t.Shape[:len(t.Shape)-1]...)
-}
-
-// scaleName is the tensor of the scales that int8 weights come with.
-func (t Tensor) scaleName() string {
-	at := strings.LastIndex(t.Name, "weight")
-	return t.Name[:at] + "scale" + t.Name[at+len("weight"):]
-}
-
-// toFile is the tensor as files hold it, a copy of its part of the parameters.
-func (t Tensor) toFile(params []float32) []float32 {
-	body := params[t.Offset : t.Offset+t.Len()]
-	if !t.Weight {
-		return slices.Clone(body)
-	}
-	return transposed(body, t.Len()/t.Outputs(), t.Outputs())
-}
-
-// fromFile reads the tensor into its part of the parameters.
-func (t Tensor) fromFile(params []float32, file []byte) error {
-	body := params[t.Offset : t.Offset+t.Len()]
-	if err := unpackFloats(body, file); err != nil || !t.Weight {
-		return err
-	}
-	copy(body, transposed(body, t.Outputs(), t.Len()/t.Outputs()))
-	return nil
-}
-
-// transposed is a copy of a matrix of rows × columns as columns × rows.
-func transposed(x []float32, rows, columns int) []float32 {
-	y := make([]float32, len(x))
-	kernel.Transpose(matrix(y, rows), matrix(x, columns), rows, columns)
-	return y
 }

@@ -15,56 +15,52 @@ func EncodeNetwork(network *Network, params []float32) ([]byte, error) {
 	if i := notFinite(params); i >= 0 {
 		return nil, fmt.Errorf("encode network: %s is %v: %w", network.parameter(i), params[i], ErrNaN)
 	}
-	meta, err := json.Marshal(network.spec)
+	return network.encode(params, nil)
+}
+
+// EncodeInt8Network is EncodeNetwork of quantised tensors.
+func EncodeInt8Network(network *Network, tensors []Int8Tensor) ([]byte, error) {
+	if err := network.checkInt8(tensors); err != nil {
+		return nil, fmt.Errorf("encode network: %w", err)
+	}
+	return network.encode(nil, tensors)
+}
+
+func (n *Network) encode(params []float32, quantised []Int8Tensor) ([]byte, error) {
+	meta, err := json.Marshal(n.spec)
 	if err != nil {
 		return nil, fmt.Errorf("encode network: %w", err)
 	}
-	var ts []tensor
-	for _, t := range network.Tensors() {
-		ts = append(ts, tensor{t.Name, "F32", t.fileShape(), packFloats(t.toFile(params))})
-	}
-	return encodeSafetensors(string(meta), ts)
+	return encodeSafetensors(string(meta), n.fileTensors(params, quantised))
 }
 
-// DecodeNetwork reads what EncodeNetwork wrote. Anything else is an error that wraps ErrFormat.
-func DecodeNetwork(b []byte) (*Network, []float32, error) {
+// DecodeNetwork reads what EncodeNetwork wrote, into params, or EncodeInt8Network, into quantised. Anything else is an
+// error that wraps ErrFormat.
+func DecodeNetwork(b []byte) (network *Network, params []float32, quantised []Int8Tensor, err error) {
 	meta, file, err := decodeSafetensors(b)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	if err == nil {
+		network, err = networkFromMetadata(meta)
 	}
-	network, params, err := fromTensors(meta, file)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	if err == nil {
+		params, quantised, err = network.fromFile(file)
 	}
-	return network, params, nil
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	return network, params, quantised, nil
 }
 
-func fromTensors(meta string, file map[string]tensor) (*Network, []float32, error) {
+func networkFromMetadata(text string) (*Network, error) {
 	var spec Spec
-	if err := strictJSON([]byte(meta), &spec); err != nil {
-		return nil, nil, fmt.Errorf("metadata: %w", err)
+	if err := strictJSON([]byte(text), &spec); err != nil {
+		return nil, fmt.Errorf("metadata: %w", err)
 	}
-	if again, err := json.Marshal(spec); err != nil || string(again) != meta {
-		return nil, nil, fmt.Errorf("metadata is not in canonical form")
+	if again, err := json.Marshal(spec); err != nil || string(again) != text {
+		return nil, fmt.Errorf("metadata is not in canonical form")
 	}
 	network, err := spec.Compile()
 	if err != nil {
-		return nil, nil, fmt.Errorf("metadata: %w", err)
+		return nil, fmt.Errorf("metadata: %w", err)
 	}
-	ts := network.Tensors()
-	if len(file) != len(ts) {
-		return nil, nil, fmt.Errorf("%d tensors, want %d", len(file), len(ts))
-	}
-	for _, t := range ts { // once all are seen to be there, the file is as long as what is allocated for it
-		if _, err := take(file, t.Name, "F32", t.fileShape()...); err != nil {
-			return nil, nil, err
-		}
-	}
-	params := make([]float32, network.Size())
-	for _, t := range ts {
-		if err := t.fromFile(params, file[t.Name].body); err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", t.Name, err)
-		}
-	}
-	return network, params, nil
+	return network, nil
 }

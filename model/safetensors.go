@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -79,68 +80,124 @@ func decodeSafetensors(b []byte) (meta string, ts map[string]tensor, err error) 
 		return "", nil, fmt.Errorf("%d bytes", len(b))
 	}
 	n := binary.LittleEndian.Uint64(b)
-	if n > maxHeader || n > uint64(len(b)-8) {
+	if n > maxHeader {
+		return "", nil, fmt.Errorf("header of %d bytes, want at most %d", n, maxHeader)
+	}
+	if n > uint64(len(b)-8) {
 		return "", nil, fmt.Errorf("header of %d bytes in a file of %d", n, len(b))
 	}
-	var raw map[string]json.RawMessage
-	if err := strictJSON(b[8:8+n], &raw); err != nil {
+	metadata, tensors, err := readHeader(b[8 : 8+n])
+	if err != nil {
 		return "", nil, fmt.Errorf("header: %w", err)
 	}
-	var metadata map[string]string
-	if err := strictJSON(raw["__metadata__"], &metadata); err != nil {
-		return "", nil, fmt.Errorf("metadata: %w", err)
-	}
-	delete(raw, "__metadata__")
 	body := b[8+n:]
 	var list []tensor
-	total := 0
+	var places []place
 	ts = map[string]tensor{}
-	for name, text := range raw {
-		t, err := readTensor(name, text, body)
+	for _, name := range slices.Sorted(maps.Keys(tensors)) {
+		t, from, err := readTensor(name, tensors[name], body)
 		if err != nil {
-			return "", nil, fmt.Errorf("tensor %.40s: %w", name, err)
+			return "", nil, fmt.Errorf("tensor %.40q: %w", name, err)
 		}
-		// Tensors that overlap could add up to far more than the file.
-		if len(t.body) > len(body)-total {
-			return "", nil, fmt.Errorf("tensors overlap")
-		}
-		total += len(t.body)
-		ts[name] = t
-		list = append(list, t)
+		ts[name], list, places = t, append(list, t), append(places, place{name, from, from + len(t.body)})
 	}
-	if total != len(body) {
-		return "", nil, fmt.Errorf("tensors of %d bytes in %d: there is a hole, or something behind them", total, len(body))
+	if err := checkPlaces(places, len(body)); err != nil {
+		return "", nil, err
 	}
 	again, err := encodeSafetensors(metadata["choir"], list)
 	if err != nil || !bytes.Equal(again, b) {
-		return "", nil, fmt.Errorf("it is not in canonical form")
+		return "", nil, fmt.Errorf("it is not in canonical form: each tensor aligned and in order of names, floats first, the header without spaces")
 	}
 	return metadata["choir"], ts, nil
 }
 
-func readTensor(name string, text json.RawMessage, body []byte) (tensor, error) {
+// readHeader reads the metadata, and what is said of each tensor.
+func readHeader(b []byte) (metadata map[string]string, tensors map[string]json.RawMessage, err error) {
+	d := json.NewDecoder(bytes.NewReader(b))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil, nil, cmp.Or(err, fmt.Errorf("it is not a JSON object"))
+	}
+	tensors = map[string]json.RawMessage{}
+	for d.More() {
+		name, err := d.Token() // in an object a key comes first, or an error
+		if err != nil {
+			return nil, nil, err
+		}
+		var text json.RawMessage
+		if err := d.Decode(&text); err != nil {
+			return nil, nil, err
+		}
+		if _, twice := tensors[name.(string)]; twice {
+			return nil, nil, fmt.Errorf("tensor %.40q is there twice", name)
+		}
+		tensors[name.(string)] = text
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, nil, err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, nil, fmt.Errorf("text after the end")
+	}
+	text, ok := tensors["__metadata__"]
+	if !ok {
+		return nil, nil, fmt.Errorf("it has no metadata; another program wrote it")
+	}
+	if err := strictJSON(text, &metadata); err != nil {
+		return nil, nil, fmt.Errorf("metadata: %w", err)
+	}
+	delete(tensors, "__metadata__")
+	return metadata, tensors, nil
+}
+
+// place is where the bytes of a tensor lie.
+type place struct {
+	name     string
+	from, to int
+}
+
+// checkPlaces refuses tensors that do not lie one after the other from the first byte to the last of size.
+func checkPlaces(places []place, size int) error {
+	slices.SortStableFunc(places, func(a, b place) int { return cmp.Compare(a.from, b.from) })
+	at := place{}
+	for _, p := range places {
+		switch {
+		case p.from < at.to:
+			return fmt.Errorf("tensors %.40q and %.40q overlap", at.name, p.name)
+		case p.from > at.to:
+			return fmt.Errorf("there is a hole of %d bytes before tensor %.40q", p.from-at.to, p.name)
+		}
+		at = p
+	}
+	if at.to < size {
+		return fmt.Errorf("%d bytes follow the last tensor", size-at.to)
+	}
+	return nil
+}
+
+// readTensor is a tensor whose bytes begin at from.
+func readTensor(name string, text json.RawMessage, body []byte) (t tensor, from int, err error) {
 	var h tensorHeader
 	if err := strictJSON(text, &h); err != nil {
-		return tensor{}, err
+		return tensor{}, 0, err
 	}
 	size := sizes[h.DType]
 	if size == 0 {
-		return tensor{}, fmt.Errorf("type %.20q", h.DType)
+		return tensor{}, 0, fmt.Errorf("type %.20q", h.DType)
 	}
 	if len(h.Shape) < 1 || len(h.Shape) > 4 {
-		return tensor{}, fmt.Errorf("%d dimensions, want 1 to 4", len(h.Shape))
+		return tensor{}, 0, fmt.Errorf("%d dimensions, want 1 to 4", len(h.Shape))
 	}
 	for _, d := range h.Shape {
 		if d < 1 || size > len(body)/d {
-			return tensor{}, fmt.Errorf("shape %v is more than the file holds", h.Shape)
+			return tensor{}, 0, fmt.Errorf("shape %v is more than the file holds", h.Shape)
 		}
 		size *= d
 	}
 	from, to := h.Offsets[0], h.Offsets[1]
 	if from < 0 || to < from || to > len(body) || to-from != size {
-		return tensor{}, fmt.Errorf("offsets %v for %d bytes", h.Offsets, size)
+		return tensor{}, 0, fmt.Errorf("offsets %v for %d bytes", h.Offsets, size)
 	}
-	return tensor{name, h.DType, h.Shape, body[from:to]}, nil
+	return tensor{name, h.DType, h.Shape, body[from:to]}, from, nil
 }
 
 // take returns a tensor's bytes, if its type and shape are as wanted.
