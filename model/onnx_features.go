@@ -103,5 +103,6 @@ func (g *onnxGraph) category(c *data.Column) string {
 	hot := g.inner("onehot")
 	g.operators = append(g.operators, onnxOperator("OneHotEncoder", "ai.onnx.ml", []string{c.Name}, []string{hot},
 		[]onnxAttribute{textsAttribute("cats_strings", c.Categories), intAttribute("zeros", 1)}))
+	g.types = append(g.types, onnxInfo(hot, onnxFloat, []int{1, len(c.Categories)}))
 	return g.reshape(hot, len(c.Categories))
 }

@@ -12,6 +12,7 @@ import (
 // onnxGraph is an ONNX graph that grows operator by operator. Values have names, each once.
 type onnxGraph struct {
 	operators, initializers, inputs, outputs []message
+	types                                    []message // of values between, that readers do not infer
 
 	names map[string]bool
 	ml    bool   // an operator of ai.onnx.ml is among them
@@ -243,6 +244,7 @@ func (g *onnxGraph) file(name string, properties ...message) ([]byte, error) {
 	graph.all(5, g.initializers)
 	graph.all(11, g.inputs)
 	graph.all(12, g.outputs)
+	graph.all(13, g.types)
 	m = make(message, 0, len(graph)+1<<12)
 	m.integer(1, 8) // IR version
 	m.text(2, "choir")

@@ -128,7 +128,7 @@ func onnxOperator(kind, domain string, in, out []string, attributes []onnxAttrib
 	return m
 }
 
-// onnxInfo is a ValueInfoProto: an input or output of a graph. Its first axis counts examples, as many as a caller has.
+// onnxInfo is a ValueInfoProto: an input or output of a graph, or a value between. Its first axis counts examples, as many as a caller has.
 func onnxInfo(name string, kind onnxType, shape []int) message {
 	var dims, batch message
 	batch.text(2, "batch")

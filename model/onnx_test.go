@@ -3,7 +3,10 @@ package model
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -239,6 +242,121 @@ func TestONNXOfModel(t *testing.T) {
 			t.Errorf("%s: %s, probabilities %v of shape %v, want %v", models[i].Variant, ran.Error, got.Data, got.Dims, want)
 		}
 	}
+}
+
+// What a file says of itself: IR version 8, opset 13, no other operators; and with int8 weights every tensor of weights
+// is int8, dequantised, and nowhere a float32.
+func TestONNXFilesHold(t *testing.T) {
+	for _, c := range onnxCases(t) {
+		n := compile(t, c.spec)
+		params := n.Initial(3)
+		quantised, err := Quantise(n, params)
+		if err != nil {
+			t.Fatal(err)
+		}
+		float, errFloat := n.ONNX(params)
+		int8, errInt8 := n.ONNXInt8(quantised)
+		if err := errors.Join(errFloat, errInt8); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range []onnxSeen{readONNX(t, float), readONNX(t, int8)} {
+			if f.ir != 8 || !maps.Equal(f.opsets, map[string]uint64{"": 13}) {
+				t.Errorf("%s: IR version %d, operators %v", c.name, f.ir, f.opsets)
+			}
+		}
+		f, q, weights := readONNX(t, float), readONNX(t, int8), 0
+		for _, tensor := range n.Tensors() {
+			if tensor.scales() == 0 {
+				continue
+			}
+			weights++
+			if got := f.sizes[onnxFloat][tensor.Name]; got != tensor.Len() {
+				t.Errorf("%s: %s has %d float32s, want %d", c.name, tensor.Name, got, tensor.Len())
+			}
+			got, scales := q.sizes[onnxInt8][tensor.Name], q.sizes[onnxFloat][tensor.Name+".scale"]
+			if got != tensor.Len() || scales != tensor.scales() || q.sizes[onnxFloat][tensor.Name] > 0 {
+				t.Errorf("%s, int8: %s has %d int8s with %d scales, want %d with %d", c.name, tensor.Name, got, scales, tensor.Len(), tensor.scales())
+			}
+		}
+		if q.operators["DequantizeLinear"] < weights || f.operators["DequantizeLinear"] > 0 {
+			t.Errorf("%s: operators %v", c.name, q.operators)
+		}
+	}
+}
+
+// onnxSeen is what a file says.
+type onnxSeen struct {
+	ir        uint64
+	opsets    map[string]uint64
+	operators map[string]int
+	sizes     map[onnxType]map[string]int // elements of constants by type and name
+}
+
+// readONNX reads a file by the numbers of onnx.proto.
+func readONNX(t *testing.T, file []byte) onnxSeen {
+	t.Helper()
+	f := onnxSeen{opsets: map[string]uint64{}, operators: map[string]int{}, sizes: map[onnxType]map[string]int{}}
+	whole := fieldsOf(t, file)
+	f.ir = whole[1][0].number
+	for _, set := range whole[8] {
+		own := fieldsOf(t, set.body)
+		f.opsets[string(own[1][0].body)] = own[2][0].number
+	}
+	graph := fieldsOf(t, whole[7][0].body)
+	for _, operator := range graph[1] {
+		f.operators[string(fieldsOf(t, operator.body)[4][0].body)]++
+	}
+	for _, constant := range graph[5] {
+		own, size := fieldsOf(t, constant.body), 1
+		for _, d := range own[1] {
+			size *= int(d.number)
+		}
+		kind := onnxType(own[2][0].number)
+		if f.sizes[kind] == nil {
+			f.sizes[kind] = map[string]int{}
+		}
+		f.sizes[kind][string(own[8][0].body)] = size
+	}
+	return f
+}
+
+// wireField is a value of a protocol buffer message: a number, or bytes.
+type wireField struct {
+	number uint64
+	body   []byte
+}
+
+// fieldsOf are a message's values by their field's number.
+func fieldsOf(t *testing.T, m []byte) map[uint64][]wireField {
+	t.Helper()
+	all := map[uint64][]wireField{}
+	take := func() uint64 {
+		v, n := binary.Uvarint(m)
+		if n <= 0 {
+			t.Fatal("a message is cut")
+		}
+		m = m[n:]
+		return v
+	}
+	for len(m) > 0 {
+		tag, size, f := take(), 0, wireField{}
+		switch tag & 7 {
+		case wireVarint:
+			f.number = take()
+		case wireBytes:
+			size = int(take())
+		case wireFixed:
+			size = 4
+		default:
+			t.Fatalf("wire type %d", tag&7)
+		}
+		if size > len(m) {
+			t.Fatal("a message is cut")
+		}
+		f.body, m = m[:size], m[size:]
+		all[tag>>3] = append(all[tag>>3], f)
+	}
+	return all
 }
 
 // The cases leave no kind of layer out.

@@ -156,12 +156,12 @@ var installONNX = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
-// distance is the largest difference of two outputs over the largest value, or 1 if that is smaller.
+// distance is the largest difference of two outputs over the largest value that is wanted.
 func distance(got []float64, want []float32) float64 {
 	if len(got) != len(want) {
 		return math.Inf(1)
 	}
-	top, off := 1.0, 0.0
+	top, off := math.SmallestNonzeroFloat64, 0.0
 	for i, w := range want {
 		top = max(top, math.Abs(float64(w)))
 		off = max(off, math.Abs(got[i]-float64(w)))

@@ -12,7 +12,7 @@ import (
 
 // architectureFlags say which architecture, by name or by file.
 type architectureFlags struct {
-	Spec    string `arg:"" help:"A name, such as cnn, or a YAML file that describes layers."`
+	Spec    string `arg:"" help:"A name, such as cnn, a YAML file that describes layers, or a model file, which ends in .safetensors."`
 	Input   []int  `help:"Shape of an example, for a name: features, or height,width,channels. Default: what is usual for it." placeholder:"N,..."`
 	Outputs int    `help:"Numbers that the network gives, for a name: one for each class, or 1. Default: what is usual for it." placeholder:"N"`
 }
@@ -23,6 +23,13 @@ func (f architectureFlags) spec() (model.Spec, error) {
 	if file := err == nil || strings.ContainsAny(f.Spec, "./"); file {
 		if f.Input != nil || f.Outputs != 0 {
 			return model.Spec{}, &usageError{"--input and --outputs go with a name; a file says them itself", ""}
+		}
+		if isModelFile(f.Spec) {
+			m, err := readModelFile(f.Spec)
+			if err != nil {
+				return model.Spec{}, err
+			}
+			return m.architecture().Spec(), nil
 		}
 		return readSpec(f.Spec)
 	}

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"choir.example/internal/blob"
-	"choir.example/model"
 	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
 
@@ -219,60 +218,4 @@ func writeNew(path string, body []byte, force bool) error {
 		return &hinted{fmt.Errorf("%s exists already", path), "add --force to write over it, or name another file"}
 	}
 	return seal.WriteFile(path, body)
-}
-
-// modelExport is `choir model export`.
-type modelExport struct {
-	releaseName
-	outputFlag
-	Variant string `help:"Which form: ${enum}." enum:"float32,int8,student,student-int8" default:"float32"`
-	Format  string `help:"File format: ${enum}." enum:"safetensors,onnx" default:"safetensors"`
-	To      string `help:"File to write." placeholder:"FILE" type:"path" required:""`
-	Force   bool   `help:"Write over a file that exists."`
-}
-
-// Help is what --help explains.
-func (modelExport) Help() string {
-	return `safetensors: tensors are named LAYER.weight (outputs × inputs) and LAYER.bias; int8 weights come with LAYER.scale, one for each
-output. The metadata key "choir" holds architecture, schema and the federated statistics that standardise features.
-
-onnx: a graph for onnxruntime and others, opset 13, that standardises for itself. Its inputs are the schema's columns by
-name, each of shape [rows, 1]: numbers as float32 (NaN is missing), categories as strings ("" is missing), booleans as bool,
-ids as int64 (0 is missing); sequences, and texts as the ids that they hash to, are int64 of shape [rows, length]. Its outputs
-are "output" and "probability". It does not refuse what the schema does: a number out of its range is used as it is, an unknown
-category counts as missing. The metadata are those of safetensors.
-
-Example: choir model export purchase --variant int8 --format onnx --to purchase.onnx`
-}
-
-// Run exports a variant.
-func (c *modelExport) Run(ctx context.Context, t *terminal) error {
-	f, r, err := c.get(ctx, t)
-	if err != nil {
-		return err
-	}
-	body, v, err := f.variant(ctx, t, r, c.Variant)
-	if err != nil {
-		return err
-	}
-	m, err := model.Decode(body)
-	if err != nil {
-		return fmt.Errorf("release %d of %s: %w", r.Version, r.Model, err)
-	}
-	write := m.Encode
-	if c.Format == "onnx" {
-		write = m.ONNX
-	}
-	out, err := write()
-	if err != nil {
-		return err
-	}
-	if err := writeNew(c.To, out, c.Force); err != nil {
-		return err
-	}
-	if c.json() {
-		return printJSON(t.out, map[string]any{"file": c.To, "model": r.Model, "version": r.Version, "variant": v.Name, "bytes": len(out), "format": c.Format})
-	}
-	_, err = fmt.Fprintf(t.out, "%s: %s, release %d, %s, %d bytes\n", c.To, r.Model, r.Version, v.Name, len(out))
-	return err
 }

@@ -49,8 +49,9 @@ drawn. What is drawn is drawn anew for each epoch. hr@10 and ndcg@10 rank all pr
 of layers does as well: input [2] with loss logistic, [steps, 2] with softmax, [1 + products] with bpr or sampled-softmax, as
 the three, and [steps] for products alone.
 
-A model of rows is written with its schema and statistics; choir predict is for such. Any other file holds the
-architecture and the parameters. A training whose numbers stop being finite writes nothing.
+A model of rows with one output is written with its schema and statistics. Any other file holds the architecture and the
+parameters. choir model export makes ONNX of either, or rounds its weights to int8. A training whose numbers stop being finite
+writes nothing.
 
 Example: choir train --data shoppers --model mlp --epochs 20 --out shoppers.safetensors`
 }
