@@ -86,12 +86,18 @@ func (n *Node) runningStatus() (*Status, error) {
 	return s, err
 }
 
+// refusal is an answer that says what is wrong.
+type refusal struct {
+	Error  string `json:"error"`
+	BadRow bool   `json:"bad_row,omitempty"` // it is a data.BadRow
+}
+
 // answering turns a function into a handler: what it returns is the answer, an error is one with its text.
 func answering(f func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		v, err := f(r)
 		if err != nil {
-			refuse(w, http.StatusUnprocessableEntity, err)
+			reply(w, http.StatusUnprocessableEntity, refusal{err.Error(), errors.As(err, new(*data.BadRow))})
 			return
 		}
 		reply(w, http.StatusOK, v)
@@ -175,13 +181,15 @@ func (c *Controller) send(ctx context.Context, method, path string, body io.Read
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	var said struct {
-		Error string `json:"error"`
-	}
+	var said refusal
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&said); err != nil || said.Error == "" {
 		return nil, fmt.Errorf("the node in %s answered %s", c.dir, resp.Status)
 	}
-	return nil, errors.New(said.Error)
+	err = errors.New(said.Error)
+	if said.BadRow {
+		err = &data.BadRow{Err: err}
+	}
+	return nil, err
 }
 
 // Status asks how the node is doing.

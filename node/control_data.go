@@ -19,18 +19,19 @@ import (
 
 // Order is an import over the control socket: a Source without its Progress.
 type Order struct {
-	Name     string      `json:"name"`               // of the file
-	Part     Part        `json:"part,omitempty"`     // that all rows go to; empty: divided by Shares
-	Shares   Shares      `json:"shares"`             // without Part; zero: DefaultShares
-	Format   data.Format `json:"format,omitempty"`   // of the file; empty: CSV
-	CSV      data.CSV    `json:"csv"`                // how a CSV file is written, and bad rows of any
-	Positive int         `json:"positive,omitempty"` // of an IDX file: the label that counts as true; 0: labels are 0 and 1
-	Size     int64       `json:"size,omitempty"`     // bytes of the file; 0: not known
-	Labels   int64       `json:"labels,omitempty"`   // of the body's bytes the first so many are an IDX file of labels, the rest its images
+	Name       string      `json:"name"`                  // of the file
+	LabelsName string      `json:"labels_name,omitempty"` // name of an IDX file's file of labels
+	Part       Part        `json:"part,omitempty"`        // that all rows go to; empty: divided by Shares
+	Shares     Shares      `json:"shares"`                // without Part; zero: DefaultShares
+	Format     data.Format `json:"format,omitempty"`      // of the file; empty: CSV
+	CSV        data.CSV    `json:"csv"`                   // how a CSV file is written, and bad rows of any
+	Positive   int         `json:"positive,omitempty"`    // of an IDX file: the label that counts as true; 0: labels are 0 and 1
+	Size       int64       `json:"size,omitempty"`        // bytes of the file; 0: not known
+	Labels     int64       `json:"labels,omitempty"`      // of the body's bytes the first so many are an IDX file of labels, the rest its images
 }
 
 func (o Order) source() Source {
-	return Source{Name: o.Name, Part: o.Part, Shares: o.Shares, Format: o.Format, CSV: o.CSV, Positive: o.Positive, Size: o.Size}
+	return Source{Name: o.Name, Labels: o.LabelsName, Part: o.Part, Shares: o.Shares, Format: o.Format, CSV: o.CSV, Positive: o.Positive, Size: o.Size}
 }
 
 // serveData adds the paths of the data.
@@ -165,13 +166,13 @@ func (c *Controller) ImportIDX(ctx context.Context, images io.Reader, length int
 		return Imported{}, err
 	}
 	if len(b) == 0 {
-		return Imported{}, fmt.Errorf("import %s: the file of labels is empty", src.Name)
+		return Imported{}, fmt.Errorf("import %s: the file of labels, %s, is empty", src.Name, src.Labels)
 	}
 	return c.transfer(ctx, io.MultiReader(bytes.NewReader(b), io.LimitReader(images, length)), src, int64(len(b)))
 }
 
 func (c *Controller) transfer(ctx context.Context, file io.Reader, src Source, labels int64) (out Imported, err error) {
-	body, err := order(Order{Name: src.Name, Part: src.Part, Shares: src.Shares, Format: src.Format, CSV: src.CSV, Positive: src.Positive, Size: src.Size, Labels: labels}, file)
+	body, err := order(Order{Name: src.Name, LabelsName: src.Labels, Part: src.Part, Shares: src.Shares, Format: src.Format, CSV: src.CSV, Positive: src.Positive, Size: src.Size, Labels: labels}, file)
 	if err != nil {
 		return out, err
 	}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -83,7 +84,7 @@ func TestImagesOfARunningNode(t *testing.T) {
 	for i := range count {
 		images, labels = append(images, bytes.Repeat([]byte{byte(i)}, 784)...), append(labels, byte(i%10))
 	}
-	src := Source{Name: "digits", Part: Train, Positive: 7}
+	src := Source{Name: "digits", Labels: "names", Part: Train, Positive: 7}
 	done, err := c.ImportIDX(t.Context(), bytes.NewReader(images), int64(len(images)), bytes.NewReader(labels), src)
 	if err != nil || done.Added != count {
 		t.Fatalf("%+v, %v", done, err)
@@ -93,9 +94,12 @@ func TestImagesOfARunningNode(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	_, err = c.ImportIDX(t.Context(), bytes.NewReader(images), int64(len(images)), strings.NewReader(""), src)
-	wantError(t, err, "the file of labels is empty")
+	wantError(t, err, "the file of labels, names, is empty")
 	_, err = c.ImportIDX(t.Context(), bytes.NewReader(images), 5000, bytes.NewReader(labels), src)
-	wantError(t, err, "images", "ends within image 7 of 300")
+	wantError(t, err, "digits, names: read IDX images: the file ends within image 7 of 300")
+	if errors.As(err, new(*data.BadRow)) {
+		t.Error("a file that is cut counts as a bad row")
+	}
 }
 
 // The format of a file goes over the socket.
@@ -118,4 +122,11 @@ func TestFormatOfARunningNode(t *testing.T) {
 	}
 	_, err = c.Import(t.Context(), strings.NewReader(`{"p0":7,"large":true}`), Source{Name: "y.jsonl", Format: data.FormatJSONL})
 	wantError(t, err, "y.jsonl:1: key", "large")
+	if !errors.As(err, new(*data.BadRow)) {
+		t.Error("a bad row is not known as one beyond the socket")
+	}
+	_, err = c.Import(t.Context(), strings.NewReader("large\n7\n"), Source{Name: "z.csv"})
+	if wantError(t, err, "z.csv:1: column", "large"); errors.As(err, new(*data.BadRow)) {
+		t.Error("a header counts as a bad row")
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"strings"
 	"time"
 
 	"choir.example/model/data"
@@ -20,6 +21,7 @@ import (
 // Source says what is imported, and how.
 type Source struct {
 	Name     string                 // of the file, in errors and in the list
+	Labels   string                 // of an IDX file's file of labels, in errors
 	Part     Part                   // where all its rows go; empty: they are divided by Shares
 	Shares   Shares                 // zero: DefaultShares
 	Format   data.Format            // of the file; empty: CSV
@@ -85,7 +87,7 @@ func (s *Store) ImportIDX(ctx context.Context, images, labels io.Reader, src Sou
 	return s.load(ctx, src, func(add func(data.Row) error) (data.Skipped, error) {
 		err := data.ReadIDX(x, y, s.Schema(), src.Positive, func(_ int, row data.Row) error { return add(row) })
 		if err != nil {
-			err = fmt.Errorf("%s: %w", src.Name, err)
+			err = fmt.Errorf("%s: %w", strings.TrimSuffix(src.Name+", "+src.Labels, ", "), err)
 		}
 		return data.Skipped{}, err
 	}, func() string {

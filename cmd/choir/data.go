@@ -96,19 +96,20 @@ type dataImport struct {
 	Format       string `help:"How the file is written: idx, csv, jsonl or text. Without it: idx with --labels, jsonl for a name that ends in .jsonl or .jsonl.gz, else csv." enum:"idx,csv,jsonl,text," default:""`
 	Schema       string `help:"What the columns mean, YAML or JSON. Needed until the store has one." placeholder:"FILE" type:"path"`
 	Part         string `help:"Put all rows into one part: train, validation or held. Without it they are divided." enum:"train,validation,held," default:""`
-	Shares       string `help:"How rows are divided: train/validation/held out of 100." default:"80/20/0"`
+	Shares       string `help:"How rows are divided: train/validation/held out of 100. Default: 80/20/0." placeholder:"N/N/N"`
 	Separator    string `help:"csv: between fields: a character, or tab. Without it the header tells." placeholder:"CHAR"`
 	DecimalComma bool   `help:"csv: numbers are written 1,5."`
 	SkipBad      int    `help:"csv, jsonl, text: count and leave out so many bad rows; with one more the file is refused." placeholder:"N"`
-	Labels       string `help:"IDX file of labels: the file given is an IDX file of images." placeholder:"FILE" type:"path"`
-	Positive     int    `help:"IDX: the label that counts as true. 0: labels are 0 and 1." default:"0"`
+	Labels       string `help:"idx: file of labels; the file given is one of images." placeholder:"FILE" type:"path"`
+	Positive     int    `help:"idx, with a boolean label: the one of 1 to 255 that counts as true. Without it labels are 0 and 1." placeholder:"N"`
 }
 
 // Help is what --help explains.
 func (dataImport) Help() string {
 	return `All rows or none: a bad row is named by line and column, and nothing is imported. The same file twice is a no-op; equal rows
 within a file all count. An empty field is a missing value. csv has a header; jsonl is a JSON object a line; text is a label, a
-tab and a text a line. Texts are hashed to numbers, which is all that is kept of them. Works while the node runs. Without --config the node is the one
+tab and a text a line; idx is the format of MNIST. Texts are hashed to numbers, which is all that is kept of them. Which schema
+each wants stands in docs/data.md. Works while the node runs. Without --config the node is the one
 that enrolled first with this context; the answer names it.
 
 Example: choir data import --schema shop.yaml sessions.csv`
@@ -128,6 +129,10 @@ func (c *dataImport) format() (data.Format, error) {
 		return "", &usageError{"--format idx and --labels FILE go together", "images and labels are two files"}
 	case csv && format != "" && format != string(data.FormatCSV):
 		return "", &usageError{"--separator and --decimal-comma are for --format csv", ""}
+	case c.SkipBad != 0 && format == "idx":
+		return "", &usageError{"--skip-bad is for rows; of images none is left out", ""}
+	case c.Positive != 0 && format != "idx":
+		return "", &usageError{"--positive is for --format idx", ""}
 	case format == "idx":
 		return "", nil
 	}
@@ -137,7 +142,14 @@ func (c *dataImport) format() (data.Format, error) {
 // source is how the file is read.
 func (c *dataImport) source() (node.Source, error) {
 	src := node.Source{Name: filepath.Base(c.File), Part: node.Part(c.Part), Positive: c.Positive, CSV: data.CSV{DecimalComma: c.DecimalComma, SkipBad: c.SkipBad}}
+	if c.Labels != "" {
+		src.Labels = filepath.Base(c.Labels)
+	}
 	switch {
+	case c.Positive < 0 || c.Positive > 255:
+		return src, &usageError{fmt.Sprintf("--positive is %d, want a label, 1 to 255", c.Positive), ""}
+	case c.Part != "" && c.Shares != "":
+		return src, &usageError{"--part and --shares exclude each other", "--part puts all rows into one part"}
 	case c.SkipBad < 0:
 		return src, &usageError{fmt.Sprintf("--skip-bad is %d, want a number of rows", c.SkipBad), ""}
 	case c.Separator == "tab" || c.Separator == `\t`:
@@ -150,6 +162,9 @@ func (c *dataImport) source() (node.Source, error) {
 	var err error
 	if src.Format, err = c.format(); err != nil {
 		return src, err
+	}
+	if c.Shares == "" {
+		return src, nil
 	}
 	if src.Shares, err = node.ParseShares(c.Shares); err != nil {
 		return src, &usageError{"--shares: " + err.Error(), ""}
@@ -239,12 +254,24 @@ func (c *dataImport) setSchema(ctx context.Context, h holding) error {
 	return err
 }
 
-// importHint adds the cure to an error about a row.
+// importHint adds the cure to an error about a file.
 func importHint(err error) error {
-	if strings.Contains(err.Error(), "disk is full") {
-		return &hinted{err, "nothing was imported; make room and import the file again"}
+	cure := ""
+	switch text := err.Error(); {
+	case errors.As(err, new(*hinted)), !strings.HasPrefix(text, "import "):
+		return err // it is not of the file's contents
+	case strings.Contains(text, "disk is full"):
+		cure = "make room and import the file again"
+	case strings.Contains(text, "decimal comma is read only"):
+		cure = "--decimal-comma reads it"
+	case strings.Contains(text, ", nor in its ignore"):
+		cure = "correct the name, or list it under ignore in the schema"
+	case errors.As(err, new(*data.BadRow)):
+		cure = "correct the file, or leave bad rows out with --skip-bad N"
+	default:
+		cure = "is it the right file, in the right --format, for the right schema?"
 	}
-	return &hinted{err, "nothing was imported; correct the file, or leave bad rows out with --skip-bad N"}
+	return &hinted{err, "nothing was imported; " + cure}
 }
 
 func openData(path string) (*os.File, int64, error) {

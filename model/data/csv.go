@@ -88,7 +88,7 @@ func (c CSV) open(r io.Reader, name string, s *Schema) (*csvFile, error) {
 	return f, nil
 }
 
-// next reads one row. A badRow can be left out, any other error ends the file.
+// next reads one row. A BadRow can be left out, any other error ends the file.
 func (f *csvFile) next() (line int, row Row, err error) {
 	f.limit.reset()
 	fields, err := f.csv.Read()
@@ -106,7 +106,7 @@ func (f *csvFile) next() (line int, row Row, err error) {
 			err = f.set(row, k, func(c *Column, into []float64) error { return f.parse(c, strings.TrimSpace(text), into) })
 		}
 		if err != nil {
-			return line, nil, &badRow{fmt.Errorf("%s:%d: %w", f.name, line, err)}
+			return line, nil, &BadRow{fmt.Errorf("%s:%d: %w", f.name, line, err)}
 		}
 	}
 	return line, row, nil
@@ -138,7 +138,7 @@ func (s *Schema) match(header []string) ([]int, error) {
 		name := strings.TrimSpace(h)
 		k := s.column(name)
 		if k < 0 && !slices.Contains(s.Ignore, name) {
-			return nil, fmt.Errorf("column %s is not in schema %s", quoted(name), s.Name)
+			return nil, fmt.Errorf("column %s is not in schema %s, nor in its ignore", quoted(name), s.Name)
 		}
 		if k >= 0 && slices.Contains(found, k) {
 			return nil, fmt.Errorf("column %s appears twice", quoted(name))
@@ -168,11 +168,11 @@ func (f *csvFile) csvError(fields []string, err error) error {
 	case !errors.As(err, &p):
 		return fmt.Errorf("read %s: %w", f.name, err)
 	case errors.Is(err, csv.ErrFieldCount):
-		return &badRow{fmt.Errorf("%s:%d: %w: %d, want %d", f.name, p.Line, p.Err, len(fields), len(f.columns))}
+		return &BadRow{fmt.Errorf("%s:%d: %w: %d, want %d", f.name, p.Line, p.Err, len(fields), len(f.columns))}
 	case p.StartLine != p.Line: // leaving it out would leave out rows that nobody counted
 		return fmt.Errorf("%s:%d: %w, in a field that goes on to line %d", f.name, p.StartLine, p.Err, p.Line)
 	}
-	return &badRow{fmt.Errorf("%s:%d: %w, at byte %d", f.name, p.Line, p.Err, p.Column)}
+	return &BadRow{fmt.Errorf("%s:%d: %w, at byte %d", f.name, p.Line, p.Err, p.Column)}
 }
 
 // skipMark passes over a byte-order mark, and refuses those of UTF-16.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 )
 
 // maxPixels is how many columns a schema has room for beside the label.
@@ -113,15 +114,18 @@ func openIDX(name string, r io.Reader, magic uint32, dimensions int) (*idxFile, 
 		return nil, fmt.Errorf("read IDX %s: %w", name, err)
 	}
 	f := &idxFile{name: name, r: bufio.NewReaderSize(plain, readAhead)}
-	head := make([]byte, 4+4*dimensions)
+	head := make([]byte, 4)
 	if _, err := io.ReadFull(f.r, head); err != nil {
 		return nil, fmt.Errorf("read IDX %s: the header is cut: %w", name, err)
 	}
-	if got := binary.BigEndian.Uint32(head); got != magic {
+	if got := binary.BigEndian.Uint32(head); got != magic { // first: a file of the other kind may be shorter
 		return nil, fmt.Errorf("read IDX %s: the file begins with %08x, want %08x; is it of another kind?", name, got, magic)
 	}
 	for i := range dimensions {
-		n := binary.BigEndian.Uint32(head[4+4*i:])
+		if _, err := io.ReadFull(f.r, head); err != nil {
+			return nil, fmt.Errorf("read IDX %s: the header is cut: %w", name, err)
+		}
+		n := binary.BigEndian.Uint32(head)
 		if n > 1<<30 {
 			return nil, fmt.Errorf("read IDX %s: dimension %d is %d", name, i+1, n)
 		}
@@ -133,7 +137,7 @@ func openIDX(name string, r io.Reader, magic uint32, dimensions int) (*idxFile, 
 // read fills b with what belongs to image n.
 func (f *idxFile) read(b []byte, n int) error {
 	if _, err := io.ReadFull(f.r, b); err != nil {
-		return fmt.Errorf("read IDX %s: the file ends within image %d of %d: %w", f.name, n, f.size[0], err)
+		return fmt.Errorf("read IDX %s: the file ends within %s %d of %d: %w", f.name, strings.TrimSuffix(f.name, "s"), n, f.size[0], err)
 	}
 	return nil
 }
@@ -141,7 +145,7 @@ func (f *idxFile) read(b []byte, n int) error {
 // end sees that nothing follows.
 func (f *idxFile) end() error {
 	if n, err := io.ReadFull(f.r, make([]byte, 1)); n > 0 {
-		return fmt.Errorf("read IDX %s: the file goes on after its %d images", f.name, f.size[0])
+		return fmt.Errorf("read IDX %s: the file goes on after its %d %s", f.name, f.size[0], f.name)
 	} else if !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read IDX %s: %w", f.name, err)
 	}

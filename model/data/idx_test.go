@@ -86,7 +86,7 @@ func TestReadIDXRefuses(t *testing.T) {
 		"labels are images":    {s, images, images, 0, "labels: the file begins with 00000803"},
 		"counts differ":        {s, images, idxLabels(1, 0, 1), 0, "2 images, but 3 labels"},
 		"image cut":            {s, images[:len(images)-1], labels, 0, "images: the file ends within image 2 of 2"},
-		"labels cut":           {s, images, labels[:len(labels)-1], 0, "labels: the file ends within image 2 of 2"},
+		"labels cut":           {s, images, labels[:len(labels)-1], 0, "labels: the file ends within label 2 of 2"},
 		"images go on":         {s, images + "x", labels, 0, "images: the file goes on after its 2"},
 		"labels go on":         {s, images, labels + "x", 0, "labels: the file goes on after its 2"},
 		"gzip cut":             {s, string(zipped(t, images)[:30]), labels, 0, "images"},

@@ -65,7 +65,7 @@ func openLines(r io.Reader, name string, s *Schema, skipBad int) (*lineFile, err
 	return f, nil
 }
 
-// next parses the next line. A badRow can be left out, any other error ends the file.
+// next parses the next line. A BadRow can be left out, any other error ends the file.
 func (f *lineFile) next(parse func(line []byte, row Row) error) (int, Row, error) {
 	text, err := f.read()
 	if err != nil {
@@ -78,7 +78,7 @@ func (f *lineFile) next(parse func(line []byte, row Row) error) (int, Row, error
 		err = parse(text, row)
 	}
 	if err != nil {
-		return f.line, nil, &badRow{fmt.Errorf("%s:%d: %w", f.name, f.line, err)}
+		return f.line, nil, &BadRow{fmt.Errorf("%s:%d: %w", f.name, f.line, err)}
 	}
 	return f.line, row, nil
 }
@@ -154,7 +154,7 @@ func (f *lineFile) member(d *json.Decoder, row Row, given []bool) error {
 	case k < 0 && slices.Contains(f.schema.Ignore, name):
 		return nil
 	case k < 0:
-		return fmt.Errorf("key %s is not in schema %s", quoted(name), f.schema.Name)
+		return fmt.Errorf("key %s is not in schema %s, nor in its ignore", quoted(name), f.schema.Name)
 	case given[k]:
 		return fmt.Errorf("key %s is given twice", quoted(name))
 	case f.schema.Columns[k].Of != "":
@@ -169,6 +169,8 @@ func jsonError(d *json.Decoder, err error, otherwise string) error {
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the JSON is cut, or the line is empty")
+	case errors.As(err, new(*json.UnmarshalTypeError)): // JSON has larger numbers than a float64
+		return errors.New("the number is too large")
 	case err != nil:
 		return fmt.Errorf("not JSON at byte %d: %w", d.InputOffset()+1, err)
 	}

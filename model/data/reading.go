@@ -55,7 +55,7 @@ func newReading(name string, s *Schema, most int) reading {
 }
 
 // rows calls each for every row that next gives until io.EOF; if the schema gathers sequences, after the last one. An
-// error that is a badRow is left out, if it may be.
+// error that is a BadRow is left out, if it may be.
 func (f *reading) rows(next func() (line int, row Row, err error), each func(line int, row Row) error) (Skipped, error) {
 	emit := func(line int, row Row) error {
 		if err := each(line, row); err != nil {
@@ -75,7 +75,7 @@ func (f *reading) rows(next func() (line int, row Row, err error), each func(lin
 		if err == nil {
 			err = take(line, row)
 		}
-		if bad := (*badRow)(nil); errors.As(err, &bad) {
+		if bad := (*BadRow)(nil); errors.As(err, &bad) {
 			err = f.skip(err)
 		}
 		if err != nil {
@@ -104,10 +104,16 @@ func (f *reading) set(row Row, k int, read func(c *Column, into []float64) error
 	return nil
 }
 
-// badRow is the class of errors of a row that can be left out.
-type badRow struct{ error }
+// BadRow is the class of errors of a row that can be left out.
+type BadRow struct {
+	Err error // says where and why; not nil
+}
 
-func (b *badRow) Unwrap() error { return b.error }
+// Error is the text of Err.
+func (b *BadRow) Error() string { return b.Err.Error() }
+
+// Unwrap is Err.
+func (b *BadRow) Unwrap() error { return b.Err }
 
 // skip counts a bad row. It returns an error when there are too many.
 func (f *reading) skip(err error) error {

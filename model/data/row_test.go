@@ -88,7 +88,7 @@ func TestRowsFromInputs(t *testing.T) {
 		{"category", map[string]any{"shop": "c"}, nil, `input shop: "c" is not one of its 2 categories`},
 		{"boolean for a number", map[string]any{"shop": "a", "age": true}, nil, "input age: a boolean for a numeric column"},
 		{"number for a boolean", map[string]any{"shop": "a", "member": .5}, nil, "input member: 0.5 is neither 0 nor 1"},
-		{"other type", map[string]any{"shop": "a", "age": []any{1.0}}, nil, "input age: neither number, string nor boolean"},
+		{"other type", map[string]any{"shop": "a", "age": []any{1.0}}, nil, "input age: a list for a numeric column"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			fine := map[string]any{"shop": "b"} // the first of two rows

@@ -154,7 +154,7 @@ func (c *Column) parseSequence(text string, into []float64) error {
 // ids reads a list of numbers.
 func (c *Column) ids(list []any, into []float64) error {
 	if c.Kind != Sequence {
-		return fmt.Errorf("neither number, string nor boolean")
+		return fmt.Errorf("a list for a %s column", c.Kind)
 	}
 	ids := make([]float64, len(list))
 	for i, v := range list {

@@ -310,7 +310,7 @@ func TestInputsOfIDs(t *testing.T) {
 		"a number":          {4.0, "x", nil, "a number for a sequence column"},
 		"a list of texts":   {[]any{"a"}, "x", nil, "id 1 is not a number"},
 		"number for a text": {"4", 4.0, nil, "input text: a number for a text column"},
-		"list for a text":   {"4", []any{1.0}, nil, "input text: neither number"},
+		"list for a text":   {"4", []any{1.0}, nil, "input text: a list for a text column"},
 		"boolean":           {true, "x", nil, "a boolean for a sequence column"},
 	} {
 		rows, err := s.RowsFromInputs(1, func(yield func(string, []any) bool) {
@@ -353,6 +353,50 @@ func TestSplitByClass(t *testing.T) {
 	if len(p.Train) != 2 || len(p.Held) != 1 {
 		t.Errorf("parts of %d, %d, %d", len(p.Train), len(p.Validation), len(p.Held))
 	}
+}
+
+// FuzzGather: whatever the file, each event comes once, in the order of time, with the newest ids that were true before it.
+func FuzzGather(f *testing.F) {
+	f.Add("user,at,item,bought\n1,3,2,true\n1,1,4,true\n1,2,3,false\n", false)
+	f.Add("bought,item,user,at\ntrue,,1,2026-03-04T05:06:07Z\ntrue,5,,\ntrue,5,1,1e300\n", false)
+	f.Add(`{"user":1,"at":2,"item":4,"bought":true}`+"\n"+`{"user":1,"at":null,"item":4,"bought":true}`, true)
+	s := schemaOf(f, `{"name":"events","unit":"event","label":"bought","columns":[
+		{"name":"user","kind":"id","min":1,"max":3},{"name":"at","kind":"time"},{"name":"item","kind":"id","min":1,"max":9},
+		{"name":"seen","kind":"sequence","length":2,"max":9,"of":"item","by":"user"},{"name":"bought","kind":"boolean"}]}`)
+	f.Fuzz(func(t *testing.T, body string, lines bool) {
+		format := FormatCSV
+		if lines {
+			format = FormatJSONL
+		}
+		at, past, seen := math.Inf(-1), map[float64][]float64{}, map[int]bool{}
+		_, _ = format.Read(strings.NewReader(body), "f", s, CSV{SkipBad: 2}, func(line int, row Row) error {
+			if err := s.check(row); err != nil || seen[line] {
+				t.Fatalf("line %d: %v: %v", line, row, err)
+			}
+			if seen[line] = true; row[1] < at {
+				t.Fatalf("line %d: time %v comes after %v", line, row[1], at)
+			}
+			if !math.IsNaN(row[1]) {
+				at = row[1]
+			}
+			want := past[row[0]]
+			if row[3] != newest(want, 2) || row[4] != newest(want, 1) {
+				t.Fatalf("line %d: history %v, want the end of %v", line, row[3:5], want)
+			}
+			if !math.IsNaN(row[0]) && !math.IsNaN(row[2]) && row[5] == 1 {
+				past[row[0]] = append(want, row[2])
+			}
+			return nil
+		})
+	})
+}
+
+// newest is the n-th newest id, 0 if there are not so many.
+func newest(ids []float64, n int) float64 {
+	if len(ids) < n {
+		return 0
+	}
+	return ids[len(ids)-n]
 }
 
 func FuzzDecodeRowOfIDs(f *testing.F) {
