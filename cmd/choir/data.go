@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,13 +122,11 @@ func (c *dataImport) format() (data.Format, error) {
 	if format == "" && c.Labels != "" {
 		format = "idx"
 	}
-	if format == "" && strings.HasSuffix(strings.TrimSuffix(c.File, ".gz"), ".jsonl") {
-		format = string(data.FormatJSONL)
-	}
+	format = cmp.Or(format, string(formatOf(c.File)))
 	switch csv := c.Separator != "" || c.DecimalComma; {
 	case (format == "idx") != (c.Labels != ""):
 		return "", &usageError{"--format idx and --labels FILE go together", "images and labels are two files"}
-	case csv && format != "" && format != string(data.FormatCSV):
+	case csv && format != string(data.FormatCSV):
 		return "", &usageError{"--separator and --decimal-comma are for --format csv", ""}
 	case c.SkipBad != 0 && format == "idx":
 		return "", &usageError{"--skip-bad is for rows; of images none is left out", ""}
@@ -137,6 +136,14 @@ func (c *dataImport) format() (data.Format, error) {
 		return "", nil
 	}
 	return data.Format(format), nil
+}
+
+// formatOf is how a file of rows is written, by its name.
+func formatOf(path string) data.Format {
+	if strings.HasSuffix(strings.TrimSuffix(path, ".gz"), ".jsonl") {
+		return data.FormatJSONL
+	}
+	return data.FormatCSV
 }
 
 // source is how the file is read.

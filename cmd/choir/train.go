@@ -20,6 +20,7 @@ type trainCommand struct {
 	Data      string  `help:"What to learn from: shoppers, which is built in; fashion-mnist, banking77, tinyshakespeare or online-retail, whose files are in --from; or a file of rows with --schema." placeholder:"NAME|FILE" required:""`
 	From      string  `help:"Directory with the files of a public data set." placeholder:"DIR" type:"path"`
 	Schema    string  `help:"What the columns of a file of rows mean, YAML or JSON." placeholder:"FILE" type:"path"`
+	Format    string  `help:"How a file of rows is written: csv, jsonl or text. Without it jsonl for a name that ends in .jsonl or .jsonl.gz, else csv." enum:"csv,jsonl,text," default:""`
 	Model     string  `help:"Architecture: a name, or a YAML file, as choir model describe takes them." placeholder:"NAME|FILE" required:""`
 	Epochs    int     `help:"Passes over the examples." default:"10"`
 	Batch     int     `help:"Examples a step." default:"32"`

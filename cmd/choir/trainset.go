@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,6 +60,8 @@ func (c *trainCommand) load() (*trainSet, error) {
 		return nil, &usageError{"--from is for fashion-mnist, banking77, tinyshakespeare and online-retail", ""}
 	case public && c.Schema != "":
 		return nil, &usageError{"--schema is for a file of rows", ""}
+	case public && c.Format != "":
+		return nil, &usageError{"--format is for a file of rows", ""}
 	case public && c.Data != "shoppers" && c.From == "":
 		return nil, &usageError{fmt.Sprintf("--data %s needs --from DIR", c.Data), "DIR holds the published files; choir does not download them"}
 	case !public:
@@ -121,10 +124,7 @@ func (c *trainCommand) rows() (*trainSet, error) {
 		return nil, err
 	}
 	defer f.Close()
-	format := data.FormatCSV
-	if strings.HasSuffix(strings.TrimSuffix(c.Data, ".gz"), ".jsonl") {
-		format = data.FormatJSONL
-	}
+	format := cmp.Or(data.Format(c.Format), formatOf(c.Data))
 	var rows []data.Row
 	if _, err := format.Read(f, c.Data, schema, data.CSV{}, func(_ int, row data.Row) error {
 		rows = append(rows, row)
