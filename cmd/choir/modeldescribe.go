@@ -43,15 +43,25 @@ func known(name string) bool {
 	return false
 }
 
-// readSpec reads an architecture from a YAML file.
+// readSpec reads an architecture from a YAML file. It compiles, or the error says where in the file it does not.
 func readSpec(path string) (spec model.Spec, err error) {
-	if err := readYAML(path, &spec); err != nil {
+	lines, err := readYAMLLines(path, &spec)
+	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return spec, &hinted{err, "names that need no file: " + strings.Join(model.Architectures(), ", ")}
 		}
 		return spec, err
 	}
-	return spec, nil
+	if _, err = spec.Compile(); err == nil {
+		return spec, nil
+	}
+	if wrong := (*model.SpecError)(nil); errors.As(err, &wrong) {
+		if line, ok := lines[wrong.Part]; ok {
+			return spec, fmt.Errorf("%s:%d: %w", path, line, wrong)
+		}
+		err = fmt.Errorf("key %s is missing: %w", wrong.Part, wrong)
+	}
+	return spec, fmt.Errorf("%s: %w", path, err)
 }
 
 // modelDescribe is `choir model describe`.
