@@ -134,7 +134,7 @@ func FuzzSpec(f *testing.F) {
 			t.Fatal(err)
 		}
 		params, x := n.Initial(1), random(rand.New(rand.NewPCG(1, 1)), examples*n.Inputs(), 1)
-		if slices.ContainsFunc(n.nodes, func(at node) bool { _, ok := at.layer.(lookup); return ok }) {
+		if n.lookups() {
 			clear(x) // an id of every table
 		}
 		_, err = trainer.Train(t.Context(), params, x, make([]float32, examples*n.Targets()), TrainConfig{Epochs: 1, Rate: 1e-3, Clip: 1})
