@@ -316,11 +316,26 @@ func (n *Network) work(batch int) int {
 	return most
 }
 
-// maxActivations bounds what a batch holds of one layer: 256 MiB.
-const maxActivations = 1 << 26
+// What a batch may hold of one layer, and a Trainer of all of them, with gradients: 256 MiB and 4 GiB.
+const (
+	maxActivations = 1 << 26
+	maxHeld        = 1 << 30
+)
 
 // CheckBatch refuses a batch for which a Trainer would allocate without end, or more than an int of 32 bits counts.
-func (n *Network) CheckBatch(rows int) error { return checkBatch(rows, n.widest()) }
+func (n *Network) CheckBatch(rows int) error {
+	if err := checkBatch(rows, n.widest()); err != nil {
+		return err
+	}
+	held := 0 // of an example
+	for i := range n.nodes {
+		held += 2*n.nodes[i].width + n.nodes[i].layer.scratch(1)
+	}
+	if int64(rows)*int64(held) > maxHeld {
+		return fmt.Errorf("batch of %d rows, of which the layers hold %d values each, at most 2^30 values", rows, held)
+	}
+	return nil
+}
 
 // widest is what the widest layer holds of an example while it trains.
 func (n *Network) widest() int {
