@@ -108,7 +108,7 @@ func TestBatchOfManyLayers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := compile(t, s).CheckBatch(4000); err == nil || !strings.Contains(err.Error(), "batch of 4000 rows, of which the layers hold ") {
+	if err := compile(t, s).CheckBatch(2600); err == nil || !strings.Contains(err.Error(), "batch of 2600 rows, of which the layers hold ") {
 		t.Error(err)
 	}
 	if err := compile(t, s).CheckBatch(1000); err != nil {
