@@ -51,10 +51,8 @@ func TestGraphGradient(t *testing.T) {
 	for seed := range uint64(40) {
 		s := graph(rand.New(rand.NewPCG(seed, 9)))
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Logf("%+v", s)
 			checkGradient(t, s, reals(3*values(s.Input)), indices(3, 3))
-			if t.Failed() {
-				t.Logf("%+v", s)
-			}
 		})
 	}
 }
