@@ -1,10 +1,13 @@
 package model
 
 import (
+	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -14,7 +17,7 @@ var smallShapes = map[string]struct {
 	input   []int
 	outputs int
 }{
-	"mlp": {[]int{20}, 3}, "cnn": {[]int{8, 8, 1}, 3}, "mobile": {[]int{8, 8, 2}, 3}, "shuffle": {[]int{8, 8, 3}, 3},
+	"mlp": {[]int{20}, 3}, "cnn": {[]int{4, 5, 1}, 3}, "mobile": {[]int{8, 8, 2}, 3}, "shuffle": {[]int{8, 8, 3}, 3},
 	"rnn": {[]int{6}, 11}, "lstm": {[]int{6}, 11}, "recommend-lstm": {[]int{5, 2}, 1},
 }
 
@@ -73,7 +76,7 @@ func TestArchitecturesTrainAndPredict(t *testing.T) {
 		copy(trainer.x, x)
 		copy(trainer.y, y)
 		before := trainer.lossAt(params, examples)
-		cfg := TrainConfig{Epochs: 60, Rate: .005, Clip: 5, Optimiser: Optimiser{Kind: "adam"}}
+		cfg := TrainConfig{Epochs: 30, Rate: .005, Clip: 5, Optimiser: Optimiser{Kind: "adam"}}
 		params = train(t, newTrainer(t, n, 5), params, x, y, cfg)
 		if after := trainer.lossAt(params, examples); !(after < .8*before) {
 			t.Errorf("the loss went from %v to %v", before, after)
@@ -216,4 +219,30 @@ func TestDeepInt8(t *testing.T) {
 			t.Errorf("%s: a prediction allocates %v times", name, allocated)
 		}
 	}
+}
+
+// A value that is not finite is named by its place, wherever it is and whichever layers it goes through, and none of what
+// it spoils is kept. Ids are held against tables before.
+func TestArchitecturesRefuseWhatIsNotFinite(t *testing.T) {
+	const examples = 6
+	eachArchitecture(t, examples, func(t *testing.T, n *Network, x, y []float32) {
+		trainer, start := newTrainer(t, n, 4), n.Initial(1)
+		for _, cfg := range []TrainConfig{{}, {Optimiser: Optimiser{Kind: "adam"}}, {Clip: 1}} {
+			cfg.Epochs, cfg.Rate = 1, .001
+			for _, bad := range []float32{nan32, inf32, -inf32} {
+				for at := 0; at < len(x); at += 1 + len(x)/5 {
+					x, params := slices.Clone(x), slices.Clone(start)
+					x[at] = bad
+					_, err := trainer.Train(t.Context(), params, x, y, cfg)
+					place := fmt.Sprintf("example %d: value %d is %v", at/n.Inputs(), at%n.Inputs(), bad)
+					if !errors.Is(err, ErrNaN) && !errors.Is(err, ErrID) || !strings.Contains(err.Error(), place) {
+						t.Fatalf("%+v: %v, want %q", cfg, err, place)
+					}
+					if !slices.Equal(params, start) {
+						t.Fatalf("%+v: %s: parameters have changed", cfg, place)
+					}
+				}
+			}
+		}
+	})
 }
