@@ -1,7 +1,10 @@
 package model
 
 import (
+	"errors"
+	"fmt"
 	"math"
+	"slices"
 	"testing"
 )
 
@@ -37,6 +40,32 @@ func TestLossesByHand(t *testing.T) {
 		got := l.gradient(2, c.out, c.y, make([]float32, len(c.out)))
 		if math.Abs(got-c.want) > 1e-6 {
 			t.Errorf("%s of %v and %v: %v, want %v", c.loss, c.out, c.y, got, c.want)
+		}
+	}
+}
+
+// What is no target of a loss is refused by its place, before a step is made.
+func TestTargetsOutOfRange(t *testing.T) {
+	for _, c := range []struct {
+		loss  string
+		units int
+		bad   []float32
+		want  string
+	}{
+		{"softmax", 3, []float32{3, -1, .5, nan32, inf32}, "want a class, 0 to 2"},
+		{"hinge", 1, []float32{2, -1, .5, nan32}, "want a class, 0 to 1"},
+		{"squared-hinge", 3, []float32{3, -1, nan32}, "want a class, 0 to 2"},
+		{"logistic", 1, []float32{1.5, -.5, nan32, -inf32}, "want 0 to 1"},
+		{"squared", 1, []float32{nan32, inf32}, "want a finite number"},
+	} {
+		n := compile(t, Spec{[]int{2}, []LayerSpec{{Kind: "dense", Units: c.units}}, c.loss})
+		for _, bad := range c.bad {
+			params := n.Initial(1)
+			_, err := newTrainer(t, n, 2).Train(t.Context(), params, reals(2*3), []float32{0, 1, bad}, TrainConfig{Epochs: 1, Rate: 1})
+			want := fmt.Sprintf("train: example 2: target %v, %s: target out of range", bad, c.want)
+			if !errors.Is(err, ErrTarget) || err.Error() != want || !slices.Equal(params, n.Initial(1)) {
+				t.Errorf("%s: error %v, want %q", c.loss, err, want)
+			}
 		}
 	}
 }

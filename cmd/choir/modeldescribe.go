@@ -74,7 +74,8 @@ type modelDescribe struct {
 func (modelDescribe) Help() string {
 	return `Prints each layer with the shape of its output, its parameters and its work for one example forward, two operations a
 multiplication and addition. Names: ` + strings.Join(model.Architectures(), ", ") + `.
-A file has the keys input, layers and loss; each layer has a kind and what belongs to it:
+A file has the keys input, layers and loss; each layer has a kind and what belongs to it, and may have a name. It reads the layer
+before it, or those that from names; "input" is the example.
 
   input: [28, 28, 1]
   layers:
@@ -83,6 +84,9 @@ A file has the keys input, layers and loss; each layer has a kind and what belon
     - {kind: flatten}
     - {kind: dense, units: 10}
   loss: softmax
+
+Kinds: ` + strings.Join(model.Kinds(), ", ") + `.
+Losses: ` + strings.Join(model.Losses(), ", ") + `.
 
 Example: choir model describe cnn --input 28,28,1 --outputs 10`
 }
