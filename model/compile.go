@@ -1,6 +1,7 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"regexp"
@@ -30,7 +31,25 @@ type node struct {
 	add    []bool // of each input: on the way back, another reader gave it a gradient before
 }
 
-// Compile checks the architecture and lays it out. Its errors name the layer.
+// SpecError is what is wrong with an architecture, and in which part of it.
+type SpecError struct {
+	Part string // as the keys of a file name it: input, layers, layers[2], loss
+	err  error
+}
+
+func (e *SpecError) Error() string { return e.err.Error() }
+func (e *SpecError) Unwrap() error { return e.err }
+
+func specError(part, format string, args ...any) error {
+	return &SpecError{part, fmt.Errorf(format, args...)}
+}
+
+// layerError is what is wrong with layer i.
+func layerError(i int, name string, err error) error {
+	return specError(fmt.Sprintf("layers[%d]", i), "layer %.40s: %w", name, err)
+}
+
+// Compile checks the architecture and lays it out. Its errors name the layer, and wrap a SpecError.
 func (s Spec) Compile() (*Network, error) {
 	n, err := s.compile()
 	if err != nil {
@@ -41,10 +60,10 @@ func (s Spec) Compile() (*Network, error) {
 
 func (s Spec) compile() (*Network, error) {
 	if err := checkShape(s.Input); err != nil {
-		return nil, fmt.Errorf("input: %w", err)
+		return nil, specError("input", "input: %w", err)
 	}
 	if len(s.Layers) < 1 || len(s.Layers) > maxLayers {
-		return nil, fmt.Errorf("%d layers, want 1 to %d", len(s.Layers), maxLayers)
+		return nil, specError("layers", "%d layers, want 1 to %d", len(s.Layers), maxLayers)
 	}
 	c := compiler{network: &Network{spec: s}, places: map[string]int{"input": -1}}
 	for i, l := range s.Layers {
@@ -52,7 +71,7 @@ func (s Spec) compile() (*Network, error) {
 			l.Name = fmt.Sprintf("%s%d", l.Kind, i+1)
 		}
 		if err := c.layer(l); err != nil {
-			return nil, fmt.Errorf("layer %.40s: %w", l.Name, err)
+			return nil, layerError(i, l.Name, err)
 		}
 	}
 	if err := c.checkUsed(); err != nil {
@@ -62,10 +81,10 @@ func (s Spec) compile() (*Network, error) {
 	var err error
 	n := c.network
 	if n.size == 0 {
-		return nil, fmt.Errorf("no layer has parameters to learn")
+		return nil, specError("layers", "no layer has parameters to learn")
 	}
 	if n.loss, err = newLoss(s.Loss, n.OutputShape()); err != nil {
-		return nil, fmt.Errorf("loss: %w", err)
+		return nil, specError("loss", "loss: %w", err)
 	}
 	return n, nil
 }
@@ -149,7 +168,7 @@ func (c *compiler) inputs(l LayerSpec, at *node) (shapes [][]int, err error) {
 func (c *compiler) checkUsed() error {
 	last := len(c.read) - 1
 	if i := slices.Index(c.read[:last], false); i >= 0 {
-		return fmt.Errorf("layer %s: no layer reads it, and it is not the last", c.network.nodes[i].name)
+		return layerError(i, c.network.nodes[i].name, errors.New("no layer reads it, and it is not the last"))
 	}
 	return nil
 }
@@ -297,11 +316,26 @@ func (n *Network) work(batch int) int {
 	return most
 }
 
-// maxActivations bounds what a batch holds of one layer: 256 MiB.
-const maxActivations = 1 << 26
+// What a batch may hold of one layer, and a Trainer of all of them, with gradients: 256 MiB and 4 GiB.
+const (
+	maxActivations = 1 << 26
+	maxHeld        = 1 << 30
+)
 
 // CheckBatch refuses a batch for which a Trainer would allocate without end, or more than an int of 32 bits counts.
-func (n *Network) CheckBatch(rows int) error { return checkBatch(rows, n.widest()) }
+func (n *Network) CheckBatch(rows int) error {
+	if err := checkBatch(rows, n.widest()); err != nil {
+		return err
+	}
+	held := 0 // of an example
+	for i := range n.nodes {
+		held += 2*n.nodes[i].width + n.nodes[i].layer.scratch(1)
+	}
+	if int64(rows)*int64(held) > maxHeld {
+		return fmt.Errorf("batch of %d rows, of which the layers hold %d values each, at most 2^30 values", rows, held)
+	}
+	return nil
+}
 
 // widest is what the widest layer holds of an example while it trains.
 func (n *Network) widest() int {

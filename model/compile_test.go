@@ -1,6 +1,7 @@
 package model
 
 import (
+	"errors"
 	"math"
 	"math/rand/v2"
 	"reflect"
@@ -46,6 +47,7 @@ func TestCompileRefuses(t *testing.T) {
 		"layer conv1: groups 3 do not divide 4 channels":          then(LayerSpec{Kind: "conv", Filters: 3, Kernel: 3, Groups: 3}),
 		"layer conv1: groups -1 do not divide":                    then(LayerSpec{Kind: "conv", Filters: 2, Kernel: 3, Groups: -1}),
 		"layer conv1: kernel 64 over 2000×2000 pixels":            {[]int{2000, 2000, 1}, []LayerSpec{{Kind: "conv", Filters: 131072, Kernel: 64}}, "softmax"},
+		"layer conv1: kernel 2 over 131072 channels: a filter s":  {[]int{2, 2, 131072}, []LayerSpec{{Kind: "conv", Filters: 1, Kernel: 2}}, "squared"},
 		"layer flatten2: output: shape [4718592], want":           then(LayerSpec{Kind: "conv", Filters: 131072, Kernel: 1, Groups: 4}),
 		"layer maxpool1: kernel 8 is larger than":                 then(LayerSpec{Kind: "maxpool", Kernel: 8}),
 		"layer globalpool1: it reads [3], want an image":          {[]int{3}, []LayerSpec{{Kind: "globalpool"}, dense}, "softmax"},
@@ -56,8 +58,12 @@ func TestCompileRefuses(t *testing.T) {
 		"layer sum: it adds [6 6 2] to [6 6 4]":                   of(dense, LayerSpec{Name: "sum", Kind: "add", From: []string{"input", "dense1"}}, LayerSpec{Kind: "flatten"}, dense),
 		"layer concat2: it puts [6 6 4] beside [144]":             of(LayerSpec{Kind: "flatten"}, LayerSpec{Kind: "concat", From: []string{"flatten1", "input"}}, dense),
 	} {
-		if _, err := s.Compile(); err == nil || !strings.HasPrefix(err.Error(), "model: "+want) {
+		_, err := s.Compile()
+		if err == nil || !strings.HasPrefix(err.Error(), "model: "+want) {
 			t.Errorf("error %v, want %q", err, want)
+		}
+		if wrong := (*SpecError)(nil); !errors.As(err, &wrong) {
+			t.Errorf("error %v does not say in which part it is", err)
 		}
 	}
 	var layers []LayerSpec
@@ -134,7 +140,7 @@ func FuzzSpec(f *testing.F) {
 			t.Fatal(err)
 		}
 		params, x := n.Initial(1), random(rand.New(rand.NewPCG(1, 1)), examples*n.Inputs(), 1)
-		if slices.ContainsFunc(n.nodes, func(at node) bool { _, ok := at.layer.(lookup); return ok }) {
+		if n.lookups() {
 			clear(x) // an id of every table
 		}
 		_, err = trainer.Train(t.Context(), params, x, make([]float32, examples*n.Targets()), TrainConfig{Epochs: 1, Rate: 1e-3, Clip: 1})

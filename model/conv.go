@@ -50,6 +50,9 @@ func newConv(l LayerSpec, in [][]int) (layer, error) {
 // checkMemory refuses what would need more weights or more temporary memory than there should be.
 func (c *conv) checkMemory() error {
 	taps := int64(c.kernel * c.kernel)
+	if depth := taps * int64(c.channels/c.groups); depth > maxWidth {
+		return fmt.Errorf("kernel %d over %d channels: a filter sees %d values, at most 2^17", c.kernel, c.channels/c.groups, depth)
+	}
 	padded := int64(c.height+2*c.padding) * int64(c.width+2*c.padding)
 	if taps*int64(c.channels/c.groups)*int64(c.filters) > maxParameters || taps*padded*int64(max(c.channels, c.filters)) > maxWindows {
 		return fmt.Errorf("kernel %d over %d×%d pixels of %d channels with %d filters is too large",

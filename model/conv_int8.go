@@ -29,7 +29,7 @@ func (c *convInt8) work(int) int { return c.columns } // a scale a window
 
 func (c *convInt8) integers(int) (bytes, words int) {
 	windows := c.columns * c.groupWeights[0].stride()
-	return c.imageSize() + c.input(0).lineSize() + windows, c.columns * c.filters / c.groups
+	return c.imageSize() + c.input(0).lineSize() + windows, c.groupWeights[0].words(c.columns)
 }
 
 func (c *convInt8) forward(p *pass) {

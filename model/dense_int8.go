@@ -15,7 +15,7 @@ func (d *denseInt8) work(batch int) int { return batch * d.positions } // a scal
 
 func (d *denseInt8) integers(batch int) (bytes, words int) {
 	rows := batch * d.positions
-	return rows * d.weights.stride(), rows * d.outputs
+	return rows * d.weights.stride(), d.weights.words(rows)
 }
 
 func (d *denseInt8) forward(p *pass) {

@@ -126,13 +126,17 @@ func tableTensors(tables []int, dim int) []Tensor {
 // init draws rows of length about 1.
 func (e *embedding) init(params []float32, rng *rand.Rand) { glorot(params, e.dim, e.dim, 1, rng) }
 
+// table is how many rows the table of column j has.
+func (e *embedding) table(j int) int {
+	if len(e.tables) > 1 {
+		return e.tables[j]
+	}
+	return e.tables[0]
+}
+
 // row is the row that column j of a position names, -1 if there is none.
 func (e *embedding) row(position []float32, j int) int {
-	rows := e.tables[0]
-	if len(e.tables) > 1 {
-		rows = e.tables[j]
-	}
-	r := id(position[e.columns[j]], rows)
+	r := id(position[e.columns[j]], e.table(j))
 	if r < 0 {
 		return r
 	}
@@ -143,11 +147,17 @@ func (e *embedding) badID(in []float32) (at, rows int) {
 	for p := 0; p < len(in); p += e.width {
 		for j, c := range e.columns {
 			if e.row(in[p:], j) < 0 || in[p+c] != float32(int(in[p+c])) {
-				return p + c, e.tables[min(j, len(e.tables)-1)]
+				return p + c, e.table(j)
 			}
 		}
 	}
 	return -1, 0
+}
+
+func (e *embedding) reads(each func(column, rows int)) {
+	for j, c := range e.columns {
+		each(c, e.table(j))
+	}
 }
 
 func (e *embedding) read(in []float32, rows *rowSet) {

@@ -58,6 +58,12 @@ func (b *embeddingBag) badID(in []float32) (at, rows int) {
 	return -1, 0
 }
 
+func (b *embeddingBag) reads(each func(column, rows int)) {
+	for column := range b.bag {
+		each(column, b.count)
+	}
+}
+
 func (b *embeddingBag) read(in []float32, rows *rowSet) {
 	for _, v := range in {
 		if r := id(v, b.count); r > 0 {

@@ -1,12 +1,16 @@
 package model
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
+
+	"choir.example/model/data"
 )
 
 // ids are three columns with ids below 4, 5 and 6, of which some come twice in a batch.
@@ -171,11 +175,8 @@ func TestEmbeddingRefuses(t *testing.T) {
 // Files hold tables row by row, in int8 with a scale a row, and recurrent weights output by output.
 func TestRoundTripOfTables(t *testing.T) {
 	for _, variant := range []string{"float32", "int8"} {
-		m := small(t, "float32")
-		m.Variant, m.Network = variant, compile(t, Spec{[]int{3}, []LayerSpec{
-			{Kind: "embedding", Rows: []int{4, 5, 6}, Dim: 2}, {Kind: "lstm", Units: 3}, {Kind: "dense", Units: 1},
-		}, "logistic"})
-		m.Params = m.Network.Initial(1)
+		m := ofIDs(t, 4, 5, 6)
+		m.Variant = variant
 		if variant == "int8" {
 			var err error
 			if m.Quantised, err = Quantise(m.Network, m.Params); err != nil {
@@ -194,6 +195,52 @@ func TestRoundTripOfTables(t *testing.T) {
 		if !slices.Equal(again.Params, m.Params) || !reflect.DeepEqual(again.Quantised, m.Quantised) || !slices.Equal(encode(t, again), b) {
 			t.Errorf("%s: comes back as %+v", variant, again)
 		}
+	}
+}
+
+// ofIDs is a model of three columns of ids up to 3, 4 and 5, whose tables have so many rows.
+func ofIDs(t *testing.T, rows ...int) *Model {
+	schema, err := data.ParseSchema([]byte(`{"name":"visits","columns":[{"name":"user","kind":"id","min":1,"max":3},` +
+		`{"name":"item","kind":"id","min":1,"max":4},{"name":"shop","kind":"id","min":1,"max":5},{"name":"bought","kind":"boolean"}],"label":"bought","unit":"visit"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	statistics, err := data.NewStatistics(schema, data.Collect(schema, []data.Row{{3, 1, 5, 0}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	network := compile(t, Spec{[]int{3}, []LayerSpec{
+		{Kind: "embedding", Rows: rows, Dim: 2}, {Kind: "lstm", Units: 3}, {Kind: "dense", Units: 1},
+	}, "logistic"})
+	return &Model{Name: "small", Variant: "float32", Network: network, Schema: schema, Statistics: statistics, Params: network.Initial(1)}
+}
+
+// A model whose tables lack a row for an id that its schema takes is neither written nor read; nor is one that takes a
+// number for an id.
+func TestTablesFitTheSchema(t *testing.T) {
+	for want, m := range map[string]*Model{
+		"layer embedding1 has 5 rows for column shop, want 6":                  ofIDs(t, 4, 5, 5),
+		"layer embedding1 has 3 rows for column user, want 4":                  ofIDs(t, 3, 9, 9),
+		"layer embedding1 reads column age, which is numeric and holds no ids": {},
+		"layer embedding-bag1 has 4 rows for column item, want 5":              ofIDs(t, 4, 5, 6),
+	} {
+		switch {
+		case m.Network == nil:
+			n := ofIDs(t, 99, 99, 99).Network
+			*m = *small(t, "float32")
+			m.Network, m.Params = n, n.Initial(1)
+		case strings.Contains(want, "bag"):
+			m.Network = compile(t, Spec{[]int{3}, []LayerSpec{{Kind: "embedding-bag", Rows: []int{4}, Dim: 2}, {Kind: "dense", Units: 1}}, "logistic"})
+			m.Params = m.Network.Initial(1)
+		}
+		if _, err := m.Encode(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+	b := encode(t, ofIDs(t, 4, 5, 6))
+	narrow := bytes.Replace(b, []byte(`\"max\":5`), []byte(`\"max\":7`), 1)
+	if _, err := Decode(narrow); bytes.Equal(narrow, b) || err == nil || !strings.Contains(err.Error(), "layer embedding1 has 6 rows for column shop, want 8") {
+		t.Errorf("a file whose schema takes more ids: %v", err)
 	}
 }
 

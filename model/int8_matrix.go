@@ -30,7 +30,15 @@ func newInt8Matrix(t Int8Tensor, inputs, outputs int) int8Matrix {
 // stride is the distance of two quantised rows.
 func (m *int8Matrix) stride() int { return kernel.Int8Stride(m.inputs) }
 
-// multiply is out = act(x·W + bias) for rows of quantised x with a scale each. sums holds rows × outputs.
+// words is what sums holds in multiply, for as many rows.
+func (m *int8Matrix) words(rows int) int {
+	if len(m.parts) > 1 {
+		rows++ // the products of a part
+	}
+	return rows * m.outputs
+}
+
+// multiply is out = act(x·W + bias) for rows of quantised x with a scale each.
 func (m *int8Matrix) multiply(out []float32, outStride int, x []int8, scales []float32, bias []float32, act kernel.Activation, sums []int32) {
 	rows := len(scales)
 	if len(m.parts) == 1 {
@@ -45,7 +53,7 @@ func (m *int8Matrix) multiply(out []float32, outStride int, x []int8, scales []f
 
 // deep multiplies part by part.
 func (m *int8Matrix) deep(sums []int32, x []int8, rows int) {
-	part := make([]int32, m.outputs)
+	part := sums[rows*m.outputs:][:m.outputs]
 	for i := range rows {
 		sum := sums[i*m.outputs:][:m.outputs]
 		clear(sum)

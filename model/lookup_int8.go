@@ -26,7 +26,7 @@ func (t *tableInt8) add(out []float32, row int, share float32) {
 // embeddingInt8 is embedding over rows of int8.
 type embeddingInt8 struct {
 	*embedding
-	table tableInt8
+	int8s tableInt8
 }
 
 func (e *embedding) int8(ts []Int8Tensor) int8Layer {
@@ -39,11 +39,11 @@ func (e *embeddingInt8) forward(p *pass) {
 	in, out := e.examples(p), p.out
 	for ; len(in) > 0; in = in[e.width:] {
 		for j := range e.columns {
-			clear(out[:e.table.dim])
+			clear(out[:e.int8s.dim])
 			if r := e.row(in, j); r >= 0 {
-				e.table.add(out[:e.table.dim], r, 1)
+				e.int8s.add(out[:e.int8s.dim], r, 1)
 			}
-			out = out[e.table.dim:]
+			out = out[e.int8s.dim:]
 		}
 	}
 }

@@ -31,10 +31,13 @@ var losses = map[string]func(shape []int) (loss, error){
 	"sampled-softmax": newSampledSoftmax,
 }
 
+// Losses lists the losses by name.
+func Losses() []string { return sortedNames(losses) }
+
 func newLoss(name string, shape []int) (loss, error) {
 	build, ok := losses[name]
 	if !ok {
-		return nil, fmt.Errorf("%.40q, want one of %s", name, strings.Join(sortedNames(losses), ", "))
+		return nil, fmt.Errorf("%.40q, want one of %s", name, strings.Join(Losses(), ", "))
 	}
 	l, err := build(shape)
 	if err != nil {

@@ -146,7 +146,7 @@ func (m *Model) checkShape() error {
 	if n := m.Network.Outputs(); n != 1 {
 		return fmt.Errorf("%d outputs for one label", n)
 	}
-	return nil
+	return m.Network.checkTables(m.Schema)
 }
 
 // metadata is the text beside the tensors.

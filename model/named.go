@@ -36,7 +36,7 @@ var architectures = map[string]architecture{
 func Architectures() []string { return sortedNames(architectures) }
 
 // Named is a well-known architecture for examples of the input's shape and that many outputs; nil and 0 are its usual
-// ones. One output is a number, or the logit of the positive class; more are one for each class. Some read ids: ids says
+// ones. One output is a number, the logit of the positive class, or of svm its score; more are one for each class. Some read ids: ids says
 // how many there are, of text the buckets that n-grams are hashed to, of recommenders users and items.
 func Named(name string, input []int, outputs int, ids ...int) (Spec, error) {
 	a, ok := architectures[name]
@@ -123,6 +123,8 @@ func logisticRegression(b *builder, outputs int) {
 	b.classify(outputs)
 }
 
+// supportVector learns with the squared hinge, which has no kink at the margin (loss_hinge.go); the plain one is a
+// file of the same layer with loss hinge.
 func supportVector(b *builder, outputs int) {
 	b.flat()
 	b.dense(outputs, "")

@@ -3,15 +3,17 @@ package model
 import (
 	"math"
 	"sync"
+	"sync/atomic"
 )
 
-// Predictor computes a network's outputs. It is safe for concurrent use, and allocates nothing once it has as many
-// workspaces as there are callers at a time.
+// Predictor computes a network's outputs. It is safe for concurrent use. After the first prediction it allocates nothing
+// for one caller at a time; those beside it take workspaces that the garbage collector may have back when they lie idle.
 type Predictor struct {
 	network *Network
 	params  []float32
-	steps   []forwarder // one a node: its layer, or what computes with its int8 weights
-	free    sync.Pool   // of *workspace
+	steps   []forwarder               // one a node: its layer, or what computes with its int8 weights
+	kept    atomic.Pointer[workspace] // nil while it is in use
+	free    sync.Pool                 // of *workspace: the others
 }
 
 // A Predictor works on as many examples at once as fit a core's cache, but no more than a product makes use of.
@@ -92,7 +94,7 @@ func (p *Predictor) buffers(batch int) (work []float32, bytes []int8, words []in
 // Predict writes the outputs of each example of x to out: logits, scores or real numbers. len(out) says how many
 // examples there are. It keeps neither and does not write to x.
 func (p *Predictor) Predict(x, out []float32) {
-	w := p.free.Get().(*workspace)
+	w := p.take()
 	n := p.network
 	inputs, outputs := n.Inputs(), n.Outputs()
 	last := &w.passes[len(w.passes)-1]
@@ -111,7 +113,21 @@ func (p *Predictor) Predict(x, out []float32) {
 	for _, in := range w.input {
 		*in = nil // the caller's
 	}
-	p.free.Put(w)
+	p.giveBack(w)
+}
+
+// take is a workspace that nobody else has.
+func (p *Predictor) take() *workspace {
+	if w := p.kept.Swap(nil); w != nil {
+		return w
+	}
+	return p.free.Get().(*workspace)
+}
+
+func (p *Predictor) giveBack(w *workspace) {
+	if !p.kept.CompareAndSwap(nil, w) {
+		p.free.Put(w)
+	}
 }
 
 // Probability is the probability of the positive class for a logit.

@@ -4,7 +4,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"testing"
 )
 
@@ -90,9 +89,6 @@ func TestInt8Predictor(t *testing.T) {
 
 // TestPredictorsDoNotAllocate: a prediction allocates nothing after the first.
 func TestPredictorsDoNotAllocate(t *testing.T) {
-	if raceDetector {
-		t.Skip("under the race detector a sync.Pool forgets at random")
-	}
 	rng, spec := rand.New(rand.NewPCG(3, 3)), perceptron{66, []int{300, 16}}
 	network := spec.network(t)
 	tensors, params := int8Tensors(rng, network)
@@ -155,35 +151,5 @@ func TestInt8OfEveryArchitecture(t *testing.T) {
 		if !(off <= .03*.03*size) {
 			t.Errorf("%s: answers of size %v are off by %v", name, math.Sqrt(size), math.Sqrt(off))
 		}
-	}
-}
-
-// TestPredictorsAreShared: callers at the same time each get their own answer, of floats and of int8.
-func TestPredictorsAreShared(t *testing.T) {
-	s, err := Named("mobile", []int{8, 8, 1}, 3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	network := compile(t, s)
-	params := network.Initial(1)
-	tensors, err := Quantise(network, params)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range []*Predictor{NewPredictor(network, params), NewInt8Predictor(network, tensors)} {
-		var callers sync.WaitGroup
-		for caller := range 8 {
-			callers.Go(func() {
-				x := random(rand.New(rand.NewPCG(uint64(caller), 0)), network.Inputs(), 1)
-				want, got := make([]float32, 3), make([]float32, 3)
-				p.Predict(x, want)
-				for range 20 {
-					if p.Predict(x, got); !slices.Equal(got, want) {
-						t.Errorf("caller %d: %v, before %v", caller, got, want)
-					}
-				}
-			})
-		}
-		callers.Wait()
 	}
 }

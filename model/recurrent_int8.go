@@ -29,7 +29,7 @@ func (q *recurrentInt8) work(batch int) int { return q.recurrent.work(batch) + q
 
 func (q *recurrentInt8) integers(batch int) (bytes, words int) {
 	rows, wide := q.rows(batch), kernel.Int8Stride(max(q.inputs, q.units))
-	return rows * wide, rows * q.sums * q.units
+	return rows * wide, max(q.ih[0].words(rows), rows*q.sums*q.units)
 }
 
 func (q *recurrentInt8) forward(p *pass) { q.through(p, q) }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"choir.example/model/data"
 )
 
 // ErrID is the error class of an example that names a row no table has.
@@ -19,6 +21,8 @@ type lookup interface {
 	badID(in []float32) (at, rows int)
 	// read adds the rows that the examples of in read.
 	read(in []float32, rows *rowSet)
+	// reads calls each for the columns of the input's last axis that are read, with the rows of the column's table.
+	reads(each func(column, rows int))
 }
 
 // id is the whole number below rows that v holds, or -1.
@@ -73,19 +77,63 @@ func newTables(n *node) *tables {
 	return &tables{training: rowSet{mark: make([]uint32, rows)}, batch: rowSet{mark: make([]uint32, rows)}}
 }
 
-// checkIDs refuses examples with an id that no table has, and notes which rows the others read.
+// BadID is the place in x, examples one after the other, of the first value that should be the id of a row of an
+// embedding's table and is none, and how many rows the table has; -1 where all are, as of a network without embeddings.
+// In a prediction such an id reads as zeros.
+func (n *Network) BadID(x []float32) (at, rows int) {
+	for i := range n.nodes {
+		if l, ok := n.nodes[i].layer.(lookup); ok {
+			if at, rows := l.badID(x); at >= 0 {
+				return at, rows
+			}
+		}
+	}
+	return -1, 0
+}
+
+// checkIDs refuses examples with an id that no table has.
 func (t *Trainer) checkIDs(x []float32) error {
-	for i := range t.network.nodes {
-		l, ok := t.network.nodes[i].layer.(lookup)
+	if at, rows := t.network.BadID(x); at >= 0 {
+		w := t.network.Inputs()
+		return fmt.Errorf("example %d: value %d is %v, want a whole number of 0 to %d: %w", at/w, at%w, x[at], rows-1, ErrID)
+	}
+	return nil
+}
+
+// checkTables refuses a network over the schema's features whose embeddings lack a row for an id that the schema takes,
+// or read what is no id.
+func (n *Network) checkTables(s *data.Schema) (err error) {
+	columns := s.FeatureColumns()
+	for i := range n.nodes {
+		l, ok := n.nodes[i].layer.(lookup)
 		if !ok {
 			continue
 		}
-		if at, rows := l.badID(x); at >= 0 {
-			w := t.network.Inputs()
-			return fmt.Errorf("example %d: value %d is %v, want a whole number of 0 to %d: %w", at/w, at%w, x[at], rows-1, ErrID)
-		}
+		l.reads(func(column, rows int) {
+			c := columns[column]
+			switch greatest, ids := greatestID(&c); {
+			case err != nil:
+			case !ids:
+				err = fmt.Errorf("layer %s reads column %s, which is %s and holds no ids", n.nodes[i].name, c.Name, c.Kind)
+			case greatest >= rows:
+				err = fmt.Errorf("layer %s has %d rows for column %s, want %d", n.nodes[i].name, rows, c.Name, greatest+1)
+			}
+		})
 	}
-	return nil
+	return err
+}
+
+// greatestID is that of a column's features; not ok where these are no whole numbers.
+func greatestID(c *data.Column) (greatest int, ok bool) {
+	switch c.Kind {
+	case data.ID, data.Sequence:
+		return int(c.Max), true
+	case data.Text:
+		return c.Buckets, true
+	case data.Category, data.Boolean:
+		return 1, true
+	}
+	return 0, false
 }
 
 // touch finds the parts of the parameters that training on x may change: all but the rows that x does not read, or every

@@ -76,6 +76,9 @@ func TestFilesOfArchitectures(t *testing.T) {
 			continue
 		}
 		schema := numbers(t, n.Inputs())
+		if n.lookups() {
+			schema = names(t, n.Inputs())
+		}
 		sums := make([]int64, schema.StatLen())
 		sums[len(sums)-2] = 1
 		statistics, err := data.NewStatistics(schema, sums)
@@ -100,6 +103,24 @@ func TestFilesOfArchitectures(t *testing.T) {
 			}
 		}
 	}
+}
+
+// names is a schema of so many columns of ids below 10.
+func names(t testing.TB, features int) *data.Schema {
+	t.Helper()
+	s := numbers(t, features)
+	for i := range features {
+		s.Columns[i].Kind, s.Columns[i].Min, s.Columns[i].Max = data.ID, 1, 9
+	}
+	if err := s.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// lookups reports whether the network has embeddings.
+func (n *Network) lookups() bool {
+	return slices.ContainsFunc(n.nodes, func(at node) bool { _, ok := at.layer.(lookup); return ok })
 }
 
 // numbers is a schema of so many numeric features.

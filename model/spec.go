@@ -78,6 +78,18 @@ var kinds = map[string]kind{
 	"rnn":           {"units depth sequence", 1, newRNN},
 }
 
+// Kinds lists the kinds of layers, each with the fields that it takes beside name, kind and from: "dense (units,
+// activation)".
+func Kinds() []string {
+	names := sortedNames(kinds)
+	for i, name := range names {
+		if fields := kinds[name].fields; fields != "" {
+			names[i] += " (" + listed(fields) + ")"
+		}
+	}
+	return names
+}
+
 // checkFields names a field that the layer's kind does not take.
 func (l LayerSpec) checkFields() error {
 	k, ok := kinds[l.Kind]

@@ -102,6 +102,20 @@ func TestMLPRefuses(t *testing.T) {
 	}
 }
 
+// Many layers that fit each by itself may be too much together.
+func TestBatchOfManyLayers(t *testing.T) {
+	s, err := Named("mobile", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := compile(t, s).CheckBatch(2600); err == nil || !strings.Contains(err.Error(), "batch of 2600 rows, of which the layers hold ") {
+		t.Error(err)
+	}
+	if err := compile(t, s).CheckBatch(1000); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestTensorsCoverTheParameters: the tensors are disjoint and together are the flat slice.
 func TestTensorsCoverTheParameters(t *testing.T) {
 	network := compile(t, MLP(5, 4, 3))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -253,16 +254,46 @@ func TestTrainRefuses(t *testing.T) {
 	}
 }
 
-// TestDivergedTrainingIsAnError: a learning rate that is far too high ends in an error, not in a model.
+// TestDivergedTrainingIsAnError: a learning rate that is far too high ends in an error that says where, not in a model:
+// the loss of a later step is none, or the last step leaves parameters that are none.
 func TestDivergedTrainingIsAnError(t *testing.T) {
 	network := compile(t, MLP(2, 16))
 	x, y := rings(50)
 	params := network.Initial(1)
-	done, err := newTrainer(t, network, 5).Train(t.Context(), params, x, y, TrainConfig{Epochs: 50, Rate: 1e30})
-	if !errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), "lower the learning rate") {
-		t.Errorf("after %d steps: %v", done.Steps, err)
+	for _, c := range []struct {
+		name string
+		cfg  TrainConfig
+		want string
+	}{
+		{"fused", TrainConfig{Epochs: 50, Rate: 1e30}, `^train: loss is (NaN|\+Inf) at step %d, in epoch 1: training diverged; lower the learning rate$`},
+		{"written", TrainConfig{Epochs: 50, Rate: 1e30, Optimiser: Optimiser{Kind: "momentum"}}, `^train: loss is (NaN|\+Inf) at step %d, in epoch 1: `},
+		{"after two epochs", TrainConfig{Epochs: 50, Rate: 1e-3, Adjust: infiniteAt(20)}, `^train: loss is NaN at step %d, in epoch 3: `},
+	} {
+		done, err := newTrainer(t, network, 5).Train(t.Context(), params, x, y, c.cfg)
+		want := regexp.MustCompile(fmt.Sprintf(c.want, done.Steps+1))
+		if !errors.Is(err, ErrDiverged) || !want.MatchString(err.Error()) {
+			t.Errorf("%s: after %d steps: %v, want %s", c.name, done.Steps, err, want)
+		}
+		if !slices.Equal(params, network.Initial(1)) {
+			t.Errorf("%s: what diverged is left in the parameters", c.name)
+		}
+	}
+	cfg := TrainConfig{Epochs: 1, Rate: 1e-3, Adjust: infiniteAt(1)}
+	_, err := newTrainer(t, network, 50).Train(t.Context(), params, x, y, cfg)
+	if want := "train: parameter 0 of layers.0.weight is -Inf after 1 steps: training diverged"; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("the last step: %v, want %q", err, want)
 	}
 	if !slices.Equal(params, network.Initial(1)) {
-		t.Error("what diverged is left in the parameters")
+		t.Error("what diverged in the last step is left in the parameters")
+	}
+}
+
+// infiniteAt lets the first parameter's gradient overflow in a step.
+func infiniteAt(step int) func(at int, params, grad []float32) {
+	steps := 0
+	return func(_ int, _, grad []float32) {
+		if steps++; steps == step {
+			grad[0] = inf32
+		}
 	}
 }

@@ -228,7 +228,10 @@ var valueKinds = map[string]string{
 	"UINT8": "a number", "UINT16": "a number", "UINT32": "a number", "UINT64": "a number",
 }
 
-// matrix reads the input "features", already standardised and one-hot.
+// maxFeature bounds what is in the input "features". Every id is below it.
+const maxFeature = 1 << 24
+
+// matrix reads the input "features", already standardised and one-hot; ids are the whole numbers that they are.
 func matrix(m *model.Model, inputs []Tensor) ([]float32, int, error) {
 	t, width := inputs[0], m.Network.Inputs()
 	if len(inputs) > 1 {
@@ -244,10 +247,14 @@ func matrix(m *model.Model, inputs []Tensor) ([]float32, int, error) {
 	x := make([]float32, len(t.Data))
 	for i, v := range t.Data {
 		f, ok := v.(float64)
-		if !ok || f > 1e6 || f < -1e6 {
-			return nil, 0, fmt.Errorf("input features: value %d is not a number in ±1e6", i+1)
+		if !ok || f > maxFeature || f < -maxFeature {
+			return nil, 0, fmt.Errorf("input features: value %d is not a number in ±%d", i+1, maxFeature)
 		}
 		x[i] = float32(f)
+	}
+	if at, rows := m.Network.BadID(x); at >= 0 {
+		return nil, 0, fmt.Errorf("input features: row %d: value %d is %s, want an id, a whole number of 0 to %d",
+			at/width+1, at%width+1, strconv.FormatFloat(float64(x[at]), 'f', -1, 32), rows-1)
 	}
 	return x, n, nil
 }

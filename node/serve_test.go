@@ -200,9 +200,9 @@ func TestInferRefuses(t *testing.T) {
 		"tensor flat":              {tensorOf("FP32", "[6]", six), 400, "input features: shape [6], want [1, 6]"},
 		"tensor of another width":  {tensorOf("FP32", "[1,5]", "[1,2,3,4,5]"), 400, "input features: 5 values, want 6 for each row"},
 		"tensor of a row and some": {tensorOf("FP32", "[1,6]", "[1,2,3,4,5,6,7]"), 400, "input features: 7 values, want 6 for each row"},
-		"tensor with a hole":       {tensorOf("FP32", "[1,6]", "[1,2,3,4,5,null]"), 400, "input features: value 6 is not a number in ±1e6"},
+		"tensor with a hole":       {tensorOf("FP32", "[1,6]", "[1,2,3,4,5,null]"), 400, "input features: value 6 is not a number in ±16777216"},
 		"tensor with a string":     {tensorOf("FP32", "[1,6]", `[1,2,3,4,5,"6"]`), 400, "value 6 is not a number"},
-		"tensor beyond measure":    {tensorOf("FP32", "[1,6]", "[1e30,2,3,4,5,6]"), 400, "value 1 is not a number in ±1e6"},
+		"tensor beyond measure":    {tensorOf("FP32", "[1,6]", "[1e30,2,3,4,5,6]"), 400, "value 1 is not a number in ±16777216"},
 		"tensor beside others":     {`{"inputs":[{"name":"features"},{"name":"age"}]}`, 400, "input features: given beside other inputs"},
 		"huge":                     {`{"inputs":[` + strings.Repeat(" ", maxBody) + `]}`, 413, "body: it is larger than 8388608 bytes; send fewer rows"},
 	} {
@@ -222,6 +222,51 @@ func TestInferRefuses(t *testing.T) {
 	}
 	if w := ask(h, "POST", inferPath, byNames, nil); w.Code != 200 {
 		t.Errorf("after all that: %d %s", w.Code, w.Body)
+	}
+}
+
+// A tensor of features is held against the tables of a model that reads ids: what has no row is refused by its place. By
+// the schema's names such an id is none of the column's.
+func TestInferRefusesIDsWithoutARow(t *testing.T) {
+	schema, err := data.ParseSchema([]byte(`{"name":"offers","columns":[{"name":"user","kind":"id","min":1,"max":3},` +
+		`{"name":"item","kind":"id","min":1,"max":2000000},{"name":"y","kind":"boolean"}],"label":"y","unit":"offer"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stats, err := data.NewStatistics(schema, data.Collect(schema, []data.Row{{1, 2, 0}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	network, err := model.RecommendMLP(4, 2_000_001, 2, 3, 1).Compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &model.Model{Name: "toy", Variant: "float32", Network: network, Schema: schema, Statistics: stats, Params: network.Initial(1)}
+	tensors, err := model.Quantise(network, m.Params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	small := *m
+	small.Variant, small.Params, small.Quantised = "int8", nil, tensors
+	for _, m := range []*model.Model{m, &small} {
+		s := bareServer(t)
+		s.swap(m, 1, [32]byte{})
+		reply := answers(t, ask(s.handler(), "POST", inferPath, tensorOf("FP32", "[2,2]", "[3,2000000,0,0]"), nil))
+		if want := predicted(m, []data.Row{{3, 2_000_000, 0}}); reply.Outputs[0].Data[0] != want[0] {
+			t.Errorf("%s: answered %v, want %v first", m.Variant, reply.Outputs[0].Data, want)
+		}
+		for body, want := range map[string]string{
+			tensorOf("FP32", "[2,2]", "[1,2,4,2]"):                                   "input features: row 2: value 1 is 4, want an id, a whole number of 0 to 3",
+			tensorOf("FP32", "[1,2]", "[1,2000001]"):                                 "input features: row 1: value 2 is 2000001, want an id, a whole number of 0 to 2000000",
+			tensorOf("FP32", "[1,2]", "[-1,2]"):                                      "input features: row 1: value 1 is -1, want an id",
+			tensorOf("FP32", "[1,2]", "[0.5,2]"):                                     "input features: row 1: value 1 is 0.5, want an id",
+			tensorOf("FP32", "[1,2]", "[1e30,2]"):                                    "input features: value 1 is not a number in ±16777216",
+			`{"inputs":[{"name":"user","datatype":"INT64","shape":[1],"data":[4]}]}`: "input user: 4 is outside [1, 3]",
+		} {
+			if w := ask(s.handler(), "POST", inferPath, body, nil); w.Code != 400 || !strings.Contains(w.Body.String(), want) {
+				t.Errorf("%s: %s: %d %s, want %q", m.Variant, body, w.Code, w.Body, want)
+			}
+		}
 	}
 }
 

@@ -50,15 +50,25 @@ func known(name string) bool {
 	return false
 }
 
-// readSpec reads an architecture from a YAML file.
+// readSpec reads an architecture from a YAML file. It compiles, or the error says where in the file it does not.
 func readSpec(path string) (spec model.Spec, err error) {
-	if err := readYAML(path, &spec); err != nil {
+	lines, err := readYAMLLines(path, &spec)
+	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return spec, &hinted{err, "names that need no file: " + strings.Join(model.Architectures(), ", ")}
 		}
 		return spec, err
 	}
-	return spec, nil
+	if _, err = spec.Compile(); err == nil {
+		return spec, nil
+	}
+	if wrong := (*model.SpecError)(nil); errors.As(err, &wrong) {
+		if line, ok := lines[wrong.Part]; ok {
+			return spec, fmt.Errorf("%s:%d: %w", path, line, wrong)
+		}
+		err = fmt.Errorf("key %s is missing: %w", wrong.Part, wrong)
+	}
+	return spec, fmt.Errorf("%s: %w", path, err)
 }
 
 // modelDescribe is `choir model describe`.
@@ -71,7 +81,8 @@ type modelDescribe struct {
 func (modelDescribe) Help() string {
 	return `Prints each layer with the shape of its output, its parameters and its work for one example forward, two operations a
 multiplication and addition. Names: ` + strings.Join(model.Architectures(), ", ") + `.
-A file has the keys input, layers and loss; each layer has a kind and what belongs to it:
+A file has the keys input, layers and loss; each layer has a kind and what belongs to it, and may have a name. It reads the layer
+before it, or those that from names; "input" is the example.
 
   input: [28, 28, 1]
   layers:
@@ -80,6 +91,9 @@ A file has the keys input, layers and loss; each layer has a kind and what belon
     - {kind: flatten}
     - {kind: dense, units: 10}
   loss: softmax
+
+Kinds: ` + strings.Join(model.Kinds(), ", ") + `.
+Losses: ` + strings.Join(model.Losses(), ", ") + `.
 
 Example: choir model describe cnn --input 28,28,1 --outputs 10`
 }

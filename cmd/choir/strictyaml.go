@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -25,42 +26,58 @@ const maxYAML = 1 << 20
 
 // readYAML reads a configuration file into a pointer to a struct.
 func readYAML(path string, into any) error {
+	_, err := readYAMLLines(path, into)
+	return err
+}
+
+// readYAMLLines also tells in which line the value of each key stands, for what only makes sense, or none, as a whole.
+func readYAMLLines(path string, into any) (lines map[string]int, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxYAML+1))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(b) > maxYAML {
-		return fmt.Errorf("%s: more than %d bytes: this is no configuration file", path, maxYAML)
+		return nil, fmt.Errorf("%s: more than %d bytes: this is no configuration file", path, maxYAML)
 	}
-	return decodeYAML(path, b, into)
+	w := yamlWalk{path, map[string]int{}}
+	return w.lines, w.decode(b, into)
 }
 
 func decodeYAML(path string, b []byte, into any) error {
+	return yamlWalk{path, map[string]int{}}.decode(b, into)
+}
+
+func (w yamlWalk) decode(b []byte, into any) error {
 	d := yaml.NewDecoder(strings.NewReader(string(b)))
 	var doc, more yaml.Node
 	switch err := d.Decode(&doc); {
 	case errors.Is(err, io.EOF):
 		return nil // nothing but comments: all defaults
 	case err != nil:
-		return fmt.Errorf("%s: %s", path, strings.TrimPrefix(err.Error(), "yaml: "))
+		return fmt.Errorf("%s:%s", w.path, yamlLine.ReplaceAllString(strings.TrimPrefix(err.Error(), "yaml:"), "$1: "))
 	}
 	if err := d.Decode(&more); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s:%d: a second document begins; a file is one", path, max(more.Line, 1))
+		return fmt.Errorf("%s:%d: a second document begins; a file is one", w.path, max(more.Line, 1))
 	}
 	if len(doc.Content) != 1 {
 		return nil
 	}
-	w := yamlWalk{path}
 	return w.value("", doc.Content[0], reflect.ValueOf(into).Elem())
 }
 
+// yamlLine is how the parser begins where it knows the line.
+var yamlLine = regexp.MustCompile(`^ line (\d+): `)
+
 // yamlWalk fills values from nodes of one file.
-type yamlWalk struct{ path string }
+type yamlWalk struct {
+	path  string
+	lines map[string]int // of values, by their dotted keys
+}
 
 func (w yamlWalk) fail(n *yaml.Node, key, format string, args ...any) error {
 	if key != "" {
@@ -73,6 +90,7 @@ var durationType = reflect.TypeFor[time.Duration]()
 
 // value fills one value; key is its dotted name.
 func (w yamlWalk) value(key string, n *yaml.Node, v reflect.Value) error {
+	w.lines[key] = n.Line
 	if n.Kind == yaml.AliasNode || n.Anchor != "" {
 		return w.fail(n, key, "anchors and aliases are not read here; write the value out")
 	}

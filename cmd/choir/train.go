@@ -14,6 +14,8 @@ import (
 	"choir.example/model"
 )
 
+const maxEpochs = 1_000_000
+
 // trainCommand is `choir train`.
 type trainCommand struct {
 	outputFlag
@@ -26,13 +28,13 @@ type trainCommand struct {
 	Batch     int     `help:"Examples a step." default:"32"`
 	Rate      float64 `help:"Learning rate." default:"0.1"`
 	Optimiser string  `help:"What makes a step of a gradient: ${enum}." enum:"gd,sgd,momentum,nesterov,rmsprop,adam,adamw,adagrad" default:"sgd"`
-	Schedule  string  `help:"How the rate changes: ${enum}; cosine ends near 0." enum:"constant,cosine" default:"constant"`
-	Decay     float64 `help:"Weight decay." default:"0"`
-	Clip      float64 `help:"Norm to which a step's gradient is scaled down. 0: none." default:"0"`
-	Seed      uint64  `help:"Of all that is chance: how examples are divided and ordered, and what parameters begin with." default:"1"`
-	Length    int     `help:"Of one example: characters of tinyshakespeare (64), n-grams of banking77 (192), items before the next of online-retail (20)." placeholder:"N"`
-	Out       string  `help:"Write the model to this safetensors file." placeholder:"FILE" type:"path"`
-	Force     bool    `help:"Write over a file that exists."`
+	scheduleFlags
+	Decay  float64 `help:"Weight decay." default:"0"`
+	Clip   float64 `help:"Norm to which a step's gradient is scaled down. 0: none." default:"0"`
+	Seed   uint64  `help:"Of all that is chance: how examples are divided and ordered, and what parameters begin with." default:"1"`
+	Length int     `help:"Of one example: characters of tinyshakespeare (64), n-grams of banking77 (192), items before the next of online-retail (20)." placeholder:"N"`
+	Out    string  `help:"Write the model to this safetensors file." placeholder:"FILE" type:"path"`
+	Force  bool    `help:"Write over a file that exists."`
 }
 
 // Help is what --help explains.
@@ -54,26 +56,32 @@ A model of rows with one output is written with its schema and statistics. Any o
 parameters. choir model export makes ONNX of either, or rounds its weights to int8. A training whose numbers stop being finite
 writes nothing.
 
-Example: choir train --data shoppers --model mlp --epochs 20 --out shoppers.safetensors`
+Schedules: step multiplies the rate by --step-factor after every --step-epochs epochs; cosine lowers it along half a wave, to
+nearly 0 in the last step. --warmup goes with each: over so many steps the rate rises evenly to what it would be.
+
+Example: choir train --data shoppers --model mlp --epochs 20 --schedule cosine --out shoppers.safetensors`
 }
 
 // trained is what a central training came to.
 type trained struct {
-	Data       string   `json:"data"`
-	Model      string   `json:"model"`
-	Examples   int      `json:"examples"` // that were learnt from
-	Parameters int      `json:"parameters"`
-	Optimiser  string   `json:"optimiser"`
-	Rate       float64  `json:"rate"`
-	Batch      int      `json:"batch"`
-	Epochs     int      `json:"epochs"`
-	Steps      int      `json:"steps"`
-	Loss       float64  `json:"loss"` // mean over the last epoch
-	Seconds    float64  `json:"seconds"`
-	Seed       uint64   `json:"seed"`
-	Validation measured `json:"validation"`
-	Test       measured `json:"test,omitempty"`
-	File       string   `json:"file,omitempty"`
+	Data       string         `json:"data"`
+	Model      string         `json:"model"`
+	Examples   int            `json:"examples"` // that were learnt from
+	Parameters int            `json:"parameters"`
+	Optimiser  string         `json:"optimiser"`
+	Rate       float64        `json:"rate"`
+	Batch      int            `json:"batch"`
+	Epochs     int            `json:"epochs"`
+	Steps      int            `json:"steps"`
+	Loss       float64        `json:"loss"` // mean over the last epoch
+	Seconds    float64        `json:"seconds"`
+	Seed       uint64         `json:"seed"`
+	Schedule   model.Schedule `json:"schedule"`
+	Decay      float64        `json:"decay"`
+	Clip       float64        `json:"clip"`
+	Validation measured       `json:"validation"`
+	Test       measured       `json:"test,omitempty"`
+	File       string         `json:"file,omitempty"`
 }
 
 // Run trains.
@@ -87,6 +95,9 @@ func (c *trainCommand) Run(ctx context.Context, t *terminal) error {
 	}
 	network, err := c.network(set)
 	if err != nil {
+		return err
+	}
+	if err := c.checkSteps(c.Epochs * c.steps(set)); err != nil {
 		return err
 	}
 	params := network.Initial(c.Seed)
@@ -118,8 +129,8 @@ func (c *trainCommand) steps(set *trainSet) int {
 // check refuses wrong usage before anything is read, and a file that could not be written after hours of training.
 func (c *trainCommand) check() error {
 	switch {
-	case c.Epochs < 1 || c.Epochs > 1_000_000:
-		return &usageError{fmt.Sprintf("--epochs is %d, want 1 to 1000000", c.Epochs), ""}
+	case c.Epochs < 1 || c.Epochs > maxEpochs:
+		return &usageError{fmt.Sprintf("--epochs is %d, want 1 to %d", c.Epochs, maxEpochs), ""}
 	case c.Batch < 1 || c.Batch > 1<<16:
 		return &usageError{fmt.Sprintf("--batch is %d, want 1 to 65536", c.Batch), ""}
 	case !(c.Rate > 0 && c.Rate <= 1000):
@@ -130,8 +141,9 @@ func (c *trainCommand) check() error {
 		return &usageError{fmt.Sprintf("--clip is %v, want 0 to 1e9", c.Clip), ""}
 	case c.Length < 0 || c.Length > 4096:
 		return &usageError{fmt.Sprintf("--length is %d, want 1 to 4096", c.Length), ""}
-	case c.Out == "":
-		return nil
+	}
+	if err := c.scheduleFlags.check(); err != nil || c.Out == "" {
+		return err
 	}
 	if _, err := os.Lstat(c.Out); err == nil && !c.Force {
 		return &hinted{fmt.Errorf("%s exists already", c.Out), "add --force to write over it, or name another file"}
@@ -152,7 +164,7 @@ func (c *trainCommand) train(ctx context.Context, talk io.Writer, network *model
 	f := &follower{set: set, talk: talk, predictor: predictor, epoch: c.steps(set), epochs: c.Epochs, start: start}
 	learnt, err := trainer.Train(ctx, params, set.train.X, set.train.Y, model.TrainConfig{
 		Epochs: c.Epochs, Rate: c.Rate, Seed: seeds.Derive("choir/train/v1", c.Seed, "central", 0), Pause: f.step, Redraw: set.redraw, Clip: c.Clip,
-		Optimiser: model.Optimiser{Kind: c.Optimiser, Decay: c.Decay}, Schedule: model.Schedule{Kind: c.Schedule},
+		Optimiser: model.Optimiser{Kind: c.Optimiser, Decay: c.Decay}, Schedule: c.schedule(),
 	})
 	f.finish()
 	switch {
@@ -167,6 +179,7 @@ func (c *trainCommand) train(ctx context.Context, talk io.Writer, network *model
 		Data: c.Data, Model: c.Model, Examples: set.train.Len(), Parameters: network.Size(),
 		Optimiser: c.Optimiser, Rate: c.Rate, Batch: c.Batch, Epochs: c.Epochs,
 		Steps: learnt.Steps, Loss: learnt.Loss, Seconds: time.Since(start).Seconds(), Seed: c.Seed,
+		Schedule: c.schedule(), Decay: c.Decay, Clip: c.Clip,
 	}
 	if done.Validation, err = set.measure(predictor, &set.validation); err != nil {
 		return nil, fmt.Errorf("measure the validation part: %w", err)

@@ -29,6 +29,9 @@ func (c *trainCommand) retail() (*trainSet, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Length > 0 && (form == "pairs" || form == "ranked" || c.Length != values) {
+		return nil, &usageError{fmt.Sprintf("--length is not for %s, which says itself how long an example is", c.Model), ""}
+	}
 	switch form {
 	case "pairs":
 		set.pairs(h, c.Seed)
@@ -62,10 +65,8 @@ func (c *trainCommand) retailForm() (form string, values int, err error) {
 		return "", 0, err
 	}
 	switch {
-	case len(spec.Input) == 0:
-		return "", c.length(20), nil
 	case len(spec.Input) == 2 && spec.Input[1] == itemsPerStep:
-		return "steps", min(max(spec.Input[0], 1), 4096), nil
+		return "steps", min(spec.Input[0], 4096), nil
 	case (spec.Loss == "bpr" || spec.Loss == "sampled-softmax") && spec.Input[0] > 2 && spec.Input[0] <= 4096:
 		return "ranked", spec.Input[0] - 1, nil
 	case spec.Loss == "logistic" && spec.Input[0] == 2:

@@ -58,6 +58,8 @@ func (c *trainCommand) load() (*trainSet, error) {
 		return nil, &usageError{fmt.Sprintf("--data %s needs --schema FILE", c.Data), "it is no public data set that is known here, so it is a file of rows"}
 	case !public && c.From != "" || public && c.Data == "shoppers" && c.From != "":
 		return nil, &usageError{"--from is for fashion-mnist, banking77, tinyshakespeare and online-retail", ""}
+	case c.Length > 0 && !slices.Contains([]string{"banking77", "tinyshakespeare", "online-retail"}, c.Data):
+		return nil, &usageError{fmt.Sprintf("--length is not for %s, whose examples have the length they have", c.Data), ""}
 	case public && c.Schema != "":
 		return nil, &usageError{"--schema is for a file of rows", ""}
 	case public && c.Format != "":

@@ -289,6 +289,17 @@ func (s *Schema) Features() int {
 	return n
 }
 
+// FeatureColumns are the columns that the features come from, one a feature.
+func (s *Schema) FeatureColumns() []Column {
+	var of []Column
+	for i := range s.Columns {
+		if s.Columns[i].Name != s.Label {
+			of = append(of, slices.Repeat(s.Columns[i:i+1], s.Columns[i].width())...)
+		}
+	}
+	return of
+}
+
 func (c *Column) width() int {
 	switch c.Kind {
 	case Category:

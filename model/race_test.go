@@ -1,6 +1,0 @@
-//go:build race
-
-package model
-
-// raceDetector: under it a sync.Pool forgets at random what it is given, so predictions allocate.
-const raceDetector = true
