@@ -17,7 +17,8 @@ type Client struct {
 	a         *Algorithm
 	trainer   *model.Trainer
 	local     Local
-	q         [][]int32 // the update's vectors
+	q         [][]int32     // the update's vectors
+	changed   []model.Range // of the last update: outside they are zero
 	scalars   []int64
 	saturated int
 }
@@ -73,6 +74,10 @@ func (c *Client) Memory() [][]float32 { return c.local.Memory }
 
 // Saturated is how many coordinates of the last Update's vectors lay outside the grid's range, and were sent as its end.
 func (c *Client) Saturated() int { return c.saturated }
+
+// Changed are the parts of the last Update's vectors outside of which they are zero, for Sum.AddWithin: everything but the
+// rows of embeddings that no example of the node reads. They are the client's, and valid until the next call.
+func (c *Client) Changed() []model.Range { return c.changed }
 
 // Personal is the model that the node predicts with: the global one, made its own as the strategy says, if it is a
 // Personal, and then trained for so many epochs on the node's examples. It is the client's, and valid until the next call.
@@ -136,14 +141,17 @@ func (c *Client) begin(ctx context.Context, w *Work) error {
 // encode makes the update of what the strategy left.
 func (c *Client) encode(seed uint64) (*Update, error) {
 	l, a := &c.local, c.a
-	delta := l.Params
-	kernel.Axpy(delta, -1, l.Global)
-	if l.Scale != 1 {
-		kernel.Scale(delta, float32(l.Scale))
+	c.settle()
+	for _, r := range c.changed {
+		delta := l.Params[r.From:r.To]
+		kernel.Axpy(delta, -1, l.Global[r.From:r.To])
+		if l.Scale != 1 {
+			kernel.Scale(delta, float32(l.Scale))
+		}
 	}
 	c.saturated = 0
 	for i, q := range c.q {
-		v := delta
+		v := l.Params
 		if i > 0 {
 			v = l.Vectors[i-1]
 		}
@@ -164,15 +172,54 @@ func (c *Client) encode(seed uint64) (*Update, error) {
 	return u, nil
 }
 
-// quantise puts the i-th vector on the grid.
-func (c *Client) quantise(v []float32, q []int32, seed uint64, i int) error {
-	var saturated int
-	var err error
-	if c.a.Stochastic {
-		saturated, err = c.a.Grid.QuantiseRandomly(v, q, rand.NewPCG(seed, 0x726f756e64+uint64(i)))
-	} else {
-		saturated, err = c.a.Grid.Quantise(v, q)
+// settle finds what changed, and empties the update's vectors.
+func (c *Client) settle() {
+	for _, q := range c.q {
+		for _, r := range c.changed {
+			clear(q[r.From:r.To])
+		}
 	}
-	c.saturated += saturated
-	return err
+	c.changed = append(c.changed[:0], c.local.Touched()...)
+	if c.elsewhere() {
+		c.changed = append(c.changed[:0], model.Range{From: 0, To: len(c.local.Params)})
+	}
+}
+
+// elsewhere reports whether the strategy wrote where training did not. Looking costs less than to put zeros on the grid.
+func (c *Client) elsewhere() bool {
+	l, at := &c.local, 0
+	same := func(to int) bool {
+		for _, v := range l.Vectors {
+			if slices.ContainsFunc(v[at:to], func(x float32) bool { return x != 0 }) {
+				return false
+			}
+		}
+		return slices.Equal(l.Params[at:to], l.Global[at:to])
+	}
+	for _, r := range c.changed {
+		if !same(r.From) {
+			return true
+		}
+		at = r.To
+	}
+	return !same(len(l.Params))
+}
+
+// quantise puts the i-th vector on the grid, where it changed; q is zero elsewhere.
+func (c *Client) quantise(v []float32, q []int32, seed uint64, i int) error {
+	random := rand.NewPCG(seed, 0x726f756e64+uint64(i))
+	for _, r := range c.changed {
+		var saturated int
+		var err error
+		if c.a.Stochastic {
+			saturated, err = c.a.Grid.QuantiseRandomly(v[r.From:r.To], q[r.From:r.To], random)
+		} else {
+			saturated, err = c.a.Grid.Quantise(v[r.From:r.To], q[r.From:r.To])
+		}
+		if err != nil {
+			return fmt.Errorf("from parameter %d on: %w", r.From, err)
+		}
+		c.saturated += saturated
+	}
+	return nil
 }

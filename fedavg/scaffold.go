@@ -38,11 +38,12 @@ func (s Scaffold) Local(l *Local) error {
 	if err != nil || travel == 0 {
 		return err
 	}
-	for _, r := range l.Touched() {
-		for i := r.From; i < r.To; i++ { // c_i⁺ = c_i − c + (x − y)/(K·η)
-			change[i] = (l.Global[i]-l.Params[i])/float32(travel) - c[i]
-			ci[i] += change[i]
-		}
+	for _, r := range l.Touched() { // c_i⁺ − c_i = (x − y)/(K·η) − c
+		d := change[r.From:r.To]
+		copy(d, l.Global[r.From:r.To])
+		kernel.Axpy(d, -1, l.Params[r.From:r.To])
+		kernel.Axpby(d, -1, c[r.From:r.To], float32(1/travel))
+		kernel.Axpy(ci[r.From:r.To], 1, d)
 	}
 	return nil
 }

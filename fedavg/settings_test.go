@@ -2,7 +2,9 @@ package fedavg
 
 import (
 	"context"
+	"fmt"
 	"math"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -127,6 +129,33 @@ func TestParametersAreFields(t *testing.T) {
 	for parameter, taken := range fields {
 		if !taken {
 			t.Errorf("nobody takes %s", parameter)
+		}
+	}
+}
+
+// The documentation has a line for each strategy, with its parameters and their usual values.
+func TestStrategiesAreDocumented(t *testing.T) {
+	b, err := os.ReadFile("../docs/strategies.md")
+	must(t, err)
+	for name, of := range strategies {
+		_, row, found := strings.Cut(string(b), "\n| `"+name+"` |")
+		row, _, _ = strings.Cut(row, "\n")
+		if !found {
+			t.Errorf("%s has no line", name)
+		}
+		if name == "fedyogi" && strings.Contains(row, "as `fedadam`") {
+			continue
+		}
+		for parameter, usual := range of.takes {
+			want := "`" + parameter + "`"
+			if usual > 0 {
+				want += fmt.Sprintf(" %v", usual)
+			} else if usual == wanted {
+				want += " (must be given)"
+			}
+			if !strings.Contains(row, want) {
+				t.Errorf("%s: no %s in %s", name, want, row)
+			}
 		}
 	}
 }

@@ -486,13 +486,11 @@ func TestSaturatedCoordinatesAreCounted(t *testing.T) {
 }
 
 // Rows of an embedding that a node does not read are as if it had no part in them: c_i and g stay, and nothing is sent, however
-// large the server's c is there.
+// large the server's c is there. Of the model's parameters the four rows come first.
 func TestRowsThatNobodyReadsStay(t *testing.T) {
-	n, err := model.Spec{Input: []int{1}, Layers: []model.LayerSpec{{Kind: "embedding", Rows: []int{4}, Dim: 2}, {Kind: "flatten"}, {Kind: "dense", Units: 1}}, Loss: "squared"}.Compile()
-	must(t, err)
 	for _, s := range []Strategy{Scaffold{FedAvg{Rate: 1}}, FedDyn{.3}} {
-		a := line(t, Settings{})
-		a.Network, a.Strategy = n, s
+		a := ratings(t, s)
+		n := a.Network
 		c, err := NewClient(a)
 		must(t, err)
 		w := Work{Global: n.Initial(1), X: []float32{2, 2}, Y: []float32{1, 1}, Memory: [][]float32{make([]float32, n.Size())}}

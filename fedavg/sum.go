@@ -35,12 +35,22 @@ func NewSum(s Shape) *Sum {
 }
 
 // Add folds in one update, which must have passed Check for the sum's shape. It keeps nothing of u.
-func (s *Sum) Add(u *Update) error { return s.fold(u, 1) }
+func (s *Sum) Add(u *Update) error { return s.fold(u, 1, nil) }
+
+// AddWithin is Add of an update whose vectors are zero outside the given parts, as Client.Changed says of those it made, at
+// the cost of these parts alone.
+func (s *Sum) AddWithin(u *Update, parts []model.Range) error {
+	if parts == nil {
+		parts = []model.Range{}
+	}
+	return s.fold(u, 1, parts)
+}
 
 // Sub takes out an update that was added. It refuses one that cannot be in the sum.
-func (s *Sum) Sub(u *Update) error { return s.fold(u, -1) }
+func (s *Sum) Sub(u *Update) error { return s.fold(u, -1, nil) }
 
-func (s *Sum) fold(u *Update, sign int64) error {
+// fold adds or takes out; parts are nil for everything.
+func (s *Sum) fold(u *Update, sign int64, parts []model.Range) error {
 	if len(u.Vectors) != len(s.Vectors) || len(u.Scalars) != len(s.Scalars) || len(u.Evaluations) != len(s.Evaluations) {
 		return fmt.Errorf("fold update: its shape is not the sum's")
 	}
@@ -64,7 +74,12 @@ func (s *Sum) fold(u *Update, sign int64) error {
 		}
 	}
 	for i, v := range u.Vectors {
-		addScaled(s.Vectors[i], v, sign*u.Weight)
+		if parts == nil {
+			addScaled(s.Vectors[i], v, sign*u.Weight)
+		}
+		for _, r := range parts {
+			addScaled(s.Vectors[i][r.From:r.To], v[r.From:r.To], sign*u.Weight)
+		}
 	}
 	for i, v := range u.Scalars {
 		s.Scalars[i] += sign * v

@@ -142,7 +142,7 @@ func (w *worker) train(ctx context.Context, m *mathRound) (*fedavg.Sum, error) {
 		})
 		if err == nil {
 			w.trial.exchanged(u)
-			err = w.sum.Add(u)
+			err = w.sum.AddWithin(u, w.client.Changed()) // an update that others alter needs Add
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.name, err)

@@ -208,8 +208,20 @@ func printResult(w io.Writer, o *oneRun, r *simulate.Result) error {
 			return err
 		}
 	}
+	printMore(w, r)
 	_, err := fmt.Fprintf(w, "\nmodel %s\npage: %s\n", r.ModelDigest, r.Report)
 	return err
+}
+
+// printMore prints what only some runs have.
+func printMore(w io.Writer, r *simulate.Result) {
+	if p := r.Personal; p != nil {
+		fmt.Fprintf(w, "\non the own examples of %s: accuracy %.4f (deviation %.4f, worst %.4f) by the global model, %.4f (%.4f, %.4f) by their own\n",
+			counted(p.Nodes, "node"), p.Global.Mean, p.Global.Deviation, p.Global.Worst, p.Own.Mean, p.Own.Deviation, p.Own.Worst)
+	}
+	if r.Saturated > 0 {
+		fmt.Fprintf(w, "\n%s of updates lay outside compression.range and were cut: set a larger one\n", counted(int(r.Saturated), "coordinate"))
+	}
 }
 
 // shown are about ten of the rounds that were measured, the last one among them.
