@@ -64,7 +64,7 @@ func (f lines) train(t *testing.T, a *Algorithm, rounds int) []float64 {
 				t.Fatalf("%T round %d node %d: %d coordinates saturated, delta %v, scalars %v", a.Strategy, round, i, c.Saturated(), c.local.Params, c.local.Scalars)
 			}
 		}
-		global, err = a.Combine(global, state, sum, each, len(f.x))
+		global, err = a.Combine(global, state, Counted{Sum: sum, Each: each, Fleet: len(f.x)})
 		must(t, err)
 	}
 	var out []float64

@@ -1,6 +1,6 @@
 package kernel
 
-// DotColumns is the most columns that Dots takes at a time: so many products of integers on the grid are exact sums in
+// DotColumns is the most columns that AddDots takes at a time: so many products of integers on the grid are exact sums in
 // float64, too, which is how assembly computes them.
 const DotColumns = 512
 
@@ -8,15 +8,16 @@ const DotColumns = 512
 // begin at the same place of the cache.
 const dotPadding = 8
 
-// DotScratch is how much scratch Dots wants for so many rows.
+// DotScratch is how much scratch AddDots wants for so many rows.
 func DotScratch(rows int) int { return rows * (DotColumns + dotPadding) }
 
-// Dots writes the exact dot products of every two rows to dst, len(x)×len(x) of them. Rows are of one length, at most
-// DotColumns, and their elements in ±2^23. scratch is overwritten.
-func Dots(dst []int64, x [][]int32, scratch []float64) {
+// AddDots adds the exact dot products of every two rows to dst, len(x)×len(x): of rows i and j ≤ i at i·len(x)+j; what lies
+// beyond the diagonal is not touched. Rows are of one length, at most DotColumns, and their elements in ±2^23. scratch is
+// overwritten.
+func AddDots(dst []int64, x [][]int32, scratch []float64) {
 	n := len(x)
 	dst, scratch = dst[:n*n], scratch[:DotScratch(n)]
-	if n == 0 {
+	if n == 0 || len(x[0]) == 0 {
 		return
 	}
 	if len(x[0]) > DotColumns {
@@ -27,16 +28,7 @@ func Dots(dst []int64, x [][]int32, scratch []float64) {
 			panic("kernel: rows of several lengths")
 		}
 	}
-	if len(x[0]) == 0 {
-		clear(dst)
-		return
-	}
-	use.dots(dst, x, scratch)
-	for i := range n {
-		for j := range i {
-			dst[j*n+i] = dst[i*n+j]
-		}
-	}
+	use.addDots(dst, x, scratch)
 }
 
 // AddScaled is acc += w·q, modulo 2^64.

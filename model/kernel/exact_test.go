@@ -17,8 +17,8 @@ func onGrid(rng *rand.Rand, n int) []int32 {
 	return q
 }
 
-// TestDots: every path gives what exact integers give, for all small numbers of rows and lengths, unaligned.
-func TestDots(t *testing.T) {
+// TestAddDots: every path gives what exact integers give, for all small numbers of rows and lengths, unaligned.
+func TestAddDots(t *testing.T) {
 	onPaths(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(5, 1))
 		for _, rows := range []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 21} {
@@ -29,10 +29,10 @@ func TestDots(t *testing.T) {
 			checkDots(t, rng, rows, DotColumns)
 		}
 		s := make([]float64, DotScratch(2))
-		mustPanic(t, func() { Dots(make([]int64, 4), [][]int32{{1}, {1, 2}}, s) })
-		mustPanic(t, func() { Dots(make([]int64, 1), [][]int32{make([]int32, DotColumns+1)}, s) })
-		mustPanic(t, func() { Dots(make([]int64, 3), [][]int32{{1}, {2}}, s) })
-		mustPanic(t, func() { Dots(make([]int64, 4), [][]int32{{1}, {2}}, s[1:]) })
+		mustPanic(t, func() { AddDots(make([]int64, 4), [][]int32{{1}, {1, 2}}, s) })
+		mustPanic(t, func() { AddDots(make([]int64, 1), [][]int32{make([]int32, DotColumns+1)}, s) })
+		mustPanic(t, func() { AddDots(make([]int64, 3), [][]int32{{1}, {2}}, s) })
+		mustPanic(t, func() { AddDots(make([]int64, 4), [][]int32{{1}, {2}}, s[1:]) })
 	})
 }
 
@@ -43,14 +43,16 @@ func checkDots(t *testing.T, rng *rand.Rand, rows, n int) {
 		x[i] = onGrid(rng, n+i)[i:]
 	}
 	dst, scratch := newGuarded(rows*rows, 1, int64(-5)), newGuarded(DotScratch(rows), 1, 3.)
-	Dots(dst.x, x, scratch.x)
-	dst.check(t, "Dots")
-	scratch.check(t, "Dots")
+	AddDots(dst.x, x, scratch.x)
+	dst.check(t, "AddDots")
+	scratch.check(t, "AddDots")
 	for i := range rows {
 		for j := range rows {
-			var want int64
+			want := int64(-5)
 			for k := range n {
-				want += int64(x[i][k]) * int64(x[j][k])
+				if j <= i {
+					want += int64(x[i][k]) * int64(x[j][k])
+				}
 			}
 			if got := dst.x[i*rows+j]; got != want {
 				t.Fatalf("%d rows of %d: rows %d and %d give %d, want %d", rows, n, i, j, got, want)
@@ -59,8 +61,8 @@ func checkDots(t *testing.T, rng *rand.Rand, rows, n int) {
 	}
 }
 
-// TestDotsAtTheEdge: the longest rows of the largest values, which the last of odd ones do not round away.
-func TestDotsAtTheEdge(t *testing.T) {
+// TestAddDotsAtTheEdge: the longest rows of the largest values, which the last of odd ones do not round away.
+func TestAddDotsAtTheEdge(t *testing.T) {
 	onPaths(t, func(t *testing.T) {
 		dst, row := make([]int64, 1), slices.Repeat([]int32{-1 << 23}, DotColumns)
 		for i := range row {
@@ -70,7 +72,7 @@ func TestDotsAtTheEdge(t *testing.T) {
 		for _, v := range row {
 			want += int64(v) * int64(v)
 		}
-		Dots(dst, [][]int32{row}, make([]float64, DotScratch(1)))
+		AddDots(dst, [][]int32{row}, make([]float64, DotScratch(1)))
 		if dst[0] != want {
 			t.Errorf("%d, want %d", dst[0], want)
 		}

@@ -82,7 +82,7 @@ type path struct {
 
 	exchange        func(tile, pairs []int32)
 	addRows         func(sum *[Lanes]int64, tile []int32)
-	dots            func(dst []int64, x [][]int32, scratch []float64) // the pairs whose first is not before the second; others may be written, too
+	addDots         func(dst []int64, x [][]int32, scratch []float64)
 	addScaled       func(acc []int64, q []int32, w int32)
 	addFixed        func(acc []int64, x []float32, inverse, limit float64, w int32) int
 	addScaledDouble func(acc []float64, q []int32, w float64)

@@ -70,7 +70,7 @@ var avx2 = &path{
 	rescale:     rescaleAVX2,
 	exchange:    exchangeAVX2,
 	addRows:     addRowsAVX2,
-	dots:        tiledDots(widenAVX2, dotTileAVX2, dotRowsAVX2),
+	addDots:     tiledDots(widenAVX2, dotTileAVX2, dotRowsAVX2),
 	addScaled: func(acc []int64, q []int32, w int32) {
 		whole := len(acc) &^ 3
 		addScaledAVX2(acc[:whole], q[:whole], w)
@@ -129,7 +129,7 @@ func avx512(vnni bool) *path {
 		rescale:         rescaleAVX512,
 		exchange:        exchangeAVX512,
 		addRows:         addRowsAVX512,
-		dots:            tiledDots(widenAVX512, dotTileAVX512, dotRowsAVX512),
+		addDots:         tiledDots(widenAVX512, dotTileAVX512, dotRowsAVX512),
 		addScaled: func(acc []int64, q []int32, w int32) {
 			whole := len(acc) &^ 7
 			addScaledAVX512(acc[:whole], q[:whole], w)
@@ -180,7 +180,10 @@ func tiledDots(widen func([]float64, []int32), tile func(dst *[16]int64, a, b *[
 				b := from(j)
 				tile(&out, &a, &b, padded)
 				for k := i; k < min(i+rows, len(x)); k++ {
-					copy(dst[k*len(x)+j:(k+1)*len(x)], out[4*(k-i):4*(k-i)+4])
+					to := dst[k*len(x)+j : k*len(x)+min(j+4, k+1, len(x))]
+					for l := range to {
+						to[l] += out[4*(k-i)+l]
+					}
 				}
 			}
 		}

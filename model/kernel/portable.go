@@ -42,7 +42,7 @@ var portable = &path{
 	rescale:         rescaleGo,
 	exchange:        exchangeGo,
 	addRows:         addRowsGo,
-	dots:            dotsGo,
+	addDots:         addDotsGo,
 	addScaled:       addScaledGo,
 	addFixed:        addFixedGo,
 	addScaledDouble: addScaledDoubleGo,

@@ -21,7 +21,7 @@ func addRowsGo(sum *[Lanes]int64, tile []int32) {
 	}
 }
 
-func dotsGo(dst []int64, x [][]int32, _ []float64) {
+func addDotsGo(dst []int64, x [][]int32, _ []float64) {
 	for i, a := range x {
 		for j, b := range x[:i+1] {
 			b = b[:len(a)]
@@ -34,7 +34,7 @@ func dotsGo(dst []int64, x [][]int32, _ []float64) {
 			if k < len(a) {
 				s0 += int64(a[k]) * int64(b[k])
 			}
-			dst[i*len(x)+j] = s0 + s1
+			dst[i*len(x)+j] += s0 + s1
 		}
 	}
 }
