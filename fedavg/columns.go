@@ -5,13 +5,21 @@ import "choir.example/model/kernel"
 // tiles hands the vectors to f tile by tile: rows are vectors, columns kernel.Lanes coordinates from at on, of which the
 // last tile may use fewer. The tile is f's to change.
 func tiles(vectors [][]int32, f func(at, lanes int, tile []int32)) {
-	tile := make([]int32, len(vectors)*kernel.Lanes)
-	for at := 0; at < len(vectors[0]); at += kernel.Lanes {
-		lanes := min(kernel.Lanes, len(vectors[0])-at)
+	const together = 8 // tiles that are filled at a time: memory gives more of one vector sooner than a little of each
+	size, length := len(vectors)*kernel.Lanes, len(vectors[0])
+	all := make([]int32, together*size)
+	for from := 0; from < length; from += together * kernel.Lanes {
+		to := min(from+together*kernel.Lanes, length)
 		for i, v := range vectors {
-			copy(tile[i*kernel.Lanes:(i+1)*kernel.Lanes], v[at:at+lanes])
+			for at := from; at < to; at += kernel.Lanes {
+				row := all[(at-from)/kernel.Lanes*size+i*kernel.Lanes:][:kernel.Lanes]
+				copy(row, v[at:min(at+kernel.Lanes, to)])
+			}
 		}
-		f(at, lanes, tile)
+		for at := from; at < to; at += kernel.Lanes {
+			tile := all[(at-from)/kernel.Lanes*size:][:size]
+			f(at, min(kernel.Lanes, to-at), tile)
+		}
 	}
 }
 

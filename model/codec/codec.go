@@ -62,14 +62,12 @@ func (g Grid) AddTo(acc []int64, x []float32, weight int32) (saturated int, err 
 	if len(x) != len(acc) {
 		return 0, fmt.Errorf("quantise: %d coordinates into %d", len(x), len(acc))
 	}
-	const block = 1 << 12 // is still in the first cache when it is read again
-	for from := 0; from < len(x); from += block {
-		to := min(from+block, len(x))
-		if top := kernel.MaxAbs(x[from:to]); top-top != 0 {
-			kernel.AddFixed(acc[:from], x[:from], 1/g.Step(), float64(g.Limit()), -weight)
+	saturated = kernel.AddFixed(acc, x, 1/g.Step(), float64(g.Limit()), weight)
+	if saturated > 0 { // what is not finite is one of them
+		if top := kernel.MaxAbs(x); top-top != 0 {
+			kernel.AddFixed(acc, x, 1/g.Step(), float64(g.Limit()), -weight)
 			return 0, notFinite(x)
 		}
-		saturated += kernel.AddFixed(acc[from:to], x[from:to], 1/g.Step(), float64(g.Limit()), weight)
 	}
 	return saturated, nil
 }
