@@ -496,8 +496,8 @@ func TestRobustSettings(t *testing.T) {
 	}
 }
 
-// threeNodes are updates of one algorithm, as Combine takes them.
-func threeNodes(t *testing.T, a *Algorithm) Counted {
+// nodesOfThree are updates of one algorithm, as Combine takes them.
+func nodesOfThree(t *testing.T, a *Algorithm) Counted {
 	c := Counted{Sum: NewSum(a.Shape()), Fleet: 3}
 	for i, name := range []string{"c", "a", "b"} {
 		u := &Update{Weight: 1, Vectors: [][]int32{{int32(i * 100), int32(-i * 10)}}}
@@ -521,7 +521,7 @@ func TestRuleRemembers(t *testing.T) {
 	if shared := a.Shared(state); len(shared) != 0 {
 		t.Errorf("nodes are sent %v of it", shared)
 	}
-	c := threeNodes(t, a)
+	c := nodesOfThree(t, a)
 	for _, u := range c.Each {
 		u.Vectors[0][1] = 0
 	}
@@ -539,14 +539,14 @@ func TestRuleRemembers(t *testing.T) {
 
 func TestCombineRefusesWhatARuleCannotHold(t *testing.T) {
 	a := line(t, Settings{Robust: RobustSettings{Rule: "krum", F: 1}})
-	if _, err := a.Combine(make([]float32, 2), nil, threeNodes(t, a)); err == nil || err.Error() != "robust: krum with f 1 needs 5 updates and there are 3, too few for any f" {
+	if _, err := a.Combine(make([]float32, 2), nil, nodesOfThree(t, a)); err == nil || err.Error() != "robust: krum with f 1 needs 5 updates and there are 3, too few for any f" {
 		t.Errorf("%v, want the refusal of krum", err)
 	}
 	a = line(t, Settings{Robust: RobustSettings{Rule: "fltrust"}})
-	if _, err := a.Combine(make([]float32, 2), nil, threeNodes(t, a)); err == nil || !strings.Contains(err.Error(), "the rule trusts an update of the server's own, and there is none") {
+	if _, err := a.Combine(make([]float32, 2), nil, nodesOfThree(t, a)); err == nil || !strings.Contains(err.Error(), "the rule trusts an update of the server's own, and there is none") {
 		t.Errorf("%v, want the lack of a trusted update", err)
 	}
-	c := threeNodes(t, a)
+	c := nodesOfThree(t, a)
 	c.Trusted = &Update{Vectors: [][]int32{{100, -10}}}
 	next, err := a.Combine(make([]float32, 2), nil, c)
 	must(t, err)
@@ -558,7 +558,7 @@ func TestCombineRefusesWhatARuleCannotHold(t *testing.T) {
 // TestCombineIsInOrderOfNames: rules that draw see the same order whoever came first.
 func TestCombineIsInOrderOfNames(t *testing.T) {
 	a := line(t, Settings{Robust: RobustSettings{Rule: "median", Bucket: 2}})
-	c := threeNodes(t, a)
+	c := nodesOfThree(t, a)
 	c.Seed = 5
 	want, err := a.Combine(make([]float32, 2), nil, c)
 	must(t, err)
@@ -573,7 +573,7 @@ func TestCombineIsInOrderOfNames(t *testing.T) {
 // scalarsOnly is a strategy that moves the model to the scalar that it is told.
 type scalarsOnly struct{ FedAvg }
 
-func (scalarsOnly) Needs() Needs { return Needs{Scalars: 1, Unit: 1} }
+func (scalarsOnly) Needs() Needs { return Needs{Scalars: 1} }
 func (scalarsOnly) Server(r *Round) error {
 	r.Next[0] = float32(r.Scalar(0))
 	return nil
@@ -584,12 +584,15 @@ func TestScalarsOfLiars(t *testing.T) {
 	for _, c := range []struct {
 		rule Rule
 		want float32
-	}{{nil, 400}, {CoordinateMedian{}, 2}} {
+	}{{nil, 399.333}, {CoordinateMedian{}, 2}} {
 		a := line(t, Settings{})
 		a.Strategy, a.Rule = scalarsOnly{}, c.rule
 		counted := Counted{Sum: NewSum(a.Shape())}
-		for i, s := range []int64{1, 2, 797 * 3} {
-			u := &Update{Weight: []int64{1, 2, 3}[i], Vectors: [][]int32{{0, 0}}, Scalars: []int64{s * []int64{1, 2, 1}[i]}}
+		for i, s := range []int64{1, 2, 797} {
+			weight := []int64{1, 2, 3}[i]
+			high, low, err := scalarParts(float64(s), weight)
+			must(t, err)
+			u := &Update{Weight: weight, Vectors: [][]int32{{0, 0}}, Scalars: []int64{high, low}}
 			must(t, counted.Sum.Add(u))
 			counted.Each = append(counted.Each, Named{string(rune('a' + i)), u})
 		}
