@@ -181,7 +181,7 @@ func (c *Coordinator) store(ctx context.Context, job string, r *state.Round, sum
 		if next, err = c.loadModel(ctx, r.Model); err != nil {
 			return m, err
 		}
-		if next.Params, err = p.algorithm().Combine(next.Params, nil, sum, nil, 0); err != nil {
+		if next.Params, err = p.algorithm().Combine(next.Params, nil, fedavg.Counted{Sum: sum}); err != nil {
 			return m, &errAbandon{err.Error()}
 		}
 	default:

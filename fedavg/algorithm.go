@@ -30,6 +30,9 @@ func (a *Algorithm) Check() error {
 	if err := a.Strategy.Needs().check(); err != nil {
 		return err
 	}
+	if a.Trusts() && a.Strategy.Needs().Memory > 0 {
+		return fmt.Errorf("robust: the rule trusts an update of the server's own, and the strategy has nodes that remember, which the server is not")
+	}
 	if err := a.Network.CheckBatch(a.Batch); err != nil {
 		return err
 	}
@@ -78,8 +81,34 @@ func (a *Algorithm) zeros(n int) [][]float32 {
 	return vs
 }
 
-// FirstState is the server's state before the first round: zeros.
-func (a *Algorithm) FirstState() [][]float32 { return a.zeros(a.Strategy.Needs().State) }
+// FirstState is the server's state before the first round: zeros. Behind the strategy's vectors lie those that the rule
+// remembers, one for each vector of an update, on the grid.
+func (a *Algorithm) FirstState() [][]float32 { return a.zeros(a.stateVectors()) }
+
+// stateVectors is how many vectors the server keeps.
+func (a *Algorithm) stateVectors() int {
+	needs := a.Strategy.Needs()
+	if a.remembers() {
+		return needs.State + 1 + needs.Vectors
+	}
+	return needs.State
+}
+
+func (a *Algorithm) remembers() bool { return a.Rule != nil && a.Rule.Needs().Memory }
+
+// Trusts reports whether a round needs an update of the server's own.
+func (a *Algorithm) Trusts() bool { return a.Rule != nil && a.Rule.Needs().Trusted }
+
+// CheckCohort refuses a round of so many updates if the rule cannot hold with them, and names what would do.
+func (a *Algorithm) CheckCohort(updates int) error {
+	if a.Rule == nil {
+		return nil
+	}
+	if err := a.Rule.Check(updates); err != nil {
+		return fmt.Errorf("robust: %w", err)
+	}
+	return nil
+}
 
 // Shared is the part of the server's state that goes to the nodes with the model.
 func (a *Algorithm) Shared(state [][]float32) [][]float32 { return state[:a.Strategy.Needs().Shared] }

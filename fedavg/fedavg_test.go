@@ -16,7 +16,7 @@ func serverStep(step, rate float64, global []float32, s *Sum) ([]float32, error)
 	a := Algorithm{Strategy: FedAvg{Rate: rate}, Grid: codec.Grid{Range: step * codec.MaxQ}}
 	plain := *s
 	plain.Scalars = nil // of statistics, which these updates have, too
-	return a.Combine(global, nil, &plain, nil, 0)
+	return a.Combine(global, nil, Counted{Sum: &plain})
 }
 
 // The sum of the two nodes is 14, -4, -100 at weight 5. With a step of 1/2 and rate 1 the model moves by

@@ -48,7 +48,7 @@ func TestFedDFIsItsPaper(t *testing.T) {
 		must(t, sum.Add(u))
 		each = append(each, Named{string(rune('a' + i)), u})
 	}
-	got, err := a.Combine([]float32{0, 0}, nil, sum, each, 2)
+	got, err := a.Combine([]float32{0, 0}, nil, Counted{Sum: sum, Each: each, Fleet: 2})
 	must(t, err)
 	want := distilled(deltas, weights, []float64{-1, -.5, 0, .25, 2}, 20, .02)
 	for j := range want {
@@ -57,7 +57,7 @@ func TestFedDFIsItsPaper(t *testing.T) {
 		}
 	}
 	a.Public = nil
-	if _, err := a.Combine([]float32{0, 0}, nil, sum, each, 2); err == nil || !strings.Contains(err.Error(), "no public inputs") {
+	if _, err := a.Combine([]float32{0, 0}, nil, Counted{Sum: sum, Each: each, Fleet: 2}); err == nil || !strings.Contains(err.Error(), "no public inputs") {
 		t.Errorf("without public inputs: %v", err)
 	}
 }

@@ -34,7 +34,7 @@ func perNodes(t *testing.T, s Strategy, rounds int, targets ...float32) (global 
 			must(t, sum.Add(u))
 			memories[i] = [][]float32{slices.Clone(c.Memory()[0])}
 		}
-		global, err = a.Combine(global, nil, sum, nil, len(targets))
+		global, err = a.Combine(global, nil, Counted{Sum: sum, Fleet: len(targets)})
 		must(t, err)
 	}
 	for i := range targets {

@@ -1,14 +1,15 @@
 package fedavg
 
 // A Rule combines vectors in place of the weighted mean, so that some that lie do not decide what comes out. It is called
-// once a round for each vector of the updates, wherever the round is combined, and keeps nothing between calls. It uses
-// + − × ÷ and square roots in float64 with explicit rounding, no other function: the same bits on every processor.
+// once a round for each vector of the updates, wherever the round is combined, and keeps nothing between calls: what it
+// wants to remember is part of the server's state. It uses + − × ÷ and square roots in float64 with explicit rounding, no
+// other function: the same bits on every processor.
 type Rule interface {
 	// Check refuses a number of updates with which the rule's promise cannot hold, and names the nearest that would do.
 	Check(updates int) error
 	// Needs says what Combine looks at beside the vectors.
 	Needs() RuleNeeds
-	// Combine writes what the vectors say together to c.Out.
+	// Combine writes what the vectors say together to c.Out. Check has passed for their number.
 	Combine(c *Combination) error
 }
 

@@ -57,11 +57,6 @@ type Privacy struct {
 	Clip      float64 `json:"clip,omitempty" yaml:"clip"`           // L2 norm of an update; 0: not clipped
 }
 
-// RobustSettings name a rule that takes the place of the mean.
-type RobustSettings struct {
-	Rule string `json:"rule,omitempty" yaml:"rule"` // one of Rules; usually mean
-}
-
 func sorted[V any](table map[string]V) []string {
 	var names []string
 	for name := range table {
@@ -92,6 +87,9 @@ func (s *Settings) Algorithm(input []int, outputs int, ids ...int) (*Algorithm, 
 		return nil, err
 	}
 	if a.Strategy, err = s.Strategy.Strategy(); err != nil {
+		return nil, err
+	}
+	if a.Rule, err = s.Robust.rule(a.Grid.Step()); err != nil {
 		return nil, err
 	}
 	return a, a.Check()

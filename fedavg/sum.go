@@ -6,6 +6,8 @@ import (
 
 	"choir.example/internal/canon"
 	"choir.example/model"
+	"choir.example/model/codec"
+	"choir.example/model/kernel"
 )
 
 // ErrTooMuch is returned when a sum would pass MaxTotalWeight or MaxUpdates.
@@ -75,10 +77,10 @@ func (s *Sum) fold(u *Update, sign int64, parts []model.Range) error {
 	}
 	for i, v := range u.Vectors {
 		if parts == nil {
-			addScaled(s.Vectors[i], v, sign*u.Weight)
+			kernel.AddScaled(s.Vectors[i], v, int32(sign*u.Weight)) // a weight is at most 2^20
 		}
 		for _, r := range parts {
-			addScaled(s.Vectors[i][r.From:r.To], v[r.From:r.To], sign*u.Weight)
+			kernel.AddScaled(s.Vectors[i][r.From:r.To], v[r.From:r.To], int32(sign*u.Weight))
 		}
 	}
 	for i, v := range u.Scalars {
@@ -97,12 +99,25 @@ func (s *Sum) fold(u *Update, sign int64, parts []model.Range) error {
 // among those that hide each other in it.
 func evaluated(e *model.Evaluation) int64 { return min(e.Examples, 1) }
 
-// addScaled is acc += w·q.
-func addScaled(acc []int64, q []int32, w int64) {
-	acc = acc[:len(q)]
-	for i, v := range q {
-		acc[i] += w * int64(v)
+// AddDelta folds in a delta that is not on the grid yet, and says how many of its coordinates saturated: one pass that adds
+// to a sum of one vector what Add does with grid.Quantise's integers. A delta that is not finite is an error and leaves
+// the sum as it was.
+func (s *Sum) AddDelta(g codec.Grid, delta []float32, weight int64) (saturated int, err error) {
+	if len(s.Vectors) != 1 || len(s.Vectors[0]) != len(delta) || len(s.Scalars) > 0 || len(s.Evaluations) > 0 {
+		return 0, fmt.Errorf("fold delta: its shape is not the sum's")
 	}
+	if weight < 1 || weight > MaxWeight {
+		return 0, fmt.Errorf("fold delta: weight %d is outside [1, %d]", weight, MaxWeight)
+	}
+	if s.Weight+weight > MaxTotalWeight || s.Count+1 > MaxUpdates {
+		return 0, fmt.Errorf("fold delta: %w", ErrTooMuch)
+	}
+	if saturated, err = g.AddTo(s.Vectors[0], delta, int32(weight)); err != nil {
+		return 0, fmt.Errorf("fold delta: %w", err)
+	}
+	s.Weight += weight
+	s.Count++
+	return saturated, nil
 }
 
 // Merge folds in another sum of the same shape, which it only reads. A sum that it refuses leaves s as it was.

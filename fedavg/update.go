@@ -10,7 +10,7 @@
 //		if err := u.Check(shape); err != nil { … }
 //		if err := sum.Add(u); err != nil { … }
 //	}
-//	next, err := algorithm.Combine(global, state, sum, nil, nodes)
+//	next, err := algorithm.Combine(global, state, fedavg.Counted{Sum: sum, Fleet: nodes})
 //
 // The package knows nothing of networks, keys or privacy mechanisms.
 package fedavg

@@ -80,7 +80,7 @@ func averaged(t *testing.T, spec *choirv1.JobSpec, schema *data.Schema, parts []
 				t.Fatal(err)
 			}
 		}
-		if m.Params, err = algorithm.Combine(m.Params, nil, sum, nil, 0); err != nil {
+		if m.Params, err = algorithm.Combine(m.Params, nil, fedavg.Counted{Sum: sum}); err != nil {
 			t.Fatal(err)
 		}
 		each(round, m)

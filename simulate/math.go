@@ -115,7 +115,7 @@ func (m *mathRound) run(ctx context.Context, t *trial, workers []*worker, state 
 			return nil, err
 		}
 	}
-	return t.algorithm.Combine(m.global, state, sums[0], m.each, len(t.parts))
+	return t.algorithm.Combine(m.global, state, fedavg.Counted{Sum: sums[0], Each: m.each, Fleet: len(t.parts), Seed: m.seed})
 }
 
 // worker trains one node after the other: one goroutine a core.

@@ -56,6 +56,22 @@ func (g Grid) Quantise(x []float32, q []int32) (saturated int, err error) {
 	return kernel.ToFixed(q, x, 1/g.Step(), float64(g.Limit())), nil
 }
 
+// AddTo adds weight times x on the grid to acc, of the same length: Quantise and a sum in one pass. A coordinate that is
+// NaN or infinite is an error and leaves acc as it was.
+func (g Grid) AddTo(acc []int64, x []float32, weight int32) (saturated int, err error) {
+	if len(x) != len(acc) {
+		return 0, fmt.Errorf("quantise: %d coordinates into %d", len(x), len(acc))
+	}
+	saturated = kernel.AddFixed(acc, x, 1/g.Step(), float64(g.Limit()), weight)
+	if saturated > 0 { // what is not finite is one of them
+		if top := kernel.MaxAbs(x); top-top != 0 {
+			kernel.AddFixed(acc, x, 1/g.Step(), float64(g.Limit()), -weight)
+			return 0, notFinite(x)
+		}
+	}
+	return saturated, nil
+}
+
 // QuantiseRandomly is Quantise that rounds up or down at random, so that the expectation of what stands on the grid is x
 // (Alistarh et al. 2017, "QSGD", §3). source is the chance; one that gives the same numbers gives the same integers.
 func (g Grid) QuantiseRandomly(x []float32, q []int32, source *rand.PCG) (saturated int, err error) {
@@ -82,6 +98,11 @@ func check(x []float32, q []int32) error {
 	if top := kernel.MaxAbs(x); top-top == 0 {
 		return nil
 	}
+	return notFinite(x)
+}
+
+// notFinite names the first coordinate that is NaN or infinite.
+func notFinite(x []float32) error {
 	i := slices.IndexFunc(x, func(v float32) bool { return v-v != 0 })
 	return fmt.Errorf("quantise: coordinate %d is %v", i, x[i])
 }

@@ -249,6 +249,11 @@ func toFixedAVX2(q []int32, x []float32, inverse float64, limit float64) int
 //go:noescape
 func toFixedRandomlyAVX2(q []int32, x []float32, random []uint32, inverse float64, limit float64) int
 
+// addFixedAVX2 is AddFixed.
+//
+//go:noescape
+func addFixedAVX2(acc []int64, x []float32, inverse float64, limit float64, w int32) int
+
 // quantiseAVX2 is Quantise.
 //
 //go:noescape
@@ -309,6 +314,36 @@ func tile4x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32
 //go:noescape
 func transposeAVX2(dst *float32, dstStride int, src *float32, srcStride int, rows int, cols int)
 
+// exchangeAVX2 sorts the two rows of each pair, column by column.
+//
+//go:noescape
+func exchangeAVX2(tile []int32, pairs []int32)
+
+// addRowsAVX2 adds up rows, column by column.
+//
+//go:noescape
+func addRowsAVX2(sum *[64]int64, tile []int32)
+
+// widenAVX2 is dst = q.
+//
+//go:noescape
+func widenAVX2(dst []float64, q []int32)
+
+// dotTileAVX2 writes the dot products of 2 rows of n elements, whole vectors, with 4.
+//
+//go:noescape
+func dotTileAVX2(dst *[16]int64, a *[4]*float64, b *[4]*float64, n int)
+
+// addScaledAVX2 is acc += w·q.
+//
+//go:noescape
+func addScaledAVX2(acc []int64, q []int32, w int32)
+
+// addScaledDoubleAVX2 is acc += w·q, rounded twice.
+//
+//go:noescape
+func addScaledDoubleAVX2(acc []float64, q []int32, w float64)
+
 // peakAVX2 does n times 12 vectors of multiplications and additions.
 //
 //go:noescape
@@ -331,3 +366,6 @@ var tilesInt8AVX2 = [][]tileInt8{
 	{tile3xMaskInt8AVX2, tile3x1Int8AVX2},
 	{tile4xMaskInt8AVX2, tile4x1Int8AVX2},
 }
+
+// dotRowsAVX2 is how many rows of a dotTileAVX2 takes.
+const dotRowsAVX2 = 2

@@ -4471,37 +4471,47 @@ TEXT ·toFixedAVX2(SB), NOSPLIT, $0-72
 
 loop284:
 	VMOVUPS      (DX), Y3
-	VEXTRACTF128 $0x00, Y3, X4
-	VCVTPS2PD    X4, Y4
-	VMULPD       Y0, Y4, Y4
-	VMINPD       Y1, Y4, Y5
-	VMAXPD       Y2, Y5, Y5
-	VCMPPD       $0x04, Y4, Y5, Y6
-	VCMPPD       $0x07, Y4, Y4, Y4
+	VEXTRACTF128 $0x00, Y3, X5
+	VCVTPS2PD    X5, Y5
+	VMULPD       Y0, Y5, Y5
+	VANDPD       magnitudesAVX2<>+0(SB), Y5, Y4
+	VCMPPD       $0x06, Y1, Y4, Y6
+	VEXTRACTF128 $0x01, Y3, X7
+	VCVTPS2PD    X7, Y7
+	VMULPD       Y0, Y7, Y7
+	VANDPD       magnitudesAVX2<>+0(SB), Y7, Y4
+	VCMPPD       $0x06, Y1, Y4, Y4
+	VORPD        Y6, Y4, Y6
 	VMOVMSKPD    Y6, SI
-	VANDPD       Y4, Y5, Y4
+	TESTL        SI, SI
+	JEQ          within288
+	VMINPD       Y1, Y5, Y4
+	VMAXPD       Y2, Y4, Y4
+	VCMPPD       $0x04, Y5, Y4, Y6
+	VCMPPD       $0x07, Y5, Y5, Y5
+	VMOVMSKPD    Y6, SI
+	VANDPD       Y5, Y4, Y5
 	POPCNTQ      SI, SI
 	ADDQ         SI, AX
-	VCVTPD2DQY   Y4, X4
-	VINSERTF128  $0x00, X4, Y3, Y3
-	VEXTRACTF128 $0x01, Y3, X4
-	VCVTPS2PD    X4, Y4
-	VMULPD       Y0, Y4, Y4
-	VMINPD       Y1, Y4, Y5
-	VMAXPD       Y2, Y5, Y5
-	VCMPPD       $0x04, Y4, Y5, Y6
-	VCMPPD       $0x07, Y4, Y4, Y4
+	VMINPD       Y1, Y7, Y4
+	VMAXPD       Y2, Y4, Y4
+	VCMPPD       $0x04, Y7, Y4, Y6
+	VCMPPD       $0x07, Y7, Y7, Y7
 	VMOVMSKPD    Y6, SI
-	VANDPD       Y4, Y5, Y4
+	VANDPD       Y7, Y4, Y7
 	POPCNTQ      SI, SI
 	ADDQ         SI, AX
-	VCVTPD2DQY   Y4, X4
-	VINSERTF128  $0x01, X4, Y3, Y3
-	VMOVUPS      Y3, (CX)
-	ADDQ         $+32, CX
-	ADDQ         $+32, DX
-	SUBQ         $+8, BX
-	JGE          loop284
+
+within288:
+	VCVTPD2DQY  Y5, X5
+	VINSERTF128 $0x00, X5, Y3, Y3
+	VCVTPD2DQY  Y7, X7
+	VINSERTF128 $0x01, X7, Y3, Y3
+	VMOVUPS     Y3, (CX)
+	ADDQ        $+32, CX
+	ADDQ        $+32, DX
+	SUBQ        $+8, BX
+	JGE         loop284
 
 rest285:
 	ADDQ $+8, BX
@@ -4515,37 +4525,47 @@ tail286:
 	LEAQ         signsAVX2<>+0(SB), DI
 	VMOVUPS      (DI)(SI*4), Y3
 	VMASKMOVPS   (DX), Y3, Y4
-	VEXTRACTF128 $0x00, Y4, X5
-	VCVTPS2PD    X5, Y5
-	VMULPD       Y0, Y5, Y5
-	VMINPD       Y1, Y5, Y6
-	VMAXPD       Y2, Y6, Y6
-	VCMPPD       $0x04, Y5, Y6, Y7
-	VCMPPD       $0x07, Y5, Y5, Y5
+	VEXTRACTF128 $0x00, Y4, X6
+	VCVTPS2PD    X6, Y6
+	VMULPD       Y0, Y6, Y6
+	VANDPD       magnitudesAVX2<>+0(SB), Y6, Y5
+	VCMPPD       $0x06, Y1, Y5, Y7
+	VEXTRACTF128 $0x01, Y4, X8
+	VCVTPS2PD    X8, Y8
+	VMULPD       Y0, Y8, Y8
+	VANDPD       magnitudesAVX2<>+0(SB), Y8, Y5
+	VCMPPD       $0x06, Y1, Y5, Y5
+	VORPD        Y7, Y5, Y7
 	VMOVMSKPD    Y7, SI
-	VANDPD       Y5, Y6, Y5
+	TESTL        SI, SI
+	JEQ          within289
+	VMINPD       Y1, Y6, Y5
+	VMAXPD       Y2, Y5, Y5
+	VCMPPD       $0x04, Y6, Y5, Y7
+	VCMPPD       $0x07, Y6, Y6, Y6
+	VMOVMSKPD    Y7, SI
+	VANDPD       Y6, Y5, Y6
 	POPCNTQ      SI, SI
 	ADDQ         SI, AX
-	VCVTPD2DQY   Y5, X5
-	VINSERTF128  $0x00, X5, Y4, Y4
-	VEXTRACTF128 $0x01, Y4, X5
-	VCVTPS2PD    X5, Y5
-	VMULPD       Y0, Y5, Y5
-	VMINPD       Y1, Y5, Y6
-	VMAXPD       Y2, Y6, Y6
-	VCMPPD       $0x04, Y5, Y6, Y7
-	VCMPPD       $0x07, Y5, Y5, Y5
+	VMINPD       Y1, Y8, Y5
+	VMAXPD       Y2, Y5, Y5
+	VCMPPD       $0x04, Y8, Y5, Y7
+	VCMPPD       $0x07, Y8, Y8, Y8
 	VMOVMSKPD    Y7, SI
-	VANDPD       Y5, Y6, Y5
+	VANDPD       Y8, Y5, Y8
 	POPCNTQ      SI, SI
 	ADDQ         SI, AX
-	VCVTPD2DQY   Y5, X5
-	VINSERTF128  $0x01, X5, Y4, Y4
-	VMASKMOVPS   Y4, Y3, (CX)
-	ADDQ         $+32, CX
-	ADDQ         $+32, DX
-	SUBQ         $+8, BX
-	JGT          tail286
+
+within289:
+	VCVTPD2DQY  Y6, X6
+	VINSERTF128 $0x00, X6, Y4, Y4
+	VCVTPD2DQY  Y8, X8
+	VINSERTF128 $0x01, X8, Y4, Y4
+	VMASKMOVPS  Y4, Y3, (CX)
+	ADDQ        $+32, CX
+	ADDQ        $+32, DX
+	SUBQ        $+8, BX
+	JGT         tail286
 
 done287:
 	MOVQ AX, ret+64(FP)
@@ -4554,6 +4574,12 @@ done287:
 
 DATA long0000000000000000AVX2<>+0(SB)/8, $0x0000000000000000
 GLOBL long0000000000000000AVX2<>(SB), RODATA|NOPTR, $8
+
+DATA magnitudesAVX2<>+0(SB)/8, $0x7fffffffffffffff
+DATA magnitudesAVX2<>+8(SB)/8, $0x7fffffffffffffff
+DATA magnitudesAVX2<>+16(SB)/8, $0x7fffffffffffffff
+DATA magnitudesAVX2<>+24(SB)/8, $0x7fffffffffffffff
+GLOBL magnitudesAVX2<>(SB), RODATA|NOPTR, $32
 
 // func toFixedRandomlyAVX2(q []int32, x []float32, random []uint32, inverse float64, limit float64) int
 // Requires: AVX, CMOV, POPCNT
@@ -4568,81 +4594,91 @@ TEXT ·toFixedRandomlyAVX2(SB), NOSPLIT, $0-96
 	MOVQ         random_base+48(FP), BX
 	MOVQ         q_len+8(FP), SI
 	SUBQ         $+8, SI
-	JLT          rest289
+	JLT          rest291
 
-loop288:
+loop290:
 	VMOVUPS      (DX), Y3
 	VMOVUPS      (BX), Y4
-	VEXTRACTF128 $0x00, Y3, X5
-	VCVTPS2PD    X5, Y5
-	VMULPD       Y0, Y5, Y5
-	VMINPD       Y1, Y5, Y6
-	VMAXPD       Y2, Y6, Y6
-	VCMPPD       $0x04, Y5, Y6, Y7
-	VCMPPD       $0x07, Y5, Y5, Y5
+	VEXTRACTF128 $0x00, Y3, X6
+	VCVTPS2PD    X6, Y6
+	VMULPD       Y0, Y6, Y6
+	VANDPD       magnitudesAVX2<>+0(SB), Y6, Y5
+	VCMPPD       $0x06, Y1, Y5, Y7
+	VEXTRACTF128 $0x01, Y3, X8
+	VCVTPS2PD    X8, Y8
+	VMULPD       Y0, Y8, Y8
+	VANDPD       magnitudesAVX2<>+0(SB), Y8, Y5
+	VCMPPD       $0x06, Y1, Y5, Y5
+	VORPD        Y7, Y5, Y7
 	VMOVMSKPD    Y7, DI
-	VANDPD       Y5, Y6, Y5
+	TESTL        DI, DI
+	JEQ          within294
+	VMINPD       Y1, Y6, Y5
+	VMAXPD       Y2, Y5, Y5
+	VCMPPD       $0x04, Y6, Y5, Y7
+	VCMPPD       $0x07, Y6, Y6, Y6
+	VMOVMSKPD    Y7, DI
+	VANDPD       Y6, Y5, Y6
 	POPCNTQ      DI, DI
 	ADDQ         DI, AX
-	VBROADCASTSD long3ff0000000000000AVX2<>+0(SB), Y8
-	VEXTRACTF128 $0x00, Y4, X6
+	VMINPD       Y1, Y8, Y5
+	VMAXPD       Y2, Y5, Y5
+	VCMPPD       $0x04, Y8, Y5, Y7
+	VCMPPD       $0x07, Y8, Y8, Y8
+	VMOVMSKPD    Y7, DI
+	VANDPD       Y8, Y5, Y8
+	POPCNTQ      DI, DI
+	ADDQ         DI, AX
+
+within294:
+	VBROADCASTSD long3ff0000000000000AVX2<>+0(SB), Y9
+	VEXTRACTF128 $0x00, Y4, X5
 	VBROADCASTSS word80000000AVX2<>+0(SB), Y7
-	VPXOR        X7, X6, X6
-	VCVTDQ2PD    X6, Y6
+	VPXOR        X7, X5, X5
+	VCVTDQ2PD    X5, Y5
 	VBROADCASTSD long41e0000000000000AVX2<>+0(SB), Y7
-	VADDPD       Y7, Y6, Y6
+	VADDPD       Y7, Y5, Y5
 	VBROADCASTSD long3df0000000000000AVX2<>+0(SB), Y7
-	VMULPD       Y7, Y6, Y6
-	VROUNDPD     $0x09, Y5, Y7
-	VMOVAPD      Y7, Y9
-	VSUBPD       Y9, Y5, Y7
-	VCMPPD       $0x11, Y7, Y6, Y5
-	VANDPD       Y8, Y5, Y5
-	VADDPD       Y5, Y9, Y9
-	VMOVAPD      Y9, Y5
-	VCVTPD2DQY   Y5, X5
-	VINSERTF128  $0x00, X5, Y3, Y3
-	VEXTRACTF128 $0x01, Y3, X5
-	VCVTPS2PD    X5, Y5
-	VMULPD       Y0, Y5, Y5
-	VMINPD       Y1, Y5, Y6
-	VMAXPD       Y2, Y6, Y6
-	VCMPPD       $0x04, Y5, Y6, Y7
-	VCMPPD       $0x07, Y5, Y5, Y5
-	VMOVMSKPD    Y7, DI
-	VANDPD       Y5, Y6, Y5
-	POPCNTQ      DI, DI
-	ADDQ         DI, AX
-	VBROADCASTSD long3ff0000000000000AVX2<>+0(SB), Y6
+	VMULPD       Y7, Y5, Y5
+	VROUNDPD     $0x09, Y6, Y7
+	VMOVAPD      Y7, Y10
+	VSUBPD       Y10, Y6, Y7
+	VCMPPD       $0x11, Y7, Y5, Y5
+	VANDPD       Y9, Y5, Y5
+	VADDPD       Y5, Y10, Y10
+	VMOVAPD      Y10, Y6
+	VCVTPD2DQY   Y6, X6
+	VINSERTF128  $0x00, X6, Y3, Y3
+	VBROADCASTSD long3ff0000000000000AVX2<>+0(SB), Y5
 	VEXTRACTF128 $0x01, Y4, X4
-	VBROADCASTSS word80000000AVX2<>+0(SB), Y7
-	VPXOR        X7, X4, X4
+	VBROADCASTSS word80000000AVX2<>+0(SB), Y6
+	VPXOR        X6, X4, X4
 	VCVTDQ2PD    X4, Y4
-	VBROADCASTSD long41e0000000000000AVX2<>+0(SB), Y7
-	VADDPD       Y7, Y4, Y4
-	VBROADCASTSD long3df0000000000000AVX2<>+0(SB), Y7
-	VMULPD       Y7, Y4, Y4
-	VROUNDPD     $0x09, Y5, Y7
+	VBROADCASTSD long41e0000000000000AVX2<>+0(SB), Y6
+	VADDPD       Y6, Y4, Y4
+	VBROADCASTSD long3df0000000000000AVX2<>+0(SB), Y6
+	VMULPD       Y6, Y4, Y4
+	VROUNDPD     $0x09, Y8, Y6
+	VMOVAPD      Y6, Y7
+	VSUBPD       Y7, Y8, Y6
+	VCMPPD       $0x11, Y6, Y4, Y4
+	VANDPD       Y5, Y4, Y4
+	VADDPD       Y4, Y7, Y7
 	VMOVAPD      Y7, Y8
-	VSUBPD       Y8, Y5, Y7
-	VCMPPD       $0x11, Y7, Y4, Y4
-	VANDPD       Y6, Y4, Y4
-	VADDPD       Y4, Y8, Y8
-	VMOVAPD      Y8, Y5
-	VCVTPD2DQY   Y5, X5
-	VINSERTF128  $0x01, X5, Y3, Y3
+	VCVTPD2DQY   Y8, X8
+	VINSERTF128  $0x01, X8, Y3, Y3
 	VMOVUPS      Y3, (CX)
 	ADDQ         $+32, CX
 	ADDQ         $+32, DX
 	ADDQ         $+32, BX
 	SUBQ         $+8, SI
-	JGE          loop288
+	JGE          loop290
 
-rest289:
+rest291:
 	ADDQ $+8, SI
-	JLE  done291
+	JLE  done293
 
-tail290:
+tail292:
 	XORQ         R8, R8
 	MOVQ         $+8, DI
 	SUBQ         SI, DI
@@ -4651,72 +4687,82 @@ tail290:
 	VMOVUPS      (R8)(DI*4), Y3
 	VMASKMOVPS   (DX), Y3, Y4
 	VMASKMOVPS   (BX), Y3, Y5
-	VEXTRACTF128 $0x00, Y4, X6
-	VCVTPS2PD    X6, Y6
-	VMULPD       Y0, Y6, Y6
-	VMINPD       Y1, Y6, Y7
-	VMAXPD       Y2, Y7, Y7
-	VCMPPD       $0x04, Y6, Y7, Y8
-	VCMPPD       $0x07, Y6, Y6, Y6
+	VEXTRACTF128 $0x00, Y4, X7
+	VCVTPS2PD    X7, Y7
+	VMULPD       Y0, Y7, Y7
+	VANDPD       magnitudesAVX2<>+0(SB), Y7, Y6
+	VCMPPD       $0x06, Y1, Y6, Y8
+	VEXTRACTF128 $0x01, Y4, X9
+	VCVTPS2PD    X9, Y9
+	VMULPD       Y0, Y9, Y9
+	VANDPD       magnitudesAVX2<>+0(SB), Y9, Y6
+	VCMPPD       $0x06, Y1, Y6, Y6
+	VORPD        Y8, Y6, Y8
 	VMOVMSKPD    Y8, DI
-	VANDPD       Y6, Y7, Y6
+	TESTL        DI, DI
+	JEQ          within295
+	VMINPD       Y1, Y7, Y6
+	VMAXPD       Y2, Y6, Y6
+	VCMPPD       $0x04, Y7, Y6, Y8
+	VCMPPD       $0x07, Y7, Y7, Y7
+	VMOVMSKPD    Y8, DI
+	VANDPD       Y7, Y6, Y7
 	POPCNTQ      DI, DI
 	ADDQ         DI, AX
-	VBROADCASTSD long3ff0000000000000AVX2<>+0(SB), Y9
-	VEXTRACTF128 $0x00, Y5, X7
+	VMINPD       Y1, Y9, Y6
+	VMAXPD       Y2, Y6, Y6
+	VCMPPD       $0x04, Y9, Y6, Y8
+	VCMPPD       $0x07, Y9, Y9, Y9
+	VMOVMSKPD    Y8, DI
+	VANDPD       Y9, Y6, Y9
+	POPCNTQ      DI, DI
+	ADDQ         DI, AX
+
+within295:
+	VBROADCASTSD long3ff0000000000000AVX2<>+0(SB), Y10
+	VEXTRACTF128 $0x00, Y5, X6
 	VBROADCASTSS word80000000AVX2<>+0(SB), Y8
-	VPXOR        X8, X7, X7
-	VCVTDQ2PD    X7, Y7
+	VPXOR        X8, X6, X6
+	VCVTDQ2PD    X6, Y6
 	VBROADCASTSD long41e0000000000000AVX2<>+0(SB), Y8
-	VADDPD       Y8, Y7, Y7
+	VADDPD       Y8, Y6, Y6
 	VBROADCASTSD long3df0000000000000AVX2<>+0(SB), Y8
-	VMULPD       Y8, Y7, Y7
-	VROUNDPD     $0x09, Y6, Y8
-	VMOVAPD      Y8, Y10
-	VSUBPD       Y10, Y6, Y8
-	VCMPPD       $0x11, Y8, Y7, Y6
-	VANDPD       Y9, Y6, Y6
-	VADDPD       Y6, Y10, Y10
-	VMOVAPD      Y10, Y6
-	VCVTPD2DQY   Y6, X6
-	VINSERTF128  $0x00, X6, Y4, Y4
-	VEXTRACTF128 $0x01, Y4, X6
-	VCVTPS2PD    X6, Y6
-	VMULPD       Y0, Y6, Y6
-	VMINPD       Y1, Y6, Y7
-	VMAXPD       Y2, Y7, Y7
-	VCMPPD       $0x04, Y6, Y7, Y8
-	VCMPPD       $0x07, Y6, Y6, Y6
-	VMOVMSKPD    Y8, DI
-	VANDPD       Y6, Y7, Y6
-	POPCNTQ      DI, DI
-	ADDQ         DI, AX
-	VBROADCASTSD long3ff0000000000000AVX2<>+0(SB), Y7
+	VMULPD       Y8, Y6, Y6
+	VROUNDPD     $0x09, Y7, Y8
+	VMOVAPD      Y8, Y11
+	VSUBPD       Y11, Y7, Y8
+	VCMPPD       $0x11, Y8, Y6, Y6
+	VANDPD       Y10, Y6, Y6
+	VADDPD       Y6, Y11, Y11
+	VMOVAPD      Y11, Y7
+	VCVTPD2DQY   Y7, X7
+	VINSERTF128  $0x00, X7, Y4, Y4
+	VBROADCASTSD long3ff0000000000000AVX2<>+0(SB), Y6
 	VEXTRACTF128 $0x01, Y5, X5
-	VBROADCASTSS word80000000AVX2<>+0(SB), Y8
-	VPXOR        X8, X5, X5
+	VBROADCASTSS word80000000AVX2<>+0(SB), Y7
+	VPXOR        X7, X5, X5
 	VCVTDQ2PD    X5, Y5
-	VBROADCASTSD long41e0000000000000AVX2<>+0(SB), Y8
-	VADDPD       Y8, Y5, Y5
-	VBROADCASTSD long3df0000000000000AVX2<>+0(SB), Y8
-	VMULPD       Y8, Y5, Y5
-	VROUNDPD     $0x09, Y6, Y8
+	VBROADCASTSD long41e0000000000000AVX2<>+0(SB), Y7
+	VADDPD       Y7, Y5, Y5
+	VBROADCASTSD long3df0000000000000AVX2<>+0(SB), Y7
+	VMULPD       Y7, Y5, Y5
+	VROUNDPD     $0x09, Y9, Y7
+	VMOVAPD      Y7, Y8
+	VSUBPD       Y8, Y9, Y7
+	VCMPPD       $0x11, Y7, Y5, Y5
+	VANDPD       Y6, Y5, Y5
+	VADDPD       Y5, Y8, Y8
 	VMOVAPD      Y8, Y9
-	VSUBPD       Y9, Y6, Y8
-	VCMPPD       $0x11, Y8, Y5, Y5
-	VANDPD       Y7, Y5, Y5
-	VADDPD       Y5, Y9, Y9
-	VMOVAPD      Y9, Y6
-	VCVTPD2DQY   Y6, X6
-	VINSERTF128  $0x01, X6, Y4, Y4
+	VCVTPD2DQY   Y9, X9
+	VINSERTF128  $0x01, X9, Y4, Y4
 	VMASKMOVPS   Y4, Y3, (CX)
 	ADDQ         $+32, CX
 	ADDQ         $+32, DX
 	ADDQ         $+32, BX
 	SUBQ         $+8, SI
-	JGT          tail290
+	JGT          tail292
 
-done291:
+done293:
 	MOVQ AX, ret+88(FP)
 	VZEROUPPER
 	RET
@@ -4730,6 +4776,75 @@ GLOBL long41e0000000000000AVX2<>(SB), RODATA|NOPTR, $8
 DATA long3df0000000000000AVX2<>+0(SB)/8, $0x3df0000000000000
 GLOBL long3df0000000000000AVX2<>(SB), RODATA|NOPTR, $8
 
+// func addFixedAVX2(acc []int64, x []float32, inverse float64, limit float64, w int32) int
+// Requires: AVX, AVX2, POPCNT
+TEXT ·addFixedAVX2(SB), NOSPLIT, $0-80
+	VBROADCASTSD inverse+48(FP), Y0
+	VBROADCASTSD limit+56(FP), Y1
+	VBROADCASTSS w+64(FP), Y3
+	VBROADCASTSD long0000000000000000AVX2<>+0(SB), Y2
+	VSUBPD       Y1, Y2, Y2
+	XORQ         AX, AX
+	MOVQ         acc_base+0(FP), CX
+	MOVQ         x_base+24(FP), DX
+	MOVQ         x_len+32(FP), BX
+	SUBQ         $+8, BX
+	JLT          done297
+
+loop296:
+	VMOVUPS      (DX), Y4
+	VEXTRACTF128 $0x00, Y4, X6
+	VCVTPS2PD    X6, Y6
+	VMULPD       Y0, Y6, Y6
+	VANDPD       magnitudesAVX2<>+0(SB), Y6, Y5
+	VCMPPD       $0x06, Y1, Y5, Y7
+	VEXTRACTF128 $0x01, Y4, X4
+	VCVTPS2PD    X4, Y4
+	VMULPD       Y0, Y4, Y4
+	VANDPD       magnitudesAVX2<>+0(SB), Y4, Y5
+	VCMPPD       $0x06, Y1, Y5, Y5
+	VORPD        Y7, Y5, Y7
+	VMOVMSKPD    Y7, SI
+	TESTL        SI, SI
+	JEQ          within298
+	VMINPD       Y1, Y6, Y5
+	VMAXPD       Y2, Y5, Y5
+	VCMPPD       $0x04, Y6, Y5, Y7
+	VCMPPD       $0x07, Y6, Y6, Y6
+	VMOVMSKPD    Y7, SI
+	VANDPD       Y6, Y5, Y6
+	POPCNTQ      SI, SI
+	ADDQ         SI, AX
+	VMINPD       Y1, Y4, Y5
+	VMAXPD       Y2, Y5, Y5
+	VCMPPD       $0x04, Y4, Y5, Y7
+	VCMPPD       $0x07, Y4, Y4, Y4
+	VMOVMSKPD    Y7, SI
+	VANDPD       Y4, Y5, Y4
+	POPCNTQ      SI, SI
+	ADDQ         SI, AX
+
+within298:
+	VCVTPD2DQY Y6, X6
+	VPMOVSXDQ  X6, Y6
+	VPMULDQ    Y3, Y6, Y6
+	VPADDQ     (CX), Y6, Y6
+	VMOVUPS    Y6, (CX)
+	VCVTPD2DQY Y4, X4
+	VPMOVSXDQ  X4, Y4
+	VPMULDQ    Y3, Y4, Y4
+	VPADDQ     32(CX), Y4, Y4
+	VMOVUPS    Y4, 32(CX)
+	ADDQ       $+32, DX
+	ADDQ       $+64, CX
+	SUBQ       $+8, BX
+	JGE        loop296
+
+done297:
+	MOVQ AX, ret+72(FP)
+	VZEROUPPER
+	RET
+
 // func quantiseAVX2(q []int8, x []float32, inverse float32)
 // Requires: AVX, AVX2, CMOV
 TEXT ·quantiseAVX2(SB), NOSPLIT, $0-52
@@ -4740,9 +4855,9 @@ TEXT ·quantiseAVX2(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         q_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest293
+	JLT          rest300
 
-loop292:
+loop299:
 	VMOVUPS      (CX), Y3
 	VMULPS       Y0, Y3, Y3
 	VCMPPS       $0x07, Y3, Y3, Y4
@@ -4757,13 +4872,13 @@ loop292:
 	ADDQ         $+8, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGE          loop292
+	JGE          loop299
 
-rest293:
+rest300:
 	ADDQ $+8, DX
-	JLE  done295
+	JLE  done302
 
-tail294:
+tail301:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -4784,9 +4899,9 @@ tail294:
 	ADDQ         $+8, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail294
+	JGT          tail301
 
-done295:
+done302:
 	VZEROUPPER
 	RET
 
@@ -4804,9 +4919,9 @@ TEXT ·axpyInt8AVX2(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest297
+	JLT          rest304
 
-loop296:
+loop303:
 	VPMOVSXBD   (CX), Y1
 	VCVTDQ2PS   Y1, Y1
 	VMOVUPS     (AX), Y2
@@ -4815,13 +4930,13 @@ loop296:
 	ADDQ        $+32, AX
 	ADDQ        $+8, CX
 	SUBQ        $+8, DX
-	JGE         loop296
+	JGE         loop303
 
-rest297:
+rest304:
 	ADDQ $+8, DX
-	JLE  done299
+	JLE  done306
 
-tail298:
+tail305:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -4836,9 +4951,9 @@ tail298:
 	ADDQ        $+32, AX
 	ADDQ        $+8, CX
 	SUBQ        $+8, DX
-	JGT         tail298
+	JGT         tail305
 
-done299:
+done306:
 	VZEROUPPER
 	RET
 
@@ -4852,9 +4967,9 @@ TEXT ·dotInt8AVX2(SB), NOSPLIT, $0-52
 	VXORPS       Y1, Y1, Y1
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y1
 	SUBQ         $+16, DX
-	JLT          rest301
+	JLT          rest308
 
-loop300:
+loop307:
 	VPMOVSXBW (AX), Y1
 	VPMOVSXBW (CX), Y2
 	VPMADDWD  Y1, Y2, Y1
@@ -4862,9 +4977,9 @@ loop300:
 	ADDQ      $+16, AX
 	ADDQ      $+16, CX
 	SUBQ      $+16, DX
-	JGE       loop300
+	JGE       loop307
 
-rest301:
+rest308:
 	VEXTRACTF128 $0x01, Y0, X1
 	VPADDD       X1, X0, X0
 	VPSHUFD      $0x4e, X0, X1
@@ -4897,9 +5012,9 @@ TEXT ·tile1xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y2
 	TESTQ        BX, BX
-	JEQ          done305
+	JEQ          done312
 
-loop304:
+loop311:
 	VMASKMOVPS   (CX), Y0, Y2
 	VPSLLW       $0x08, Y2, Y3
 	VPSRAW       $0x08, Y3, Y3
@@ -4915,9 +5030,9 @@ loop304:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop304
+	JNZ          loop311
 
-done305:
+done312:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -4927,7 +5042,7 @@ done305:
 // func tile1x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile1x1Int8AVX2(SB), NOSPLIT, $0-64
-next306:
+next313:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -4937,9 +5052,9 @@ next306:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y1
 	TESTQ        BX, BX
-	JEQ          done308
+	JEQ          done315
 
-loop307:
+loop314:
 	VMOVUPS      (CX), Y1
 	VPSLLW       $0x08, Y1, Y2
 	VPSRAW       $0x08, Y2, Y2
@@ -4955,16 +5070,16 @@ loop307:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop307
+	JNZ          loop314
 
-done308:
+done315:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next306
+	JNZ     next313
 	VZEROUPPER
 	RET
 
@@ -4988,9 +5103,9 @@ TEXT ·tile2xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y3
 	TESTQ        SI, SI
-	JEQ          done311
+	JEQ          done318
 
-loop310:
+loop317:
 	VMASKMOVPS   (DX), Y0, Y3
 	VPSLLW       $0x08, Y3, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -5014,9 +5129,9 @@ loop310:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop310
+	JNZ          loop317
 
-done311:
+done318:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -5027,7 +5142,7 @@ done311:
 // func tile2x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile2x1Int8AVX2(SB), NOSPLIT, $0-64
-next312:
+next319:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -5038,9 +5153,9 @@ next312:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y2
 	TESTQ        SI, SI
-	JEQ          done314
+	JEQ          done321
 
-loop313:
+loop320:
 	VMOVUPS      (DX), Y2
 	VPSLLW       $0x08, Y2, Y3
 	VPSRAW       $0x08, Y3, Y3
@@ -5064,9 +5179,9 @@ loop313:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop313
+	JNZ          loop320
 
-done314:
+done321:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
@@ -5074,7 +5189,7 @@ done314:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next312
+	JNZ     next319
 	VZEROUPPER
 	RET
 
@@ -5099,9 +5214,9 @@ TEXT ·tile3xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y4
 	TESTQ        SI, SI
-	JEQ          done317
+	JEQ          done324
 
-loop316:
+loop323:
 	VMASKMOVPS   (DX), Y0, Y4
 	VPSLLW       $0x08, Y4, Y5
 	VPSRAW       $0x08, Y5, Y5
@@ -5133,9 +5248,9 @@ loop316:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop316
+	JNZ          loop323
 
-done317:
+done324:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -5147,7 +5262,7 @@ done317:
 // func tile3x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile3x1Int8AVX2(SB), NOSPLIT, $0-64
-next318:
+next325:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -5159,9 +5274,9 @@ next318:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y3
 	TESTQ        SI, SI
-	JEQ          done320
+	JEQ          done327
 
-loop319:
+loop326:
 	VMOVUPS      (DX), Y3
 	VPSLLW       $0x08, Y3, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -5193,9 +5308,9 @@ loop319:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop319
+	JNZ          loop326
 
-done320:
+done327:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
@@ -5204,7 +5319,7 @@ done320:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next318
+	JNZ     next325
 	VZEROUPPER
 	RET
 
@@ -5231,9 +5346,9 @@ TEXT ·tile4xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y5
 	TESTQ        DI, DI
-	JEQ          done323
+	JEQ          done330
 
-loop322:
+loop329:
 	VMASKMOVPS   (BX), Y0, Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPSRAW       $0x08, Y6, Y6
@@ -5273,9 +5388,9 @@ loop322:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop322
+	JNZ          loop329
 
-done323:
+done330:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	LEAQ       (CX)(CX*2), DX
@@ -5289,7 +5404,7 @@ done323:
 // func tile4x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile4x1Int8AVX2(SB), NOSPLIT, $0-64
-next324:
+next331:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -5303,9 +5418,9 @@ next324:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y4
 	TESTQ        DI, DI
-	JEQ          done326
+	JEQ          done333
 
-loop325:
+loop332:
 	VMOVUPS      (BX), Y4
 	VPSLLW       $0x08, Y4, Y5
 	VPSRAW       $0x08, Y5, Y5
@@ -5345,9 +5460,9 @@ loop325:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop325
+	JNZ          loop332
 
-done326:
+done333:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -5358,7 +5473,7 @@ done326:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next324
+	JNZ     next331
 	VZEROUPPER
 	RET
 
@@ -5371,16 +5486,16 @@ TEXT ·transposeAVX2(SB), NOSPLIT, $0-48
 	MOVQ dstStride+8(FP), BX
 	MOVQ srcStride+24(FP), SI
 
-down327:
+down334:
 	MOVQ cols+40(FP), DI
 	MOVQ CX, R8
 	MOVQ AX, R9
 
-across328:
+across335:
 	CMPQ       DI, $+8
-	JLT        edge329
+	JLT        edge336
 	CMPQ       DX, $+8
-	JLT        edge329
+	JLT        edge336
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	VMOVUPS    (R10), Y0
@@ -5437,9 +5552,9 @@ across328:
 	VMOVUPS    Y8, (R11)
 	ADDQ       BX, R11
 	VMOVUPS    Y0, (R11)
-	JMP        next330
+	JMP        next337
 
-edge329:
+edge336:
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	XORQ       R13, R13
@@ -5516,47 +5631,473 @@ edge329:
 	VPERM2F128 $0x31, Y0, Y1, Y0
 	VMASKMOVPS Y5, Y8, (R11)
 	CMPQ       DI, $+1
-	JLE        next330
+	JLE        next337
 	ADDQ       BX, R11
 	VMASKMOVPS Y3, Y8, (R11)
 	CMPQ       DI, $+2
-	JLE        next330
+	JLE        next337
 	ADDQ       BX, R11
 	VMASKMOVPS Y2, Y8, (R11)
 	CMPQ       DI, $+3
-	JLE        next330
+	JLE        next337
 	ADDQ       BX, R11
 	VMASKMOVPS Y6, Y8, (R11)
 	CMPQ       DI, $+4
-	JLE        next330
+	JLE        next337
 	ADDQ       BX, R11
 	VMASKMOVPS Y7, Y8, (R11)
 	CMPQ       DI, $+5
-	JLE        next330
+	JLE        next337
 	ADDQ       BX, R11
 	VMASKMOVPS Y4, Y8, (R11)
 	CMPQ       DI, $+6
-	JLE        next330
+	JLE        next337
 	ADDQ       BX, R11
 	VMASKMOVPS Y9, Y8, (R11)
 	CMPQ       DI, $+7
-	JLE        next330
+	JLE        next337
 	ADDQ       BX, R11
 	VMASKMOVPS Y0, Y8, (R11)
 
-next330:
+next337:
 	ADDQ   $+32, R8
 	MOVQ   BX, R10
 	IMUL3Q $+8, R10, R10
 	ADDQ   R10, R9
 	SUBQ   $+8, DI
-	JGT    across328
+	JGT    across335
 	ADDQ   $+32, AX
 	MOVQ   SI, R10
 	IMUL3Q $+8, R10, R10
 	ADDQ   R10, CX
 	SUBQ   $+8, DX
-	JGT    down327
+	JGT    down334
+	VZEROUPPER
+	RET
+
+// func exchangeAVX2(tile []int32, pairs []int32)
+// Requires: AVX, AVX2
+TEXT ·exchangeAVX2(SB), NOSPLIT, $0-48
+	MOVQ tile_base+0(FP), AX
+	MOVQ pairs_base+24(FP), CX
+	MOVQ pairs_len+32(FP), DX
+	SUBQ $0x02, DX
+	JLT  done340
+
+loop339:
+	MOVLQSX (CX), BX
+	MOVLQSX 4(CX), SI
+	SHLQ    $0x08, BX
+	SHLQ    $0x08, SI
+	VMOVUPS (AX)(BX*1), Y0
+	VMOVUPS (AX)(SI*1), Y1
+	VPMINSD Y0, Y1, Y2
+	VPMAXSD Y0, Y1, Y1
+	VMOVUPS Y2, (AX)(BX*1)
+	VMOVUPS Y1, (AX)(SI*1)
+	VMOVUPS 32(AX)(BX*1), Y0
+	VMOVUPS 32(AX)(SI*1), Y1
+	VPMINSD Y0, Y1, Y2
+	VPMAXSD Y0, Y1, Y1
+	VMOVUPS Y2, 32(AX)(BX*1)
+	VMOVUPS Y1, 32(AX)(SI*1)
+	VMOVUPS 64(AX)(BX*1), Y0
+	VMOVUPS 64(AX)(SI*1), Y1
+	VPMINSD Y0, Y1, Y2
+	VPMAXSD Y0, Y1, Y1
+	VMOVUPS Y2, 64(AX)(BX*1)
+	VMOVUPS Y1, 64(AX)(SI*1)
+	VMOVUPS 96(AX)(BX*1), Y0
+	VMOVUPS 96(AX)(SI*1), Y1
+	VPMINSD Y0, Y1, Y2
+	VPMAXSD Y0, Y1, Y1
+	VMOVUPS Y2, 96(AX)(BX*1)
+	VMOVUPS Y1, 96(AX)(SI*1)
+	VMOVUPS 128(AX)(BX*1), Y0
+	VMOVUPS 128(AX)(SI*1), Y1
+	VPMINSD Y0, Y1, Y2
+	VPMAXSD Y0, Y1, Y1
+	VMOVUPS Y2, 128(AX)(BX*1)
+	VMOVUPS Y1, 128(AX)(SI*1)
+	VMOVUPS 160(AX)(BX*1), Y0
+	VMOVUPS 160(AX)(SI*1), Y1
+	VPMINSD Y0, Y1, Y2
+	VPMAXSD Y0, Y1, Y1
+	VMOVUPS Y2, 160(AX)(BX*1)
+	VMOVUPS Y1, 160(AX)(SI*1)
+	VMOVUPS 192(AX)(BX*1), Y0
+	VMOVUPS 192(AX)(SI*1), Y1
+	VPMINSD Y0, Y1, Y2
+	VPMAXSD Y0, Y1, Y1
+	VMOVUPS Y2, 192(AX)(BX*1)
+	VMOVUPS Y1, 192(AX)(SI*1)
+	VMOVUPS 224(AX)(BX*1), Y0
+	VMOVUPS 224(AX)(SI*1), Y1
+	VPMINSD Y0, Y1, Y2
+	VPMAXSD Y0, Y1, Y1
+	VMOVUPS Y2, 224(AX)(BX*1)
+	VMOVUPS Y1, 224(AX)(SI*1)
+	ADDQ    $0x08, CX
+	SUBQ    $0x02, DX
+	JGE     loop339
+
+done340:
+	VZEROUPPER
+	RET
+
+// func addRowsAVX2(sum *[64]int64, tile []int32)
+// Requires: AVX, AVX2
+TEXT ·addRowsAVX2(SB), NOSPLIT, $0-32
+	MOVQ    sum+0(FP), AX
+	MOVQ    tile_base+8(FP), CX
+	MOVQ    tile_len+16(FP), DX
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	VMOVUPS 64(AX), Y2
+	VMOVUPS 96(AX), Y3
+	VMOVUPS 128(AX), Y4
+	VMOVUPS 160(AX), Y5
+	VMOVUPS 192(AX), Y6
+	VMOVUPS 224(AX), Y7
+	SUBQ    $+64, DX
+	JLT     done342
+
+loop341:
+	VPMOVSXDQ (CX), Y8
+	VPADDQ    Y8, Y0, Y0
+	VPMOVSXDQ 16(CX), Y8
+	VPADDQ    Y8, Y1, Y1
+	VPMOVSXDQ 32(CX), Y8
+	VPADDQ    Y8, Y2, Y2
+	VPMOVSXDQ 48(CX), Y8
+	VPADDQ    Y8, Y3, Y3
+	VPMOVSXDQ 64(CX), Y8
+	VPADDQ    Y8, Y4, Y4
+	VPMOVSXDQ 80(CX), Y8
+	VPADDQ    Y8, Y5, Y5
+	VPMOVSXDQ 96(CX), Y8
+	VPADDQ    Y8, Y6, Y6
+	VPMOVSXDQ 112(CX), Y8
+	VPADDQ    Y8, Y7, Y7
+	ADDQ      $+256, CX
+	SUBQ      $+64, DX
+	JGE       loop341
+
+done342:
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS Y2, 64(AX)
+	VMOVUPS Y3, 96(AX)
+	VMOVUPS Y4, 128(AX)
+	VMOVUPS Y5, 160(AX)
+	VMOVUPS Y6, 192(AX)
+	VMOVUPS Y7, 224(AX)
+	MOVQ    tile_base+8(FP), CX
+	MOVQ    tile_len+16(FP), DX
+	VMOVUPS 256(AX), Y0
+	VMOVUPS 288(AX), Y1
+	VMOVUPS 320(AX), Y2
+	VMOVUPS 352(AX), Y3
+	VMOVUPS 384(AX), Y4
+	VMOVUPS 416(AX), Y5
+	VMOVUPS 448(AX), Y6
+	VMOVUPS 480(AX), Y7
+	SUBQ    $+64, DX
+	JLT     done344
+
+loop343:
+	VPMOVSXDQ 128(CX), Y8
+	VPADDQ    Y8, Y0, Y0
+	VPMOVSXDQ 144(CX), Y8
+	VPADDQ    Y8, Y1, Y1
+	VPMOVSXDQ 160(CX), Y8
+	VPADDQ    Y8, Y2, Y2
+	VPMOVSXDQ 176(CX), Y8
+	VPADDQ    Y8, Y3, Y3
+	VPMOVSXDQ 192(CX), Y8
+	VPADDQ    Y8, Y4, Y4
+	VPMOVSXDQ 208(CX), Y8
+	VPADDQ    Y8, Y5, Y5
+	VPMOVSXDQ 224(CX), Y8
+	VPADDQ    Y8, Y6, Y6
+	VPMOVSXDQ 240(CX), Y8
+	VPADDQ    Y8, Y7, Y7
+	ADDQ      $+256, CX
+	SUBQ      $+64, DX
+	JGE       loop343
+
+done344:
+	VMOVUPS Y0, 256(AX)
+	VMOVUPS Y1, 288(AX)
+	VMOVUPS Y2, 320(AX)
+	VMOVUPS Y3, 352(AX)
+	VMOVUPS Y4, 384(AX)
+	VMOVUPS Y5, 416(AX)
+	VMOVUPS Y6, 448(AX)
+	VMOVUPS Y7, 480(AX)
+	VZEROUPPER
+	RET
+
+// func widenAVX2(dst []float64, q []int32)
+// Requires: AVX
+TEXT ·widenAVX2(SB), NOSPLIT, $0-48
+	MOVQ dst_base+0(FP), AX
+	MOVQ q_base+24(FP), CX
+	MOVQ q_len+32(FP), DX
+	SUBQ $+4, DX
+	JLT  done346
+
+loop345:
+	VCVTDQ2PD (CX), Y0
+	VMOVUPS   Y0, (AX)
+	ADDQ      $+16, CX
+	ADDQ      $+32, AX
+	SUBQ      $+4, DX
+	JGE       loop345
+
+done346:
+	VZEROUPPER
+	RET
+
+// func dotTileAVX2(dst *[16]int64, a *[4]*float64, b *[4]*float64, n int)
+// Requires: AVX, FMA3
+TEXT ·dotTileAVX2(SB), NOSPLIT, $0-32
+	MOVQ   a+8(FP), AX
+	MOVQ   (AX), CX
+	MOVQ   8(AX), AX
+	MOVQ   b+16(FP), DX
+	MOVQ   (DX), BX
+	MOVQ   8(DX), SI
+	MOVQ   16(DX), DI
+	MOVQ   24(DX), DX
+	MOVQ   n+24(FP), R8
+	XORQ   R9, R9
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+loop347:
+	VMOVUPS      (CX)(R9*8), Y8
+	VMOVUPS      (AX)(R9*8), Y9
+	VMOVUPS      (BX)(R9*8), Y10
+	VFMADD231PD  Y8, Y10, Y0
+	VFMADD231PD  Y9, Y10, Y4
+	VMOVUPS      (SI)(R9*8), Y10
+	VFMADD231PD  Y8, Y10, Y1
+	VFMADD231PD  Y9, Y10, Y5
+	VMOVUPS      (DI)(R9*8), Y10
+	VFMADD231PD  Y8, Y10, Y2
+	VFMADD231PD  Y9, Y10, Y6
+	VMOVUPS      (DX)(R9*8), Y10
+	VFMADD231PD  Y8, Y10, Y3
+	VFMADD231PD  Y9, Y10, Y7
+	ADDQ         $+4, R9
+	CMPQ         R9, R8
+	JLT          loop347
+	MOVQ         dst+0(FP), AX
+	VEXTRACTF128 $0x01, Y0, X8
+	VCVTTSD2SIQ  X0, CX
+	VPERMILPD    $0x01, X0, X0
+	VCVTTSD2SIQ  X0, DX
+	ADDQ         DX, CX
+	VCVTTSD2SIQ  X8, DX
+	ADDQ         DX, CX
+	VPERMILPD    $0x01, X8, X8
+	VCVTTSD2SIQ  X8, DX
+	ADDQ         DX, CX
+	MOVQ         CX, (AX)
+	VEXTRACTF128 $0x01, Y1, X0
+	VCVTTSD2SIQ  X1, CX
+	VPERMILPD    $0x01, X1, X1
+	VCVTTSD2SIQ  X1, DX
+	ADDQ         DX, CX
+	VCVTTSD2SIQ  X0, DX
+	ADDQ         DX, CX
+	VPERMILPD    $0x01, X0, X0
+	VCVTTSD2SIQ  X0, DX
+	ADDQ         DX, CX
+	MOVQ         CX, 8(AX)
+	VEXTRACTF128 $0x01, Y2, X0
+	VCVTTSD2SIQ  X2, CX
+	VPERMILPD    $0x01, X2, X2
+	VCVTTSD2SIQ  X2, DX
+	ADDQ         DX, CX
+	VCVTTSD2SIQ  X0, DX
+	ADDQ         DX, CX
+	VPERMILPD    $0x01, X0, X0
+	VCVTTSD2SIQ  X0, DX
+	ADDQ         DX, CX
+	MOVQ         CX, 16(AX)
+	VEXTRACTF128 $0x01, Y3, X0
+	VCVTTSD2SIQ  X3, CX
+	VPERMILPD    $0x01, X3, X3
+	VCVTTSD2SIQ  X3, DX
+	ADDQ         DX, CX
+	VCVTTSD2SIQ  X0, DX
+	ADDQ         DX, CX
+	VPERMILPD    $0x01, X0, X0
+	VCVTTSD2SIQ  X0, DX
+	ADDQ         DX, CX
+	MOVQ         CX, 24(AX)
+	VEXTRACTF128 $0x01, Y4, X0
+	VCVTTSD2SIQ  X4, CX
+	VPERMILPD    $0x01, X4, X4
+	VCVTTSD2SIQ  X4, DX
+	ADDQ         DX, CX
+	VCVTTSD2SIQ  X0, DX
+	ADDQ         DX, CX
+	VPERMILPD    $0x01, X0, X0
+	VCVTTSD2SIQ  X0, DX
+	ADDQ         DX, CX
+	MOVQ         CX, 32(AX)
+	VEXTRACTF128 $0x01, Y5, X0
+	VCVTTSD2SIQ  X5, CX
+	VPERMILPD    $0x01, X5, X5
+	VCVTTSD2SIQ  X5, DX
+	ADDQ         DX, CX
+	VCVTTSD2SIQ  X0, DX
+	ADDQ         DX, CX
+	VPERMILPD    $0x01, X0, X0
+	VCVTTSD2SIQ  X0, DX
+	ADDQ         DX, CX
+	MOVQ         CX, 40(AX)
+	VEXTRACTF128 $0x01, Y6, X0
+	VCVTTSD2SIQ  X6, CX
+	VPERMILPD    $0x01, X6, X6
+	VCVTTSD2SIQ  X6, DX
+	ADDQ         DX, CX
+	VCVTTSD2SIQ  X0, DX
+	ADDQ         DX, CX
+	VPERMILPD    $0x01, X0, X0
+	VCVTTSD2SIQ  X0, DX
+	ADDQ         DX, CX
+	MOVQ         CX, 48(AX)
+	VEXTRACTF128 $0x01, Y7, X0
+	VCVTTSD2SIQ  X7, CX
+	VPERMILPD    $0x01, X7, X7
+	VCVTTSD2SIQ  X7, DX
+	ADDQ         DX, CX
+	VCVTTSD2SIQ  X0, DX
+	ADDQ         DX, CX
+	VPERMILPD    $0x01, X0, X0
+	VCVTTSD2SIQ  X0, DX
+	ADDQ         DX, CX
+	MOVQ         CX, 56(AX)
+	VZEROUPPER
+	RET
+
+// func addScaledAVX2(acc []int64, q []int32, w int32)
+// Requires: AVX, AVX2
+TEXT ·addScaledAVX2(SB), NOSPLIT, $0-52
+	VBROADCASTSS w+48(FP), Y0
+	MOVQ         acc_base+0(FP), AX
+	MOVQ         q_base+24(FP), CX
+	MOVQ         acc_len+8(FP), DX
+	SUBQ         $+16, DX
+	JLT          rest349
+
+loop348:
+	VPMOVSXDQ (CX), Y1
+	VMOVUPS   (AX), Y2
+	VPMULDQ   Y1, Y0, Y1
+	VPADDQ    Y1, Y2, Y2
+	VMOVUPS   Y2, (AX)
+	VPMOVSXDQ 16(CX), Y1
+	VMOVUPS   32(AX), Y2
+	VPMULDQ   Y1, Y0, Y1
+	VPADDQ    Y1, Y2, Y2
+	VMOVUPS   Y2, 32(AX)
+	VPMOVSXDQ 32(CX), Y1
+	VMOVUPS   64(AX), Y2
+	VPMULDQ   Y1, Y0, Y1
+	VPADDQ    Y1, Y2, Y2
+	VMOVUPS   Y2, 64(AX)
+	VPMOVSXDQ 48(CX), Y1
+	VMOVUPS   96(AX), Y2
+	VPMULDQ   Y1, Y0, Y1
+	VPADDQ    Y1, Y2, Y2
+	VMOVUPS   Y2, 96(AX)
+	ADDQ      $+128, AX
+	ADDQ      $+64, CX
+	SUBQ      $+16, DX
+	JGE       loop348
+
+rest349:
+	ADDQ $+16, DX
+	JEQ  done350
+
+tail351:
+	VPMOVSXDQ (CX), Y1
+	VMOVUPS   (AX), Y2
+	VPMULDQ   Y1, Y0, Y1
+	VPADDQ    Y1, Y2, Y2
+	VMOVUPS   Y2, (AX)
+	ADDQ      $+32, AX
+	ADDQ      $+16, CX
+	SUBQ      $+4, DX
+	JGT       tail351
+
+done350:
+	VZEROUPPER
+	RET
+
+// func addScaledDoubleAVX2(acc []float64, q []int32, w float64)
+// Requires: AVX
+TEXT ·addScaledDoubleAVX2(SB), NOSPLIT, $0-56
+	VBROADCASTSD w+48(FP), Y0
+	MOVQ         acc_base+0(FP), AX
+	MOVQ         q_base+24(FP), CX
+	MOVQ         acc_len+8(FP), DX
+	SUBQ         $+16, DX
+	JLT          rest353
+
+loop352:
+	VCVTDQ2PD (CX), Y1
+	VMOVUPS   (AX), Y2
+	VMULPD    Y1, Y0, Y1
+	VADDPD    Y1, Y2, Y2
+	VMOVUPS   Y2, (AX)
+	VCVTDQ2PD 16(CX), Y1
+	VMOVUPS   32(AX), Y2
+	VMULPD    Y1, Y0, Y1
+	VADDPD    Y1, Y2, Y2
+	VMOVUPS   Y2, 32(AX)
+	VCVTDQ2PD 32(CX), Y1
+	VMOVUPS   64(AX), Y2
+	VMULPD    Y1, Y0, Y1
+	VADDPD    Y1, Y2, Y2
+	VMOVUPS   Y2, 64(AX)
+	VCVTDQ2PD 48(CX), Y1
+	VMOVUPS   96(AX), Y2
+	VMULPD    Y1, Y0, Y1
+	VADDPD    Y1, Y2, Y2
+	VMOVUPS   Y2, 96(AX)
+	ADDQ      $+128, AX
+	ADDQ      $+64, CX
+	SUBQ      $+16, DX
+	JGE       loop352
+
+rest353:
+	ADDQ $+16, DX
+	JEQ  done354
+
+tail355:
+	VCVTDQ2PD (CX), Y1
+	VMOVUPS   (AX), Y2
+	VMULPD    Y1, Y0, Y1
+	VADDPD    Y1, Y2, Y2
+	VMOVUPS   Y2, (AX)
+	ADDQ      $+32, AX
+	ADDQ      $+16, CX
+	SUBQ      $+4, DX
+	JGT       tail355
+
+done354:
 	VZEROUPPER
 	RET
 
@@ -5578,7 +6119,7 @@ TEXT ·peakAVX2(SB), NOSPLIT, $0-8
 	VXORPS Y11, Y11, Y11
 	VXORPS Y12, Y12, Y12
 
-loop332:
+loop356:
 	VFMADD231PS Y12, Y12, Y0
 	VFMADD231PS Y12, Y12, Y1
 	VFMADD231PS Y12, Y12, Y2
@@ -5592,6 +6133,6 @@ loop332:
 	VFMADD231PS Y12, Y12, Y10
 	VFMADD231PS Y12, Y12, Y11
 	DECQ        AX
-	JNZ         loop332
+	JNZ         loop356
 	VZEROUPPER
 	RET

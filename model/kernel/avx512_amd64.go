@@ -394,6 +394,11 @@ func toFixedAVX512(q []int32, x []float32, inverse float64, limit float64) int
 //go:noescape
 func toFixedRandomlyAVX512(q []int32, x []float32, random []uint32, inverse float64, limit float64) int
 
+// addFixedAVX512 is AddFixed.
+//
+//go:noescape
+func addFixedAVX512(acc []int64, x []float32, inverse float64, limit float64, w int32) int
+
 // quantiseAVX512 is Quantise.
 //
 //go:noescape
@@ -474,6 +479,36 @@ func tile4x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int
 //go:noescape
 func transposeAVX512(dst *float32, dstStride int, src *float32, srcStride int, rows int, cols int)
 
+// exchangeAVX512 sorts the two rows of each pair, column by column.
+//
+//go:noescape
+func exchangeAVX512(tile []int32, pairs []int32)
+
+// addRowsAVX512 adds up rows, column by column.
+//
+//go:noescape
+func addRowsAVX512(sum *[64]int64, tile []int32)
+
+// widenAVX512 is dst = q.
+//
+//go:noescape
+func widenAVX512(dst []float64, q []int32)
+
+// dotTileAVX512 writes the dot products of 4 rows of n elements, whole vectors, with 4.
+//
+//go:noescape
+func dotTileAVX512(dst *[16]int64, a *[4]*float64, b *[4]*float64, n int)
+
+// addScaledAVX512 is acc += w·q.
+//
+//go:noescape
+func addScaledAVX512(acc []int64, q []int32, w int32)
+
+// addScaledDoubleAVX512 is acc += w·q, rounded twice.
+//
+//go:noescape
+func addScaledDoubleAVX512(acc []float64, q []int32, w float64)
+
 // peakAVX512 does n times 12 vectors of multiplications and additions.
 //
 //go:noescape
@@ -504,3 +539,6 @@ var tilesInt8AVX512 = [][]tileInt8{
 	{tile3xMaskInt8AVX512, tile3x1Int8AVX512, tile3x4Int8AVX512},
 	{tile4xMaskInt8AVX512, tile4x1Int8AVX512, tile4x4Int8AVX512},
 }
+
+// dotRowsAVX512 is how many rows of a dotTileAVX512 takes.
+const dotRowsAVX512 = 4

@@ -9438,37 +9438,45 @@ TEXT ·toFixedAVX512(SB), NOSPLIT, $0-72
 
 loop516:
 	VMOVUPS       (DX), Z3
-	VEXTRACTF64X4 $0x00, Z3, Y4
-	VCVTPS2PD     Y4, Z4
-	VMULPD        Z0, Z4, Z4
-	VMINPD        Z1, Z4, Z5
-	VMAXPD        Z2, Z5, Z5
-	VCMPPD        $0x04, Z4, Z5, K1
-	VCMPPD        $0x07, Z4, Z4, K2
+	VEXTRACTF64X4 $0x00, Z3, Y5
+	VCVTPS2PD     Y5, Z5
+	VMULPD        Z0, Z5, Z5
+	VANDPD        magnitudesAVX512<>+0(SB), Z5, Z4
+	VCMPPD        $0x06, Z1, Z4, K1
+	VEXTRACTF64X4 $0x01, Z3, Y6
+	VCVTPS2PD     Y6, Z6
+	VMULPD        Z0, Z6, Z6
+	VANDPD        magnitudesAVX512<>+0(SB), Z6, Z4
+	VCMPPD        $0x06, Z1, Z4, K2
+	KORTESTB      K1, K2
+	JEQ           within520
+	VMINPD        Z1, Z5, Z4
+	VMAXPD        Z2, Z4, Z4
+	VCMPPD        $0x04, Z5, Z4, K1
+	VCMPPD        $0x07, Z5, Z5, K2
 	KMOVB         K1, SI
-	VMOVAPD.Z     Z5, K2, Z4
+	VMOVAPD.Z     Z4, K2, Z5
 	POPCNTQ       SI, SI
 	ADDQ          SI, AX
-	VCVTPD2DQ     Z4, Y4
-	VINSERTF64X4  $0x00, Y4, Z3, Z3
-	VEXTRACTF64X4 $0x01, Z3, Y4
-	VCVTPS2PD     Y4, Z4
-	VMULPD        Z0, Z4, Z4
-	VMINPD        Z1, Z4, Z5
-	VMAXPD        Z2, Z5, Z5
-	VCMPPD        $0x04, Z4, Z5, K1
-	VCMPPD        $0x07, Z4, Z4, K2
+	VMINPD        Z1, Z6, Z4
+	VMAXPD        Z2, Z4, Z4
+	VCMPPD        $0x04, Z6, Z4, K1
+	VCMPPD        $0x07, Z6, Z6, K2
 	KMOVB         K1, SI
-	VMOVAPD.Z     Z5, K2, Z4
+	VMOVAPD.Z     Z4, K2, Z6
 	POPCNTQ       SI, SI
 	ADDQ          SI, AX
-	VCVTPD2DQ     Z4, Y4
-	VINSERTF64X4  $0x01, Y4, Z3, Z3
-	VMOVUPS       Z3, (CX)
-	ADDQ          $+64, CX
-	ADDQ          $+64, DX
-	SUBQ          $+16, BX
-	JGE           loop516
+
+within520:
+	VCVTPD2DQ    Z5, Y5
+	VINSERTF64X4 $0x00, Y5, Z3, Z3
+	VCVTPD2DQ    Z6, Y6
+	VINSERTF64X4 $0x01, Y6, Z3, Z3
+	VMOVUPS      Z3, (CX)
+	ADDQ         $+64, CX
+	ADDQ         $+64, DX
+	SUBQ         $+16, BX
+	JGE          loop516
 
 rest517:
 	ADDQ $+16, BX
@@ -9482,37 +9490,45 @@ tail518:
 	BZHIQ         DI, SI, SI
 	KMOVW         SI, K1
 	VMOVUPS.Z     (DX), K1, Z3
-	VEXTRACTF64X4 $0x00, Z3, Y4
-	VCVTPS2PD     Y4, Z4
-	VMULPD        Z0, Z4, Z4
-	VMINPD        Z1, Z4, Z5
-	VMAXPD        Z2, Z5, Z5
-	VCMPPD        $0x04, Z4, Z5, K2
-	VCMPPD        $0x07, Z4, Z4, K3
+	VEXTRACTF64X4 $0x00, Z3, Y5
+	VCVTPS2PD     Y5, Z5
+	VMULPD        Z0, Z5, Z5
+	VANDPD        magnitudesAVX512<>+0(SB), Z5, Z4
+	VCMPPD        $0x06, Z1, Z4, K2
+	VEXTRACTF64X4 $0x01, Z3, Y6
+	VCVTPS2PD     Y6, Z6
+	VMULPD        Z0, Z6, Z6
+	VANDPD        magnitudesAVX512<>+0(SB), Z6, Z4
+	VCMPPD        $0x06, Z1, Z4, K3
+	KORTESTB      K2, K3
+	JEQ           within521
+	VMINPD        Z1, Z5, Z4
+	VMAXPD        Z2, Z4, Z4
+	VCMPPD        $0x04, Z5, Z4, K2
+	VCMPPD        $0x07, Z5, Z5, K3
 	KMOVB         K2, SI
-	VMOVAPD.Z     Z5, K3, Z4
+	VMOVAPD.Z     Z4, K3, Z5
 	POPCNTQ       SI, SI
 	ADDQ          SI, AX
-	VCVTPD2DQ     Z4, Y4
-	VINSERTF64X4  $0x00, Y4, Z3, Z3
-	VEXTRACTF64X4 $0x01, Z3, Y4
-	VCVTPS2PD     Y4, Z4
-	VMULPD        Z0, Z4, Z4
-	VMINPD        Z1, Z4, Z5
-	VMAXPD        Z2, Z5, Z5
-	VCMPPD        $0x04, Z4, Z5, K2
-	VCMPPD        $0x07, Z4, Z4, K3
+	VMINPD        Z1, Z6, Z4
+	VMAXPD        Z2, Z4, Z4
+	VCMPPD        $0x04, Z6, Z4, K2
+	VCMPPD        $0x07, Z6, Z6, K3
 	KMOVB         K2, SI
-	VMOVAPD.Z     Z5, K3, Z4
+	VMOVAPD.Z     Z4, K3, Z6
 	POPCNTQ       SI, SI
 	ADDQ          SI, AX
-	VCVTPD2DQ     Z4, Y4
-	VINSERTF64X4  $0x01, Y4, Z3, Z3
-	VMOVUPS       Z3, K1, (CX)
-	ADDQ          $+64, CX
-	ADDQ          $+64, DX
-	SUBQ          $+16, BX
-	JGT           tail518
+
+within521:
+	VCVTPD2DQ    Z5, Y5
+	VINSERTF64X4 $0x00, Y5, Z3, Z3
+	VCVTPD2DQ    Z6, Y6
+	VINSERTF64X4 $0x01, Y6, Z3, Z3
+	VMOVUPS      Z3, K1, (CX)
+	ADDQ         $+64, CX
+	ADDQ         $+64, DX
+	SUBQ         $+16, BX
+	JGT          tail518
 
 done519:
 	MOVQ AX, ret+64(FP)
@@ -9521,6 +9537,16 @@ done519:
 
 DATA long0000000000000000AVX512<>+0(SB)/8, $0x0000000000000000
 GLOBL long0000000000000000AVX512<>(SB), RODATA|NOPTR, $8
+
+DATA magnitudesAVX512<>+0(SB)/8, $0x7fffffffffffffff
+DATA magnitudesAVX512<>+8(SB)/8, $0x7fffffffffffffff
+DATA magnitudesAVX512<>+16(SB)/8, $0x7fffffffffffffff
+DATA magnitudesAVX512<>+24(SB)/8, $0x7fffffffffffffff
+DATA magnitudesAVX512<>+32(SB)/8, $0x7fffffffffffffff
+DATA magnitudesAVX512<>+40(SB)/8, $0x7fffffffffffffff
+DATA magnitudesAVX512<>+48(SB)/8, $0x7fffffffffffffff
+DATA magnitudesAVX512<>+56(SB)/8, $0x7fffffffffffffff
+GLOBL magnitudesAVX512<>(SB), RODATA|NOPTR, $64
 
 // func toFixedRandomlyAVX512(q []int32, x []float32, random []uint32, inverse float64, limit float64) int
 // Requires: AVX, AVX512DQ, AVX512F, BMI2, CMOV, POPCNT
@@ -9535,71 +9561,79 @@ TEXT ·toFixedRandomlyAVX512(SB), NOSPLIT, $0-96
 	MOVQ         random_base+48(FP), BX
 	MOVQ         q_len+8(FP), SI
 	SUBQ         $+16, SI
-	JLT          rest521
+	JLT          rest523
 
-loop520:
+loop522:
 	VMOVUPS       (DX), Z3
 	VMOVUPS       (BX), Z4
-	VEXTRACTF64X4 $0x00, Z3, Y5
-	VCVTPS2PD     Y5, Z5
-	VMULPD        Z0, Z5, Z5
-	VMINPD        Z1, Z5, Z6
-	VMAXPD        Z2, Z6, Z6
-	VCMPPD        $0x04, Z5, Z6, K1
-	VCMPPD        $0x07, Z5, Z5, K2
+	VEXTRACTF64X4 $0x00, Z3, Y6
+	VCVTPS2PD     Y6, Z6
+	VMULPD        Z0, Z6, Z6
+	VANDPD        magnitudesAVX512<>+0(SB), Z6, Z5
+	VCMPPD        $0x06, Z1, Z5, K1
+	VEXTRACTF64X4 $0x01, Z3, Y7
+	VCVTPS2PD     Y7, Z7
+	VMULPD        Z0, Z7, Z7
+	VANDPD        magnitudesAVX512<>+0(SB), Z7, Z5
+	VCMPPD        $0x06, Z1, Z5, K2
+	KORTESTB      K1, K2
+	JEQ           within526
+	VMINPD        Z1, Z6, Z5
+	VMAXPD        Z2, Z5, Z5
+	VCMPPD        $0x04, Z6, Z5, K1
+	VCMPPD        $0x07, Z6, Z6, K2
 	KMOVB         K1, DI
-	VMOVAPD.Z     Z6, K2, Z5
+	VMOVAPD.Z     Z5, K2, Z6
 	POPCNTQ       DI, DI
 	ADDQ          DI, AX
-	VBROADCASTSD  long3ff0000000000000AVX512<>+0(SB), Z8
-	VEXTRACTF64X4 $0x00, Z4, Y6
-	VCVTUDQ2PD    Y6, Z6
-	VBROADCASTSD  long3df0000000000000AVX512<>+0(SB), Z7
-	VMULPD        Z7, Z6, Z6
-	VRNDSCALEPD   $0x09, Z5, Z7
-	VMOVAPD       Z7, Z9
-	VSUBPD        Z9, Z5, Z7
-	VCMPPD        $0x11, Z7, Z6, K1
-	VADDPD        Z8, Z9, K1, Z9
-	VMOVAPD       Z9, Z5
-	VCVTPD2DQ     Z5, Y5
-	VINSERTF64X4  $0x00, Y5, Z3, Z3
-	VEXTRACTF64X4 $0x01, Z3, Y5
-	VCVTPS2PD     Y5, Z5
-	VMULPD        Z0, Z5, Z5
-	VMINPD        Z1, Z5, Z6
-	VMAXPD        Z2, Z6, Z6
-	VCMPPD        $0x04, Z5, Z6, K1
-	VCMPPD        $0x07, Z5, Z5, K2
+	VMINPD        Z1, Z7, Z5
+	VMAXPD        Z2, Z5, Z5
+	VCMPPD        $0x04, Z7, Z5, K1
+	VCMPPD        $0x07, Z7, Z7, K2
 	KMOVB         K1, DI
-	VMOVAPD.Z     Z6, K2, Z5
+	VMOVAPD.Z     Z5, K2, Z7
 	POPCNTQ       DI, DI
 	ADDQ          DI, AX
-	VBROADCASTSD  long3ff0000000000000AVX512<>+0(SB), Z6
+
+within526:
+	VBROADCASTSD  long3ff0000000000000AVX512<>+0(SB), Z9
+	VEXTRACTF64X4 $0x00, Z4, Y5
+	VCVTUDQ2PD    Y5, Z5
+	VBROADCASTSD  long3df0000000000000AVX512<>+0(SB), Z8
+	VMULPD        Z8, Z5, Z5
+	VRNDSCALEPD   $0x09, Z6, Z8
+	VMOVAPD       Z8, Z10
+	VSUBPD        Z10, Z6, Z8
+	VCMPPD        $0x11, Z8, Z5, K1
+	VADDPD        Z9, Z10, K1, Z10
+	VMOVAPD       Z10, Z6
+	VCVTPD2DQ     Z6, Y6
+	VINSERTF64X4  $0x00, Y6, Z3, Z3
+	VBROADCASTSD  long3ff0000000000000AVX512<>+0(SB), Z5
 	VEXTRACTF64X4 $0x01, Z4, Y4
 	VCVTUDQ2PD    Y4, Z4
-	VBROADCASTSD  long3df0000000000000AVX512<>+0(SB), Z7
-	VMULPD        Z7, Z4, Z4
-	VRNDSCALEPD   $0x09, Z5, Z7
-	VMOVAPD       Z7, Z8
-	VSUBPD        Z8, Z5, Z7
-	VCMPPD        $0x11, Z7, Z4, K1
-	VADDPD        Z6, Z8, K1, Z8
-	VMOVAPD       Z8, Z5
-	VCVTPD2DQ     Z5, Y5
-	VINSERTF64X4  $0x01, Y5, Z3, Z3
+	VBROADCASTSD  long3df0000000000000AVX512<>+0(SB), Z6
+	VMULPD        Z6, Z4, Z4
+	VRNDSCALEPD   $0x09, Z7, Z6
+	VMOVAPD       Z6, Z8
+	VSUBPD        Z8, Z7, Z6
+	VCMPPD        $0x11, Z6, Z4, K1
+	VADDPD        Z5, Z8, K1, Z8
+	VMOVAPD       Z8, Z7
+	VCVTPD2DQ     Z7, Y7
+	VINSERTF64X4  $0x01, Y7, Z3, Z3
 	VMOVUPS       Z3, (CX)
 	ADDQ          $+64, CX
 	ADDQ          $+64, DX
 	ADDQ          $+64, BX
 	SUBQ          $+16, SI
-	JGE           loop520
+	JGE           loop522
 
-rest521:
+rest523:
 	ADDQ $+16, SI
-	JLE  done523
+	JLE  done525
 
-tail522:
+tail524:
 	MOVQ          $+16, R8
 	CMPQ          SI, R8
 	CMOVQLT       SI, R8
@@ -9608,62 +9642,70 @@ tail522:
 	KMOVW         DI, K1
 	VMOVUPS.Z     (DX), K1, Z3
 	VMOVUPS.Z     (BX), K1, Z4
-	VEXTRACTF64X4 $0x00, Z3, Y5
-	VCVTPS2PD     Y5, Z5
-	VMULPD        Z0, Z5, Z5
-	VMINPD        Z1, Z5, Z6
-	VMAXPD        Z2, Z6, Z6
-	VCMPPD        $0x04, Z5, Z6, K2
-	VCMPPD        $0x07, Z5, Z5, K3
+	VEXTRACTF64X4 $0x00, Z3, Y6
+	VCVTPS2PD     Y6, Z6
+	VMULPD        Z0, Z6, Z6
+	VANDPD        magnitudesAVX512<>+0(SB), Z6, Z5
+	VCMPPD        $0x06, Z1, Z5, K2
+	VEXTRACTF64X4 $0x01, Z3, Y7
+	VCVTPS2PD     Y7, Z7
+	VMULPD        Z0, Z7, Z7
+	VANDPD        magnitudesAVX512<>+0(SB), Z7, Z5
+	VCMPPD        $0x06, Z1, Z5, K3
+	KORTESTB      K2, K3
+	JEQ           within527
+	VMINPD        Z1, Z6, Z5
+	VMAXPD        Z2, Z5, Z5
+	VCMPPD        $0x04, Z6, Z5, K2
+	VCMPPD        $0x07, Z6, Z6, K3
 	KMOVB         K2, DI
-	VMOVAPD.Z     Z6, K3, Z5
+	VMOVAPD.Z     Z5, K3, Z6
 	POPCNTQ       DI, DI
 	ADDQ          DI, AX
-	VBROADCASTSD  long3ff0000000000000AVX512<>+0(SB), Z8
-	VEXTRACTF64X4 $0x00, Z4, Y6
-	VCVTUDQ2PD    Y6, Z6
-	VBROADCASTSD  long3df0000000000000AVX512<>+0(SB), Z7
-	VMULPD        Z7, Z6, Z6
-	VRNDSCALEPD   $0x09, Z5, Z7
-	VMOVAPD       Z7, Z9
-	VSUBPD        Z9, Z5, Z7
-	VCMPPD        $0x11, Z7, Z6, K2
-	VADDPD        Z8, Z9, K2, Z9
-	VMOVAPD       Z9, Z5
-	VCVTPD2DQ     Z5, Y5
-	VINSERTF64X4  $0x00, Y5, Z3, Z3
-	VEXTRACTF64X4 $0x01, Z3, Y5
-	VCVTPS2PD     Y5, Z5
-	VMULPD        Z0, Z5, Z5
-	VMINPD        Z1, Z5, Z6
-	VMAXPD        Z2, Z6, Z6
-	VCMPPD        $0x04, Z5, Z6, K2
-	VCMPPD        $0x07, Z5, Z5, K3
+	VMINPD        Z1, Z7, Z5
+	VMAXPD        Z2, Z5, Z5
+	VCMPPD        $0x04, Z7, Z5, K2
+	VCMPPD        $0x07, Z7, Z7, K3
 	KMOVB         K2, DI
-	VMOVAPD.Z     Z6, K3, Z5
+	VMOVAPD.Z     Z5, K3, Z7
 	POPCNTQ       DI, DI
 	ADDQ          DI, AX
-	VBROADCASTSD  long3ff0000000000000AVX512<>+0(SB), Z6
+
+within527:
+	VBROADCASTSD  long3ff0000000000000AVX512<>+0(SB), Z9
+	VEXTRACTF64X4 $0x00, Z4, Y5
+	VCVTUDQ2PD    Y5, Z5
+	VBROADCASTSD  long3df0000000000000AVX512<>+0(SB), Z8
+	VMULPD        Z8, Z5, Z5
+	VRNDSCALEPD   $0x09, Z6, Z8
+	VMOVAPD       Z8, Z10
+	VSUBPD        Z10, Z6, Z8
+	VCMPPD        $0x11, Z8, Z5, K2
+	VADDPD        Z9, Z10, K2, Z10
+	VMOVAPD       Z10, Z6
+	VCVTPD2DQ     Z6, Y6
+	VINSERTF64X4  $0x00, Y6, Z3, Z3
+	VBROADCASTSD  long3ff0000000000000AVX512<>+0(SB), Z5
 	VEXTRACTF64X4 $0x01, Z4, Y4
 	VCVTUDQ2PD    Y4, Z4
-	VBROADCASTSD  long3df0000000000000AVX512<>+0(SB), Z7
-	VMULPD        Z7, Z4, Z4
-	VRNDSCALEPD   $0x09, Z5, Z7
-	VMOVAPD       Z7, Z8
-	VSUBPD        Z8, Z5, Z7
-	VCMPPD        $0x11, Z7, Z4, K2
-	VADDPD        Z6, Z8, K2, Z8
-	VMOVAPD       Z8, Z5
-	VCVTPD2DQ     Z5, Y5
-	VINSERTF64X4  $0x01, Y5, Z3, Z3
+	VBROADCASTSD  long3df0000000000000AVX512<>+0(SB), Z6
+	VMULPD        Z6, Z4, Z4
+	VRNDSCALEPD   $0x09, Z7, Z6
+	VMOVAPD       Z6, Z8
+	VSUBPD        Z8, Z7, Z6
+	VCMPPD        $0x11, Z6, Z4, K2
+	VADDPD        Z5, Z8, K2, Z8
+	VMOVAPD       Z8, Z7
+	VCVTPD2DQ     Z7, Y7
+	VINSERTF64X4  $0x01, Y7, Z3, Z3
 	VMOVUPS       Z3, K1, (CX)
 	ADDQ          $+64, CX
 	ADDQ          $+64, DX
 	ADDQ          $+64, BX
 	SUBQ          $+16, SI
-	JGT           tail522
+	JGT           tail524
 
-done523:
+done525:
 	MOVQ AX, ret+88(FP)
 	VZEROUPPER
 	RET
@@ -9673,6 +9715,71 @@ GLOBL long3ff0000000000000AVX512<>(SB), RODATA|NOPTR, $8
 
 DATA long3df0000000000000AVX512<>+0(SB)/8, $0x3df0000000000000
 GLOBL long3df0000000000000AVX512<>(SB), RODATA|NOPTR, $8
+
+// func addFixedAVX512(acc []int64, x []float32, inverse float64, limit float64, w int32) int
+// Requires: AVX, AVX512DQ, AVX512F, POPCNT
+TEXT ·addFixedAVX512(SB), NOSPLIT, $0-80
+	VBROADCASTSD inverse+48(FP), Z0
+	VBROADCASTSD limit+56(FP), Z1
+	VBROADCASTSS w+64(FP), Z3
+	VBROADCASTSD long0000000000000000AVX512<>+0(SB), Z2
+	VSUBPD       Z1, Z2, Z2
+	XORQ         AX, AX
+	MOVQ         acc_base+0(FP), CX
+	MOVQ         x_base+24(FP), DX
+	MOVQ         x_len+32(FP), BX
+	SUBQ         $+16, BX
+	JLT          done529
+
+loop528:
+	VMOVUPS       (DX), Z4
+	VEXTRACTF64X4 $0x00, Z4, Y6
+	VCVTPS2PD     Y6, Z6
+	VMULPD        Z0, Z6, Z6
+	VANDPD        magnitudesAVX512<>+0(SB), Z6, Z5
+	VCMPPD        $0x06, Z1, Z5, K1
+	VEXTRACTF64X4 $0x01, Z4, Y4
+	VCVTPS2PD     Y4, Z4
+	VMULPD        Z0, Z4, Z4
+	VANDPD        magnitudesAVX512<>+0(SB), Z4, Z5
+	VCMPPD        $0x06, Z1, Z5, K2
+	KORTESTB      K1, K2
+	JEQ           within530
+	VMINPD        Z1, Z6, Z5
+	VMAXPD        Z2, Z5, Z5
+	VCMPPD        $0x04, Z6, Z5, K1
+	VCMPPD        $0x07, Z6, Z6, K2
+	KMOVB         K1, SI
+	VMOVAPD.Z     Z5, K2, Z6
+	POPCNTQ       SI, SI
+	ADDQ          SI, AX
+	VMINPD        Z1, Z4, Z5
+	VMAXPD        Z2, Z5, Z5
+	VCMPPD        $0x04, Z4, Z5, K1
+	VCMPPD        $0x07, Z4, Z4, K2
+	KMOVB         K1, SI
+	VMOVAPD.Z     Z5, K2, Z4
+	POPCNTQ       SI, SI
+	ADDQ          SI, AX
+
+within530:
+	VCVTPD2QQ Z6, Z6
+	VPMULDQ   Z3, Z6, Z6
+	VPADDQ    (CX), Z6, Z6
+	VMOVUPS   Z6, (CX)
+	VCVTPD2QQ Z4, Z4
+	VPMULDQ   Z3, Z4, Z4
+	VPADDQ    64(CX), Z4, Z4
+	VMOVUPS   Z4, 64(CX)
+	ADDQ      $+64, DX
+	ADDQ      $+128, CX
+	SUBQ      $+16, BX
+	JGE       loop528
+
+done529:
+	MOVQ AX, ret+72(FP)
+	VZEROUPPER
+	RET
 
 // func quantiseAVX512(q []int8, x []float32, inverse float32)
 // Requires: AVX, AVX512F, BMI2, CMOV
@@ -9684,9 +9791,9 @@ TEXT ·quantiseAVX512(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         q_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest525
+	JLT          rest532
 
-loop524:
+loop531:
 	VMOVUPS   (CX), Z3
 	VMULPS    Z0, Z3, Z3
 	VCMPPS    $0x07, Z3, Z3, K1
@@ -9698,13 +9805,13 @@ loop524:
 	ADDQ      $+16, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGE       loop524
+	JGE       loop531
 
-rest525:
+rest532:
 	ADDQ $+16, DX
-	JLE  done527
+	JLE  done534
 
-tail526:
+tail533:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -9722,9 +9829,9 @@ tail526:
 	ADDQ      $+16, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail526
+	JGT       tail533
 
-done527:
+done534:
 	VZEROUPPER
 	RET
 
@@ -9742,9 +9849,9 @@ TEXT ·axpyInt8AVX512(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest529
+	JLT          rest536
 
-loop528:
+loop535:
 	VPMOVSXBD   (CX), Z1
 	VCVTDQ2PS   Z1, Z1
 	VMOVUPS     (AX), Z2
@@ -9753,13 +9860,13 @@ loop528:
 	ADDQ        $+64, AX
 	ADDQ        $+16, CX
 	SUBQ        $+16, DX
-	JGE         loop528
+	JGE         loop535
 
-rest529:
+rest536:
 	ADDQ $+16, DX
-	JLE  done531
+	JLE  done538
 
-tail530:
+tail537:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -9774,9 +9881,9 @@ tail530:
 	ADDQ        $+64, AX
 	ADDQ        $+16, CX
 	SUBQ        $+16, DX
-	JGT         tail530
+	JGT         tail537
 
-done531:
+done538:
 	VZEROUPPER
 	RET
 
@@ -9790,9 +9897,9 @@ TEXT ·dotInt8AVX512(SB), NOSPLIT, $0-52
 	VPXORD       Z1, Z1, Z1
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	SUBQ         $+64, DX
-	JLT          rest533
+	JLT          rest540
 
-loop532:
+loop539:
 	VMOVDQU8 (AX), Z3
 	VMOVDQU8 (CX), Z4
 	VPXORD   Z2, Z3, Z3
@@ -9801,11 +9908,11 @@ loop532:
 	ADDQ     $+64, AX
 	ADDQ     $+64, CX
 	SUBQ     $+64, DX
-	JGE      loop532
+	JGE      loop539
 
-rest533:
+rest540:
 	ADDQ       $+64, DX
-	JEQ        done534
+	JEQ        done541
 	MOVQ       $-1, BX
 	BZHIQ      DX, BX, BX
 	KMOVQ      BX, K1
@@ -9815,7 +9922,7 @@ rest533:
 	VPDPBUSD   Z4, Z3, Z0
 	VPDPBUSD   Z4, Z2, Z1
 
-done534:
+done541:
 	VPSUBD        Z1, Z0, Z0
 	VEXTRACTF64X4 $0x01, Z0, Y1
 	VPADDD        Y1, Y0, Y0
@@ -9851,9 +9958,9 @@ TEXT ·tile1xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z1
 	TESTQ        BX, BX
-	JEQ          done537
+	JEQ          done544
 
-loop536:
+loop543:
 	VMOVUPS.Z    (CX), K1, Z2
 	VPBROADCASTD (AX), Z3
 	VPXORD       Z1, Z3, Z3
@@ -9861,9 +9968,9 @@ loop536:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop536
+	JNZ          loop543
 
-done537:
+done544:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -9873,7 +9980,7 @@ done537:
 // func tile1x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile1x1Int8AVX512(SB), NOSPLIT, $0-64
-next538:
+next545:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -9883,9 +9990,9 @@ next538:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z1
 	TESTQ        BX, BX
-	JEQ          done540
+	JEQ          done547
 
-loop539:
+loop546:
 	VMOVUPS      (CX), Z2
 	VPBROADCASTD (AX), Z3
 	VPXORD       Z1, Z3, Z3
@@ -9893,23 +10000,23 @@ loop539:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop539
+	JNZ          loop546
 
-done540:
+done547:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next538
+	JNZ     next545
 	VZEROUPPER
 	RET
 
 // func tile1x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile1x4Int8AVX512(SB), NOSPLIT, $0-64
-next541:
+next548:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -9922,9 +10029,9 @@ next541:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        BX, BX
-	JEQ          done543
+	JEQ          done550
 
-loop542:
+loop549:
 	VMOVUPS      (CX), Z5
 	VMOVUPS      64(CX), Z6
 	VMOVUPS      128(CX), Z7
@@ -9938,9 +10045,9 @@ loop542:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop542
+	JNZ          loop549
 
-done543:
+done550:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -9950,7 +10057,7 @@ done543:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next541
+	JNZ     next548
 	VZEROUPPER
 	RET
 
@@ -9974,9 +10081,9 @@ TEXT ·tile2xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	TESTQ        SI, SI
-	JEQ          done546
+	JEQ          done553
 
-loop545:
+loop552:
 	VMOVUPS.Z    (DX), K1, Z3
 	VPBROADCASTD (AX), Z4
 	VPXORD       Z2, Z4, Z4
@@ -9987,9 +10094,9 @@ loop545:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop545
+	JNZ          loop552
 
-done546:
+done553:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -10000,7 +10107,7 @@ done546:
 // func tile2x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile2x1Int8AVX512(SB), NOSPLIT, $0-64
-next547:
+next554:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10011,9 +10118,9 @@ next547:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	TESTQ        SI, SI
-	JEQ          done549
+	JEQ          done556
 
-loop548:
+loop555:
 	VMOVUPS      (DX), Z3
 	VPBROADCASTD (AX), Z4
 	VPXORD       Z2, Z4, Z4
@@ -10024,9 +10131,9 @@ loop548:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop548
+	JNZ          loop555
 
-done549:
+done556:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10034,14 +10141,14 @@ done549:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next547
+	JNZ     next554
 	VZEROUPPER
 	RET
 
 // func tile2x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile2x4Int8AVX512(SB), NOSPLIT, $0-64
-next550:
+next557:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10058,9 +10165,9 @@ next550:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z8
 	TESTQ        SI, SI
-	JEQ          done552
+	JEQ          done559
 
-loop551:
+loop558:
 	VMOVUPS      (DX), Z9
 	VMOVUPS      64(DX), Z10
 	VMOVUPS      128(DX), Z11
@@ -10080,9 +10187,9 @@ loop551:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop551
+	JNZ          loop558
 
-done552:
+done559:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10096,7 +10203,7 @@ done552:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next550
+	JNZ     next557
 	VZEROUPPER
 	RET
 
@@ -10121,9 +10228,9 @@ TEXT ·tile3xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z3
 	TESTQ        SI, SI
-	JEQ          done555
+	JEQ          done562
 
-loop554:
+loop561:
 	VMOVUPS.Z    (DX), K1, Z4
 	VPBROADCASTD (AX), Z5
 	VPXORD       Z3, Z5, Z5
@@ -10137,9 +10244,9 @@ loop554:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop554
+	JNZ          loop561
 
-done555:
+done562:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -10151,7 +10258,7 @@ done555:
 // func tile3x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile3x1Int8AVX512(SB), NOSPLIT, $0-64
-next556:
+next563:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10163,9 +10270,9 @@ next556:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z3
 	TESTQ        SI, SI
-	JEQ          done558
+	JEQ          done565
 
-loop557:
+loop564:
 	VMOVUPS      (DX), Z4
 	VPBROADCASTD (AX), Z5
 	VPXORD       Z3, Z5, Z5
@@ -10179,9 +10286,9 @@ loop557:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop557
+	JNZ          loop564
 
-done558:
+done565:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10190,14 +10297,14 @@ done558:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next556
+	JNZ     next563
 	VZEROUPPER
 	RET
 
 // func tile3x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile3x4Int8AVX512(SB), NOSPLIT, $0-64
-next559:
+next566:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10218,9 +10325,9 @@ next559:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z12
 	TESTQ        SI, SI
-	JEQ          done561
+	JEQ          done568
 
-loop560:
+loop567:
 	VMOVUPS      (DX), Z13
 	VMOVUPS      64(DX), Z14
 	VMOVUPS      128(DX), Z15
@@ -10246,9 +10353,9 @@ loop560:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop560
+	JNZ          loop567
 
-done561:
+done568:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10266,7 +10373,7 @@ done561:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next559
+	JNZ     next566
 	VZEROUPPER
 	RET
 
@@ -10293,9 +10400,9 @@ TEXT ·tile4xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        DI, DI
-	JEQ          done564
+	JEQ          done571
 
-loop563:
+loop570:
 	VMOVUPS.Z    (BX), K1, Z5
 	VPBROADCASTD (AX), Z6
 	VPXORD       Z4, Z6, Z6
@@ -10312,9 +10419,9 @@ loop563:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop563
+	JNZ          loop570
 
-done564:
+done571:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10328,7 +10435,7 @@ done564:
 // func tile4x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile4x1Int8AVX512(SB), NOSPLIT, $0-64
-next565:
+next572:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -10342,9 +10449,9 @@ next565:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        DI, DI
-	JEQ          done567
+	JEQ          done574
 
-loop566:
+loop573:
 	VMOVUPS      (BX), Z5
 	VPBROADCASTD (AX), Z6
 	VPXORD       Z4, Z6, Z6
@@ -10361,9 +10468,9 @@ loop566:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop566
+	JNZ          loop573
 
-done567:
+done574:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10374,14 +10481,14 @@ done567:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next565
+	JNZ     next572
 	VZEROUPPER
 	RET
 
 // func tile4x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile4x4Int8AVX512(SB), NOSPLIT, $0-64
-next568:
+next575:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -10407,9 +10514,9 @@ next568:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z16
 	TESTQ        DI, DI
-	JEQ          done570
+	JEQ          done577
 
-loop569:
+loop576:
 	VMOVUPS      (BX), Z17
 	VMOVUPS      64(BX), Z18
 	VMOVUPS      128(BX), Z19
@@ -10441,9 +10548,9 @@ loop569:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop569
+	JNZ          loop576
 
-done570:
+done577:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10466,7 +10573,7 @@ done570:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next568
+	JNZ     next575
 	VZEROUPPER
 	RET
 
@@ -10479,16 +10586,16 @@ TEXT ·transposeAVX512(SB), NOSPLIT, $0-48
 	MOVQ dstStride+8(FP), BX
 	MOVQ srcStride+24(FP), SI
 
-down571:
+down578:
 	MOVQ cols+40(FP), DI
 	MOVQ CX, R8
 	MOVQ AX, R9
 
-across572:
+across579:
 	CMPQ       DI, $+16
-	JLT        edge573
+	JLT        edge580
 	CMPQ       DX, $+16
-	JLT        edge573
+	JLT        edge580
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	VMOVUPS    (R10), Z0
@@ -10617,9 +10724,9 @@ across572:
 	VMOVUPS    Z5, (R11)
 	ADDQ       BX, R11
 	VMOVUPS    Z0, (R11)
-	JMP        next574
+	JMP        next581
 
-edge573:
+edge580:
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	MOVQ       $+16, R13
@@ -10776,79 +10883,498 @@ edge573:
 	VSHUFF32X4 $0xdd, Z17, Z0, Z0
 	VMOVUPS    Z6, K1, (R11)
 	CMPQ       DI, $+1
-	JLE        next574
+	JLE        next581
 	ADDQ       BX, R11
 	VMOVUPS    Z7, K1, (R11)
 	CMPQ       DI, $+2
-	JLE        next574
+	JLE        next581
 	ADDQ       BX, R11
 	VMOVUPS    Z9, K1, (R11)
 	CMPQ       DI, $+3
-	JLE        next574
+	JLE        next581
 	ADDQ       BX, R11
 	VMOVUPS    Z8, K1, (R11)
 	CMPQ       DI, $+4
-	JLE        next574
+	JLE        next581
 	ADDQ       BX, R11
 	VMOVUPS    Z10, K1, (R11)
 	CMPQ       DI, $+5
-	JLE        next574
+	JLE        next581
 	ADDQ       BX, R11
 	VMOVUPS    Z11, K1, (R11)
 	CMPQ       DI, $+6
-	JLE        next574
+	JLE        next581
 	ADDQ       BX, R11
 	VMOVUPS    Z13, K1, (R11)
 	CMPQ       DI, $+7
-	JLE        next574
+	JLE        next581
 	ADDQ       BX, R11
 	VMOVUPS    Z12, K1, (R11)
 	CMPQ       DI, $+8
-	JLE        next574
+	JLE        next581
 	ADDQ       BX, R11
 	VMOVUPS    Z14, K1, (R11)
 	CMPQ       DI, $+9
-	JLE        next574
+	JLE        next581
 	ADDQ       BX, R11
 	VMOVUPS    Z3, K1, (R11)
 	CMPQ       DI, $+10
-	JLE        next574
+	JLE        next581
 	ADDQ       BX, R11
 	VMOVUPS    Z15, K1, (R11)
 	CMPQ       DI, $+11
-	JLE        next574
+	JLE        next581
 	ADDQ       BX, R11
 	VMOVUPS    Z4, K1, (R11)
 	CMPQ       DI, $+12
-	JLE        next574
+	JLE        next581
 	ADDQ       BX, R11
 	VMOVUPS    Z2, K1, (R11)
 	CMPQ       DI, $+13
-	JLE        next574
+	JLE        next581
 	ADDQ       BX, R11
 	VMOVUPS    Z1, K1, (R11)
 	CMPQ       DI, $+14
-	JLE        next574
+	JLE        next581
 	ADDQ       BX, R11
 	VMOVUPS    Z5, K1, (R11)
 	CMPQ       DI, $+15
-	JLE        next574
+	JLE        next581
 	ADDQ       BX, R11
 	VMOVUPS    Z0, K1, (R11)
 
-next574:
+next581:
 	ADDQ   $+64, R8
 	MOVQ   BX, R10
 	IMUL3Q $+16, R10, R10
 	ADDQ   R10, R9
 	SUBQ   $+16, DI
-	JGT    across572
+	JGT    across579
 	ADDQ   $+64, AX
 	MOVQ   SI, R10
 	IMUL3Q $+16, R10, R10
 	ADDQ   R10, CX
 	SUBQ   $+16, DX
-	JGT    down571
+	JGT    down578
+	VZEROUPPER
+	RET
+
+// func exchangeAVX512(tile []int32, pairs []int32)
+// Requires: AVX, AVX512F
+TEXT ·exchangeAVX512(SB), NOSPLIT, $0-48
+	MOVQ tile_base+0(FP), AX
+	MOVQ pairs_base+24(FP), CX
+	MOVQ pairs_len+32(FP), DX
+	SUBQ $0x02, DX
+	JLT  done584
+
+loop583:
+	MOVLQSX (CX), BX
+	MOVLQSX 4(CX), SI
+	SHLQ    $0x08, BX
+	SHLQ    $0x08, SI
+	VMOVUPS (AX)(BX*1), Z0
+	VMOVUPS (AX)(SI*1), Z1
+	VPMINSD Z0, Z1, Z2
+	VPMAXSD Z0, Z1, Z1
+	VMOVUPS Z2, (AX)(BX*1)
+	VMOVUPS Z1, (AX)(SI*1)
+	VMOVUPS 64(AX)(BX*1), Z0
+	VMOVUPS 64(AX)(SI*1), Z1
+	VPMINSD Z0, Z1, Z2
+	VPMAXSD Z0, Z1, Z1
+	VMOVUPS Z2, 64(AX)(BX*1)
+	VMOVUPS Z1, 64(AX)(SI*1)
+	VMOVUPS 128(AX)(BX*1), Z0
+	VMOVUPS 128(AX)(SI*1), Z1
+	VPMINSD Z0, Z1, Z2
+	VPMAXSD Z0, Z1, Z1
+	VMOVUPS Z2, 128(AX)(BX*1)
+	VMOVUPS Z1, 128(AX)(SI*1)
+	VMOVUPS 192(AX)(BX*1), Z0
+	VMOVUPS 192(AX)(SI*1), Z1
+	VPMINSD Z0, Z1, Z2
+	VPMAXSD Z0, Z1, Z1
+	VMOVUPS Z2, 192(AX)(BX*1)
+	VMOVUPS Z1, 192(AX)(SI*1)
+	ADDQ    $0x08, CX
+	SUBQ    $0x02, DX
+	JGE     loop583
+
+done584:
+	VZEROUPPER
+	RET
+
+// func addRowsAVX512(sum *[64]int64, tile []int32)
+// Requires: AVX, AVX512F
+TEXT ·addRowsAVX512(SB), NOSPLIT, $0-32
+	MOVQ    sum+0(FP), AX
+	MOVQ    tile_base+8(FP), CX
+	MOVQ    tile_len+16(FP), DX
+	VMOVUPS (AX), Z0
+	VMOVUPS 64(AX), Z1
+	VMOVUPS 128(AX), Z2
+	VMOVUPS 192(AX), Z3
+	VMOVUPS 256(AX), Z4
+	VMOVUPS 320(AX), Z5
+	VMOVUPS 384(AX), Z6
+	VMOVUPS 448(AX), Z7
+	SUBQ    $+64, DX
+	JLT     done586
+
+loop585:
+	VPMOVSXDQ (CX), Z8
+	VPADDQ    Z8, Z0, Z0
+	VPMOVSXDQ 32(CX), Z8
+	VPADDQ    Z8, Z1, Z1
+	VPMOVSXDQ 64(CX), Z8
+	VPADDQ    Z8, Z2, Z2
+	VPMOVSXDQ 96(CX), Z8
+	VPADDQ    Z8, Z3, Z3
+	VPMOVSXDQ 128(CX), Z8
+	VPADDQ    Z8, Z4, Z4
+	VPMOVSXDQ 160(CX), Z8
+	VPADDQ    Z8, Z5, Z5
+	VPMOVSXDQ 192(CX), Z8
+	VPADDQ    Z8, Z6, Z6
+	VPMOVSXDQ 224(CX), Z8
+	VPADDQ    Z8, Z7, Z7
+	ADDQ      $+256, CX
+	SUBQ      $+64, DX
+	JGE       loop585
+
+done586:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	VMOVUPS Z4, 256(AX)
+	VMOVUPS Z5, 320(AX)
+	VMOVUPS Z6, 384(AX)
+	VMOVUPS Z7, 448(AX)
+	VZEROUPPER
+	RET
+
+// func widenAVX512(dst []float64, q []int32)
+// Requires: AVX, AVX512F
+TEXT ·widenAVX512(SB), NOSPLIT, $0-48
+	MOVQ dst_base+0(FP), AX
+	MOVQ q_base+24(FP), CX
+	MOVQ q_len+32(FP), DX
+	SUBQ $+8, DX
+	JLT  done588
+
+loop587:
+	VCVTDQ2PD (CX), Z0
+	VMOVUPS   Z0, (AX)
+	ADDQ      $+32, CX
+	ADDQ      $+64, AX
+	SUBQ      $+8, DX
+	JGE       loop587
+
+done588:
+	VZEROUPPER
+	RET
+
+// func dotTileAVX512(dst *[16]int64, a *[4]*float64, b *[4]*float64, n int)
+// Requires: AVX, AVX2, AVX512DQ, AVX512F, AVX512VL
+TEXT ·dotTileAVX512(SB), NOSPLIT, $0-32
+	MOVQ   a+8(FP), AX
+	MOVQ   (AX), CX
+	MOVQ   8(AX), DX
+	MOVQ   16(AX), BX
+	MOVQ   24(AX), AX
+	MOVQ   b+16(FP), SI
+	MOVQ   (SI), DI
+	MOVQ   8(SI), R8
+	MOVQ   16(SI), R9
+	MOVQ   24(SI), SI
+	MOVQ   n+24(FP), R10
+	XORQ   R11, R11
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+
+loop589:
+	VMOVUPS       (CX)(R11*8), Z16
+	VMOVUPS       (DX)(R11*8), Z17
+	VMOVUPS       (BX)(R11*8), Z18
+	VMOVUPS       (AX)(R11*8), Z19
+	VMOVUPS       (DI)(R11*8), Z20
+	VFMADD231PD   Z16, Z20, Z0
+	VFMADD231PD   Z17, Z20, Z4
+	VFMADD231PD   Z18, Z20, Z8
+	VFMADD231PD   Z19, Z20, Z12
+	VMOVUPS       (R8)(R11*8), Z20
+	VFMADD231PD   Z16, Z20, Z1
+	VFMADD231PD   Z17, Z20, Z5
+	VFMADD231PD   Z18, Z20, Z9
+	VFMADD231PD   Z19, Z20, Z13
+	VMOVUPS       (R9)(R11*8), Z20
+	VFMADD231PD   Z16, Z20, Z2
+	VFMADD231PD   Z17, Z20, Z6
+	VFMADD231PD   Z18, Z20, Z10
+	VFMADD231PD   Z19, Z20, Z14
+	VMOVUPS       (SI)(R11*8), Z20
+	VFMADD231PD   Z16, Z20, Z3
+	VFMADD231PD   Z17, Z20, Z7
+	VFMADD231PD   Z18, Z20, Z11
+	VFMADD231PD   Z19, Z20, Z15
+	ADDQ          $+8, R11
+	CMPQ          R11, R10
+	JLT           loop589
+	MOVQ          dst+0(FP), AX
+	VCVTPD2QQ     Z0, Z0
+	VEXTRACTI64X4 $0x01, Z0, Y16
+	VPADDQ        Y16, Y0, Y0
+	VEXTRACTI64X2 $0x01, Y0, X16
+	VPADDQ        X16, X0, X0
+	VPSHUFD       $0x4e, X0, X16
+	VPADDQ        X16, X0, X0
+	VMOVQ         X0, (AX)
+	VCVTPD2QQ     Z1, Z1
+	VEXTRACTI64X4 $0x01, Z1, Y0
+	VPADDQ        Y0, Y1, Y1
+	VEXTRACTI64X2 $0x01, Y1, X0
+	VPADDQ        X0, X1, X1
+	VPSHUFD       $0x4e, X1, X0
+	VPADDQ        X0, X1, X1
+	VMOVQ         X1, 8(AX)
+	VCVTPD2QQ     Z2, Z2
+	VEXTRACTI64X4 $0x01, Z2, Y0
+	VPADDQ        Y0, Y2, Y2
+	VEXTRACTI64X2 $0x01, Y2, X0
+	VPADDQ        X0, X2, X2
+	VPSHUFD       $0x4e, X2, X0
+	VPADDQ        X0, X2, X2
+	VMOVQ         X2, 16(AX)
+	VCVTPD2QQ     Z3, Z3
+	VEXTRACTI64X4 $0x01, Z3, Y0
+	VPADDQ        Y0, Y3, Y3
+	VEXTRACTI64X2 $0x01, Y3, X0
+	VPADDQ        X0, X3, X3
+	VPSHUFD       $0x4e, X3, X0
+	VPADDQ        X0, X3, X3
+	VMOVQ         X3, 24(AX)
+	VCVTPD2QQ     Z4, Z4
+	VEXTRACTI64X4 $0x01, Z4, Y0
+	VPADDQ        Y0, Y4, Y4
+	VEXTRACTI64X2 $0x01, Y4, X0
+	VPADDQ        X0, X4, X4
+	VPSHUFD       $0x4e, X4, X0
+	VPADDQ        X0, X4, X4
+	VMOVQ         X4, 32(AX)
+	VCVTPD2QQ     Z5, Z5
+	VEXTRACTI64X4 $0x01, Z5, Y0
+	VPADDQ        Y0, Y5, Y5
+	VEXTRACTI64X2 $0x01, Y5, X0
+	VPADDQ        X0, X5, X5
+	VPSHUFD       $0x4e, X5, X0
+	VPADDQ        X0, X5, X5
+	VMOVQ         X5, 40(AX)
+	VCVTPD2QQ     Z6, Z6
+	VEXTRACTI64X4 $0x01, Z6, Y0
+	VPADDQ        Y0, Y6, Y6
+	VEXTRACTI64X2 $0x01, Y6, X0
+	VPADDQ        X0, X6, X6
+	VPSHUFD       $0x4e, X6, X0
+	VPADDQ        X0, X6, X6
+	VMOVQ         X6, 48(AX)
+	VCVTPD2QQ     Z7, Z7
+	VEXTRACTI64X4 $0x01, Z7, Y0
+	VPADDQ        Y0, Y7, Y7
+	VEXTRACTI64X2 $0x01, Y7, X0
+	VPADDQ        X0, X7, X7
+	VPSHUFD       $0x4e, X7, X0
+	VPADDQ        X0, X7, X7
+	VMOVQ         X7, 56(AX)
+	VCVTPD2QQ     Z8, Z8
+	VEXTRACTI64X4 $0x01, Z8, Y0
+	VPADDQ        Y0, Y8, Y8
+	VEXTRACTI64X2 $0x01, Y8, X0
+	VPADDQ        X0, X8, X8
+	VPSHUFD       $0x4e, X8, X0
+	VPADDQ        X0, X8, X8
+	VMOVQ         X8, 64(AX)
+	VCVTPD2QQ     Z9, Z9
+	VEXTRACTI64X4 $0x01, Z9, Y0
+	VPADDQ        Y0, Y9, Y9
+	VEXTRACTI64X2 $0x01, Y9, X0
+	VPADDQ        X0, X9, X9
+	VPSHUFD       $0x4e, X9, X0
+	VPADDQ        X0, X9, X9
+	VMOVQ         X9, 72(AX)
+	VCVTPD2QQ     Z10, Z10
+	VEXTRACTI64X4 $0x01, Z10, Y0
+	VPADDQ        Y0, Y10, Y10
+	VEXTRACTI64X2 $0x01, Y10, X0
+	VPADDQ        X0, X10, X10
+	VPSHUFD       $0x4e, X10, X0
+	VPADDQ        X0, X10, X10
+	VMOVQ         X10, 80(AX)
+	VCVTPD2QQ     Z11, Z11
+	VEXTRACTI64X4 $0x01, Z11, Y0
+	VPADDQ        Y0, Y11, Y11
+	VEXTRACTI64X2 $0x01, Y11, X0
+	VPADDQ        X0, X11, X11
+	VPSHUFD       $0x4e, X11, X0
+	VPADDQ        X0, X11, X11
+	VMOVQ         X11, 88(AX)
+	VCVTPD2QQ     Z12, Z12
+	VEXTRACTI64X4 $0x01, Z12, Y0
+	VPADDQ        Y0, Y12, Y12
+	VEXTRACTI64X2 $0x01, Y12, X0
+	VPADDQ        X0, X12, X12
+	VPSHUFD       $0x4e, X12, X0
+	VPADDQ        X0, X12, X12
+	VMOVQ         X12, 96(AX)
+	VCVTPD2QQ     Z13, Z13
+	VEXTRACTI64X4 $0x01, Z13, Y0
+	VPADDQ        Y0, Y13, Y13
+	VEXTRACTI64X2 $0x01, Y13, X0
+	VPADDQ        X0, X13, X13
+	VPSHUFD       $0x4e, X13, X0
+	VPADDQ        X0, X13, X13
+	VMOVQ         X13, 104(AX)
+	VCVTPD2QQ     Z14, Z14
+	VEXTRACTI64X4 $0x01, Z14, Y0
+	VPADDQ        Y0, Y14, Y14
+	VEXTRACTI64X2 $0x01, Y14, X0
+	VPADDQ        X0, X14, X14
+	VPSHUFD       $0x4e, X14, X0
+	VPADDQ        X0, X14, X14
+	VMOVQ         X14, 112(AX)
+	VCVTPD2QQ     Z15, Z15
+	VEXTRACTI64X4 $0x01, Z15, Y0
+	VPADDQ        Y0, Y15, Y15
+	VEXTRACTI64X2 $0x01, Y15, X0
+	VPADDQ        X0, X15, X15
+	VPSHUFD       $0x4e, X15, X0
+	VPADDQ        X0, X15, X15
+	VMOVQ         X15, 120(AX)
+	VZEROUPPER
+	RET
+
+// func addScaledAVX512(acc []int64, q []int32, w int32)
+// Requires: AVX, AVX512F
+TEXT ·addScaledAVX512(SB), NOSPLIT, $0-52
+	VBROADCASTSS w+48(FP), Z0
+	MOVQ         acc_base+0(FP), AX
+	MOVQ         q_base+24(FP), CX
+	MOVQ         acc_len+8(FP), DX
+	SUBQ         $+32, DX
+	JLT          rest591
+
+loop590:
+	VPMOVSXDQ (CX), Z1
+	VMOVUPS   (AX), Z2
+	VPMULDQ   Z1, Z0, Z1
+	VPADDQ    Z1, Z2, Z2
+	VMOVUPS   Z2, (AX)
+	VPMOVSXDQ 32(CX), Z1
+	VMOVUPS   64(AX), Z2
+	VPMULDQ   Z1, Z0, Z1
+	VPADDQ    Z1, Z2, Z2
+	VMOVUPS   Z2, 64(AX)
+	VPMOVSXDQ 64(CX), Z1
+	VMOVUPS   128(AX), Z2
+	VPMULDQ   Z1, Z0, Z1
+	VPADDQ    Z1, Z2, Z2
+	VMOVUPS   Z2, 128(AX)
+	VPMOVSXDQ 96(CX), Z1
+	VMOVUPS   192(AX), Z2
+	VPMULDQ   Z1, Z0, Z1
+	VPADDQ    Z1, Z2, Z2
+	VMOVUPS   Z2, 192(AX)
+	ADDQ      $+256, AX
+	ADDQ      $+128, CX
+	SUBQ      $+32, DX
+	JGE       loop590
+
+rest591:
+	ADDQ $+32, DX
+	JEQ  done592
+
+tail593:
+	VPMOVSXDQ (CX), Z1
+	VMOVUPS   (AX), Z2
+	VPMULDQ   Z1, Z0, Z1
+	VPADDQ    Z1, Z2, Z2
+	VMOVUPS   Z2, (AX)
+	ADDQ      $+64, AX
+	ADDQ      $+32, CX
+	SUBQ      $+8, DX
+	JGT       tail593
+
+done592:
+	VZEROUPPER
+	RET
+
+// func addScaledDoubleAVX512(acc []float64, q []int32, w float64)
+// Requires: AVX, AVX512F
+TEXT ·addScaledDoubleAVX512(SB), NOSPLIT, $0-56
+	VBROADCASTSD w+48(FP), Z0
+	MOVQ         acc_base+0(FP), AX
+	MOVQ         q_base+24(FP), CX
+	MOVQ         acc_len+8(FP), DX
+	SUBQ         $+32, DX
+	JLT          rest595
+
+loop594:
+	VCVTDQ2PD (CX), Z1
+	VMOVUPS   (AX), Z2
+	VMULPD    Z1, Z0, Z1
+	VADDPD    Z1, Z2, Z2
+	VMOVUPS   Z2, (AX)
+	VCVTDQ2PD 32(CX), Z1
+	VMOVUPS   64(AX), Z2
+	VMULPD    Z1, Z0, Z1
+	VADDPD    Z1, Z2, Z2
+	VMOVUPS   Z2, 64(AX)
+	VCVTDQ2PD 64(CX), Z1
+	VMOVUPS   128(AX), Z2
+	VMULPD    Z1, Z0, Z1
+	VADDPD    Z1, Z2, Z2
+	VMOVUPS   Z2, 128(AX)
+	VCVTDQ2PD 96(CX), Z1
+	VMOVUPS   192(AX), Z2
+	VMULPD    Z1, Z0, Z1
+	VADDPD    Z1, Z2, Z2
+	VMOVUPS   Z2, 192(AX)
+	ADDQ      $+256, AX
+	ADDQ      $+128, CX
+	SUBQ      $+32, DX
+	JGE       loop594
+
+rest595:
+	ADDQ $+32, DX
+	JEQ  done596
+
+tail597:
+	VCVTDQ2PD (CX), Z1
+	VMOVUPS   (AX), Z2
+	VMULPD    Z1, Z0, Z1
+	VADDPD    Z1, Z2, Z2
+	VMOVUPS   Z2, (AX)
+	ADDQ      $+64, AX
+	ADDQ      $+32, CX
+	SUBQ      $+8, DX
+	JGT       tail597
+
+done596:
 	VZEROUPPER
 	RET
 
@@ -10870,7 +11396,7 @@ TEXT ·peakAVX512(SB), NOSPLIT, $0-8
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
 
-loop576:
+loop598:
 	VFMADD231PS Z12, Z12, Z0
 	VFMADD231PS Z12, Z12, Z1
 	VFMADD231PS Z12, Z12, Z2
@@ -10884,6 +11410,6 @@ loop576:
 	VFMADD231PS Z12, Z12, Z10
 	VFMADD231PS Z12, Z12, Z11
 	DECQ        AX
-	JNZ         loop576
+	JNZ         loop598
 	VZEROUPPER
 	RET

@@ -79,6 +79,13 @@ type path struct {
 	dotInt8         func(a, b []int8) int32
 	productInt8     func(dst []int32, a []int8, packed []int32, m, n, k int)
 	rescale         func(dst []float32, q []int32, scales, bias []float32, scale float32)
+
+	exchange        func(tile, pairs []int32)
+	addRows         func(sum *[Lanes]int64, tile []int32)
+	addDots         func(dst []int64, x [][]int32, scratch []float64)
+	addScaled       func(acc []int64, q []int32, w int32)
+	addFixed        func(acc []int64, x []float32, inverse, limit float64, w int32) int
+	addScaledDouble func(acc []float64, q []int32, w float64)
 }
 
 // use is the path of this process; only tests change it.

@@ -68,6 +68,23 @@ var avx2 = &path{
 	},
 	productInt8: tiledInt8(tilesInt8AVX2, 8),
 	rescale:     rescaleAVX2,
+	exchange:    exchangeAVX2,
+	addRows:     addRowsAVX2,
+	addDots:     tiledDots(widenAVX2, dotTileAVX2, dotRowsAVX2),
+	addScaled: func(acc []int64, q []int32, w int32) {
+		whole := len(acc) &^ 3
+		addScaledAVX2(acc[:whole], q[:whole], w)
+		addScaledGo(acc[whole:], q[whole:], w)
+	},
+	addFixed: func(acc []int64, x []float32, inverse, limit float64, w int32) int {
+		whole := len(acc) &^ 7
+		return addFixedAVX2(acc[:whole], x[:whole], inverse, limit, w) + addFixedGo(acc[whole:], x[whole:], inverse, limit, w)
+	},
+	addScaledDouble: func(acc []float64, q []int32, w float64) {
+		whole := len(acc) &^ 3
+		addScaledDoubleAVX2(acc[:whole], q[:whole], w)
+		addScaledDoubleGo(acc[whole:], q[whole:], w)
+	},
 }
 
 // avx512 is the path of AVX-512; without VNNI it takes int8 products from AVX2.
@@ -110,12 +127,67 @@ func avx512(vnni bool) *path {
 		dotInt8:         avx2.dotInt8,
 		productInt8:     avx2.productInt8,
 		rescale:         rescaleAVX512,
+		exchange:        exchangeAVX512,
+		addRows:         addRowsAVX512,
+		addDots:         tiledDots(widenAVX512, dotTileAVX512, dotRowsAVX512),
+		addScaled: func(acc []int64, q []int32, w int32) {
+			whole := len(acc) &^ 7
+			addScaledAVX512(acc[:whole], q[:whole], w)
+			addScaledGo(acc[whole:], q[whole:], w)
+		},
+		addFixed: func(acc []int64, x []float32, inverse, limit float64, w int32) int {
+			whole := len(acc) &^ 15
+			return addFixedAVX512(acc[:whole], x[:whole], inverse, limit, w) + addFixedGo(acc[whole:], x[whole:], inverse, limit, w)
+		},
+		addScaledDouble: func(acc []float64, q []int32, w float64) {
+			whole := len(acc) &^ 7
+			addScaledDoubleAVX512(acc[:whole], q[:whole], w)
+			addScaledDoubleGo(acc[whole:], q[whole:], w)
+		},
 	}
 	if vnni {
 		p.dotInt8 = dotInt8AVX512
 		p.productInt8 = tiledInt8(tilesInt8AVX512, 16)
 	}
 	return p
+}
+
+// tiledDots computes dot products with tiles of so many rows by four; where rows are missing at the end, the last is taken
+// again. Each row is converted to float64 once, and filled up with zeros to whole vectors.
+func tiledDots(widen func([]float64, []int32), tile func(dst *[16]int64, a, b *[4]*float64, n int), rows int) func([]int64, [][]int32, []float64) {
+	return func(dst []int64, x [][]int32, scratch []float64) {
+		const stride = DotColumns + dotPadding
+		n := len(x[0])
+		whole, padded := n&^(dotPadding-1), (n+dotPadding-1)&^(dotPadding-1)
+		for i, q := range x {
+			row := scratch[i*stride:][:padded]
+			widen(row[:whole], q[:whole])
+			clear(row[whole:])
+			for k := whole; k < n; k++ {
+				row[k] = float64(q[k])
+			}
+		}
+		from := func(first int) (p [4]*float64) {
+			for i := range p {
+				p[i] = &scratch[min(first+i, len(x)-1)*stride]
+			}
+			return p
+		}
+		var out [16]int64
+		for i := 0; i < len(x); i += rows {
+			a := from(i)
+			for j := 0; j < i+rows && j < len(x); j += 4 {
+				b := from(j)
+				tile(&out, &a, &b, padded)
+				for k := i; k < min(i+rows, len(x)); k++ {
+					to := dst[k*len(x)+j : k*len(x)+min(j+4, k+1, len(x))]
+					for l := range to {
+						to[l] += out[4*(k-i)+l]
+					}
+				}
+			}
+		}
+	}
 }
 
 // strided adapts a transposition in assembly, whose strides are in bytes.

@@ -40,6 +40,12 @@ var portable = &path{
 	dotInt8:         dotInt8Go,
 	productInt8:     productInt8Go,
 	rescale:         rescaleGo,
+	exchange:        exchangeGo,
+	addRows:         addRowsGo,
+	addDots:         addDotsGo,
+	addScaled:       addScaledGo,
+	addFixed:        addFixedGo,
+	addScaledDouble: addScaledDoubleGo,
 }
 
 func productGo(p product) {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/mmcloughlin/avo/attr"
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
@@ -38,6 +39,7 @@ func (g *generator) integers() {
 	g.end()
 	g.toFixed(false)
 	g.toFixed(true)
+	g.addFixed()
 	g.bytesOfInts()
 }
 
@@ -62,19 +64,101 @@ func (g *generator) toFixed(randomly bool) {
 		if randomly {
 			random = w.get("random")
 		}
-		for half := range 2 {
-			s := g.halfToDouble(x, half)
-			g.VMULPD(inverse, s, s)
-			g.clampDouble(s, low, high, count)
+		s := g.withinLimit(x, inverse, low, high, count)
+		for half := range s {
 			if randomly {
-				g.roundRandomly(s, random, half)
+				g.roundRandomly(s[half], random, half)
 			}
-			g.halfToInt(s, x, half)
+			g.halfToInt(s[half], x, half)
 		}
 		w.put(x, "q")
 	})
 	g.Store(count, g.ReturnIndex(0))
 	g.end()
+}
+
+// addFixed works on whole vectors; Go does what remains.
+func (g *generator) addFixed() {
+	g.begin("addFixed", "func(acc []int64, x []float32, inverse, limit float64, w int32) int", "is AddFixed.")
+	inverse, high, low, w := g.double("inverse"), g.double("limit"), g.vec(), g.scalar("w") // whatever w is, it has 32 bits
+	g.VSUBPD(high, g.float64s(0), low)
+	count, acc, from, n := g.GP64(), g.GP64(), g.GP64(), g.GP64()
+	g.XORQ(count, count)
+	g.Load(g.Param("acc").Base(), acc)
+	g.Load(g.Param("x").Base(), from)
+	g.Load(g.Param("x").Len(), n)
+	loop, done := g.label("loop"), g.label("done")
+	g.SUBQ(operand.I32(g.width), n)
+	g.JLT(operand.LabelRef(done))
+	g.Label(loop)
+	for half, s := range g.withinLimit(g.load(operand.Mem{Base: from}), inverse, low, high, count) {
+		at := operand.Mem{Base: acc, Disp: half * g.bytes()}
+		if g.wide() {
+			g.VCVTPD2QQ(s, s)
+		} else {
+			g.VCVTPD2DQY(s, s.AsX())
+			g.VPMOVSXDQ(s.AsX(), s)
+		}
+		g.VPMULDQ(w, s, s)
+		g.VPADDQ(at, s, s)
+		g.store(s, at)
+	}
+	g.ADDQ(operand.I32(4*g.width), from)
+	g.ADDQ(operand.I32(8*g.width), acc)
+	g.SUBQ(operand.I32(g.width), n)
+	g.JGE(operand.LabelRef(loop))
+	g.Label(done)
+	g.Store(count, g.ReturnIndex(0))
+	g.end()
+}
+
+// withinLimit multiplies x by inverse in float64, which makes two vectors of it. What is not within the limit, seldom
+// anything, is clamped and counted.
+func (g *generator) withinLimit(x, inverse, low, high reg.VecVirtual, count reg.GPVirtual) (s [2]reg.VecVirtual) {
+	const notLessEqual = 6 // or NaN
+	outside, within := g.GP64(), g.label("within")
+	magnitude := g.vec()
+	var ks [2]reg.OpmaskVirtual
+	var masks [2]reg.VecVirtual
+	for half := range s {
+		s[half] = g.halfToDouble(x, half)
+		g.VMULPD(inverse, s[half], s[half])
+		g.magnitude(s[half], magnitude)
+		if g.wide() {
+			ks[half] = g.K()
+			g.VCMPPD(operand.U8(notLessEqual), high, magnitude, ks[half])
+		} else {
+			masks[half] = g.vec()
+			g.VCMPPD(operand.U8(notLessEqual), high, magnitude, masks[half])
+		}
+	}
+	if g.wide() {
+		g.KORTESTB(ks[0], ks[1])
+	} else {
+		g.VORPD(masks[0], masks[1], masks[0])
+		g.VMOVMSKPD(masks[0], outside.As32())
+		g.TESTL(outside.As32(), outside.As32())
+	}
+	g.JEQ(operand.LabelRef(within))
+	for _, v := range s {
+		g.clampDouble(v, low, high, count)
+	}
+	g.Label(within)
+	return s
+}
+
+// magnitude drops the signs of float64s.
+func (g *generator) magnitude(v, dst reg.VecVirtual) {
+	name := "magnitudes"
+	if _, ok := g.consts[name]; !ok {
+		m := g.StaticGlobal(name + g.name)
+		g.DataAttributes(attr.RODATA | attr.NOPTR)
+		for i := range g.width / 2 {
+			g.AddDatum(8*i, operand.U64(1<<63-1))
+		}
+		g.consts[name] = m
+	}
+	g.VANDPD(g.consts[name], v, dst)
 }
 
 // halfToDouble converts one half of the float32s of x.

@@ -30,6 +30,8 @@ func main() {
 		g.integers()
 		g.tilesInt8()
 		g.transpose()
+		g.network()
+		g.exact()
 		g.peak()
 		if err := g.write(os.Args[1]); err != nil {
 			build.LogError(log.Default(), err, 0)
