@@ -30,6 +30,11 @@ func (a *Algorithm) Check() error {
 	if err := a.Strategy.Needs().check(); err != nil {
 		return err
 	}
+	if s, ok := a.Strategy.(Asynchronous); ok {
+		if err := a.checkAsynchronous(s); err != nil {
+			return err
+		}
+	}
 	if err := a.Network.CheckBatch(a.Batch); err != nil {
 		return err
 	}

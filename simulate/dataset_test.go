@@ -319,8 +319,8 @@ func TestNoiseIsTheNodes(t *testing.T) {
 	}
 	var all []float64
 	for node := range tr.parts {
-		seen, y := tr.appendExamples(node, nil, nil)
-		again, _ := tr.appendExamples(node, make([]float32, 3), nil)
+		seen, y := tr.appendExamples("train", node, tr.parts[node], nil, nil)
+		again, _ := tr.appendExamples("train", node, tr.parts[node], make([]float32, 3), nil)
 		if !slices.Equal(seen, again[3:]) || len(y) != len(tr.parts[node]) {
 			t.Errorf("node %d sees its examples otherwise the second time", node)
 		}

@@ -85,6 +85,9 @@ func (c *caller) check() error {
 	if err := s.check(); err != nil {
 		return err
 	}
+	if err := c.checkAsynchronous(); err != nil {
+		return err
+	}
 	wanted := int(math.Ceil(float64(t.cohort)*(1+s.OverSelection) - 1e-9))
 	switch epochs := t.algorithm.Local.Epochs; {
 	case s.Partial && s.Stragglers > 0 && epochs < 2:
