@@ -351,3 +351,29 @@ func TestNoiseIsTheNodes(t *testing.T) {
 		t.Errorf("the last node's view of the test set is %v times as noisy as the first one's, want 8", ratio)
 	}
 }
+
+// Who holds what can be seen without a run: here one node a device, as many examples as the data set has.
+func TestPictureOfAnExperiment(t *testing.T) {
+	x := Experiment{
+		Name: "p", Data: DataSettings{Name: "fedprox-synthetic"}, Partition: partition.Settings{Kind: "natural"}, Architecture: model.Architecture{Name: "logistic"},
+	}
+	p, err := Picture(x, RunConfig{Seed: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := (&Loader{}).Load(x.Data, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0
+	for _, n := range p.Examples {
+		sum += n
+	}
+	if len(p.Examples) != 30 || len(p.Labels) != 30 || sum != d.Train.Len() {
+		t.Errorf("%d examples on %d nodes, want %d on 30", sum, len(p.Examples), d.Train.Len())
+	}
+	x.Partition.Nodes = -3
+	if _, err := Picture(x, RunConfig{}); err == nil || !strings.Contains(err.Error(), "experiment p: partition: -3 nodes") {
+		t.Error(err)
+	}
+}
