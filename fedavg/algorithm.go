@@ -33,6 +33,11 @@ func (a *Algorithm) Check() error {
 	if a.Trusts() && a.Strategy.Needs().Memory > 0 {
 		return fmt.Errorf("robust: the rule trusts an update of the server's own, and the strategy has nodes that remember, which the server is not")
 	}
+	if s, ok := a.Strategy.(Asynchronous); ok {
+		if err := a.checkAsynchronous(s); err != nil {
+			return err
+		}
+	}
 	if err := a.Network.CheckBatch(a.Batch); err != nil {
 		return err
 	}

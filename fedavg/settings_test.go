@@ -64,7 +64,7 @@ func TestSettingsAreRefused(t *testing.T) {
 		{Settings{Compression: Compression{Rounding: "up"}}, `compression: rounding "up", want nearest or stochastic`},
 		{Settings{Strategy: StrategySettings{Name: "fedmagic"}}, `strategy: name "fedmagic", want one of`},
 		{Settings{Local: LocalSettings{LearningRate: -1}}, "learning rate -1"},
-		{Settings{Strategy: StrategySettings{Mu: .1}}, "strategy: mu is for fednova, fedprox, not for fedavg"},
+		{Settings{Strategy: StrategySettings{Mu: .1}}, "strategy: mu is for fedasync, fednova, fedprox, not for fedavg"},
 		{Settings{Strategy: StrategySettings{Name: "feddyn", Uniform: true}}, "strategy: uniform is for"},
 		{Settings{Strategy: StrategySettings{Name: "fedavg", Personal: []string{"a"}}}, "strategy: personal is for fedper, not for fedavg"},
 		{Settings{Strategy: StrategySettings{Name: "fedadam", PersonalLast: 1}}, "strategy: personal_last is for fedper, not for fedadam"},

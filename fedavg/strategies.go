@@ -22,6 +22,10 @@ type StrategySettings struct {
 	Alpha      float64 `json:"alpha,omitempty" yaml:"alpha"`             // α of the dynamic regulariser, above 0
 	Q          float64 `json:"q,omitempty" yaml:"q"`                     // how much fairness, above 0
 
+	Buffer    int       `json:"buffer,omitempty" yaml:"buffer"`       // updates that make a step, above 0
+	Mixing    float64   `json:"mixing,omitempty" yaml:"mixing"`       // how much is taken of a model that arrives, above 0 and at most 1
+	Staleness Staleness `json:"staleness,omitempty" yaml:"staleness"` // polynomial, the usual; hinge or constant
+
 	Personal     []string `json:"personal,omitempty" yaml:"personal"`           // names of layers that stay on the nodes
 	PersonalLast int      `json:"personal_last,omitempty" yaml:"personal_last"` // so many last layers do, counting those with parameters
 
@@ -56,6 +60,10 @@ var strategies = map[string]struct {
 	"q-fedavg":   {takes{"q": wanted}, func(s StrategySettings) Strategy { return QFedAvg{s.Q} }},
 	"fedper": {takes{"server_rate": 1, "uniform": optional, "personal": optional, "personal_last": optional}, func(s StrategySettings) Strategy {
 		return FedPer{s.fedavg(), s.Personal, s.PersonalLast}
+	}},
+	"fedbuff": {takes{"server_rate": 1, "buffer": 10}, func(s StrategySettings) Strategy { return FedBuff{s.ServerRate, s.Buffer} }},
+	"fedasync": {takes{"mixing": .6, "mu": optional, "staleness": optional}, func(s StrategySettings) Strategy {
+		return FedAsync{s.Mixing, s.Mu, s.Staleness}
 	}},
 	"feddf": {takes{"uniform": optional, "distil_epochs": 5, "distil_rate": .001}, func(s StrategySettings) Strategy {
 		return FedDF{FedAvg{1, s.Uniform}, s.DistilEpochs, s.DistilRate}

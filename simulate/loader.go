@@ -44,6 +44,7 @@ func (l *Loader) Load(s DataSettings, seed uint64) (*Dataset, error) {
 		return nil, fmt.Errorf("data: %w", err)
 	}
 	key := load{settings: s}
+	key.settings.Public = 0 // which is set aside afterwards
 	if entry.drawn(s) {
 		key.seed = seed
 	}

@@ -14,6 +14,9 @@ import (
 
 // math runs the trial by calling what nodes and coordinators call, on a clock that is counted in rounds.
 func (t *trial) math(ctx context.Context) error {
+	if strategy, ok := t.algorithm.Strategy.(fedavg.Asynchronous); ok {
+		return t.asynchronous(ctx, strategy)
+	}
 	e, err := newEngine(t)
 	if err != nil {
 		return err

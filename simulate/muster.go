@@ -85,6 +85,9 @@ func (c *caller) check() error {
 	if err := s.check(); err != nil {
 		return err
 	}
+	if err := c.checkAsynchronous(); err != nil {
+		return err
+	}
 	wanted := int(math.Ceil(float64(t.cohort)*(1+s.OverSelection) - 1e-9))
 	switch epochs := t.algorithm.Local.Epochs; {
 	case s.Partial && s.Stragglers > 0 && epochs < 2:
@@ -93,6 +96,11 @@ func (c *caller) check() error {
 		return fmt.Errorf("fleet: least is %d, want at most %d, the cohort", s.Least, t.cohort)
 	case wanted > len(t.parts):
 		return fmt.Errorf("fleet: over_selection is %v and draws %d nodes of %d, want at most %.4g", s.OverSelection, wanted, len(t.parts), float64(len(t.parts))/float64(t.cohort)-1)
+	}
+	if r := t.algorithm.Rule; r != nil {
+		if err := r.Check(t.cohort); err != nil {
+			return fmt.Errorf("a cohort of %d: %w", t.cohort, err)
+		}
 	}
 	if fastest := c.fastest(); s.Deadline > 0 && fastest > s.Deadline {
 		return fmt.Errorf("fleet: deadline is %v seconds, and the fastest node takes %.4g; want at least so many", s.Deadline, fastest)

@@ -32,7 +32,7 @@ type RunConfig struct {
 	Progress func(Point) // called after each round, in the goroutine of Run; nil: not told
 
 	Start *Snapshot             // goes on from there; nil: from the beginning. Fidelity math alone
-	Keep  func(*Snapshot) error // called after each round but the last, before the next; valid until it returns. nil: not called
+	Keep  func(*Snapshot) error // called after each round but the last, before the next; valid until it returns. nil: not called, nor is it for an asynchronous strategy, whose nodes are always under way
 }
 
 // Point is where a run stands after a round. Accuracy and Loss are NaN where the round was not measured.
