@@ -75,7 +75,7 @@ func (e Expected) Unit(value float64) string {
 	if e.Metric == roundsToMetric {
 		return fmt.Sprintf("%.0f", value)
 	}
-	return fmt.Sprintf("%.1f %%", 100*value)
+	return fmt.Sprintf("%.1f\u00a0%%", 100*value)
 }
 
 // after is an accuracy after a round.

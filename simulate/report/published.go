@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"choir.example/simulate"
 )
@@ -78,5 +79,5 @@ func spreadText(s Spread, unit func(float64) string) string {
 	case unit(s.Least) == unit(s.Most):
 		return unit(s.Mean)
 	}
-	return fmt.Sprintf("%s (%s to %s)", unit(s.Mean), unit(s.Least), unit(s.Most))
+	return fmt.Sprintf("%s (%s–%s)", unit(s.Mean), strings.TrimSuffix(unit(s.Least), "\u00a0%"), strings.TrimSuffix(unit(s.Most), "\u00a0%"))
 }
