@@ -63,7 +63,7 @@ func (c *simulateSweep) Run(ctx context.Context, t *terminal) error {
 	if share.of > 1 {
 		fmt.Fprintf(t.err, "%s: %d of %d cells (%s)\n", share, len(mine), len(all), share.from)
 	}
-	s := &sweep{dir: c.Out, fidelity: simulate.Fidelity(c.Fidelity), meter: newMeter(t.err, "sweep"), total: len(mine)}
+	s := &sweep{dir: c.Out, fidelity: simulate.Fidelity(c.Fidelity), meter: newMeter(t.err, "sweep"), total: len(mine), loader: newLoader()}
 	s.divide(c.Parallel, len(mine))
 	s.run(ctx, mine)
 	s.meter.finish()
@@ -121,6 +121,7 @@ type sweep struct {
 	total    int
 	parallel int // cells at a time
 	workers  int // of a cell
+	loader   *simulate.Loader
 
 	mu     sync.Mutex // guards what follows
 	over   int        // cells that are done or failed
@@ -163,7 +164,7 @@ func (s *sweep) run(ctx context.Context, cells []cell) {
 // cell runs one cell, or what is left of it.
 func (s *sweep) cell(ctx context.Context, c cell) {
 	one := oneRun{
-		x: c.x, fidelity: s.fidelity, workers: s.workers, dir: filepath.Join(s.dir, c.dir), resume: true, progress: func(int, simulate.Point) {},
+		x: c.x, fidelity: s.fidelity, workers: s.workers, loader: s.loader, dir: filepath.Join(s.dir, c.dir), resume: true, progress: func(int, simulate.Point) {},
 	}
 	r, err := one.do(ctx, io.Discard)
 	diverged := r != nil && r.Diverged != ""

@@ -80,7 +80,7 @@ func (r *Report) twice(label string, a, b *simulate.Result) bool {
 func (s *Setup) Name() string { return s.Runs[0].Experiment.Name }
 
 // unlike is what may differ between runs of one setup: seeds, and where each machine has its data.
-var unlike = []string{"seeds", "data.path", "source"}
+var unlike = []string{"seeds", "data.path", "data.schema", "source"}
 
 // flat is an experiment as dotted keys and values.
 func flat(x *simulate.Experiment) map[string]string {
