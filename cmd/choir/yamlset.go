@@ -23,6 +23,8 @@ func setYAML(from, assignment string, into any) error {
 	var doc yaml.Node
 	if v.Kind() == reflect.String { // as it is: a shell eats quotes
 		doc.Content = []*yaml.Node{{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}}
+	} else if strings.ContainsAny(text, "\n\r") {
+		return &usageError{fmt.Sprintf("%s %s: the value has more than one line", from, path), ""}
 	} else if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
 		return &usageError{fmt.Sprintf("%s %s: %s", from, path, strings.TrimPrefix(err.Error(), "yaml: ")), ""}
 	}
