@@ -37,7 +37,7 @@ const (
 
 // How often a snapshot is written: not oftener than so, and so seldom that it takes no more than a fiftieth of the time.
 const (
-	saveAfter = time.Second
+	saveAfter = 250 * time.Millisecond
 	saveShare = 50
 )
 

@@ -31,7 +31,7 @@ func setYAML(from, assignment string, into any) error {
 	if len(doc.Content) != 1 {
 		return &usageError{fmt.Sprintf("%s %s: no value", from, path), "such as " + path + "=VALUE"}
 	}
-	if err := (yamlWalk{}).value(path, doc.Content[0], v); err != nil {
+	if err := (yamlWalk{lines: map[string]int{}}).value(path, doc.Content[0], v); err != nil {
 		_, text, _ := strings.Cut(err.Error(), ": ") // without file and line, which there are not
 		return &usageError{from + " " + text, ""}
 	}
