@@ -16,7 +16,7 @@ type Builtin struct {
 
 // Expected is a number that the source of an experiment reports, or that a program which is not ours found.
 type Expected struct {
-	Metric string  `json:"metric"`           // accuracy, or rounds_to
+	Metric string  `json:"metric"`           // accuracy, rounds_to, or claim: words alone
 	Rounds []int   `json:"rounds,omitempty"` // of accuracy: the mean after these; empty: after the last one
 	Level  float64 `json:"level,omitempty"`  // of rounds_to: the accuracy that is to be reached
 	Value  float64 `json:"value"`
@@ -29,11 +29,12 @@ type Expected struct {
 const (
 	accuracyMetric = "accuracy"
 	roundsToMetric = "rounds_to"
+	claimMetric    = "claim"
 )
 
 // Builtins are the experiments that choir knows, in order of their names.
 func Builtins() []Builtin {
-	all := slices.Concat(quickBuiltins(), mcmahanBuiltins())
+	all := slices.Concat(quickBuiltins(), regionBuiltins(), mcmahanBuiltins(), niidBuiltins(), fedproxBuiltins(), reddiBuiltins(), bytesBuiltins())
 	slices.SortFunc(all, func(a, b Builtin) int { return cmp.Compare(a.Name, b.Name) })
 	return all
 }
@@ -58,6 +59,9 @@ func (e Expected) Found(r *Result) (value float64, ok bool) {
 		}
 		return 0, false
 	}
+	if e.Metric == claimMetric {
+		return 0, false
+	}
 	if len(e.Rounds) == 0 {
 		return r.Final.Accuracy, len(r.Series) > 0
 	}
@@ -75,7 +79,7 @@ func (e Expected) Unit(value float64) string {
 	if e.Metric == roundsToMetric {
 		return fmt.Sprintf("%.0f", value)
 	}
-	return fmt.Sprintf("%.1f %%", 100*value)
+	return fmt.Sprintf("%.1f\u00a0%%", 100*value)
 }
 
 // after is an accuracy after a round.
@@ -89,6 +93,17 @@ func reached(level float64, round int, from string) Expected {
 		Metric: roundsToMetric, Level: level, Value: float64(round), From: from, Text: fmt.Sprintf("%.0f %% in round %d (%s)", 100*level, round, from),
 	}
 }
+
+// onAverage is the mean accuracy after some of the last rounds, where single ones jump.
+func onAverage(value float64, rounds []int, from string) Expected {
+	return Expected{
+		Metric: accuracyMetric, Rounds: rounds, Value: value, From: from,
+		Text: fmt.Sprintf("%.1f %%, mean of rounds %d to %d (%s)", 100*value, rounds[0], rounds[len(rounds)-1], from),
+	}
+}
+
+// claim is what a source says without a number for this task.
+func claim(text string) Expected { return Expected{Metric: claimMetric, Text: text} }
 
 // final is the accuracy after the last round, with its standard deviation; 0 for none.
 func final(value, spread float64, from string) Expected {

@@ -151,7 +151,7 @@ func (t *trial) closed(round, counted int, params []float32) (done bool) {
 		t.result.Final = m
 		t.result.Series = append(t.result.Series, Measurement{round, m, p.Digest, counted, t.result.Spent})
 		for _, a := range t.x.Evaluation.RoundsTo {
-			key := fmt.Sprintf("%.2f", a)
+			key := levelKey(a)
 			if _, reached := t.result.RoundsTo[key]; m.Accuracy >= a && !reached {
 				t.result.RoundsTo[key] = round
 			}

@@ -137,6 +137,10 @@ func TestExperimentsAreRefused(t *testing.T) {
 		change func(*Experiment)
 		want   string
 	}{
+		{func(x *Experiment) { x.Rounds = -1 }, "rounds: -1, want 1 to 1000000"},
+		{func(x *Experiment) { x.Target.Accuracy = 80 }, "target: accuracy is 80, want 0 to 1"},
+		{func(x *Experiment) { x.Evaluation.Every = -2 }, "evaluation: every is -2, want 1 to"},
+		{func(x *Experiment) { x.Evaluation.RoundsTo = []float64{.5, 75} }, "evaluation: rounds_to has 75, want accuracies"},
 		{func(x *Experiment) { x.Cohort.Nodes = 9 }, "cohort: nodes is 9, want 1 to 8, the fleet"},
 		{func(x *Experiment) { x.Cohort.Share = .5 }, "cohort: both nodes and share"},
 		{func(x *Experiment) { x.Cohort = CohortSettings{Share: 2} }, "cohort: share is 2, want 0 to 1"},
@@ -149,6 +153,15 @@ func TestExperimentsAreRefused(t *testing.T) {
 		c.change(&x)
 		if _, err := Run(t.Context(), x, RunConfig{}); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v, want %q", err, c.want)
+		}
+	}
+}
+
+// A level is written with two digits, and two that differ never alike.
+func TestLevels(t *testing.T) {
+	for a, want := range map[float64]string{.8: "0.80", .97: "0.97", 1: "1.00", .875: "0.875", .8001: "0.8001", .29: "0.29"} {
+		if got := levelKey(a); got != want {
+			t.Errorf("%v is written %s, want %s", a, got, want)
 		}
 	}
 }

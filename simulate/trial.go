@@ -44,7 +44,10 @@ func newTrial(x Experiment, cfg RunConfig) (*trial, error) {
 	if t.cfg.Workers == 0 {
 		t.cfg.Workers = runtime.GOMAXPROCS(0)
 	}
-	var err error
+	err := x.check()
+	if err != nil {
+		return nil, err
+	}
 	if t.data == nil {
 		t.data, err = cmp.Or(cfg.Loader, &Loader{}).Load(x.Data, cfg.Seed)
 	} else {

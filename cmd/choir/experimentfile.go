@@ -46,19 +46,34 @@ func readExperiment(path string) (x simulate.Experiment, err error) {
 	if x.Name == "" {
 		x.Name = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
 	}
-	if x.Data.Path != "" {
-		x.Data.Path = beside(path, x.Data.Path)
+	for _, p := range paths(&x) {
+		*p = beside(path, *p)
 	}
 	return x, nil
 }
 
-// here makes a path absolute: the file of a run is to be read from anywhere.
-func here(x *simulate.Experiment) (err error) {
-	if x.Data.Path != "" {
-		x.Data.Path, err = filepath.Abs(x.Data.Path)
+// paths are the files and directories that an experiment names.
+func paths(x *simulate.Experiment) (all []*string) {
+	for _, p := range []*string{&x.Data.Path, &x.Data.Schema} {
+		if *p != "" {
+			all = append(all, p)
+		}
 	}
-	return err
+	return all
 }
+
+// here makes paths absolute: the file of a run is to be read from anywhere.
+func here(x *simulate.Experiment) (err error) {
+	for _, p := range paths(x) {
+		if *p, err = filepath.Abs(*p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newLoader reads data sets, with schemas as other commands read them.
+func newLoader() *simulate.Loader { return &simulate.Loader{Schema: readSchema} }
 
 func builtinNames() (names []string) {
 	for _, b := range simulate.Builtins() {
@@ -69,7 +84,7 @@ func builtinNames() (names []string) {
 
 var (
 	aboutSection = regexp.MustCompile(`^(?:experiment [^:]*: )?([a-z_]+): (.*)`)
-	wantOneOf    = regexp.MustCompile(`"([^"]*)", want one of ([^;()]+)$`)
+	wantOneOf    = regexp.MustCompile(`"([^"]*)"[,:] want one of ([^;()]+)$`)
 	word         = regexp.MustCompile(`[a-z_]+`)
 )
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -36,7 +37,7 @@ const (
 
 // How often a snapshot is written: not oftener than so, and so seldom that it takes no more than a fiftieth of the time.
 const (
-	saveAfter = time.Second
+	saveAfter = 250 * time.Millisecond
 	saveShare = 50
 )
 
@@ -117,19 +118,34 @@ func (d *runDir) keep(s *simulate.Snapshot) error {
 	if since := now.Sub(d.saved); since < max(saveAfter, saveShare*d.cost) {
 		return nil
 	}
-	var b bytes.Buffer
-	if _, err := s.WriteTo(&b); err != nil {
-		return err
-	}
 	if err := d.writeRounds(); err != nil { // first: a snapshot is not ahead of the rounds
 		return err
 	}
-	if err := d.write(snapshotName, b.Bytes()); err != nil {
+	if err := d.writeSnapshot(s); err != nil {
 		return err
 	}
 	d.saved = time.Now()
 	d.cost = d.saved.Sub(now)
 	return nil
+}
+
+// writeSnapshot puts the snapshot in the place of the one before once it is whole. It may be as large as all that nodes
+// remember, and is not held in memory.
+func (d *runDir) writeSnapshot(s *simulate.Snapshot) error {
+	f, err := os.CreateTemp(d.path, "."+snapshotName+"-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // nothing to remove once it is renamed
+	w := bufio.NewWriterSize(f, 1<<20)
+	_, err = s.WriteTo(w)
+	if err == nil {
+		err = errors.Join(w.Flush(), f.Sync())
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), d.file(snapshotName))
 }
 
 func (d *runDir) writeRounds() error {

@@ -9,9 +9,11 @@ import (
 
 // simulateCommand is `choir simulate`.
 type simulateCommand struct {
-	Run  simulateRun  `cmd:"" help:"Run an experiment."`
-	List simulateList `cmd:"" help:"List the experiments that are built in."`
-	Show simulateShow `cmd:"" help:"Print a built-in experiment as a file to begin with."`
+	Run    simulateRun    `cmd:"" help:"Run an experiment."`
+	List   simulateList   `cmd:"" help:"List the experiments that are built in."`
+	Show   simulateShow   `cmd:"" help:"Print a built-in experiment as a file to begin with."`
+	Sweep  simulateSweep  `cmd:"" help:"Run experiments with many values and seeds."`
+	Report simulateReport `cmd:"" help:"Show what runs found, side by side."`
 }
 
 // simulateList is `choir simulate list`.

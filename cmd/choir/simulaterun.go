@@ -56,7 +56,7 @@ func (c *simulateRun) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	x.Seeds = []uint64{c.seed(t.err, &x)}
-	one := oneRun{x: x, fidelity: simulate.Fidelity(c.Fidelity), dir: c.Out, resume: c.Resume}
+	one := oneRun{x: x, fidelity: simulate.Fidelity(c.Fidelity), dir: c.Out, resume: c.Resume, loader: newLoader()}
 	m := newMeter(t.err, x.Name)
 	one.progress = func(first int, p simulate.Point) { m.rounds(first, p.Round, one.rounds(), pointText(p)) }
 	r, err := one.do(ctx, t.err)
@@ -106,7 +106,8 @@ func (c *simulateRun) explain(ctx context.Context, err error) error {
 type oneRun struct {
 	x        simulate.Experiment // its first seed is the run's
 	fidelity simulate.Fidelity
-	workers  int    // 0: one a core
+	workers  int // 0: one a core
+	loader   *simulate.Loader
 	dir      string // empty: nothing is kept
 	resume   bool
 	progress func(first int, p simulate.Point) // first is the round that this process began with
@@ -121,7 +122,7 @@ func (o *oneRun) rounds() int { return cmp.Or(o.x.Rounds, simulate.UsualRounds) 
 // to talk.
 func (o *oneRun) do(ctx context.Context, talk io.Writer) (*simulate.Result, error) {
 	d, first := &runDir{}, 1
-	cfg := simulate.RunConfig{Seed: o.x.Seeds[0], Fidelity: o.fidelity, Workers: o.workers}
+	cfg := simulate.RunConfig{Seed: o.x.Seeds[0], Fidelity: o.fidelity, Workers: o.workers, Loader: o.loader}
 	if o.dir != "" {
 		var done *simulate.Result
 		var err error

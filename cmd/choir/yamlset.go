@@ -23,13 +23,15 @@ func setYAML(from, assignment string, into any) error {
 	var doc yaml.Node
 	if v.Kind() == reflect.String { // as it is: a shell eats quotes
 		doc.Content = []*yaml.Node{{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}}
+	} else if strings.ContainsAny(text, "\n\r") {
+		return &usageError{fmt.Sprintf("%s %s: the value has more than one line", from, path), ""}
 	} else if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
 		return &usageError{fmt.Sprintf("%s %s: %s", from, path, strings.TrimPrefix(err.Error(), "yaml: ")), ""}
 	}
 	if len(doc.Content) != 1 {
 		return &usageError{fmt.Sprintf("%s %s: no value", from, path), "such as " + path + "=VALUE"}
 	}
-	if err := (yamlWalk{}).value(path, doc.Content[0], v); err != nil {
+	if err := (yamlWalk{lines: map[string]int{}}).value(path, doc.Content[0], v); err != nil {
 		_, text, _ := strings.Cut(err.Error(), ": ") // without file and line, which there are not
 		return &usageError{from + " " + text, ""}
 	}

@@ -88,6 +88,11 @@ func (r *Report) Sources() (out []string) {
 		if from := group[0].Runs[0].Experiment.Source; from != "" {
 			out = append(out, group[0].Name()+": "+from)
 		}
+		for _, e := range group[0].Expected() {
+			if e.Metric == "claim" {
+				out = append(out, group[0].Name()+" is to show: "+e.Text)
+			}
+		}
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"choir.example/simulate"
 )
@@ -46,6 +47,9 @@ func (s *Setup) Expected() []simulate.Expected {
 func (r *Report) Published() (all []Published) {
 	for _, s := range r.Setups {
 		for _, e := range s.Expected() {
+			if e.Metric == "claim" {
+				continue
+			}
 			found := s.over(func(r *Run) (float64, bool) { return e.Found(r.Result) })
 			p := Published{Label: s.Label, What: what(e), Theirs: e.Unit(e.Value), Ours: spreadText(found, e.Unit), Source: e.From}
 			if e.Spread > 0 {
@@ -78,5 +82,5 @@ func spreadText(s Spread, unit func(float64) string) string {
 	case unit(s.Least) == unit(s.Most):
 		return unit(s.Mean)
 	}
-	return fmt.Sprintf("%s (%s to %s)", unit(s.Mean), unit(s.Least), unit(s.Most))
+	return fmt.Sprintf("%s (%s–%s)", unit(s.Mean), strings.TrimSuffix(unit(s.Least), "\u00a0%"), strings.TrimSuffix(unit(s.Most), "\u00a0%"))
 }

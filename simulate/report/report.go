@@ -27,7 +27,13 @@ type Run struct {
 }
 
 // Report is runs, put in order.
-type Report struct{ Setups []*Setup }
+type Report struct {
+	Setups []*Setup
+	doubts []string
+}
+
+// Doubts are runs of one setup and one seed that came to different models: the one counts, the other is left out.
+func (r *Report) Doubts() []string { return r.doubts }
 
 // Setup is what was run, with every seed that it was run with.
 type Setup struct {
@@ -51,19 +57,30 @@ func New(runs []Run) *Report {
 	r := &Report{}
 	for _, s := range bySetup {
 		slices.SortStableFunc(s.Runs, func(a, b Run) int { return cmp.Compare(a.Result.Seed, b.Result.Seed) })
-		s.Runs = slices.CompactFunc(s.Runs, func(a, b Run) bool { return a.Result.Seed == b.Result.Seed }) // run twice
 		r.Setups = append(r.Setups, s)
 	}
 	r.name()
+	for _, s := range r.Setups {
+		s.Runs = slices.CompactFunc(s.Runs, func(a, b Run) bool { return r.twice(s.Label, a.Result, b.Result) })
+	}
 	slices.SortFunc(r.Setups, func(a, b *Setup) int { return natural(a.Label, b.Label) })
 	return r
+}
+
+// twice reports whether two runs are one that was run twice.
+func (r *Report) twice(label string, a, b *simulate.Result) bool {
+	if a.Seed == b.Seed && a.ModelDigest != b.ModelDigest {
+		r.doubts = append(r.doubts, fmt.Sprintf("%s, seed %d: two runs gave different models, %.12s… and %.12s…: another processor, or another version of choir; the first counts",
+			label, a.Seed, a.ModelDigest, b.ModelDigest))
+	}
+	return a.Seed == b.Seed
 }
 
 // Name is the experiment's.
 func (s *Setup) Name() string { return s.Runs[0].Experiment.Name }
 
 // unlike is what may differ between runs of one setup: seeds, and where each machine has its data.
-var unlike = []string{"seeds", "data.path", "source"}
+var unlike = []string{"seeds", "data.path", "data.schema", "source"}
 
 // flat is an experiment as dotted keys and values.
 func flat(x *simulate.Experiment) map[string]string {

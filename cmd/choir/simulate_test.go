@@ -1,0 +1,300 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"choir.example/simulate"
+
+	"github.com/alecthomas/kong"
+	"go.yaml.in/yaml/v3"
+)
+
+// What show prints of an experiment is, read again, that experiment.
+func TestBuiltinsAsFiles(t *testing.T) {
+	for _, b := range simulate.Builtins() {
+		text, err := writeYAML(b.Experiment)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got simulate.Experiment
+		if err := decodeYAML(b.Name, text, &got); err != nil || !reflect.DeepEqual(got, b.Experiment) {
+			t.Errorf("%s: %v\n%s\n%+v\n%+v", b.Name, err, text, got, b.Experiment)
+		}
+	}
+}
+
+// fullExperiment has something in every key, texts that look like something else among them.
+func fullExperiment() (x simulate.Experiment) {
+	fillValue(reflect.ValueOf(&x).Elem())
+	x.Own = simulate.Own{}
+	x.Name, x.Source = "1e3", "a: b # c\n\"d\""
+	return x
+}
+
+func fillValue(v reflect.Value) {
+	switch {
+	case v.Kind() == reflect.Struct:
+		for i := range v.NumField() {
+			if tag := v.Type().Field(i).Tag.Get("yaml"); tag != "" && tag != "-" {
+				fillValue(v.Field(i))
+			}
+		}
+	case v.Kind() == reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		fillValue(v.Index(1)) // the first one stays zero
+	case v.Kind() == reflect.String:
+		v.SetString("true")
+	case v.Kind() == reflect.Bool:
+		v.SetBool(true)
+	case v.CanInt():
+		v.SetInt(-7)
+	case v.CanUint():
+		v.SetUint(1<<64 - 1)
+	case v.CanFloat():
+		v.SetFloat(1.0000000000000002e-7)
+	}
+}
+
+func TestEveryKeyIsWrittenAndRead(t *testing.T) {
+	x := fullExperiment()
+	text, err := writeYAML(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got simulate.Experiment
+	if err := decodeYAML("x.yaml", text, &got); err != nil || !reflect.DeepEqual(got, x) {
+		t.Errorf("%v\n%s\n%+v\n%+v", err, text, got, x)
+	}
+}
+
+// Every key can be set by its path, alone, as a file sets it.
+func TestSetYAML(t *testing.T) {
+	var x simulate.Experiment
+	for _, s := range []string{
+		"local.learning_rate=0.05", "architecture.layers=[{kind: dense, units: 3}, {kind: dense, units: 4}]", "architecture.layers.1.units=5",
+		"seeds=[1, 2]", "name=12", "source=a=b, c", "strategy.uniform=true", "data.path=",
+	} {
+		if err := setYAML("--set", s, &x); err != nil {
+			t.Errorf("%s: %v", s, err)
+		}
+	}
+	if x.Local.LearningRate != .05 || x.Architecture.Layers[1].Units != 5 || x.Architecture.Layers[0].Units != 3 || !slices.Equal(x.Seeds, []uint64{1, 2}) ||
+		x.Name != "12" || x.Source != "a=b, c" || !x.Strategy.Uniform {
+		t.Errorf("%+v", x)
+	}
+	for s, want := range map[string]string{
+		"local.learning_rate":        `--set "local.learning_rate", want path=value`,
+		"=3":                         `--set "=3", want path=value`,
+		"local.learning_rat=1":       `--set local.learning_rat: unknown key "learning_rat" in local`,
+		"lokal.learning_rate=1":      `--set lokal.learning_rate: unknown key "lokal"`,
+		"rounds.every=1":             `--set rounds.every: rounds is a value and has no key "every"`,
+		"architecture.layers.2.x=1":  `--set architecture.layers.2.x: architecture.layers has 2 items`,
+		"architecture.layers.-1.x=1": `--set architecture.layers.-1.x: architecture.layers has 2 items`,
+		"rounds=ten":                 `--set rounds: want a whole number, not "ten"`,
+		"rounds=":                    `--set rounds: no value`,
+		"rounds=[":                   `--set rounds: `,
+		"rounds=1\n---\n2":           `--set rounds: `,
+		"local=3":                    `--set local: want keys with values, not "3"`,
+		"own.strategy=1":             `--set own.strategy: unknown key "own"`,
+	} {
+		if err := setYAML("--set", s, &x); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", s, err, want)
+		}
+	}
+}
+
+func FuzzSetYAML(f *testing.F) {
+	for _, s := range []string{"rounds=3", "architecture.layers=[{}]", "a.b=c", "seeds=[1,", "data.name=&x *x", "seeds.0=1", "=", "local={epochs: 1}"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		x := fullExperiment()
+		if err := setYAML("--set", s, &x); err != nil && !strings.HasPrefix(err.Error(), "--set ") {
+			t.Errorf("%q: %v", s, err)
+		}
+	})
+}
+
+func TestSeedLists(t *testing.T) {
+	for text, want := range map[string][]uint64{
+		"": nil, "3": {3}, "0-2": {0, 1, 2}, "0, 7-8,5": {0, 7, 8, 5}, "18446744073709551615": {1<<64 - 1}, "18446744073709551614-18446744073709551615": {1<<64 - 2, 1<<64 - 1},
+	} {
+		if got, err := parseSeeds(text); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"a", "-1", "2-1", "0-", "1,,2", "0-10000", "0-18446744073709551615", "18446744073709551616"} {
+		if got, err := parseSeeds(text); err == nil || !strings.Contains(err.Error(), "want numbers and ranges") {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+	}
+}
+
+// Every cell belongs to exactly one share, whether shares are counted from 0 or from 1.
+func TestShares(t *testing.T) {
+	for n := 1; n < 6; n++ {
+		for first := range 2 {
+			counted := make([]int, 17)
+			for i := range n {
+				s, err := parseShard(fmt.Sprintf("%d/%d", i+first, n), "--shard")
+				if err != nil {
+					t.Fatal(err)
+				}
+				for c := range counted {
+					if s.mine(c) {
+						counted[c]++
+					}
+				}
+			}
+			if slices.Min(counted) != 1 || slices.Max(counted) != 1 {
+				t.Errorf("%d shares from %d: %v", n, first, counted)
+			}
+		}
+	}
+	for _, text := range []string{"", "1", "1/", "/2", "a/2", "-1/2", "3/2", "0/0", "1/-1", "1/2/3", "0/99999999"} {
+		if s, err := parseShard(text, "--shard"); err == nil {
+			t.Errorf("%q is share %v", text, s)
+		}
+	}
+}
+
+func TestSharesOfSchedulers(t *testing.T) {
+	for _, c := range []struct {
+		env  string
+		want string // share, or the beginning of the error
+	}{
+		{"", "0/1"},
+		{"JOB_COMPLETION_INDEX=0 JOB_COMPLETIONS=4", "0/4"},
+		{"JOB_COMPLETION_INDEX=3 JOB_COMPLETIONS=4", "3/4"},
+		{"JOB_COMPLETION_INDEX=3", "JOB_COMPLETION_INDEX is set, and JOB_COMPLETIONS is not"},
+		{"JOB_COMPLETION_INDEX=5 JOB_COMPLETIONS=4", `JOB_COMPLETION_INDEX/JOB_COMPLETIONS "5/4"`},
+		{"SLURM_ARRAY_TASK_ID=0 SLURM_ARRAY_TASK_COUNT=4 SLURM_ARRAY_TASK_MIN=0", "0/4"},
+		{"SLURM_ARRAY_TASK_ID=4 SLURM_ARRAY_TASK_COUNT=4 SLURM_ARRAY_TASK_MIN=1", "3/4"},
+		{"SLURM_ARRAY_TASK_ID=14 SLURM_ARRAY_TASK_COUNT=3 SLURM_ARRAY_TASK_MIN=10 SLURM_ARRAY_TASK_STEP=2", "2/3"},
+		{"SLURM_ARRAY_TASK_ID=1", "SLURM_ARRAY_TASK_ID is set, and SLURM_ARRAY_TASK_COUNT is not"},
+		{"SLURM_ARRAY_TASK_ID=x SLURM_ARRAY_TASK_COUNT=3", "SLURM_ARRAY_TASK_ID, _MIN and _STEP are"},
+	} {
+		env := map[string]string{}
+		for _, pair := range strings.Fields(c.env) {
+			k, v, _ := strings.Cut(pair, "=")
+			env[k] = v
+		}
+		s, err := scheduledShard(func(k string) string { return env[k] })
+		if got := s.String(); err == nil && got != c.want || err != nil && !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%s: %s, %v, want %s", c.env, got, err, c.want)
+		}
+	}
+}
+
+func TestCombinations(t *testing.T) {
+	f := sweepFlags{Grid: []string{"rounds=1,2", "architecture.hidden=[3,4],[5]"}, List: []string{"strategy.name=fedprox,strategy.mu=1", "strategy.name=fedavg"}}
+	all, err := f.combinations()
+	if err != nil || len(all) != 8 {
+		t.Fatalf("%d: %v", len(all), err)
+	}
+	if got := strings.Join(all[0].assignments, " "); got != "strategy.name=fedprox strategy.mu=1 rounds=1 architecture.hidden=[3,4]" || all[7].text != "name=fedavg rounds=2 hidden=[5]" {
+		t.Errorf("%s; %s", got, all[7].text)
+	}
+	f.Experiments, f.Seeds = []string{"quick", "fedprox-synthetic-*-0-fedavg"}, "0-1"
+	f.Grid, f.List = []string{"local.epochs=1,2"}, nil
+	cells, err := f.cells()
+	if err != nil || len(cells) != 4*2*2 {
+		t.Fatalf("%d: %v", len(cells), err)
+	}
+	names := map[string]bool{}
+	for _, c := range cells {
+		names[c.dir] = true
+	}
+	if len(names) != len(cells) {
+		t.Errorf("%d names of %d cells", len(names), len(cells))
+	}
+	for _, c := range []struct {
+		f    sweepFlags
+		want string
+	}{
+		{sweepFlags{Experiments: []string{"quick"}, Grid: []string{"rounds"}}, `--grid "rounds", want PATH=VALUE,VALUE`},
+		{sweepFlags{Experiments: []string{"quick"}, Grid: []string{"roundz=1"}}, `--set roundz: unknown key "roundz"`},
+		{sweepFlags{Experiments: []string{"quick"}, Grid: []string{"rounds=1,1"}}, `the sweep has quick rounds=1 with seed 0 twice`},
+		{sweepFlags{Experiments: []string{"quick"}, Seeds: "1,1"}, `the sweep has quick  with seed 1 twice`},
+		{sweepFlags{Experiments: []string{"quick"}, List: []string{"rounds=1,2"}}, `--list "rounds=1,2", want PATH=VALUE`},
+		{sweepFlags{Experiments: []string{"qu*k*k"}}, `no experiment is called "qu*k*k"`},
+		{sweepFlags{Experiments: []string{"quick"}, Seeds: "0-999", Grid: []string{"rounds=" + strings.Repeat("1,", 200) + "2"}}, `the sweep has`},
+	} {
+		if _, err := c.f.cells(); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%v, want %s", err, c.want)
+		}
+	}
+}
+
+// The files for clusters are what their tools read as far as that can be seen here, and call choir as it is.
+func TestClusterFiles(t *testing.T) {
+	manifest, err := os.ReadFile(filepath.Join("..", "..", "deploy", "kubernetes", "sweep.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := struct {
+		Kind string
+		Spec struct {
+			CompletionMode           string `yaml:"completionMode"`
+			Completions, Parallelism int
+			Template                 struct {
+				Spec struct {
+					RestartPolicy string `yaml:"restartPolicy"`
+					Containers    []struct {
+						Args []string
+						Env  []struct{ Name, Value string }
+					}
+				}
+			}
+		}
+	}{}
+	if err := yaml.Unmarshal(manifest, &job); err != nil {
+		t.Fatal(err)
+	}
+	c := job.Spec.Template.Spec.Containers
+	if job.Kind != "Job" || job.Spec.CompletionMode != "Indexed" || len(c) != 1 || len(c[0].Env) != 1 ||
+		c[0].Env[0].Name != "JOB_COMPLETIONS" || c[0].Env[0].Value != fmt.Sprint(job.Spec.Completions) || job.Spec.Template.Spec.RestartPolicy == "" {
+		t.Errorf("%+v", job)
+	}
+	parses(t, c[0].Args)
+
+	script := filepath.Join("..", "..", "deploy", "slurm", "sweep.sbatch")
+	text, err := os.ReadFile(script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bash, err := exec.LookPath("bash"); err == nil {
+		if said, err := exec.Command(bash, "-n", script).CombinedOutput(); err != nil {
+			t.Errorf("bash: %v\n%s", err, said)
+		}
+	}
+	calls := 0
+	for line := range strings.Lines(strings.ReplaceAll(string(text), "\\\n", " ")) {
+		if _, call, ok := strings.Cut(line, "choir simulate "); ok && !strings.HasPrefix(line, "#") {
+			parses(t, append([]string{"simulate"}, strings.Fields(strings.ReplaceAll(call, `"`, ""))...))
+			calls++
+		}
+	}
+	if !strings.HasPrefix(string(text), "#!/bin/bash\n#SBATCH") || !strings.Contains(string(text), "#SBATCH --array=") || calls == 0 {
+		t.Errorf("%d calls of choir simulate in\n%s", calls, text)
+	}
+}
+
+// parses sees that the command line is one.
+func parses(t *testing.T, args []string) {
+	t.Helper()
+	parser, err := kong.New(&cli{}, kong.Name("choir"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse(args); err != nil {
+		t.Errorf("choir %s: %v", strings.Join(args, " "), err)
+	}
+}

@@ -1,0 +1,128 @@
+package simulate
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The names that others rely on are there, each once, each with a source and with what to expect.
+func TestBuiltinNames(t *testing.T) {
+	want := []string{"quick", "fmnist-2nn-iid", "fmnist-2nn-shards", "mnist-2nn-iid", "mnist-2nn-shards", "shoppers-by-region"}
+	for _, p := range []string{"iid", "dir", "c1", "c2", "c3"} {
+		for _, s := range []string{"fedavg", "fedprox", "scaffold", "fednova"} {
+			want = append(want, "niid-fmnist-"+p+"-"+s)
+		}
+	}
+	for _, d := range []string{"iid", "0-0", "1-1"} {
+		for _, share := range []int{0, 50, 90} {
+			want = append(want, fmt.Sprintf("fedprox-synthetic-%s-%d-fedavg", d, share), fmt.Sprintf("fedprox-synthetic-%s-%d-fedprox", d, share))
+		}
+	}
+	seen := map[string]int{}
+	for _, b := range Builtins() {
+		seen[b.Name]++
+		if b.Source == "" || len(b.Expected) == 0 {
+			t.Errorf("%s: source %q, %d expected", b.Name, b.Source, len(b.Expected))
+		}
+		for _, e := range b.Expected {
+			if e.Text == "" || e.Metric != claimMetric && (e.Value <= 0 || e.From == "") || e.Metric == accuracyMetric && e.Value > 1 {
+				t.Errorf("%s expects %+v", b.Name, e)
+			}
+			for _, r := range e.Rounds {
+				if r > b.Rounds {
+					t.Errorf("%s has %d rounds, and expects something after round %d", b.Name, b.Rounds, r)
+				}
+			}
+			if same, ok := BuiltinNamed(b.Name); !ok || same.Name != b.Name {
+				t.Errorf("%s is not found by its name", b.Name)
+			}
+		}
+	}
+	for _, name := range want {
+		if seen[name] != 1 {
+			t.Errorf("%s is there %d times", name, seen[name])
+		}
+	}
+	for name, n := range seen {
+		if n > 1 {
+			t.Errorf("%s is there %d times", name, n)
+		}
+	}
+	if _, ok := BuiltinNamed("quik"); ok {
+		t.Error("quik is an experiment")
+	}
+}
+
+// Every built-in experiment can be run: a round of it, cut to one epoch and two nodes. Those that need files are run where
+// CHOIR_DATA names a directory with data sets; the files of Fashion-MNIST have MNIST's names and shapes.
+func TestEveryBuiltinRuns(t *testing.T) {
+	dirs := map[string]string{"fashion-mnist": "fashion-mnist", "mnist": "fashion-mnist", "banking77": "banking77"}
+	root := os.Getenv("CHOIR_DATA")
+	loader, left := &Loader{}, 0
+	for _, b := range Builtins() {
+		x := b.Experiment
+		x.Rounds, x.Local.Epochs, x.Cohort, x.Evaluation.Every = 1, min(x.Local.Epochs, 2), CohortSettings{Nodes: 2}, 1
+		if dir := dirs[x.Data.Name]; dir != "" {
+			if root == "" {
+				left++
+				continue
+			}
+			x.Data.Path, x.Local.Epochs = filepath.Join(root, dir), 1
+		}
+		r, err := Run(t.Context(), x, RunConfig{Loader: loader})
+		if err != nil {
+			t.Errorf("%s: %v", b.Name, err)
+		} else if r.Rounds != 1 || len(r.Series) != 1 || r.Name != b.Name {
+			t.Errorf("%s: %+v", b.Name, r)
+		}
+	}
+	if left > 0 {
+		t.Logf("%d were not run: CHOIR_DATA names no directory with data sets", left)
+	}
+}
+
+// quick comes near what all data in one place give, in every seed that is likely to be tried first.
+func TestQuickLearns(t *testing.T) {
+	b, _ := BuiltinNamed("quick")
+	for seed := range uint64(3) {
+		r, err := Run(t.Context(), b.Experiment, RunConfig{Seed: seed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found, ok := b.Expected[0].Found(r); !ok || found < b.Expected[0].Value-.04 {
+			t.Errorf("seed %d: accuracy %v, expected %v", seed, found, b.Expected[0].Value)
+		}
+	}
+}
+
+func TestFound(t *testing.T) {
+	r := &Result{Final: Measured{Accuracy: .9}}
+	for i, a := range []float64{.2, .5, .7, .6, .9} {
+		r.Series = append(r.Series, Measurement{Round: 2 * (i + 1), Measured: Measured{Accuracy: a}})
+	}
+	for _, c := range []struct {
+		e    Expected
+		want float64
+		ok   bool
+	}{
+		{final(.1, .2, "x"), .9, true},
+		{after(6, .1, "x"), .7, true},
+		{after(5, .1, "x"), 0, false}, // not measured
+		{onAverage(.1, []int{4, 6, 8}, "x"), .6, true},
+		{onAverage(.1, []int{8, 10, 12}, "x"), 0, false},
+		{reached(.6, 1, "x"), 6, true},
+		{reached(.91, 1, "x"), 0, false},
+		{claim("x"), 0, false},
+	} {
+		got, ok := c.e.Found(r)
+		if ok != c.ok || ok && (got < c.want-1e-12 || got > c.want+1e-12) {
+			t.Errorf("%+v: %v, %t, want %v, %t", c.e, got, ok, c.want, c.ok)
+		}
+	}
+	if got := final(.881, .006, "Li").Text; !strings.HasPrefix(got, "88.1 % ± 0.6 in the end (Li") {
+		t.Errorf("text %q", got)
+	}
+}
