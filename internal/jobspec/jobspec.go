@@ -9,6 +9,7 @@ package jobspec
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"choir.example/fedavg"
@@ -29,6 +30,9 @@ func Encode(s *fedavg.Settings) ([]byte, error) {
 
 // Settings are a job's algorithm as files write it. An encoding other than Encode's is an error.
 func Settings(spec *choirv1.JobSpec) (*fedavg.Settings, error) {
+	if spec == nil {
+		return nil, errors.New("there is no job")
+	}
 	if len(spec.Algorithm) == 0 {
 		return older(spec), nil
 	}
