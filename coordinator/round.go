@@ -324,7 +324,7 @@ func (c *Coordinator) run(ctx context.Context, term uint64, job string) {
 			case jobspec.Publishes(spec):
 				err = c.publish(ctx, term, job)
 			default:
-				err = c.decide(ctx, endJob(job, state.JobFinished, "", term))
+				err = c.decide(ctx, endJob(job, state.JobFinished, "it makes no release", term))
 			}
 		}
 		if err == nil || ctx.Err() != nil || errors.Is(err, state.ErrStale) {

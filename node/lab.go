@@ -26,6 +26,14 @@ type Place struct {
 	made   string // which algorithm client was made for
 }
 
+// Saturated is how many coordinates of the last update made here lay outside the grid's range.
+func (p *Place) Saturated() int {
+	if p.client == nil {
+		return 0
+	}
+	return p.client.Saturated()
+}
+
 // clientFor returns the place's client, made anew when the algorithm is another than before.
 func (p *Place) clientFor(s *subject) (*fedavg.Client, error) {
 	if p.client == nil || p.made != s.key {
