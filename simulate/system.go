@@ -9,7 +9,6 @@ import (
 	"os"
 	"time"
 
-	"choir.example/coordinator/state"
 	"choir.example/fedavg"
 	"choir.example/internal/jobspec"
 	"choir.example/model"
@@ -33,8 +32,12 @@ func (t *trial) system(ctx context.Context) (err error) {
 	said := &lastWarning{}
 	s := &systemRun{trial: t, lab: newLab(t), said: said}
 	log := slog.New(&warningHandler{next: cmp.Or(t.cfg.Log, slog.New(slog.DiscardHandler)).Handler(), last: said})
+	coordinators, heartbeat := cmp.Or(t.cfg.Coordinators, 1), time.Duration(0)
+	if coordinators == 1 {
+		heartbeat = 50 * time.Millisecond // nobody is waited for
+	}
 	s.f, err = Start(ctx, FederationConfig{
-		Dir: dir, Cluster: "experiment", Coordinators: cmp.Or(t.cfg.Coordinators, 1), Names: t.names, Lab: s.lab, Algorithm: t.ownAlgorithm(),
+		Dir: dir, Cluster: "experiment", Coordinators: coordinators, Heartbeat: heartbeat, Names: t.names, Lab: s.lab, Algorithm: t.ownAlgorithm(),
 		Available: s.lab.available, Log: log, Network: NewNetwork(),
 	})
 	if err != nil {
@@ -108,7 +111,7 @@ func (s *systemRun) follow(ctx context.Context) error {
 	defer stop(nil)
 	status, err := s.f.WaitJob(within, jobName, func(status *choirv1.JobStatus) {
 		for _, r := range status.Rounds {
-			if r.State != state.PhaseClosed || int(r.Round) != s.done+1 || s.ended {
+			if r.State != "closed" || int(r.Round) != s.done+1 || s.ended {
 				continue
 			}
 			if err := s.closed(within, r); err != nil {
@@ -123,7 +126,7 @@ func (s *systemRun) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.ended || status.State == state.JobFinished {
+	if s.ended || status.State == "finished" {
 		return nil
 	}
 	return fmt.Errorf("job %s: %s%s", status.State, status.Reason, s.warned())
@@ -146,7 +149,7 @@ func (s *systemRun) closed(ctx context.Context, r *choirv1.RoundStatus) error {
 	if s.ended = s.trial.closed(s.done, int(r.Accepted), params); !s.ended || s.done == s.trial.rounds {
 		return nil
 	}
-	_, err = s.f.Operator().ControlJob(ctx, &choirv1.ControlJobRequest{Name: jobName, Action: state.ActionStop})
+	_, err = s.f.Operator().ControlJob(ctx, &choirv1.ControlJobRequest{Name: jobName, Action: "stop"})
 	if err != nil {
 		return fmt.Errorf("stop after round %d: %w", r.Round, err)
 	}

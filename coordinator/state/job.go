@@ -127,7 +127,7 @@ func checkTraining(s *choirv1.JobSpec) ([]bound, error) {
 	case s.Publish != "" && s.Publish != jobspec.PublishNone:
 		return nil, fmt.Errorf("job %s: publish is %.40q, want %s, or nothing for a release after the last round", s.Name, s.Publish, jobspec.PublishNone)
 	case !jobspec.Publishes(s) && len(s.Validation) > 0:
-		return nil, fmt.Errorf("job %s: validation is for a release, and publish is %s", s.Name, jobspec.PublishNone)
+		return nil, fmt.Errorf("job %s: publish is %s, and validation is for a release", s.Name, jobspec.PublishNone)
 	}
 	if len(s.Schema) == 0 {
 		return nil, checkExamples(s)
