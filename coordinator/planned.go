@@ -3,6 +3,7 @@ package coordinator
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -122,7 +123,10 @@ func (c *Coordinator) global(ctx context.Context, p *planned, id state.Digest) (
 	if err != nil {
 		return nil, nil, &errAbandon{fmt.Sprintf("model %v is lost: %v", id, err)}
 	}
-	network, params, err := model.DecodeNetwork(body)
+	network, params, _, err := model.DecodeNetwork(body)
+	if err == nil && params == nil {
+		err = errors.New("it has no float parameters")
+	}
 	if err != nil {
 		return nil, nil, &errAbandon{fmt.Sprintf("model %v: %v", id, err)}
 	}

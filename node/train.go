@@ -228,7 +228,10 @@ func (w *workshop) fromTensors(ctx context.Context, t *choirv1.Task, s *subject,
 	if err != nil {
 		return none, err
 	}
-	network, params, err := model.DecodeNetwork(body)
+	network, params, _, err := model.DecodeNetwork(body)
+	if err == nil && params == nil {
+		err = errors.New("it has no float parameters to train")
+	}
 	if err != nil {
 		return none, fmt.Errorf("model %x: %w", t.Model, err)
 	}

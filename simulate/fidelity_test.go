@@ -43,3 +43,38 @@ func sameModels(t *testing.T, x Experiment, cfg RunConfig) {
 		t.Errorf("%d rounds to %+v, want %d to %+v", len(got), system.Final, len(want), math.Final)
 	}
 }
+
+// Who is there, drops out, comes too late or does fewer epochs is the experiment's.
+func TestFidelitiesOfAFleet(t *testing.T) {
+	for name, fleet := range map[string]FleetSettings{
+		"dropout":      {Dropout: .3},
+		"late":         {Stragglers: .5},
+		"partial":      {Stragglers: .5, Partial: true},
+		"oversampled":  {OverSelection: .6, Speed: SpeedSettings{Examples: 100, Spread: 1}},
+		"availability": {Interval: 3600, Availability: AvailabilitySettings{Day: .5, Night: .9}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := small()
+			x.Local.Epochs, x.Rounds, x.Fleet = 3, 4, fleet
+			sameModels(t, x, RunConfig{Seed: 2})
+		})
+	}
+}
+
+// Three coordinators make the model that one makes.
+func TestFidelityOfThreeCoordinators(t *testing.T) {
+	x := small()
+	x.Rounds, x.Fleet.Dropout = 3, .2
+	sameModels(t, x, RunConfig{Seed: 4, Coordinators: 3})
+}
+
+// A run ends where its target is reached, in both fidelities.
+func TestTargetEndsASystem(t *testing.T) {
+	x := small()
+	x.Rounds, x.Target.Accuracy = 30, .6
+	_, math := digests(t, x, RunConfig{Fidelity: Math})
+	_, system := digests(t, x, RunConfig{Fidelity: System})
+	if math.Rounds >= 30 || system.Rounds != math.Rounds || system.ModelDigest != math.ModelDigest {
+		t.Errorf("%d rounds to %s, want %d to %s", system.Rounds, system.ModelDigest, math.Rounds, math.ModelDigest)
+	}
+}

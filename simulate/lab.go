@@ -15,9 +15,10 @@ type lab struct {
 	places    chan *bench
 	saturated atomic.Int64 // coordinates of all updates
 
-	mu    sync.Mutex // guards what follows
-	lent  map[*node.Place]*bench
-	parts map[int]map[string]participant // of the latest rounds asked about, by name
+	mu     sync.Mutex // guards what follows
+	lent   map[*node.Place]*bench
+	caller *caller
+	rounds map[int]*called // the latest that were asked about
 }
 
 // bench is a place of the lab.
@@ -26,57 +27,71 @@ type bench struct {
 	worker worker
 }
 
-func newLab(t *trial) *lab {
-	l := &lab{trial: t, places: make(chan *bench, t.cfg.Workers), lent: map[*node.Place]*bench{}, parts: map[int]map[string]participant{}}
+// called is who is called for a round.
+type called struct {
+	there map[string]bool // by name
+	parts map[string]invitee
+}
+
+func newLab(t *trial) (*lab, error) {
+	own, err := newCaller(t) // which runs ahead of the trial's
+	if err != nil {
+		return nil, err
+	}
+	l := &lab{trial: t, places: make(chan *bench, t.cfg.Workers), lent: map[*node.Place]*bench{}, caller: own, rounds: map[int]*called{}}
 	for range t.cfg.Workers {
 		l.places <- &bench{worker: worker{trial: t}}
 	}
-	return l
+	return l, nil
+}
+
+// round is who is called for a round; mu is held.
+func (l *lab) round(number int) *called {
+	if c := l.rounds[number]; c != nil {
+		return c
+	}
+	m := l.caller.round(number)
+	c := &called{there: map[string]bool{}, parts: map[string]invitee{}}
+	for _, name := range l.caller.there(m.begin) {
+		c.there[name] = true
+	}
+	for _, p := range m.drawn {
+		c.parts[p.name] = p
+	}
+	l.rounds[number] = c
+	delete(l.rounds, number-2)
+	return c
 }
 
 // Part implements node.Lab.
 func (l *lab) Part(name, _ string, round uint64) (epochs int, absent string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	part, ok := l.part(int(round))[name]
-	if !ok {
-		return 0, "in the experiment it is not heard of in this round"
+	switch p, ok := l.round(int(round)).parts[name]; {
+	case !ok:
+		return 0, "the experiment did not draw it"
+	case p.fate == lost:
+		return 0, "in the experiment it drops out"
+	case p.fate == late:
+		return 0, "in the experiment it comes too late"
+	default:
+		return p.epochs, ""
 	}
-	return part.epochs, ""
-}
-
-// part are those who are heard in a round; mu is held.
-func (l *lab) part(round int) map[string]participant {
-	parts, ok := l.parts[round]
-	if !ok {
-		parts = map[string]participant{}
-		for _, p := range l.trial.draw(round) {
-			parts[p.name] = p
-		}
-		l.parts[round] = parts
-		delete(l.parts, round-2)
-	}
-	return parts
-}
-
-// heard is how many are heard in a round.
-func (l *lab) heard(round int) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.part(round))
 }
 
 // available tells who is there in a round.
-func (l *lab) available(_ string, _ uint64, name string) bool {
-	_, ok := l.trial.places[name]
-	return ok
+func (l *lab) available(_ string, round uint64, name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.round(int(round)).there[name]
 }
 
 // Take implements node.Lab.
 func (l *lab) Take(ctx context.Context, name string) (*node.Place, error) {
 	select {
 	case b := <-l.places:
-		b.worker.gather(l.trial.parts[l.trial.places[name]])
+		place := l.trial.places[name]
+		b.worker.gather("train", place, l.trial.parts[place])
 		b.X, b.Y = b.worker.x, b.worker.y
 		l.mu.Lock()
 		defer l.mu.Unlock()

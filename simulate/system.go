@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"choir.example/fedavg"
 	"choir.example/internal/jobspec"
 	"choir.example/model"
+	"choir.example/node"
 	"choir.example/privacy/audit"
 	choirv1 "choir.example/proto/choir/v1"
 )
@@ -20,6 +22,10 @@ import (
 // that is verified in the end. Which nodes take part, and what becomes of their updates, is the experiment's; real time
 // decides nothing.
 func (t *trial) system(ctx context.Context) (err error) {
+	heard, err := t.heard()
+	if err != nil {
+		return err
+	}
 	spec, err := t.job()
 	if err != nil {
 		return err
@@ -30,7 +36,10 @@ func (t *trial) system(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, remove()) }()
 	said := &lastWarning{}
-	s := &systemRun{trial: t, lab: newLab(t), said: said}
+	s := &systemRun{trial: t, said: said, heard: heard, sent: map[uint64]int64{}}
+	if s.lab, err = newLab(t); err != nil {
+		return err
+	}
 	log := slog.New(&warningHandler{next: cmp.Or(t.cfg.Log, slog.New(slog.DiscardHandler)).Handler(), last: said})
 	coordinators, heartbeat := cmp.Or(t.cfg.Coordinators, 1), time.Duration(0)
 	if coordinators == 1 {
@@ -38,7 +47,7 @@ func (t *trial) system(ctx context.Context) (err error) {
 	}
 	s.f, err = Start(ctx, FederationConfig{
 		Dir: dir, Cluster: "experiment", Coordinators: coordinators, Heartbeat: heartbeat, Names: t.names, Lab: s.lab, Algorithm: t.ownAlgorithm(),
-		Available: s.lab.available, Log: log, Network: NewNetwork(),
+		Available: s.lab.available, Node: s.observe, Log: log, Network: NewNetwork(),
 	})
 	if err != nil {
 		return err
@@ -53,6 +62,18 @@ func (t *trial) system(ctx context.Context) (err error) {
 	}
 	t.result.Saturated = s.lab.saturated.Load()
 	return s.audit(ctx)
+}
+
+// heard is how many updates count in each round, from the first. A federation makes a model in every round.
+func (t *trial) heard() (counts []int, err error) {
+	for round := range t.rounds {
+		m := t.muster(round + 1)
+		if m.skipped != "" {
+			return nil, fmt.Errorf("round %d would be skipped: %s; fidelity system has no such rounds, want fidelity math", round+1, m.skipped)
+		}
+		counts = append(counts, len(m.counted()))
+	}
+	return counts, nil
 }
 
 // job is the trial as a job. Its rounds wait for whoever takes part, however long that is.
@@ -70,7 +91,7 @@ func (t *trial) job() (*choirv1.JobSpec, error) {
 	}
 	return &choirv1.JobSpec{
 		Name: jobName, Model: jobName, Algorithm: algorithm, Examples: examples, Publish: jobspec.PublishNone,
-		Rounds: uint64(t.rounds), Seed: t.cfg.Seed, WeightCap: t.algorithm.WeightCap, MinimumCohort: 1, Goal: uint32(t.cohort),
+		Rounds: uint64(t.rounds), Seed: t.cfg.Seed, WeightCap: t.algorithm.WeightCap, MinimumCohort: 1, Goal: uint32(t.caller.wanted()),
 		DurationMs: uint64(time.Hour / time.Millisecond), WaitMs: uint64(time.Hour / time.Millisecond), MaxAttempts: 1,
 	}, nil
 }
@@ -101,8 +122,21 @@ type systemRun struct {
 	lab   *lab
 	f     *Federation
 	said  *lastWarning
-	done  int // training rounds that were taken in
+	heard []int // updates that count, by round from the first
+	done  int   // training rounds that were taken in
 	ended bool
+
+	mu   sync.Mutex       // guards sent
+	sent map[uint64]int64 // bytes of updates, by round
+}
+
+// observe counts what a node sends.
+func (s *systemRun) observe(string) node.Observer {
+	return node.Observer{Sending: func(_ string, round uint64, _ uint32, payload []byte) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.sent[round] += int64(len(payload))
+	}}
 }
 
 // follow takes in each round's model until the job is over, or the trial has seen enough.
@@ -134,18 +168,22 @@ func (s *systemRun) follow(ctx context.Context) error {
 
 // closed takes in a round.
 func (s *systemRun) closed(ctx context.Context, r *choirv1.RoundStatus) error {
-	if want := s.lab.heard(int(r.Round)); int(r.Accepted) != want {
+	if want := s.heard[r.Round-1]; int(r.Accepted) != want {
 		return fmt.Errorf("round %d: %d updates count, want %d%s", r.Round, r.Accepted, want, s.warned())
 	}
 	body, err := s.f.Blob(ctx, r.Model)
 	if err != nil {
 		return fmt.Errorf("round %d: %w", r.Round, err)
 	}
-	_, params, err := model.DecodeNetwork(body)
+	_, params, _, err := model.DecodeNetwork(body)
 	if err != nil {
 		return fmt.Errorf("round %d: %w", r.Round, err)
 	}
 	s.done = int(r.Round)
+	s.mu.Lock()
+	s.trial.sent.Store(s.sent[r.Round])
+	delete(s.sent, r.Round)
+	s.mu.Unlock()
 	if s.ended = s.trial.closed(s.done, int(r.Accepted), params); !s.ended || s.done == s.trial.rounds {
 		return nil
 	}
