@@ -438,7 +438,7 @@ func TestEquivocationBeforeTheBatch(t *testing.T) {
 	f, nodes, tasks := trained(t, 1, Observer{}, "a", "b")
 	m, n := f.member("c1"), nodes[0]
 	s := m.replica.State()
-	shape, err := shapeOf(s, s.Jobs["job"], s.Jobs["job"].Find(1, 1))
+	shape, err := m.shape(s.Jobs["job"], s.Jobs["job"].Find(1, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -448,7 +448,7 @@ func TestEquivocationBeforeTheBatch(t *testing.T) {
 	f.refused(t, bad.send(f.ctx()), codes.InvalidArgument, "weight 0")
 	f.incidentOf("a", audit.ReasonShape)
 	m.cfg.BatchDelay = time.Minute
-	k := m.collector(attemptOf(tasks[0].Key), shape)
+	k := m.collector(attemptOf(tasks[0].Key), shape, false)
 	k.begin() // another upload is under way, so the batch waits
 	sent := make(chan *choirv1.Outcome, 1)
 	first, digest := n.sealed(tasks[0], n.payload(tasks[0], 1))

@@ -15,9 +15,12 @@ import (
 // envelopes as they were received, or their exact partial sum, sealed to the voters' epoch keys. Either way only a
 // voter can open it, and only until its epoch key is destroyed. Envelopes must be open to every voter that may have to
 // combine them: a node that has not heard of a new coordinator yet seals to the others, and its update goes as a sum.
+// Where the algorithm looks at each update, the batch holds all of them: the envelopes, or, if one is not open to every
+// voter, the payloads, sealed anew.
 const (
 	batchEnvelopes = 1
 	batchPartial   = 2
+	batchPayloads  = 3
 )
 
 // partials are the sums of the batches that this coordinator folded and committed itself, so that a leader need not read
@@ -79,34 +82,58 @@ func (p *partials) take(key attempt) map[state.Digest]partial {
 
 // encodeBatch writes the smaller form that all recipients can open. sum is the partial sum's encoding; recipients are the voters' epoch recipients.
 func encodeBatch(updates []*verified, sum []byte, recipients []string) ([]byte, error) {
-	envelopes, open := 0, true
-	for _, u := range updates {
-		envelopes += len(u.envelope) + 4
-		open = open && u.sealedTo(recipients)
+	if envelopes, open := encodeEnvelopes(updates, recipients); open && len(envelopes) <= len(sum) {
+		return envelopes, nil
+	}
+	return encodeSealed(batchPartial, sum, recipients)
+}
+
+// encodeEach writes a batch whose updates are combined one by one.
+func encodeEach(updates []*verified, recipients []string) ([]byte, error) {
+	if envelopes, open := encodeEnvelopes(updates, recipients); open {
+		return envelopes, nil
 	}
 	var w canon.Writer
-	if open && envelopes <= len(sum) {
-		w.Buf = make([]byte, 0, envelopes+8)
-		w.Uint(batchEnvelopes)
-		w.Uint(uint64(len(updates)))
-		for _, u := range updates {
-			w.Bytes(u.envelope)
+	w.Uint(uint64(len(updates)))
+	for _, u := range updates {
+		w.Bytes(u.payload.Encode())
+	}
+	return encodeSealed(batchPayloads, w.Buf, recipients)
+}
+
+// encodeEnvelopes writes envelopes as they were received, and reports whether all recipients can open all of them.
+func encodeEnvelopes(updates []*verified, recipients []string) (encoded []byte, open bool) {
+	size := 16
+	for _, u := range updates {
+		size += len(u.envelope) + 4
+		if !u.sealedTo(recipients) {
+			return nil, false
 		}
-		return w.Buf, nil
 	}
-	sealed, err := seal.SealTo(sum, recipients)
+	w := canon.Writer{Buf: make([]byte, 0, size)}
+	w.Uint(batchEnvelopes)
+	w.Uint(uint64(len(updates)))
+	for _, u := range updates {
+		w.Bytes(u.envelope)
+	}
+	return w.Buf, true
+}
+
+// encodeSealed writes a form whose body is sealed to the recipients.
+func encodeSealed(form uint64, body []byte, recipients []string) ([]byte, error) {
+	sealed, err := seal.SealTo(body, recipients)
 	if err != nil {
-		return nil, fmt.Errorf("seal partial sum: %w", err)
+		return nil, fmt.Errorf("seal batch: %w", err)
 	}
-	w.Buf = make([]byte, 0, len(sealed)+16)
-	w.Uint(batchPartial)
+	w := canon.Writer{Buf: make([]byte, 0, len(sealed)+16)}
+	w.Uint(form)
 	w.Bytes(sealed)
 	return w.Buf, nil
 }
 
 // batchSum is the sum of a committed batch: the one that this coordinator folded, if it is the one committed, or what the
 // batch's blob holds.
-func (c *Coordinator) batchSum(ctx context.Context, s *state.State, r *state.Round, shape fedavg.Shape, b state.Batch, own map[state.Digest]partial) (*fedavg.Sum, error) {
+func (c *Coordinator) batchSum(ctx context.Context, s *state.State, r *state.Round, shape fedavg.Shape, b state.Batch, own map[state.Digest]partial, each func(*fedavg.Payload)) (*fedavg.Sum, error) {
 	if p, ok := own[b.ID]; ok && p.digest == b.Sum && p.sum.Weight == b.Weight && p.sum.Count == int64(len(b.Nodes)) {
 		return p.sum, nil
 	}
@@ -114,21 +141,25 @@ func (c *Coordinator) batchSum(ctx context.Context, s *state.State, r *state.Rou
 	if err != nil {
 		return nil, fmt.Errorf("batch %v is lost: %w", b.ID, err)
 	}
-	return c.openBatch(s, r, shape, b, body)
+	return c.openBatch(s, r, shape, b, body, each)
 }
 
-// openBatch returns the sum that a committed batch holds, after checking it against what was committed.
-func (c *Coordinator) openBatch(s *state.State, r *state.Round, shape fedavg.Shape, b state.Batch, body []byte) (*fedavg.Sum, error) {
+// openBatch returns the sum that a committed batch holds, after checking it against what was committed. each, if not nil,
+// is called with every update: a batch that holds none but their sum is then refused.
+func (c *Coordinator) openBatch(s *state.State, r *state.Round, shape fedavg.Shape, b state.Batch, body []byte, each func(*fedavg.Payload)) (*fedavg.Sum, error) {
 	rd := canon.NewReader(body)
 	var sum *fedavg.Sum
 	var err error
-	switch form := rd.Uint(); form {
-	case batchEnvelopes:
-		sum, err = c.foldEnvelopes(s, r, shape, rd)
-	case batchPartial:
+	fold := &folded{sum: fedavg.NewSum(shape), shape: shape, round: r, each: each}
+	switch form := rd.Uint(); {
+	case form == batchEnvelopes:
+		sum, err = fold.sum, c.foldEnvelopes(s, rd, fold)
+	case form == batchPayloads:
+		sum, err = fold.sum, c.foldPayloads(rd.Bytes(), fold)
+	case form == batchPartial && each == nil:
 		sum, err = c.openPartial(rd.Bytes(), shape)
 	default:
-		err = fmt.Errorf("form %d is not known", form)
+		err = fmt.Errorf("form %d is not known, or not what the algorithm needs", form)
 	}
 	if err == nil {
 		err = rd.Close()
@@ -157,22 +188,61 @@ func (c *Coordinator) openPartial(sealed []byte, shape fedavg.Shape) (*fedavg.Su
 	return sum, nil
 }
 
-func (c *Coordinator) foldEnvelopes(s *state.State, r *state.Round, shape fedavg.Shape, rd *canon.Reader) (*fedavg.Sum, error) {
-	sum := fedavg.NewSum(shape)
+// folded is a batch's updates, as they are opened.
+type folded struct {
+	sum   *fedavg.Sum
+	shape fedavg.Shape
+	round *state.Round
+	each  func(*fedavg.Payload) // may be nil
+}
+
+// add takes in an update with its digest, if that is the one accepted of its node.
+func (f *folded) add(p *fedavg.Payload, digest state.Digest) error {
+	if a, ok := f.round.Accepted[p.Node]; !ok || a.Update != digest {
+		return fmt.Errorf("it holds an update of node %s that was not accepted", p.Node)
+	}
+	if err := p.Check(f.shape); err != nil {
+		return err
+	}
+	if f.each != nil {
+		f.each(p)
+	}
+	return f.sum.Add(&p.Update)
+}
+
+func (c *Coordinator) foldEnvelopes(s *state.State, rd *canon.Reader, fold *folded) error {
 	for n := rd.Len(1); n > 0 && rd.Err() == nil; n-- {
 		u, err := c.openEnvelope(s, rd.Bytes())
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if a, ok := r.Accepted[u.payload.Node]; !ok || a.Update != u.digest {
-			return nil, fmt.Errorf("it holds an update of node %s that was not accepted", u.payload.Node)
-		}
-		if err := u.payload.Check(shape); err != nil {
-			return nil, err
-		}
-		if err := sum.Add(&u.payload.Update); err != nil {
-			return nil, err
+		if err := fold.add(u.payload, u.digest); err != nil {
+			return err
 		}
 	}
-	return sum, nil
+	return nil
+}
+
+// foldPayloads opens payloads that whoever verified their signatures has sealed anew. The digests accepted are of what
+// the nodes signed.
+func (c *Coordinator) foldPayloads(sealed []byte, fold *folded) error {
+	plain, err := openBy(c.epochs, func(k *seal.EpochKey) ([]byte, error) { return seal.OpenFrom(sealed, k) })
+	if err != nil {
+		return err
+	}
+	rd := canon.NewReader(plain)
+	for n := rd.Len(1); n > 0 && rd.Err() == nil; n-- {
+		body := rd.Bytes()
+		if rd.Err() != nil {
+			break
+		}
+		p, err := fedavg.DecodePayload(body)
+		if err == nil {
+			err = fold.add(p, seal.UpdateDigest(body))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return rd.Close()
 }

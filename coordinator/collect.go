@@ -30,6 +30,7 @@ type collector struct {
 	c     *Coordinator
 	key   attempt
 	shape fedavg.Shape
+	each  bool // updates are kept one by one, not as their sum
 
 	mu        sync.Mutex // guards the fields below
 	receiving int        // uploads under way, not verified yet
@@ -39,13 +40,13 @@ type collector struct {
 }
 
 // collector returns this coordinator's collector of an attempt and starts it if need be.
-func (c *Coordinator) collector(key attempt, shape fedavg.Shape) *collector {
+func (c *Coordinator) collector(key attempt, shape fedavg.Shape, each bool) *collector {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if k, ok := c.collectors[key]; ok {
 		return k
 	}
-	k := &collector{c: c, key: key, shape: shape, taken: map[string]*verified{}, wake: make(chan struct{}, 1)}
+	k := &collector{c: c, key: key, shape: shape, each: each, taken: map[string]*verified{}, wake: make(chan struct{}, 1)}
 	c.collectors[key] = k
 	c.tasks.spawn(func(ctx context.Context) {
 		k.run(ctx)
@@ -202,7 +203,7 @@ func (k *collector) commit(ctx context.Context, batch []*verified) error {
 	}
 	for len(batch) > 0 {
 		id, digest, err := k.propose(ctx, batch, sum)
-		if err == nil {
+		if err == nil && !k.each {
 			k.c.made.add(k.key, id, partial{sum, digest})
 		}
 		var twice *state.DuplicateError
@@ -247,7 +248,7 @@ func (k *collector) propose(ctx context.Context, batch []*verified, sum *fedavg.
 	if r == nil || r.Over() {
 		return id, digest, fmt.Errorf("round %d: %w", k.key.round, state.ErrStale)
 	}
-	body, err := encodeBatch(batch, encoded, recipients(s, r))
+	body, err := k.encode(batch, encoded, recipients(s, r))
 	if err != nil {
 		return id, digest, err
 	}
@@ -280,6 +281,14 @@ func (k *collector) propose(ctx context.Context, batch []*verified, sum *fedavg.
 		return err
 	})
 	return id, digest, err
+}
+
+// encode writes a batch in the form in which it is kept.
+func (k *collector) encode(batch []*verified, sum []byte, recipients []string) ([]byte, error) {
+	if k.each {
+		return encodeEach(batch, recipients)
+	}
+	return encodeBatch(batch, sum, recipients)
 }
 
 // committed reports whether the own log holds the batch.

@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"choir.example/coordinator/state"
+	"choir.example/fedavg"
 	"choir.example/privacy/seal"
+	choirv1 "choir.example/proto/choir/v1"
 )
 
 // Config says how one coordinator runs. The zero value is not usable; start from DefaultConfig.
@@ -135,6 +137,11 @@ type Deps struct {
 	Issuer     *seal.Issuer                                                // certifies nodes
 	Keys       func(dir string) (*seal.Box, error)                         // opens the data key in a directory; nil: seal.OpenKeys
 	Observe    Observer                                                    // the zero value observes nothing
+
+	// Of experiments, whose parts need not be in choir, and where it is not real time that decides who takes part; nil in
+	// a deployment. They are called by several goroutines at once.
+	Algorithm func(spec *choirv1.JobSpec) (*fedavg.Algorithm, error) // in place of what the specification says
+	Available func(job string, round uint64, node string) bool       // is there in a round, which then waits for all who are
 }
 
 // dataKey opens the data key of a coordinator's directory, or makes it where nothing is sealed yet.

@@ -81,6 +81,7 @@ type Coordinator struct {
 	offences   map[offence]bool // being recorded
 	load       int              // updates under way
 	made       partials
+	plans      plans
 }
 
 // New opens the directory and everything in it, and keeps others out of it until Run has returned. It starts nothing
@@ -135,8 +136,8 @@ func open(cfg Config, deps Deps) (*Coordinator, error) {
 	}
 	c := &Coordinator{
 		cfg: cfg, deps: deps, box: box, founder: founder, presence: newPresence(), replica: newReplica(),
-		declines:   declines{jobs: map[string]map[string]decline{}},
-		collectors: map[attempt]*collector{}, offences: map[offence]bool{}, made: partials{byJob: map[string]*attemptPartials{}},
+		declines:   newDeclines(),
+		collectors: map[attempt]*collector{}, offences: map[offence]bool{}, made: partials{byJob: map[string]*attemptPartials{}}, plans: plans{byJob: map[string]parsed{}},
 		gate: &gate{}, limits: newLimits(), standing: newStanding(), metrics: newMetrics(),
 		uploads: make(chan struct{}, cfg.Uploads), enrolments: make(chan struct{}, 4), stopping: make(chan struct{}),
 	}

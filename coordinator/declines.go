@@ -19,11 +19,17 @@ const (
 	declineTold = 64  // declines that one poll, or one answer to a peer, may carry
 )
 
-// declines remembers what nodes told this coordinator of tasks they did not do: the latest of each job and node. It is
-// for people, in the reason with which a round is abandoned; nothing is decided by it.
+// declines remembers what nodes told this coordinator of tasks they did not do: the latest of each job and node. The
+// reasons are for people, in the one with which a round is abandoned. Who declined is not waited for: a round that has
+// enough updates is cut when nobody is left who might send another.
 type declines struct {
-	mu   sync.Mutex // guards byJob
+	mu   sync.Mutex // guards the fields below
 	jobs map[string]map[string]decline
+	news chan struct{} // closed when there is another
+}
+
+func newDeclines() declines {
+	return declines{jobs: map[string]map[string]decline{}, news: make(chan struct{})}
 }
 
 type decline struct {
@@ -46,6 +52,27 @@ func (d *declines) note(s *state.State, node string, told []*choirv1.Decline) {
 		}
 		d.jobs[key.job][node] = decline{key, legible(t.Reason)}
 	}
+	close(d.news)
+	d.news = make(chan struct{})
+}
+
+// changed is closed when somebody declines from now on.
+func (d *declines) changed() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.news
+}
+
+// who lists the nodes that declined an attempt.
+func (d *declines) who(key attempt) (nodes []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for node, told := range d.jobs[key.job] {
+		if told.attempt == key {
+			nodes = append(nodes, node)
+		}
+	}
+	return nodes
 }
 
 // of lists what nodes said of an attempt, by name.
@@ -99,4 +126,30 @@ func (c *Coordinator) declined(ctx context.Context, s *state.State, key *choirv1
 		fmt.Fprintf(&text, "; %s%s declined: %s", strings.Join(names, ", "), more, reason)
 	}
 	return text.String()
+}
+
+// awaited is how many nodes may still send an update of an open attempt: those invited that have neither sent one, nor
+// declined as this coordinator or those in elsewhere have heard, nor been revoked.
+func (c *Coordinator) awaited(s *state.State, r *state.Round, key attempt, elsewhere map[string]bool) (n int) {
+	declined := maps.Clone(elsewhere)
+	for _, node := range c.declines.who(key) {
+		declined[node] = true
+	}
+	for _, node := range r.Cohort {
+		if _, counted := r.Accepted[node]; !counted && !declined[node] && !s.Nodes[node].Revoked {
+			n++
+		}
+	}
+	return n
+}
+
+// declinedElsewhere asks the other coordinators who declined an attempt.
+func (c *Coordinator) declinedElsewhere(ctx context.Context, s *state.State, key *choirv1.RoundKey) map[string]bool {
+	nodes := map[string]bool{}
+	for _, reply := range c.askPeersFor(ctx, s, &choirv1.PresenceRequest{Declined: key}) {
+		for _, node := range reply.Declining {
+			nodes[node] = true
+		}
+	}
+	return nodes
 }

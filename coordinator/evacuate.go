@@ -116,12 +116,12 @@ func liveBlobs(s *state.State) (out []state.Digest) {
 		}
 	}
 	for _, j := range s.Jobs {
-		add(j.Model, j.Statistics)
+		add(j.Model, j.Statistics, j.Strategy)
 		if spec, err := j.JobSpec(); err == nil && len(spec.Validation) == 32 && !j.Ended() {
 			add(state.Digest(spec.Validation))
 		}
 		if r := j.Active(); r != nil {
-			add(r.Model)
+			add(r.Model, r.Strategy)
 			add(r.Candidates...)
 			for _, b := range r.Batches {
 				add(b.ID)

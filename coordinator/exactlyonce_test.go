@@ -54,11 +54,11 @@ func TestDuplicateIsSubtracted(t *testing.T) {
 	key := attemptOf(tasks[0].Key)
 	s := second.replica.State()
 	j := s.Jobs["job"]
-	shape, err := shapeOf(s, j, j.Find(1, 1))
+	shape, err := second.shape(j, j.Find(1, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := second.collector(key, shape)
+	k := second.collector(key, shape, false)
 	k.begin() // another upload is under way here, so this batch waits
 	sealedA, digestA := nodes[0].sealed(tasks[0], nodes[0].payload(tasks[0], 1))
 	sealedB, digestB := nodes[1].sealed(tasks[1], nodes[1].payload(tasks[1], 2))
@@ -356,7 +356,7 @@ func TestBatchIsOpenToAllVoters(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, open := range []bool{true, false} {
-		u := &verified{envelope: []byte{1}, sealedTo: func([]string) bool { return open }}
+		u := &verified{envelope: []byte{1}, payload: &fedavg.Payload{}, sealedTo: func([]string) bool { return open }}
 		body, err := encodeBatch([]*verified{u}, make([]byte, 1000), []string{key.Recipient()})
 		if err != nil {
 			t.Fatal(err)
@@ -367,6 +367,15 @@ func TestBatchIsOpenToAllVoters(t *testing.T) {
 		}
 		if form := canon.NewReader(body).Uint(); form != want {
 			t.Errorf("sealed to all voters %v: form %d, want %d", open, form, want)
+		}
+		if body, err = encodeEach([]*verified{u}, []string{key.Recipient()}); err != nil {
+			t.Fatal(err)
+		}
+		if want = batchPayloads; open {
+			want = batchEnvelopes
+		}
+		if form := canon.NewReader(body).Uint(); form != want {
+			t.Errorf("one by one, sealed to all voters %v: form %d, want %d", open, form, want)
 		}
 	}
 }

@@ -451,11 +451,11 @@ func (n *testNode) payload(t *choirv1.Task, q int32) *fedavg.Payload {
 	case choirv1.RoundKind_ROUND_KIND_STATISTICS:
 		p.Scalars = data.Collect(testSchema(n.f.t), n.rows)
 	case choirv1.RoundKind_ROUND_KIND_TRAIN:
-		plan, err := newPlanned(t.Job)
+		plan, err := newPlanned(t.Job, nil)
 		if err != nil {
 			n.f.t.Fatal(err)
 		}
-		v := make([]int32, plan.network.Size())
+		v := make([]int32, plan.Network.Size())
 		for i := range v {
 			v[i] = q
 		}

@@ -38,29 +38,6 @@ func refuse(reason, format string, args ...any) error {
 	return &refusedUpdate{reason: reason, err: fmt.Errorf(format, args...)}
 }
 
-// shapeOf is what an update of the round must look like.
-func shapeOf(s *state.State, j *state.Job, r *state.Round) (fedavg.Shape, error) {
-	spec, err := j.JobSpec()
-	if err != nil {
-		return fedavg.Shape{}, err
-	}
-	plan, err := newPlanned(spec)
-	if err != nil {
-		return fedavg.Shape{}, err
-	}
-	shape := fedavg.Shape{WeightCap: spec.WeightCap}
-	switch r.Kind {
-	case choirv1.RoundKind_ROUND_KIND_STATISTICS:
-		shape.Scalars = plan.schema.StatLen()
-	case choirv1.RoundKind_ROUND_KIND_TRAIN:
-		shape.Vectors, shape.Evaluations = []int{plan.network.Size()}, 1
-		shape.ClipSquared = plan.clipSquared()
-	case choirv1.RoundKind_ROUND_KIND_EVALUATE:
-		shape.Evaluations = len(r.Candidates)
-	}
-	return shape, nil
-}
-
 // openEnvelope decrypts an envelope and verifies both signatures of the node named inside it.
 func (c *Coordinator) openEnvelope(s *state.State, envelope []byte) (*verified, error) {
 	signed, err := openBy(c.epochs, func(k *seal.EpochKey) (*seal.SignedUpdate, error) { return seal.DecryptUpdate(envelope, k) })
@@ -103,7 +80,7 @@ func (c *Coordinator) verify(s *state.State, j *state.Job, r *state.Round, node 
 	case p.Model != r.Model:
 		return nil, refuse(audit.ReasonReplay, "the update started from another model than the round's")
 	}
-	shape, err := shapeOf(s, j, r)
+	shape, err := c.shape(j, r)
 	if err != nil {
 		return nil, err
 	}

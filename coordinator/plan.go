@@ -9,54 +9,9 @@ import (
 	"time"
 
 	"choir.example/coordinator/state"
-	"choir.example/fedavg"
 	"choir.example/internal/seeds"
-	"choir.example/model"
-	"choir.example/model/codec"
-	"choir.example/model/data"
 	choirv1 "choir.example/proto/choir/v1"
 )
-
-// planned is a job's specification, parsed: what the coordinator computes with.
-type planned struct {
-	network *model.Network
-	schema  *data.Schema
-	grid    codec.Grid
-	job     *choirv1.JobSpec
-}
-
-func newPlanned(job *choirv1.JobSpec) (*planned, error) {
-	schema, err := data.ParseSchema(job.Schema)
-	if err != nil {
-		return nil, fmt.Errorf("job %s: %w", job.Name, err)
-	}
-	p := &planned{schema: schema, job: job, grid: codec.Grid{Range: job.Range}}
-	var hidden []int
-	for _, h := range job.Hidden {
-		hidden = append(hidden, int(h))
-	}
-	if p.network, err = model.MLP(schema.Features(), hidden...).Compile(); err != nil {
-		return nil, fmt.Errorf("job %s: %w", job.Name, err)
-	}
-	return p, nil
-}
-
-// clipSquared is the largest squared norm of an encoded update, 0 for no bound.
-func (p *planned) clipSquared() int64 {
-	if p.job.Clip == 0 {
-		return 0
-	}
-	return p.grid.ClipSquared(p.job.Clip)
-}
-
-// algorithm is what the job's nodes train by.
-func (p *planned) algorithm() *fedavg.Algorithm {
-	rate := p.job.ServerRate
-	if rate == 0 {
-		rate = 1
-	}
-	return &fedavg.Algorithm{Network: p.network, Strategy: fedavg.FedAvg{Rate: rate}, Grid: p.grid, Batch: int(p.job.Batch), WeightCap: p.job.WeightCap}
-}
 
 // plan waits until enough nodes are there for the job's next round and fixes everything about it that is chance or
 // choice: the coordinator's clock and seeds enter here, nowhere later. The seed of a round derives from the job's seed
@@ -80,10 +35,10 @@ func (c *Coordinator) plan(ctx context.Context, term uint64, name string) (*choi
 		if deadline.IsZero() {
 			deadline = c.deps.Now().Add(time.Duration(job.WaitMs) * time.Millisecond)
 		}
-		eligible := s.Eligible(job)
+		eligible := c.eligible(s, job, key)
 		available, n := c.available(ctx, s, eligible)
 		want := int(job.Goal)
-		if want == 0 {
+		if want == 0 || c.deps.Available != nil {
 			want = len(eligible)
 		}
 		late := c.deps.Now().After(deadline)
@@ -93,7 +48,12 @@ func (c *Coordinator) plan(ctx context.Context, term uint64, name string) (*choi
 				Roster: s.Roster, Available: available, Term: term,
 			}
 			if kind == choirv1.RoundKind_ROUND_KIND_TRAIN {
-				open.Model = j.Model[:]
+				if open.Model, err = c.from(ctx, j); err != nil {
+					return nil, err
+				}
+				if !j.Strategy.IsZero() {
+					open.StrategyState = j.Strategy[:]
+				}
 			}
 			if err = c.wouldOpen(s, open); err == nil || !errors.Is(err, state.ErrCohort) {
 				return open, nil // what is refused for good is refused by the log, for all to read
@@ -116,18 +76,37 @@ func (c *Coordinator) wouldOpen(s *state.State, open *choirv1.OpenRound) error {
 	return err
 }
 
-// available asks all coordinators which nodes they heard lately and returns a bitmap over the roster, and how many
-// of them are eligible.
+// from is the model from which a job's next training round starts.
+func (c *Coordinator) from(ctx context.Context, j *state.Job) ([]byte, error) {
+	id := j.Model
+	if id.IsZero() {
+		var err error
+		if id, err = c.initial(ctx, j); err != nil {
+			return nil, err
+		}
+	}
+	return id[:], nil
+}
+
+// eligible are the nodes that a round may invite: all that the job may, or those of them that an experiment has there.
+func (c *Coordinator) eligible(s *state.State, job *choirv1.JobSpec, key *choirv1.RoundKey) []string {
+	names := s.Eligible(job)
+	if there := c.deps.Available; there != nil {
+		names = slices.DeleteFunc(names, func(name string) bool { return !there(key.Job, key.Round, name) })
+	}
+	return names
+}
+
+// available asks all coordinators which nodes they heard lately and returns a bitmap over the roster of those that are
+// eligible, and how many they are.
 func (c *Coordinator) available(ctx context.Context, s *state.State, eligible []string) (bitmap []byte, n int) {
 	present := c.heard(ctx, s)
 	names := s.NodeNames()
 	bitmap = make([]byte, (len(names)+7)/8)
 	for i, name := range names {
-		if present[name] {
+		if _, may := slices.BinarySearch(eligible, name); may && present[name] {
 			bitmap[i/8] |= 1 << (i % 8)
-			if _, may := slices.BinarySearch(eligible, name); may {
-				n++
-			}
+			n++
 		}
 	}
 	return bitmap, n

@@ -21,7 +21,7 @@ var variants = []string{state.VariantFloat32, state.VariantInt8, state.VariantSt
 // statistics, never a private one.
 func (c *Coordinator) candidates(ctx context.Context, job string) ([]*choirv1.Variant, error) {
 	j := c.replica.State().Jobs[job]
-	spec, err := j.JobSpec()
+	p, err := c.planned(j)
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +33,7 @@ func (c *Coordinator) candidates(ctx context.Context, job string) ([]*choirv1.Va
 	if err != nil {
 		return nil, &errAbandon{err.Error()}
 	}
-	student, err := compress.Distil(ctx, float, distillation(spec))
+	student, err := compress.Distil(ctx, float, distillation(p))
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -61,17 +61,17 @@ func (c *Coordinator) candidates(ctx context.Context, job string) ([]*choirv1.Va
 }
 
 // distillation is how a job's student learns.
-func distillation(spec *choirv1.JobSpec) compress.DistilConfig {
-	hidden := int(spec.StudentHidden)
+func distillation(p *planned) compress.DistilConfig {
+	spec, hidden := p.spec, int(p.spec.StudentHidden)
 	if hidden == 0 {
-		hidden = max(1, int(spec.Hidden[0])/2)
+		hidden = max(1, p.width()/2)
 	}
 	rate := spec.StudentRate
 	if rate == 0 {
-		rate = spec.LearningRate
+		rate = p.Local.Rate
 	}
 	return compress.DistilConfig{
-		Hidden: hidden, Rows: int(spec.StudentRows), Epochs: int(spec.StudentEpochs), Batch: int(spec.Batch),
+		Hidden: hidden, Rows: int(spec.StudentRows), Epochs: int(spec.StudentEpochs), Batch: p.Batch,
 		Rate: rate, Temperature: spec.StudentTemperature,
 		Seed: seeds.Derive("choir/student/v1", spec.Seed, spec.Name, spec.Rounds),
 	}

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"choir.example/coordinator/state"
 	"choir.example/fedavg"
+	"choir.example/internal/jobspec"
 	"choir.example/model"
 	"choir.example/model/data"
 	choirv1 "choir.example/proto/choir/v1"
@@ -27,15 +30,15 @@ func (c *Coordinator) round(ctx context.Context, term uint64, job string) error 
 	if err := c.cut(ctx, job, r); err != nil { // 5
 		return err
 	}
-	sum, err := c.combine(ctx, job, r) // 6: merge what was committed, charge before anything is made from it
+	counted, err := c.combine(ctx, job, r) // 6: merge what was committed, charge before anything is made from it
 	if err != nil {
 		return err
 	}
-	made, err := c.store(ctx, job, r, sum) // 7
+	made, err := c.store(ctx, job, r, counted) // 7
 	if err != nil {
 		return err
 	}
-	return c.close(ctx, job, r, sum, made) // 8
+	return c.close(ctx, job, r, counted, made) // 8
 }
 
 // open returns the job's active round, or plans and opens one.
@@ -66,7 +69,11 @@ func (c *Coordinator) open(ctx context.Context, term uint64, job string) (*state
 	return r, nil
 }
 
-// collect waits until the goal is reached or the duration is over. A new leader starts the duration anew.
+// declinesAgain is how often a leader asks the other coordinators who declined.
+const declinesAgain = 500 * time.Millisecond
+
+// collect waits until the goal is reached, or there are enough updates and nobody is left to wait for, or the duration
+// is over. A new leader starts the duration anew.
 func (c *Coordinator) collect(ctx context.Context, job string, r *state.Round) error {
 	if r.Phase != state.PhaseOpen {
 		return nil
@@ -75,20 +82,44 @@ func (c *Coordinator) collect(ctx context.Context, job string, r *state.Round) e
 	if err != nil {
 		return err
 	}
-	within, cancel := context.WithTimeout(ctx, time.Duration(spec.DurationMs)*time.Millisecond)
-	defer cancel()
-	full := func(s *state.State) bool {
-		now := s.Jobs[job].Find(r.Number, r.Attempt)
-		return now.Phase != state.PhaseOpen || now.Count >= now.Goal
-	}
-	if _, err := c.replica.Wait(within, full); err != nil && ctx.Err() != nil {
-		return ctx.Err()
+	if err := c.gather(ctx, job, r, spec); err != nil {
+		return err
 	}
 	if n := c.now(job, r).Count; n < spec.MinimumCohort {
 		return &errAbandon{fmt.Sprintf("%d of %d updates in %v, the minimum cohort is %d%s", n, r.Goal,
 			time.Duration(spec.DurationMs)*time.Millisecond, spec.MinimumCohort, c.declined(ctx, c.replica.State(), r.Key(job)))}
 	}
 	return nil
+}
+
+// gather waits for updates.
+func (c *Coordinator) gather(ctx context.Context, job string, r *state.Round, spec *choirv1.JobSpec) error {
+	over := time.NewTimer(time.Duration(spec.DurationMs) * time.Millisecond)
+	defer over.Stop()
+	ask := time.NewTicker(declinesAgain)
+	defer ask.Stop()
+	key, elsewhere := r.Key(job), map[string]bool{}
+	for {
+		changed, declined := c.replica.Changed(), c.declines.changed()
+		s := c.replica.State()
+		now := s.Jobs[job].Find(r.Number, r.Attempt)
+		enough := now.Count >= spec.MinimumCohort
+		if now.Phase != state.PhaseOpen || now.Full() || enough && c.awaited(s, now, attemptOf(key), elsewhere) == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-over.C:
+			return nil
+		case <-changed:
+		case <-declined:
+		case <-ask.C:
+			if enough {
+				elsewhere = c.declinedElsewhere(ctx, s, key)
+			}
+		}
+	}
 }
 
 // now is the latest applied version of a round.
@@ -106,16 +137,18 @@ func (c *Coordinator) cut(ctx context.Context, job string, r *state.Round) error
 	}}})
 }
 
+// counted are the updates of a round that is cut.
+type counted struct {
+	sum  *fedavg.Sum
+	each []fedavg.Named // by name, if the algorithm looks at each
+}
+
 // combine merges the committed batches and charges the round.
-func (c *Coordinator) combine(ctx context.Context, job string, r *state.Round) (*fedavg.Sum, error) {
+func (c *Coordinator) combine(ctx context.Context, job string, r *state.Round) (*counted, error) {
 	s := c.replica.State()
 	j := s.Jobs[job]
 	now := j.Find(r.Number, r.Attempt)
-	shape, err := shapeOf(s, j, now)
-	if err != nil {
-		return nil, err
-	}
-	sum, err := c.merge(ctx, s, now, shape, c.made.take(attemptOf(r.Key(job))))
+	all, err := c.merge(ctx, s, j, now, c.made.take(attemptOf(r.Key(job))))
 	if err != nil {
 		return nil, err
 	}
@@ -127,67 +160,73 @@ func (c *Coordinator) combine(ctx context.Context, job string, r *state.Round) (
 			return nil, err
 		}
 	}
-	return sum, nil
+	return all, nil
 }
 
 // merge adds up the committed batches of a round that is cut. It uses the sums in own up.
-func (c *Coordinator) merge(ctx context.Context, s *state.State, r *state.Round, shape fedavg.Shape, own map[state.Digest]partial) (*fedavg.Sum, error) {
-	var sum *fedavg.Sum
+func (c *Coordinator) merge(ctx context.Context, s *state.State, j *state.Job, r *state.Round, own map[state.Digest]partial) (*counted, error) {
+	p, err := c.planned(j)
+	if err != nil {
+		return nil, err
+	}
+	shape, err := c.shape(j, r)
+	if err != nil {
+		return nil, err
+	}
+	all := &counted{}
+	var each func(*fedavg.Payload)
+	if p.each(r) {
+		each = func(u *fedavg.Payload) { all.each = append(all.each, fedavg.Named{Node: u.Node, Update: &u.Update}) }
+	}
 	for _, b := range r.Batches {
-		part, err := c.batchSum(ctx, s, r, shape, b, own)
+		part, err := c.batchSum(ctx, s, r, shape, b, own, each)
 		if err != nil {
 			return nil, &errAbandon{err.Error()}
 		}
-		if sum == nil { // the first one's memory takes the others in
-			sum = part
-		} else if err := sum.Merge(part); err != nil {
+		if all.sum == nil { // the first one's memory takes the others in
+			all.sum = part
+		} else if err := all.sum.Merge(part); err != nil {
 			return nil, err
 		}
 	}
-	if sum == nil {
-		return fedavg.NewSum(shape), nil
+	if all.sum == nil {
+		all.sum = fedavg.NewSum(shape)
 	}
-	return sum, nil
+	slices.SortFunc(all.each, func(a, b fedavg.Named) int { return strings.Compare(a.Node, b.Node) })
+	return all, nil
 }
 
 // made is what a round made, by blob id; zero where it makes none.
-type made struct{ model, statistics state.Digest }
+type made struct{ model, statistics, strategy state.Digest }
 
 // store makes the next model (a training round) or the statistics and the initial model (a statistics round) durable
 // on a quorum.
-func (c *Coordinator) store(ctx context.Context, job string, r *state.Round, sum *fedavg.Sum) (m made, err error) {
-	j := c.replica.State().Jobs[job]
-	spec, err := j.JobSpec()
+func (c *Coordinator) store(ctx context.Context, job string, r *state.Round, all *counted) (m made, err error) {
+	p, err := c.planned(c.replica.State().Jobs[job])
 	if err != nil {
 		return m, err
 	}
-	p, err := newPlanned(spec)
-	if err != nil {
-		return m, err
-	}
-	var next *model.Model
 	switch r.Kind {
 	case choirv1.RoundKind_ROUND_KIND_STATISTICS:
-		t, err := data.NewStatistics(p.schema, sum.Scalars)
-		if err != nil {
-			return m, &errAbandon{err.Error()}
-		}
-		if m.statistics, err = c.put(ctx, t.Encode()); err != nil {
-			return m, err
-		}
-		next = &model.Model{Name: spec.Model, Variant: state.VariantFloat32, Network: p.network, Schema: p.schema, Statistics: t,
-			Params: p.network.Initial(spec.Seed)}
+		return c.storeStatistics(ctx, p, all.sum)
 	case choirv1.RoundKind_ROUND_KIND_TRAIN:
-		if next, err = c.loadModel(ctx, r.Model); err != nil {
-			return m, err
-		}
-		if next.Params, err = p.algorithm().Combine(next.Params, nil, fedavg.Counted{Sum: sum}); err != nil {
-			return m, &errAbandon{err.Error()}
-		}
-	default:
-		return m, nil
+		return c.storeNext(ctx, p, r, all)
 	}
-	body, err := next.Encode()
+	return m, nil
+}
+
+// storeStatistics makes the federated statistics and the initial model.
+func (c *Coordinator) storeStatistics(ctx context.Context, p *planned, sum *fedavg.Sum) (m made, err error) {
+	t, err := data.NewStatistics(p.schema, sum.Scalars)
+	if err != nil {
+		return m, &errAbandon{err.Error()}
+	}
+	if m.statistics, err = c.put(ctx, t.Encode()); err != nil {
+		return m, err
+	}
+	first := &model.Model{Name: p.spec.Model, Variant: state.VariantFloat32, Network: p.Network, Schema: p.schema, Statistics: t,
+		Params: p.Network.Initial(p.spec.Seed)}
+	body, err := first.Encode()
 	if err != nil {
 		return m, &errAbandon{err.Error()}
 	}
@@ -195,12 +234,38 @@ func (c *Coordinator) store(ctx context.Context, job string, r *state.Round, sum
 	return m, err
 }
 
+// storeNext makes the next model by the strategy, and what the strategy keeps.
+func (c *Coordinator) storeNext(ctx context.Context, p *planned, r *state.Round, all *counted) (m made, err error) {
+	params, encode, err := c.global(ctx, p, r.Model)
+	if err != nil {
+		return m, err
+	}
+	kept, err := c.kept(ctx, p, r.Strategy)
+	if err != nil {
+		return m, err
+	}
+	next, err := p.Combine(params, kept, fedavg.Counted{Sum: all.sum, Each: all.each, Fleet: int(r.Fleet), Seed: r.Seed})
+	if err != nil {
+		return m, &errAbandon{err.Error()}
+	}
+	body, err := encode(next)
+	if err != nil {
+		return m, &errAbandon{err.Error()}
+	}
+	if m.model, err = c.put(ctx, body); err != nil || len(kept) == 0 {
+		return m, err
+	}
+	m.strategy, err = c.put(ctx, fedavg.EncodeState(kept))
+	return m, err
+}
+
 // close commits the round's result: the record becomes a leaf of the audit log in the same step.
-func (c *Coordinator) close(ctx context.Context, job string, r *state.Round, sum *fedavg.Sum, m made) error {
+func (c *Coordinator) close(ctx context.Context, job string, r *state.Round, all *counted, m made) error {
 	spec, err := c.replica.State().Jobs[job].JobSpec()
 	if err != nil {
 		return err
 	}
+	sum := all.sum
 	digest := sum.Digest()
 	cmd := &choirv1.CloseRound{Key: r.Key(job), Sum: digest[:], Term: r.Term}
 	if !m.model.IsZero() {
@@ -208,6 +273,9 @@ func (c *Coordinator) close(ctx context.Context, job string, r *state.Round, sum
 	}
 	if !m.statistics.IsZero() {
 		cmd.Statistics = m.statistics[:]
+	}
+	if !m.strategy.IsZero() {
+		cmd.StrategyState = m.strategy[:]
 	}
 	for i := range sum.Evaluations {
 		cmd.Evaluations = append(cmd.Evaluations, published(sum, i, spec.MinimumCohort))
@@ -250,10 +318,13 @@ func (c *Coordinator) run(ctx context.Context, term uint64, job string) {
 		}
 		spec, err := j.JobSpec()
 		if err == nil {
-			if _, _, more := j.Next(spec); more || j.Active() != nil {
+			switch _, _, more := j.Next(spec); {
+			case more || j.Active() != nil:
 				err = c.round(ctx, term, job)
-			} else {
+			case jobspec.Publishes(spec):
 				err = c.publish(ctx, term, job)
+			default:
+				err = c.decide(ctx, endJob(job, state.JobFinished, "it makes no release", term))
 			}
 		}
 		if err == nil || ctx.Err() != nil || errors.Is(err, state.ErrStale) {
@@ -268,6 +339,10 @@ func (c *Coordinator) run(ctx context.Context, term uint64, job string) {
 	}
 }
 
+func endJob(job, end, reason string, term uint64) *choirv1.Command {
+	return &choirv1.Command{Body: &choirv1.Command_EndJob{EndJob: &choirv1.EndJob{Job: job, State: end, Reason: reason, Term: term}}}
+}
+
 // setback abandons the active round for good reason, or ends a job that cannot go on; what may pass by itself is
 // tried again after a pause.
 func (c *Coordinator) setback(ctx context.Context, term uint64, job string, cause error) {
@@ -280,9 +355,7 @@ func (c *Coordinator) setback(ctx context.Context, term uint64, job string, caus
 			Key: r.Key(job), Reason: abandonReason(cause), Term: r.Term,
 		}}})
 	case r == nil && (errors.Is(cause, state.ErrBudget) || errors.As(cause, &reason)):
-		err = c.decide(ctx, &choirv1.Command{Body: &choirv1.Command_EndJob{EndJob: &choirv1.EndJob{
-			Job: job, State: state.JobFailed, Reason: abandonReason(cause), Term: term,
-		}}})
+		err = c.decide(ctx, endJob(job, state.JobFailed, abandonReason(cause), term))
 	default:
 		err = c.pause(ctx, 200*time.Millisecond)
 	}

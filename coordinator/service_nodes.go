@@ -56,7 +56,7 @@ func (c nodesService) Poll(ctx context.Context, req *choirv1.PollRequest) (*choi
 			return nil, status.Errorf(codes.Internal, "poll: %v", err)
 		}
 		if reply.Task != nil || len(reply.Releases) > 0 || len(reply.Roster) > 0 || ctx.Err() != nil {
-			reply.Addresses, reply.Head = c.addresses(s, reply.Task), c.ownHead(s)
+			reply.Addresses, reply.Head, reply.Ended = c.addresses(s, reply.Task), c.ownHead(s), ended(s, req.Uncertain)
 			return reply, nil
 		}
 		select {
@@ -67,6 +67,23 @@ func (c nodesService) Poll(ctx context.Context, req *choirv1.PollRequest) (*choi
 			return nil, status.Error(codes.Unavailable, "this coordinator is stopping")
 		}
 	}
+}
+
+// maxUncertain bounds how many attempts a poll may ask about: a node is uncertain of one a job.
+const maxUncertain = 64
+
+// ended tells of attempts how they ended, those that did.
+func ended(s *state.State, keys []*choirv1.RoundKey) (out []*choirv1.RoundEnd) {
+	for _, k := range keys[:min(len(keys), maxUncertain)] {
+		j := s.Jobs[k.GetJob()]
+		if j == nil {
+			continue
+		}
+		if r := j.Find(k.Round, k.Attempt); r != nil && r.Over() {
+			out = append(out, &choirv1.RoundEnd{Key: k, Closed: r.Phase == state.PhaseClosed})
+		}
+	}
+	return out
 }
 
 // newer lists releases the node does not hold.
@@ -114,6 +131,9 @@ func (c *Coordinator) task(s *state.State, node string, finished []*choirv1.Roun
 		}
 		if !j.Statistics.IsZero() {
 			t.Statistics = j.Statistics[:]
+		}
+		if !r.Strategy.IsZero() {
+			t.StrategyState = r.Strategy[:]
 		}
 		for _, d := range r.Candidates {
 			t.Candidates = append(t.Candidates, d[:])
@@ -248,11 +268,15 @@ func (c *Coordinator) known(ctx context.Context, key attempt) (*state.State, err
 func (c *Coordinator) ingest(stream choirv1.Nodes_UploadServer, s *state.State, key attempt, node string, h *choirv1.UploadHeader) (*verified, error) {
 	j := s.Jobs[key.job]
 	r := j.Find(key.round, key.attempt)
-	shape, err := shapeOf(s, j, r)
+	p, err := c.planned(j)
 	if err != nil {
 		return nil, err
 	}
-	k := c.collector(key, shape)
+	shape, err := c.shape(j, r)
+	if err != nil {
+		return nil, err
+	}
+	k := c.collector(key, shape, p.each(r))
 	k.begin()
 	defer k.end()
 	u, err := c.receiveUpdate(stream, s, j, r, node, h)
@@ -274,7 +298,7 @@ func (c *Coordinator) ingest(stream choirv1.Nodes_UploadServer, s *state.State, 
 
 // receiveUpdate receives and verifies one update, when there is room for it.
 func (c *Coordinator) receiveUpdate(stream choirv1.Nodes_UploadServer, s *state.State, j *state.Job, r *state.Round, node string, h *choirv1.UploadHeader) (*verified, error) {
-	shape, err := shapeOf(s, j, r)
+	shape, err := c.shape(j, r)
 	if err != nil {
 		return nil, err
 	}

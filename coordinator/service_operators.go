@@ -310,15 +310,15 @@ func enrolled(s *state.State) (n uint32) {
 	return n
 }
 
-// public reports whether nodes and operators may read a blob: models, statistics, candidates under evaluation, and
+// public reports whether nodes and operators may read a blob: models, statistics, what strategies share, candidates under evaluation, and
 // published variants. Batches and partial sums never.
 func public(s *state.State, id state.Digest) bool {
 	for _, j := range s.Jobs {
-		if j.Model == id || j.Statistics == id {
+		if j.Model == id || j.Statistics == id || j.Strategy == id {
 			return true
 		}
 		for _, r := range j.Rounds {
-			if r.Model == id || r.Next == id || slices.Contains(r.Candidates, id) {
+			if r.Model == id || r.Next == id || r.Strategy == id || slices.Contains(r.Candidates, id) {
 				return true
 			}
 		}

@@ -73,6 +73,7 @@ func (c peersService) Presence(_ context.Context, req *choirv1.PresenceRequest) 
 	reply := &choirv1.PresenceReply{Applied: s.Index, Issuer: c.own.Load().issuer.Certificate}
 	if req.Declined != nil {
 		reply.Declined = c.declines.of(attemptOf(req.Declined))
+		reply.Declining = c.declines.who(attemptOf(req.Declined))
 	}
 	if s.Cluster != "" && c.shows(s) { // nodes that hear of the list call those who signed it, and are to find them with their new certificates
 		r := rosterOf(s)

@@ -105,8 +105,6 @@ type greedy struct{ FedBuff }
 
 func (greedy) Needs() Needs { return Needs{Vectors: 1} }
 
-type anyRule struct{ Rule }
-
 func TestAsynchronousCheck(t *testing.T) {
 	settings := Settings{Architecture: model.Architecture{Name: "logistic"}}
 	for want, change := range map[string]func(s *StrategySettings){
@@ -126,7 +124,7 @@ func TestAsynchronousCheck(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.Rule = anyRule{}
+		a.Rule = CoordinateMedian{}
 		if err := a.Check(); err == nil || !strings.Contains(err.Error(), "want a mean") {
 			t.Errorf("%s with a rule: %v", name, err)
 		}

@@ -30,11 +30,23 @@ type LocalSettings struct {
 	Clip         float64         `json:"clip,omitempty" yaml:"clip"` // L2 norm of a batch's gradient; 0: none
 }
 
+// Usual is s with the usual value in the place of each that is not given.
+func (s LocalSettings) Usual() LocalSettings {
+	s.Epochs, s.Batch, s.LearningRate = cmp.Or(s.Epochs, 1), cmp.Or(s.Batch, 32), cmp.Or(s.LearningRate, 0.1)
+	return s
+}
+
 // Compression says how a delta becomes integers.
 type Compression struct {
 	Range    float64 `json:"range,omitempty" yaml:"range"`       // largest magnitude of a coordinate that is kept; usually 4
 	Bits     int     `json:"bits,omitempty" yaml:"bits"`         // of a coordinate, 2 to 24; usually 24. It is sent in whole bytes
 	Rounding string  `json:"rounding,omitempty" yaml:"rounding"` // nearest, the usual, or stochastic
+}
+
+// Usual is c with the usual value in the place of each that is not given.
+func (c Compression) Usual() Compression {
+	c.Range, c.Bits = cmp.Or(c.Range, 4), cmp.Or(c.Bits, 24)
+	return c
 }
 
 // grid is the grid that the settings describe.
@@ -57,6 +69,20 @@ type Privacy struct {
 	Clip      float64 `json:"clip,omitempty" yaml:"clip"`           // L2 norm of an update; 0: not clipped
 }
 
+// check names the setting that cannot be. No update but zero is within a clip norm below one step of the grid, and none at
+// all would be the opposite of what was asked.
+func (p Privacy) check(g codec.Grid) error {
+	switch {
+	case p.Mechanism != "" && p.Mechanism != "none":
+		return fmt.Errorf("privacy: mechanism %.40q, want none", p.Mechanism)
+	case !(p.Clip >= 0 && p.Clip <= 1e9):
+		return fmt.Errorf("privacy: clip is %v, want 0, for none, to 1e+09", p.Clip)
+	case p.Clip > 0 && p.Clip < g.Step():
+		return fmt.Errorf("privacy: clip is %v, want at least one step of the grid, %v, or 0 for none", p.Clip, g.Step())
+	}
+	return nil
+}
+
 func sorted[V any](table map[string]V) []string {
 	var names []string
 	for name := range table {
@@ -73,11 +99,11 @@ func (s *Settings) Algorithm(input []int, outputs int, ids ...int) (*Algorithm, 
 	if err != nil {
 		return nil, err
 	}
+	local := s.Local.Usual()
 	a := &Algorithm{
-		Batch: cmp.Or(s.Local.Batch, 32), Stochastic: s.Compression.Rounding == "stochastic", Clip: s.Privacy.Clip, WeightCap: MaxWeight,
+		Batch: local.Batch, Stochastic: s.Compression.Rounding == "stochastic", Clip: s.Privacy.Clip, WeightCap: MaxWeight,
 		Local: model.TrainConfig{
-			Epochs: cmp.Or(s.Local.Epochs, 1), Rate: cmp.Or(s.Local.LearningRate, 0.1), Optimiser: s.Local.Optimiser,
-			Schedule: s.Local.Schedule, Clip: s.Local.Clip,
+			Epochs: local.Epochs, Rate: local.LearningRate, Optimiser: local.Optimiser, Schedule: local.Schedule, Clip: local.Clip,
 		},
 	}
 	if a.Network, err = spec.Compile(); err != nil {
@@ -86,11 +112,17 @@ func (s *Settings) Algorithm(input []int, outputs int, ids ...int) (*Algorithm, 
 	if a.Grid, err = s.Compression.grid(); err != nil {
 		return nil, err
 	}
+	if err := s.Privacy.check(a.Grid); err != nil {
+		return nil, err
+	}
 	if a.Strategy, err = s.Strategy.Strategy(); err != nil {
 		return nil, err
 	}
 	if a.Rule, err = s.Robust.rule(a.Grid.Step()); err != nil {
 		return nil, err
+	}
+	if err := cmp.Or(a.Network.CheckBatch(a.Batch), a.Local.Validate()); err != nil {
+		return nil, fmt.Errorf("local: %w", err)
 	}
 	return a, a.Check()
 }

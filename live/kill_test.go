@@ -13,7 +13,7 @@ import (
 func TestLeaderKilled(t *testing.T) {
 	s := federation(t)
 	rounds := 12 + 12**kills
-	s.submit("stress", map[string]string{"rounds": fmt.Sprint(rounds), "hidden": "[256, 128]", "local_epochs": "1", "wait": "20s"})
+	s.submit("stress", map[string]string{"rounds": fmt.Sprint(rounds), "architecture": "{name: mlp, hidden: [256, 128]}", "local": "{epochs: 1}", "wait": "20s"})
 	var times []time.Duration
 	var after uint64
 	for i := range *kills {

@@ -181,7 +181,7 @@ func TestLoad(t *testing.T) {
 // Predictions while the same process trains.
 func TestLoadWhileTraining(t *testing.T) {
 	s, url, body := served(t)
-	s.submit("heavy", map[string]string{"rounds": "1000", "hidden": "[256, 256]", "local_epochs": "20", "duration": "60s", "where": "region in [1, 2]"})
+	s.submit("heavy", map[string]string{"rounds": "1000", "architecture": "{name: mlp, hidden: [256, 256]}", "local": "{epochs: 20}", "duration": "60s", "where": "region in [1, 2]"})
 	eventually(t, 30*time.Second, "heavy trains", func() error {
 		j, err := s.job("heavy")
 		if err == nil && j.Round < 1 {

@@ -14,7 +14,7 @@ import (
 
 // small is a job whose rounds take less than two seconds.
 func small(rounds int) map[string]string {
-	return map[string]string{"rounds": fmt.Sprint(rounds), "hidden": "[32]", "local_epochs": "1", "student_rows": "2000", "student_epochs": "2",
+	return map[string]string{"rounds": fmt.Sprint(rounds), "architecture": "{name: mlp, hidden: [32]}", "local": "{epochs: 1}", "student_rows": "2000", "student_epochs": "2",
 		"duration": "4s"}
 }
 

@@ -10,8 +10,10 @@ import (
 	"regexp"
 	"time"
 
+	"choir.example/fedavg"
 	"choir.example/privacy/audit"
 	"choir.example/privacy/seal"
+	choirv1 "choir.example/proto/choir/v1"
 )
 
 // Config says how one node runs. Start from DefaultConfig.
@@ -116,6 +118,10 @@ type Deps struct {
 	Rand    io.Reader                                                   // crypto/rand.Reader, but in tests
 	Keys    func(dir string) (*seal.Box, error)                         // opens the data key in a directory; nil: seal.OpenKeys
 	Observe Observer                                                    // the zero value observes nothing
+
+	// Of experiments, whose nodes have no data of their own and whose parts need not be in choir; nil in a deployment.
+	Lab       Lab
+	Algorithm func(spec *choirv1.JobSpec) (*fedavg.Algorithm, error) // in place of what the job says; called by several goroutines
 }
 
 // dataKey opens the data key of a node's directory.
@@ -131,7 +137,7 @@ func (d Deps) dataKey(dir string) (*seal.Box, error) {
 // there is none. It refuses a directory that holds files of a key that is gone.
 func DataKey(dir string, open func(keys string) (*seal.Box, error)) (*seal.Box, error) {
 	keys := filepath.Join(dir, "keys")
-	if err := seal.KeyLost(keys, dir, identityFile, storeFile, storeKeysFile, "spool/*", rootsFile, officersFile, rosterFile); err != nil {
+	if err := seal.KeyLost(keys, dir, identityFile, storeFile, storeKeysFile, "spool/*", "carry/*", rootsFile, officersFile, rosterFile); err != nil {
 		return nil, fmt.Errorf("%w: this node's identity and its data are lost, unless a copy of %s is put back; otherwise start anew with an empty directory, another name and a new token, and restore a data backup", err, keys)
 	}
 	return open(keys)

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"choir.example/fedavg"
 	choirv1 "choir.example/proto/choir/v1"
 )
 
@@ -78,7 +79,7 @@ func TestDeclinesAreVisible(t *testing.T) {
 		t.Errorf("declined %+v, sent %v", last, s.Sent)
 	}
 	task.Job.MinimumExamples = 5
-	if _, err := n.shop.work(t.Context(), task); err != nil {
+	if err := n.shop.work(t.Context(), task, func(*fedavg.Update) error { return nil }); err != nil {
 		t.Errorf("with enough examples: %v", err)
 	}
 }

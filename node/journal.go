@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"choir.example/fedavg"
+	"choir.example/internal/jobspec"
 	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
 )
@@ -131,11 +132,20 @@ func (j *journal) write(s Sent) error {
 	return nil
 }
 
+// clipNorm is what a job's updates are clipped to.
+func clipNorm(job *choirv1.JobSpec) float64 {
+	s, err := jobspec.Settings(job)
+	if err != nil {
+		return 0 // no update was made by it
+	}
+	return s.Privacy.Clip
+}
+
 // sending notes an update before its first byte leaves. One that goes out again keeps its entry.
 func (j *journal) sending(t *choirv1.Task, update [32]byte, envelope int, now time.Time) error {
 	s := Sent{
 		Job: t.Key.Job, Round: t.Key.Round, Attempt: t.Key.Attempt, Kind: kindName(t.Kind), Time: now.UTC(), Bytes: envelope,
-		Update: hex.EncodeToString(update[:]), Policy: "plain", Mechanism: "none", Clip: t.Job.GetClip(), Outcome: OutcomePending,
+		Update: hex.EncodeToString(update[:]), Policy: "plain", Mechanism: "none", Clip: clipNorm(t.Job), Outcome: OutcomePending,
 	}
 	if old, ok := j.find(s.Job, s.Round, s.Attempt, s.Update); ok && old.Outcome == OutcomePending {
 		return nil

@@ -22,6 +22,8 @@ import (
 	"choir.example/fedavg"
 	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
+
+	"google.golang.org/protobuf/proto"
 )
 
 // Node is one edge agent. Make it with New, start it with Run.
@@ -106,7 +108,10 @@ func (n *Node) open(box *seal.Box) (err error) {
 	}
 	n.deps.Now = n.clock.Now
 	n.client = newClient(n.id, n.deps)
-	n.shop = &workshop{store: n.store, fetch: n.client.fetch, name: n.id.name}
+	n.shop = &workshop{store: n.store, fetch: n.client.fetch, name: n.id.name, lab: n.deps.Lab, algorithm: n.deps.Algorithm}
+	if n.shop.carry, err = openCarry(filepath.Join(n.cfg.Dir, "carry"), box.Sub("carry")); err != nil {
+		return err
+	}
 	n.metrics = newMetrics()
 	n.metrics.observe(n)
 	if n.cfg.HTTP != "" {
@@ -208,12 +213,15 @@ func (n *Node) Run(ctx context.Context) error {
 		n.enlist(reply.Roster)
 		n.told(reply.Officers)
 		n.client.prefer(reply.Addresses)
+		if err := n.settled(reply.Ended); err != nil {
+			return fmt.Errorf("run node %s: %w", n.id.name, err)
+		}
 		busy := n.follow(ctx, reply.Releases)
 		if reply.Task != nil {
 			busy = n.invited(ctx, reply.Task)
 			finished = finish(finished, reply.Task.Key)
 		}
-		if !busy {
+		if !busy && len(n.declined) == 0 { // what it declines is told at once: the round may wait for it
 			_ = pause(ctx, idle(reply)) // ctx ends the loop
 		}
 	}
@@ -233,7 +241,7 @@ func finish(finished []*choirv1.RoundKey, key *choirv1.RoundKey) []*choirv1.Roun
 func (n *Node) poll(ctx context.Context, finished []*choirv1.RoundKey) (*choirv1.PollReply, error) {
 	req := &choirv1.PollRequest{
 		Finished: finished, WaitMs: uint64(n.cfg.Poll / time.Millisecond), Versions: n.held(), Resting: n.rests() != "",
-		Roster: n.id.roster.version(), Declined: n.declined,
+		Roster: n.id.roster.version(), Declined: n.declined, Uncertain: n.shop.carry.unsettled(),
 	}
 	if len(finished) > 0 {
 		req.Done = finished[len(finished)-1]
@@ -322,12 +330,57 @@ func (n *Node) payload(ctx context.Context, t *choirv1.Task, h fedavg.Header) ([
 	if why := n.rests(); why != "" {
 		return nil, &unfitError{why, "it rests"}
 	}
-	u, err := n.shop.work(ctx, t)
-	if err != nil {
+	if err := n.caughtUp(ctx, t); err != nil {
 		return nil, err
 	}
-	payload = (&fedavg.Payload{Header: h, Update: *u}).Encode()
-	return payload, n.spool.put(h, payload)
+	err = n.shop.work(ctx, t, func(u *fedavg.Update) error {
+		payload = (&fedavg.Payload{Header: h, Update: *u}).Encode()
+		return n.spool.put(h, payload)
+	})
+	return payload, err
+}
+
+// settled takes in how attempts ended that count an update of the node: what it left for the strategy lasts, or is
+// forgotten. One whose receipt the node does not hold yet waits for that.
+func (n *Node) settled(ended []*choirv1.RoundEnd) error {
+	for _, e := range ended {
+		k := n.shop.carry.after[e.Key.GetJob()]
+		if !proto.Equal(k, e.Key) {
+			continue
+		}
+		payload, err := n.spool.get(fedavg.Header{Job: k.Job, Round: k.Round, Attempt: k.Attempt})
+		switch {
+		case err != nil:
+			return err
+		case payload != nil:
+			n.late = true
+		case e.Closed:
+			err = n.shop.carry.adopt(k.Job)
+		default:
+			err = n.shop.carry.drop(k.Job)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// caughtUp sees to it that the node knows what its last update in the job left for the strategy, before it begins another.
+func (n *Node) caughtUp(ctx context.Context, t *choirv1.Task) error {
+	k := n.shop.carry.after[t.Key.Job]
+	if k == nil || proto.Equal(k, t.Key) {
+		return nil
+	}
+	if n.late {
+		if err := n.resume(ctx); err != nil {
+			return err
+		}
+	}
+	if n.shop.carry.after[t.Key.Job] == nil { // the update was refused
+		return nil
+	}
+	return fmt.Errorf("it is not known yet whether the update of round %d attempt %d counts, which leaves something for this one", k.Round, k.Attempt)
 }
 
 // answered tells the observer and forgets the payload.
@@ -340,6 +393,11 @@ func (n *Node) answered(h fedavg.Header, payload []byte, a *answer) error {
 		}
 	case a.refusal != nil:
 		n.deps.Log.Info("update not counted", "round", h.Round, "attempt", h.Attempt, "reason", a.refusal.Reason)
+		if k := n.shop.carry.after[h.Job]; k.GetRound() == h.Round && k.GetAttempt() == h.Attempt {
+			if err := n.shop.carry.drop(h.Job); err != nil {
+				return err
+			}
+		}
 		if f := n.deps.Observe.Refused; f != nil {
 			f(*a.refusal)
 		}

@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"choir.example/fedavg"
+	"choir.example/internal/jobspec"
 	"choir.example/internal/seeds"
 	"choir.example/model"
-	"choir.example/model/codec"
 	"choir.example/model/data"
 	choirv1 "choir.example/proto/choir/v1"
+
+	"google.golang.org/protobuf/proto"
 )
 
 // workshop does a task's work on the node's own data. It keeps features and buffers between rounds.
@@ -19,96 +22,124 @@ type workshop struct {
 	fetch     func(ctx context.Context, id []byte) ([]byte, error)
 	name      string // of the node: its chance derives from the round's seed and this
 	pause     func() // called before each step of training; nil: nothing else wants the processor
-	client    *fedavg.Client
-	clientKey string            // what client was made for
+	carry     *carry
+	lab       Lab                                                    // nil: the store has the examples
+	algorithm func(spec *choirv1.JobSpec) (*fedavg.Algorithm, error) // nil: what the job says
+	subject   *subject                                               // of the last task
+	own       Place
+	place     *Place            // where the task under way is done
 	stats     string            // statistics that sets were made with
 	imports   uint64            // how many imports there were when sets were made
 	sets      map[Part]examples // features and labels
 }
 
+// subject is what a job wants of the node, parsed.
+type subject struct {
+	*fedavg.Algorithm
+	schema *data.Schema // nil where examples are tensors
+	key    string       // the same for the same algorithm
+}
+
+// subjectOf parses a job, if it is another than before.
+func (w *workshop) subjectOf(job *choirv1.JobSpec) (*subject, error) {
+	spec, err := proto.MarshalOptions{Deterministic: true}.Marshal(job)
+	if err != nil {
+		return nil, err
+	}
+	if w.subject != nil && w.subject.key == string(spec) {
+		return w.subject, nil
+	}
+	s := &subject{key: string(spec)}
+	if s.schema, err = jobspec.Schema(job); err != nil {
+		return nil, err
+	}
+	build := w.algorithm
+	if build == nil {
+		build = jobspec.Algorithm
+	}
+	if s.Algorithm, err = build(job); err != nil {
+		return nil, err
+	}
+	w.subject = s
+	return s, nil
+}
+
 // examples are feature rows, one after the other, with labels.
 type examples struct{ x, y []float32 }
 
-// work computes the update that a task asks for, and refuses to give one that a coordinator would refuse to take.
-func (w *workshop) work(ctx context.Context, t *choirv1.Task) (*fedavg.Update, error) {
-	if err := w.check(t); err != nil {
-		return nil, err
-	}
-	var u *fedavg.Update
-	var err error
-	inBackground(func() { u, err = w.compute(ctx, t) })
+// work computes the update that a task asks for, and refuses to give one that a coordinator would refuse to take. The
+// update is use's as long as that lasts.
+func (w *workshop) work(ctx context.Context, t *choirv1.Task, use func(*fedavg.Update) error) error {
+	s, err := w.check(t)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	shape := fedavg.Shape{Scalars: len(u.Scalars), Evaluations: len(u.Evaluations), WeightCap: t.Job.WeightCap}
-	for _, v := range u.Vectors {
-		shape.Vectors = append(shape.Vectors, len(v))
+	leave, err := w.enter(ctx)
+	if err != nil {
+		return err
 	}
-	if t.Job.Clip > 0 {
-		shape.ClipSquared = codec.Grid{Range: t.Job.Range}.ClipSquared(t.Job.Clip)
+	defer leave()
+	var u *fedavg.Update
+	inBackground(func() { u, err = w.compute(ctx, t, s) })
+	if err != nil {
+		return err
+	}
+	shape := fedavg.Shape{Scalars: len(u.Scalars), Evaluations: len(u.Evaluations), WeightCap: s.WeightCap}
+	if t.Kind == choirv1.RoundKind_ROUND_KIND_TRAIN {
+		shape = s.Shape()
+		shape.Evaluations = 1
 	}
 	if err := u.Check(shape); err != nil {
-		return nil, fmt.Errorf("round %d of job %s: %w", t.Key.GetRound(), t.Job.Name, err)
+		return fmt.Errorf("round %d of job %s: %w", t.Key.GetRound(), t.Job.Name, err)
 	}
-	return u, nil
-}
-
-// checkJob refuses settings with which there is no update that keeps within its bounds.
-func checkJob(job *choirv1.JobSpec) error {
-	if job == nil {
-		return errors.New("the task has no job")
-	}
-	for _, f := range []struct {
-		field           string
-		value, low, top float64
-	}{
-		{"weight_cap", float64(job.WeightCap), 1, fedavg.MaxWeight},
-		{"range", job.Range, 1e-6, 1e6},
-		{"clip", job.Clip, 0, 1e9},
-		{"local_epochs", float64(job.LocalEpochs), 0, 1000},
-	} {
-		if !(f.value >= f.low && f.value <= f.top) { // so that NaN is refused too
-			return fmt.Errorf("job %s: %s is %v, want %v to %v", job.Name, f.field, f.value, f.low, f.top)
-		}
-	}
-	return nil
+	return use(u)
 }
 
 // check refuses a task that this node cannot or will not do, before anything is done for it.
-func (w *workshop) check(t *choirv1.Task) error {
-	if err := checkJob(t.Job); err != nil {
-		return err
+func (w *workshop) check(t *choirv1.Task) (*subject, error) {
+	switch {
+	case t.Job == nil:
+		return nil, errors.New("the task has no job")
+	case t.Job.WeightCap < 1 || t.Job.WeightCap > fedavg.MaxWeight:
+		return nil, fmt.Errorf("job %s: weight_cap is %d, want 1 to %d", t.Job.Name, t.Job.WeightCap, fedavg.MaxWeight)
+	case kindName(t.Kind) == "unknown":
+		return nil, fmt.Errorf("round of kind %v is not known to this version", t.Kind)
 	}
-	if kindName(t.Kind) == "unknown" {
-		return fmt.Errorf("round of kind %v is not known to this version", t.Kind)
-	}
-	schema, err := data.ParseSchema(t.Job.Schema)
+	s, err := w.subjectOf(t.Job)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	switch own := w.store.Schema(); {
+	case s.schema == nil && (w.lab == nil || t.Kind != choirv1.RoundKind_ROUND_KIND_TRAIN):
+		return nil, &unfitError{fmt.Sprintf("job %s learns from tensors, and this node has rows of a schema alone", t.Job.Name), "it has no tensors"}
+	case s.schema == nil:
+		_, absent := w.lab.Part(w.name, t.Job.Name, t.Key.GetRound())
+		if absent != "" {
+			err = &unfitError{absent, absent}
+		}
+		return s, err
 	case own == nil:
-		return &unfitError{fmt.Sprintf("job %s is for schema %s, and this node has no data", t.Job.Name, schema.Name), "it has no data"}
-	case own.Digest() != schema.Digest():
-		return &unfitError{fmt.Sprintf("job %s is for schema %s, which this node's data do not have", t.Job.Name, schema.Name),
-			fmt.Sprintf("its data are not of this schema %s", schema.Name)}
+		return nil, &unfitError{fmt.Sprintf("job %s is for schema %s, and this node has no data", t.Job.Name, s.schema.Name), "it has no data"}
+	case own.Digest() != s.schema.Digest():
+		return nil, &unfitError{fmt.Sprintf("job %s is for schema %s, which this node's data do not have", t.Job.Name, s.schema.Name),
+			fmt.Sprintf("its data are not of this schema %s", s.schema.Name)}
 	}
 	n, err := w.store.Count(Train)
 	if err == nil && int64(n) < t.Job.MinimumExamples {
 		err = &unfitError{fmt.Sprintf("job %s wants at least %d training examples, and this node has %d", t.Job.Name, t.Job.MinimumExamples, n),
 			fmt.Sprintf("it has fewer than %d training examples", t.Job.MinimumExamples)}
 	}
-	return err
+	return s, err
 }
 
-func (w *workshop) compute(ctx context.Context, t *choirv1.Task) (*fedavg.Update, error) {
+func (w *workshop) compute(ctx context.Context, t *choirv1.Task, s *subject) (*fedavg.Update, error) {
 	switch t.Kind {
 	case choirv1.RoundKind_ROUND_KIND_STATISTICS:
 		return w.statistics(t.Job)
 	case choirv1.RoundKind_ROUND_KIND_EVALUATE:
 		return w.evaluate(ctx, t)
 	}
-	return w.train(ctx, t)
+	return w.train(ctx, t, s)
 }
 
 // errNoExamples is why a node cannot take part.
@@ -130,36 +161,111 @@ func (w *workshop) statistics(job *choirv1.JobSpec) (*fedavg.Update, error) {
 }
 
 // train measures the model it received on the validation part, trains it on the training part and returns the delta on
-// the job's grid.
-func (w *workshop) train(ctx context.Context, t *choirv1.Task) (*fedavg.Update, error) {
-	m, err := w.model(ctx, t.Model)
+// the job's grid, with what else the strategy sends.
+func (w *workshop) train(ctx context.Context, t *choirv1.Task, s *subject) (*fedavg.Update, error) {
+	work := fedavg.Work{Seed: seeds.Derive("choir/node/v1", t.Seed, w.name, t.Key.Round), Pause: w.pause}
+	begin := w.fromRows
+	if s.schema == nil {
+		begin = w.fromTensors
+	}
+	before, err := begin(ctx, t, s, &work)
 	if err != nil {
 		return nil, err
 	}
-	if m.Params == nil {
-		return nil, fmt.Errorf("model %x has no float parameters to train", t.Model)
+	if work.Shared, err = w.shared(ctx, t, s); err != nil {
+		return nil, err
 	}
-	validation, err := w.examples(Validation, m.Statistics)
+	needs := s.Strategy.Needs()
+	if needs.Memory > 0 {
+		if work.Memory, err = w.carry.of(t.Job.Name, needs.Memory, s.Network.Size()); err != nil {
+			return nil, err
+		}
+	}
+	client, err := w.place.clientFor(s)
 	if err != nil {
 		return nil, err
 	}
-	set, err := w.examples(Train, m.Statistics)
+	u, err := client.Update(ctx, work)
 	if err != nil {
 		return nil, err
 	}
-	before := model.Evaluate(m.Predictor(), validation.x, validation.y)
-	client, err := w.clientFor(m.Network, t.Job)
-	if err != nil {
-		return nil, err
-	}
-	u, err := client.Update(ctx, fedavg.Work{
-		Global: m.Params, X: set.x, Y: set.y, Seed: seeds.Derive("choir/node/v1", t.Seed, w.name, t.Key.Round), Pause: w.pause,
-	})
-	if err != nil {
-		return nil, err
+	if needs.Memory > 0 {
+		if err := w.carry.leave(t.Key, client.Memory()); err != nil {
+			return nil, err
+		}
 	}
 	u.Evaluations = []model.Evaluation{before}
 	return u, nil
+}
+
+// fromRows lays out work on the node's rows, and measures the model on its validation part.
+func (w *workshop) fromRows(ctx context.Context, t *choirv1.Task, s *subject, work *fedavg.Work) (before model.Evaluation, err error) {
+	m, err := w.model(ctx, t.Model)
+	if err != nil {
+		return before, err
+	}
+	if m.Params == nil {
+		return before, fmt.Errorf("model %x has no float parameters to train", t.Model)
+	}
+	if err := s.fits(t.Model, m.Network); err != nil {
+		return before, err
+	}
+	validation, err := w.examples(Validation, m.Statistics)
+	if err != nil {
+		return before, err
+	}
+	set, err := w.examples(Train, m.Statistics)
+	if err != nil {
+		return before, err
+	}
+	work.Global, work.X, work.Y = m.Params, set.x, set.y
+	return model.Evaluate(m.Predictor(), validation.x, validation.y), nil
+}
+
+// fromTensors lays out work on the examples of an experiment, which has no validation part.
+func (w *workshop) fromTensors(ctx context.Context, t *choirv1.Task, s *subject, work *fedavg.Work) (none model.Evaluation, err error) {
+	body, err := w.fetch(ctx, t.Model)
+	if err != nil {
+		return none, err
+	}
+	network, params, _, err := model.DecodeNetwork(body)
+	if err == nil && params == nil {
+		err = errors.New("it has no float parameters to train")
+	}
+	if err != nil {
+		return none, fmt.Errorf("model %x: %w", t.Model, err)
+	}
+	work.Global, work.X, work.Y = params, w.place.X, w.place.Y
+	work.Epochs, _ = w.lab.Part(w.name, t.Job.Name, t.Key.Round)
+	return none, s.fits(t.Model, network)
+}
+
+// fits refuses a model of another architecture than the job's.
+func (s *subject) fits(id []byte, network *model.Network) error {
+	if !reflect.DeepEqual(network.Spec(), s.Network.Spec()) {
+		return fmt.Errorf("model %x is not of the job's architecture", id)
+	}
+	return nil
+}
+
+// shared fetches what the strategy shares of the server's state.
+func (w *workshop) shared(ctx context.Context, t *choirv1.Task, s *subject) ([][]float32, error) {
+	needs := s.Strategy.Needs()
+	if needs.Shared == 0 {
+		return nil, nil
+	}
+	if len(t.StrategyState) == 0 {
+		return s.Shared(s.FirstState()), nil
+	}
+	body, err := w.fetch(ctx, t.StrategyState)
+	if err != nil {
+		return nil, err
+	}
+	state, err := fedavg.DecodeState(body, needs.State, s.Network.Size())
+	if err != nil {
+		return nil, fmt.Errorf("state %x of the strategy: %w", t.StrategyState, err)
+	}
+	return s.Shared(state), nil
 }
 
 // evaluate measures each candidate on the validation part.
@@ -221,21 +327,4 @@ func (w *workshop) examples(part Part, t *data.Statistics) (examples, error) {
 	x, y := t.Matrix(rows)
 	w.sets[part] = examples{x, y}
 	return w.sets[part], nil
-}
-
-// clientFor returns the client, made anew when the model's shape or what the job says of training changes.
-func (w *workshop) clientFor(network *model.Network, job *choirv1.JobSpec) (*fedavg.Client, error) {
-	a := &fedavg.Algorithm{
-		Network: network, Strategy: fedavg.FedAvg{Rate: 1}, Batch: int(job.Batch), Grid: codec.Grid{Range: job.Range}, Clip: job.Clip,
-		WeightCap: job.WeightCap, Local: model.TrainConfig{Epochs: int(job.LocalEpochs), Rate: job.LearningRate},
-	}
-	key := fmt.Sprint(network.Spec(), a.Batch, a.Grid, a.Clip, a.WeightCap, a.Local.Epochs, a.Local.Rate)
-	if w.client == nil || w.clientKey != key {
-		c, err := fedavg.NewClient(a)
-		if err != nil {
-			return nil, err
-		}
-		w.client, w.clientKey = c, key
-	}
-	return w.client, nil
 }

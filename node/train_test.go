@@ -59,6 +59,15 @@ func (b *bench) task(change func(*choirv1.Task)) *choirv1.Task {
 	return t
 }
 
+// work is the workshop's, with a copy of the update.
+func (b *bench) work(ctx context.Context, t *choirv1.Task) (copied *fedavg.Update, err error) {
+	err = b.workshop.work(ctx, t, func(u *fedavg.Update) error {
+		copied = u.Clone()
+		return nil
+	})
+	return copied, err
+}
+
 func (b *bench) do(t *choirv1.Task) *fedavg.Update {
 	b.t.Helper()
 	u, err := b.work(b.t.Context(), t)
@@ -83,7 +92,7 @@ func TestStatisticsByHand(t *testing.T) {
 	}
 	importCSV(t, s, Train, "age,colour,size,member,y\n25,blue,-1,yes,true\n50,red,,no,false\n")
 	importCSV(t, s, Validation, "age,colour,size,member,y\n99,green,1,yes,true\n") // counts for nothing
-	w := &workshop{store: s, name: "node-01"}
+	w := &bench{workshop: &workshop{store: s, name: "node-01"}, t: t}
 	job := toyJob(t)
 	job.Schema = schema.Encode()
 	task := &choirv1.Task{Kind: choirv1.RoundKind_ROUND_KIND_STATISTICS, Job: job}
@@ -300,7 +309,7 @@ func TestBadTasksAreRefused(t *testing.T) {
 		"huge batch":          {func(t *choirv1.Task) { t.Job.Batch = 1 << 31 }, "batch of"},
 		"rate NaN":            {func(t *choirv1.Task) { t.Job.LearningRate = math.NaN() }, "learning rate NaN"},
 		"rate negative":       {func(t *choirv1.Task) { t.Job.LearningRate = -1 }, "learning rate -1"},
-		"no schema":           {func(t *choirv1.Task) { t.Job.Schema = nil }, "parse schema"},
+		"no schema":           {func(t *choirv1.Task) { t.Job.Schema = nil }, "neither a schema nor examples"},
 		"another schema":      {func(t *choirv1.Task) { t.Job.Schema = otherSchema.Encode() }, "schema toy, which this node's data do not have"},
 		"unknown kind":        {func(t *choirv1.Task) { t.Kind = 77 }, "kind 77 is not known"},
 		"no kind":             {func(t *choirv1.Task) { t.Kind = 0 }, "is not known"},
@@ -333,7 +342,7 @@ func TestNodeWithoutExamples(t *testing.T) {
 	if u.Evaluations[0].Examples != 5 {
 		t.Errorf("it can still evaluate: %+v", u)
 	}
-	w := &workshop{store: openTestStore(t, t.TempDir())}
+	w := &bench{workshop: &workshop{store: openTestStore(t, t.TempDir())}, t: t}
 	_, err = w.work(t.Context(), b.task(nil))
 	wantError(t, err, "is for schema toy, and this node has no data")
 }

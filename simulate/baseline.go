@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"choir.example/internal/jobspec"
 	"choir.example/internal/seeds"
 	"choir.example/model"
 	"choir.example/model/data"
@@ -37,28 +38,22 @@ func Baseline(ctx context.Context, spec *choirv1.JobSpec, schema *data.Schema, r
 	if err != nil {
 		return nil, fmt.Errorf("train %s: %w", name, err)
 	}
-	var hidden []int
-	for _, h := range spec.Hidden {
-		hidden = append(hidden, int(h))
-	}
-	network, err := model.MLP(schema.Features(), hidden...).Compile()
+	a, err := jobspec.Algorithm(spec)
 	if err != nil {
 		return nil, fmt.Errorf("train %s: %w", name, err)
 	}
-	trainer, err := model.NewTrainer(network, int(spec.Batch))
+	trainer, err := model.NewTrainer(a.Network, a.Batch)
 	if err != nil {
 		return nil, fmt.Errorf("train %s: %w", name, err)
 	}
-	params := network.Initial(spec.Seed)
+	params, cfg := a.Network.Initial(spec.Seed), a.Local
+	cfg.Epochs *= int(spec.Rounds)
+	cfg.Seed = seeds.Derive("choir/baseline/v1", spec.Seed, name, 0)
 	x, y := t.Matrix(rows)
-	_, err = trainer.Train(ctx, params, x, y, model.TrainConfig{
-		Epochs: int(spec.Rounds) * int(spec.LocalEpochs), Rate: spec.LearningRate,
-		Seed: seeds.Derive("choir/baseline/v1", spec.Seed, name, 0),
-	})
-	if err != nil {
+	if _, err = trainer.Train(ctx, params, x, y, cfg); err != nil {
 		return nil, fmt.Errorf("train %s: %w", name, err)
 	}
-	return &model.Model{Name: name, Variant: "float32", Network: network, Schema: schema, Statistics: t, Params: params}, nil
+	return &model.Model{Name: name, Variant: "float32", Network: a.Network, Schema: schema, Statistics: t, Params: params}, nil
 }
 
 // Compared is how well a model does on all nodes' rows together: on the held-out parts, as the final table shows, and on

@@ -72,3 +72,22 @@ func BenchmarkSimulate(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkFidelity is a round an iteration of 50 nodes, without measuring the model: the arithmetic alone, and real
+// coordinators and nodes. BenchmarkFloor of package coordinator moves the bytes of the second alone.
+func BenchmarkFidelity(b *testing.B) {
+	for _, fidelity := range []Fidelity{Math, System} {
+		b.Run(string(fidelity)+"/2nn/b10/cohort50", func(b *testing.B) {
+			x := benchExperiment(model.Architecture{Name: "mlp"}, []int{784}, 10, 20_000)
+			x.Own.Partition, x.Partition.Nodes = nil, 50
+			x.Rounds, x.Evaluation.Every = b.N, b.N+1
+			test := &x.Own.Data.Test
+			test.X, test.Y = test.X[:100*784], test.Y[:100]
+			r, err := Run(b.Context(), x, RunConfig{Fidelity: fidelity})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(r.SecondsPerRound, "s/round")
+		})
+	}
+}

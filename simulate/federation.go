@@ -21,9 +21,11 @@ import (
 	"time"
 
 	"choir.example/coordinator"
+	"choir.example/fedavg"
 	"choir.example/model/data"
 	"choir.example/node"
 	"choir.example/privacy/seal"
+	choirv1 "choir.example/proto/choir/v1"
 )
 
 // FederationConfig describes a federation in one process.
@@ -40,6 +42,13 @@ type FederationConfig struct {
 	Network      *Network
 	Coordinator  coordinator.Observer
 	Node         func(name string) node.Observer // nil: none
+
+	// Of experiments: nodes with these names work in the lab, in place of Parts, and both sides make their algorithms by
+	// Algorithm, if it is not nil, in place of what jobs say. Available says who is there in a round; nil: all.
+	Names     []string
+	Lab       node.Lab
+	Algorithm func(*choirv1.JobSpec) (*fedavg.Algorithm, error)
+	Available func(job string, round uint64, node string) bool
 }
 
 // Federation is a running federation.

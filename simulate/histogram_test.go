@@ -4,9 +4,9 @@ import (
 	"testing"
 
 	"choir.example/fedavg"
+	"choir.example/internal/jobspec"
 	"choir.example/internal/seeds"
 	"choir.example/model"
-	"choir.example/model/codec"
 	"choir.example/model/data"
 	choirv1 "choir.example/proto/choir/v1"
 )
@@ -41,46 +41,37 @@ func TestSummedHistogramsAreNearlyExact(t *testing.T) {
 	t.Logf("worst: %.6f off", worst)
 }
 
-// averaged trains by federated averaging without a federation: trainer, grid, sum and strategy called directly. each
-// gets the model before the first round and after each.
+// averaged trains a job without a federation: clients and the algorithm called directly. each gets the model before the
+// first round and after each.
 func averaged(t *testing.T, spec *choirv1.JobSpec, schema *data.Schema, parts []data.Parts, each func(uint64, *model.Model)) {
 	t.Helper()
 	statistics, err := data.NewStatistics(schema, data.Collect(schema, pool(parts).Train))
 	if err != nil {
 		t.Fatal(err)
 	}
-	shape, err := model.MLP(schema.Features(), int(spec.Hidden[0])).Compile()
+	a, err := jobspec.Algorithm(spec)
 	if err != nil {
 		t.Fatal(err)
 	}
-	trainer, err := model.NewTrainer(shape, int(spec.Batch))
+	client, err := fedavg.NewClient(a)
 	if err != nil {
 		t.Fatal(err)
 	}
-	grid := codec.Grid{Range: spec.Range}
-	algorithm := fedavg.Algorithm{Strategy: fedavg.FedAvg{Rate: 1}, Grid: grid}
-	m := &model.Model{Name: spec.Model, Variant: "float32", Network: shape, Schema: schema, Statistics: statistics, Params: shape.Initial(spec.Seed)}
+	m := &model.Model{Name: spec.Model, Variant: "float32", Network: a.Network, Schema: schema, Statistics: statistics, Params: a.Network.Initial(spec.Seed)}
 	each(0, m)
 	for round := uint64(1); round <= spec.Rounds; round++ {
-		sum := fedavg.NewSum(fedavg.Shape{Vectors: []int{shape.Size()}})
+		sum := fedavg.NewSum(a.Shape())
 		for i, p := range parts {
 			x, y := statistics.Matrix(p.Train)
-			delta, q := append([]float32(nil), m.Params...), make([]int32, shape.Size())
-			config := model.TrainConfig{Epochs: int(spec.LocalEpochs), Rate: spec.LearningRate, Seed: seeds.Derive("choir/node/v1", spec.Seed, NodeName(i), round)}
-			if _, err := trainer.Train(t.Context(), delta, x, y, config); err != nil {
-				t.Fatal(err)
+			u, err := client.Update(t.Context(), fedavg.Work{Global: m.Params, X: x, Y: y, Seed: seeds.Derive("choir/node/v1", spec.Seed, NodeName(i), round)})
+			if err == nil {
+				err = sum.Add(u)
 			}
-			for k, p := range m.Params {
-				delta[k] -= p
-			}
-			if _, err := grid.Quantise(delta, q); err != nil {
-				t.Fatal(err)
-			}
-			if err := sum.Add(&fedavg.Update{Vectors: [][]int32{q}, Weight: int64(len(y))}); err != nil {
+			if err != nil {
 				t.Fatal(err)
 			}
 		}
-		if m.Params, err = algorithm.Combine(m.Params, nil, fedavg.Counted{Sum: sum}); err != nil {
+		if m.Params, err = a.Combine(m.Params, nil, fedavg.Counted{Sum: sum, Fleet: len(parts)}); err != nil {
 			t.Fatal(err)
 		}
 		each(round, m)

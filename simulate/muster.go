@@ -88,7 +88,7 @@ func (c *caller) check() error {
 	if err := c.checkAsynchronous(); err != nil {
 		return err
 	}
-	wanted := int(math.Ceil(float64(t.cohort)*(1+s.OverSelection) - 1e-9))
+	wanted := c.wanted()
 	switch epochs := t.algorithm.Local.Epochs; {
 	case s.Partial && s.Stragglers > 0 && epochs < 2:
 		return fmt.Errorf("fleet: stragglers are to do fewer than local: epochs, which is %d; want at least 2 epochs, or not partial", epochs)
@@ -106,6 +106,11 @@ func (c *caller) check() error {
 		return fmt.Errorf("fleet: deadline is %v seconds, and the fastest node takes %.4g; want at least so many", s.Deadline, fastest)
 	}
 	return nil
+}
+
+// wanted is how many are drawn for a round, if so many are there.
+func (c *caller) wanted() int {
+	return int(math.Ceil(float64(c.trial.cohort)*(1+c.trial.x.Fleet.OverSelection) - 1e-9))
 }
 
 // fastest is how many seconds the node takes that is there first.

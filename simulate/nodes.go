@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -33,17 +32,32 @@ func NodeName(i int) string { return fmt.Sprintf("node-%02d", i+1) }
 
 // startNodes enrols all nodes, imports their data and starts them.
 func (f *Federation) startNodes() error {
+	f.names = f.cfg.Names
+	if f.cfg.Lab == nil {
+		f.names = nil
+		for i := range f.cfg.Parts {
+			f.names = append(f.names, NodeName(i))
+		}
+	}
+	tokens, err := f.tokens(len(f.names))
+	if err != nil {
+		return fmt.Errorf("tokens for %d nodes: %w", len(f.names), err)
+	}
 	var g errgroup.Group
 	g.SetLimit(4)
-	edges := make([]*edge, len(f.cfg.Parts))
-	for i := range f.cfg.Parts {
-		f.names = append(f.names, NodeName(i))
+	edges := make([]*edge, len(f.names))
+	for i, name := range f.names {
 		g.Go(func() (err error) {
-			edges[i], err = f.enrol(NodeName(i), f.cfg.Parts[i])
-			return err
+			if edges[i], err = f.enrol(name, tokens[i]); err != nil || f.cfg.Lab != nil {
+				return err
+			}
+			if err := fill(f.ctx, edges[i].n.Store(), f.cfg.Schema, f.cfg.Parts[i], name); err != nil {
+				return fmt.Errorf("fill the store of %s: %w", name, err)
+			}
+			return nil
 		})
 	}
-	err := g.Wait()
+	err = g.Wait()
 	for i, e := range edges {
 		if e == nil {
 			continue
@@ -62,9 +76,9 @@ func (e *edge) run(ctx context.Context) {
 	go func() { e.done <- e.n.Run(ctx) }()
 }
 
-// enrol makes a token as operator and a node from it, with its data imported.
-func (f *Federation) enrol(name string, parts data.Parts) (*edge, error) {
-	token, err := f.token()
+// enrol makes a node from a token.
+func (f *Federation) enrol(name, text string) (*edge, error) {
+	token, err := seal.ParseToken(text)
 	if err != nil {
 		return nil, fmt.Errorf("token for %s: %w", name, err)
 	}
@@ -76,7 +90,10 @@ func (f *Federation) enrol(name string, parts data.Parts) (*edge, error) {
 	if f.cfg.Variant != "" {
 		config.Variant = f.cfg.Variant
 	}
-	deps := node.Deps{Log: f.cfg.Log.With("node", name), Dial: f.cfg.Network.Dialer(name), Now: time.Now, Rand: rand.Reader}
+	config.Control = f.cfg.Lab == nil // nobody asks how a node of an experiment is doing
+	deps := node.Deps{
+		Log: f.cfg.Log.With("node", name), Dial: f.cfg.Network.Dialer(name), Now: time.Now, Rand: rand.Reader, Lab: f.cfg.Lab, Algorithm: f.cfg.Algorithm,
+	}
 	if f.cfg.Node != nil {
 		deps.Observe = f.cfg.Node(name)
 	}
@@ -84,23 +101,18 @@ func (f *Federation) enrol(name string, parts data.Parts) (*edge, error) {
 		return nil, err
 	}
 	e := &edge{config: config, deps: deps}
-	if e.n, err = node.New(config, deps); err != nil {
-		return nil, err
-	}
-	if err := fill(f.ctx, e.n.Store(), f.cfg.Schema, parts, name); err != nil {
-		return nil, errors.Join(fmt.Errorf("fill the store of %s: %w", name, err), e.n.Close())
-	}
-	return e, nil
+	e.n, err = node.New(config, deps)
+	return e, err
 }
 
-// token asks for a token until the federation is founded.
-func (f *Federation) token() (*seal.Token, error) {
+// tokens asks for tokens, as operator, until the federation is founded.
+func (f *Federation) tokens(n int) ([]string, error) {
 	ctx, cancel := context.WithTimeout(f.ctx, 30*time.Second)
 	defer cancel()
 	for {
-		reply, err := f.Operator().CreateToken(ctx, &choirv1.CreateTokenRequest{LifetimeMs: uint64(time.Hour / time.Millisecond)})
+		reply, err := f.Operator().CreateToken(ctx, &choirv1.CreateTokenRequest{LifetimeMs: uint64(time.Hour / time.Millisecond), Count: uint32(n)})
 		if err == nil {
-			return seal.ParseToken(reply.Token)
+			return reply.Tokens, nil
 		}
 		if status.Code(err) != codes.Unavailable && status.Code(err) != codes.InvalidArgument {
 			return nil, err

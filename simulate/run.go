@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"time"
 
@@ -30,6 +31,10 @@ type RunConfig struct {
 	Workers  int         // clients that train at a time; 0: one a core
 	Loader   *Loader     // of data sets, to share between runs; nil: one of the run's own
 	Progress func(Point) // called after each round, in the goroutine of Run; nil: not told
+
+	Coordinators int          // of fidelity system; 0: 1
+	Dir          string       // where fidelity system keeps coordinators and nodes, empty before; "": a temporary one, removed afterwards
+	Log          *slog.Logger // of coordinators and nodes; nil: none
 
 	Start *Snapshot             // goes on from there; nil: from the beginning. Fidelity math alone
 	Keep  func(*Snapshot) error // called after each round but the last, before the next; valid until it returns. nil: not called, nor is it for an asynchronous strategy, whose nodes are always under way
@@ -106,7 +111,11 @@ func Run(ctx context.Context, x Experiment, cfg RunConfig) (*Result, error) {
 		return nil, fmt.Errorf("experiment %s: %w", x.Name, err)
 	}
 	t.start = time.Now()
-	if err := errors.Join(t.math(ctx), t.diverged); err != nil {
+	rounds := t.math
+	if t.result.Fidelity == System {
+		rounds = t.system
+	}
+	if err := errors.Join(rounds(ctx), t.diverged); err != nil {
 		if errors.Is(err, model.ErrDiverged) {
 			t.result.Diverged = err.Error()
 		}

@@ -22,13 +22,29 @@ func skewed() Experiment {
 	return x
 }
 
-// strategySettings are every strategy of the table with parameters that suit the fleet, and the accuracy that it must
-// reach: a model that always says the commonest class has .45.
-var strategySettings = []struct {
+// strategyCase is a strategy with parameters that suit the skewed fleet, and the accuracy that it must reach.
+type strategyCase struct {
 	fedavg.StrategySettings
 	local fedavg.LocalSettings
 	floor float64
-}{
+}
+
+// experiment has the skewed fleet learn by the strategy.
+func (c strategyCase) experiment() Experiment {
+	x := skewed()
+	x.Strategy = c.StrategySettings
+	if c.local.LearningRate > 0 {
+		x.Local.LearningRate, x.Local.Optimiser = c.local.LearningRate, c.local.Optimiser
+		x.Local.Epochs = cmp.Or(c.local.Epochs, x.Local.Epochs)
+	}
+	if c.Name == "feddf" {
+		x.Data.Public = .1
+	}
+	return x
+}
+
+// strategySettings is every strategy of the table. A model that always says the commonest class has an accuracy of .45.
+var strategySettings = []strategyCase{
 	{fedavg.StrategySettings{Name: "fedavg"}, fedavg.LocalSettings{}, .8},
 	{fedavg.StrategySettings{Name: "fedavg", Uniform: true}, fedavg.LocalSettings{}, .8},
 	{fedavg.StrategySettings{Name: "fedsgd"}, fedavg.LocalSettings{Epochs: 1, LearningRate: 1}, .75},
@@ -52,15 +68,7 @@ func TestEveryStrategyLearns(t *testing.T) {
 	for _, c := range strategySettings {
 		tested = append(tested, c.Name)
 		t.Run(c.Name, func(t *testing.T) {
-			x := skewed()
-			x.Strategy = c.StrategySettings
-			if c.local.LearningRate > 0 {
-				x.Local.LearningRate, x.Local.Optimiser = c.local.LearningRate, c.local.Optimiser
-				x.Local.Epochs = cmp.Or(c.local.Epochs, x.Local.Epochs)
-			}
-			if c.Name == "feddf" {
-				x.Data.Public = .1
-			}
+			x := c.experiment()
 			x.Evaluation.Personal = PersonalSettings{Holdout: .2}
 			digests := map[string]bool{}
 			for _, workers := range []int{1, 3} {

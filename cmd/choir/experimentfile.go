@@ -97,13 +97,24 @@ func (f experimentFlags) inExperiment(err error) error {
 	if m := wantOneOf.FindStringSubmatch(err.Error()); m != nil && !errors.As(err, &known) {
 		err = &hinted{err, suggest(m[1], strings.Split(strings.TrimSpace(m[2]), ", "))}
 	}
-	m := aboutSection.FindStringSubmatch(err.Error())
-	if _, missing := os.Stat(f.Experiment); m == nil || missing != nil {
+	if _, missing := os.Stat(f.Experiment); missing != nil {
 		return err
 	}
-	section, _ := fieldOf(reflect.ValueOf(simulate.Experiment{}), m[1])
+	if at := inSection(f.Experiment, err.Error(), simulate.Experiment{}); at != "" {
+		return fmt.Errorf("%s: %w", at, err)
+	}
+	return err
+}
+
+// inSection is where a file says what a text is about that begins with a section of it, empty if it begins with none.
+func inSection(path, text string, file any) string {
+	m := aboutSection.FindStringSubmatch(text)
+	if m == nil {
+		return ""
+	}
+	section, _ := fieldOf(reflect.ValueOf(file), m[1])
 	if !section.IsValid() {
-		return err
+		return ""
 	}
 	keys := []any{m[1]}
 	if section.Kind() == reflect.Struct {
@@ -115,5 +126,5 @@ func (f experimentFlags) inExperiment(err error) error {
 			}
 		}
 	}
-	return fmt.Errorf("%s: %w", place(f.Experiment, keys...), err)
+	return place(path, keys...)
 }

@@ -14,23 +14,28 @@ import (
 	"time"
 
 	"choir.example/coordinator/state"
+	"choir.example/fedavg"
+	"choir.example/internal/jobspec"
+	"choir.example/model"
 	"choir.example/model/data"
 	choirv1 "choir.example/proto/choir/v1"
 )
 
-// jobFile is a job as people write it. deploy/local/job.yaml explains each key.
+// jobFile is a job as people write it. deploy/local/job.yaml explains each key. The sections that say what is trained and
+// how are those of an experiment's file.
 type jobFile struct {
-	Name               string        `yaml:"name"`
-	Model              string        `yaml:"model"`
-	Schema             string        `yaml:"schema"`
-	Hidden             []uint32      `yaml:"hidden"`
-	Rounds             uint64        `yaml:"rounds"`
-	LocalEpochs        uint32        `yaml:"local_epochs"`
-	Batch              uint32        `yaml:"batch"`
-	LearningRate       float64       `yaml:"learning_rate"`
-	ServerRate         float64       `yaml:"server_rate"`
-	Range              float64       `yaml:"range"`
-	Clip               float64       `yaml:"clip"`
+	Name   string `yaml:"name"`
+	Model  string `yaml:"model"`
+	Schema string `yaml:"schema"`
+	Rounds uint64 `yaml:"rounds"`
+
+	Architecture model.Architecture      `yaml:"architecture"`
+	Local        fedavg.LocalSettings    `yaml:"local"`
+	Strategy     fedavg.StrategySettings `yaml:"strategy"`
+	Robust       fedavg.RobustSettings   `yaml:"robust"`
+	Compression  fedavg.Compression      `yaml:"compression"`
+	Privacy      fedavg.Privacy          `yaml:"privacy"`
+
 	WeightCap          int64         `yaml:"weight_cap"`
 	MinimumCohort      uint32        `yaml:"minimum_cohort"`
 	MinimumExamples    int64         `yaml:"minimum_examples"`
@@ -42,6 +47,7 @@ type jobFile struct {
 	MaxAttempts        uint32        `yaml:"max_attempts"`
 	Seed               uint64        `yaml:"seed"`
 	BudgetRounds       uint32        `yaml:"budget_rounds"`
+	Publish            string        `yaml:"publish"`
 	Validation         string        `yaml:"validation"`
 	GateInt8           float64       `yaml:"gate_int8"`
 	GateStudent        float64       `yaml:"gate_student"`
@@ -52,13 +58,29 @@ type jobFile struct {
 	StudentRate        float64       `yaml:"student_rate"`
 }
 
-// defaultJob trains a perceptron with one hidden layer by federated averaging.
+// defaultJob trains by federated averaging.
 func defaultJob() jobFile {
 	return jobFile{
-		Hidden: []uint32{32}, Rounds: 20, LocalEpochs: 2, Batch: 32, LearningRate: 0.1, Range: 4, WeightCap: 1 << 20,
-		MinimumCohort: 2, Duration: 30 * time.Second, Wait: 20 * time.Second, MaxAttempts: 5,
+		Rounds: 20, WeightCap: 1 << 20, MinimumCohort: 2, Duration: 30 * time.Second, Wait: 20 * time.Second, MaxAttempts: 5,
 		GateInt8: 0.002, GateStudent: 0.01, StudentRows: 20_000, StudentTemperature: 2, StudentEpochs: 15, StudentRate: 0.3,
 	}
+}
+
+// moved are keys of earlier versions, and where their values stand now.
+var moved = map[string]string{
+	"hidden": "architecture: {name: mlp, hidden: [32]}", "local_epochs": "local: {epochs: 2}", "batch": "local: {batch: 32}",
+	"learning_rate": "local: {learning_rate: 0.1}", "server_rate": "strategy: {server_rate: 1}", "range": "compression: {range: 4}",
+	"clip": "privacy: {clip: 1}",
+}
+
+var noSuchKey = regexp.MustCompile(`unknown key "([a-z_]+)"$`)
+
+// inSections says of a key of an earlier version where its value stands now.
+func inSections(err error) error {
+	if m := noSuchKey.FindStringSubmatch(fmt.Sprint(err)); m != nil && moved[m[1]] != "" {
+		return &hinted{err, fmt.Sprintf("it stands in a section now, as in %s", moved[m[1]])}
+	}
+	return err
 }
 
 // maxValidation bounds a public validation set: it travels in one message.
@@ -68,7 +90,7 @@ const maxValidation = 3 << 20
 func readJob(path string) (*choirv1.JobSpec, []byte, error) {
 	j := defaultJob()
 	if err := readYAML(path, &j); err != nil {
-		return nil, nil, missing("job file", err)
+		return nil, nil, missing("job file", inSections(err))
 	}
 	if j.Name == "" {
 		return nil, nil, &hinted{fmt.Errorf("%s: name is missing", path), "give the job a name: letters, digits, ., _ and -"}
@@ -78,6 +100,9 @@ func readJob(path string) (*choirv1.JobSpec, []byte, error) {
 	}
 	if j.Model == "" {
 		j.Model = j.Name
+	}
+	if reflect.DeepEqual(j.Architecture, model.Architecture{}) {
+		j.Architecture = model.Architecture{Name: "mlp", Hidden: []int{32}}
 	}
 	spec, err := j.spec()
 	if err != nil {
@@ -122,6 +147,9 @@ var jobField = regexp.MustCompile(`^(?:job [^ ]+: )?(?:(job|model) name|([a-z][a
 // inJob turns what is said about a field of a job into the words of the file: path, line and key.
 func inJob(path string, err error) error {
 	text := err.Error()
+	if at := inSection(path, strings.TrimPrefix(text, jobPrefix.FindString(text)), jobFile{}); at != "" {
+		return fmt.Errorf("%s: %s", at, strings.TrimPrefix(text, jobPrefix.FindString(text)))
+	}
 	m := jobField.FindStringSubmatch(text)
 	if m == nil {
 		return fmt.Errorf("%s: %w", path, err)
@@ -132,6 +160,9 @@ func inJob(path string, err error) error {
 	}
 	return fmt.Errorf("%s: %s%s", place(path, key), key, strings.TrimPrefix(text, m[0]))
 }
+
+// jobPrefix is how coordinators begin what they say about a job.
+var jobPrefix = regexp.MustCompile(`^job [^ ]+: `)
 
 // keysOf are the keys that a file of this type may have.
 func keysOf(t reflect.Type) (keys []string) {
@@ -145,6 +176,9 @@ func (j *jobFile) spec() (*choirv1.JobSpec, error) {
 	where, err := parseWhere(j.Where)
 	if err != nil {
 		return nil, fmt.Errorf("where: %w", err)
+	}
+	if j.Publish == jobspec.PublishNone && j.Validation != "" {
+		return nil, fmt.Errorf("publish is %s, and validation is for a release", jobspec.PublishNone)
 	}
 	for _, g := range []struct {
 		key   string
@@ -162,9 +196,14 @@ func (j *jobFile) spec() (*choirv1.JobSpec, error) {
 			return nil, fmt.Errorf("%s is %v, want %v to %v", d.key, d.value, d.low, d.most)
 		}
 	}
+	algorithm, err := jobspec.Encode(&fedavg.Settings{
+		Architecture: j.Architecture, Local: j.Local, Strategy: j.Strategy, Robust: j.Robust, Compression: j.Compression, Privacy: j.Privacy,
+	})
+	if err != nil {
+		return nil, err
+	}
 	return &choirv1.JobSpec{
-		Name: j.Name, Model: j.Model, Hidden: j.Hidden, Rounds: j.Rounds, LocalEpochs: j.LocalEpochs, Batch: j.Batch,
-		LearningRate: j.LearningRate, ServerRate: j.ServerRate, Range: j.Range, Clip: j.Clip, WeightCap: j.WeightCap,
+		Name: j.Name, Model: j.Model, Algorithm: algorithm, Rounds: j.Rounds, Publish: j.Publish, WeightCap: j.WeightCap,
 		MinimumCohort: j.MinimumCohort, MinimumExamples: j.MinimumExamples, Goal: j.Goal, OverSelectionPercent: j.OverSelection,
 		Where: where, DurationMs: uint64(j.Duration / time.Millisecond), WaitMs: uint64(j.Wait / time.Millisecond),
 		MaxAttempts: j.MaxAttempts, Seed: j.Seed, BudgetRounds: j.BudgetRounds,

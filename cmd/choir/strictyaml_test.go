@@ -196,7 +196,6 @@ func TestJobFileShowsItsDefaults(t *testing.T) {
 		}
 	}
 	j := defaultJob()
-	j.ServerRate = 1 // 0 means the same
 	want := j
 	if err := decodeYAML("job.yaml", []byte(strings.Join(switched, "")), &j); err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 
 	"choir.example/fedavg"
 	"choir.example/internal/canon"
+	"choir.example/internal/jobspec"
 	"choir.example/privacy/audit"
 	choirv1 "choir.example/proto/choir/v1"
 
@@ -23,6 +24,9 @@ func (j *Job) Next(spec *choirv1.JobSpec) (key *choirv1.RoundKey, kind choirv1.R
 		return nil, 0, false
 	}
 	number, attempt := uint64(0), uint32(1)
+	if len(spec.Schema) == 0 { // there is nothing to gather statistics of
+		number = 1
+	}
 	if last := j.Current(); last != nil {
 		number, attempt = last.Number+1, 1
 		again := last.Kind != choirv1.RoundKind_ROUND_KIND_EVALUATE || last.Number > spec.Rounds // it was, before the job got more rounds
@@ -35,7 +39,7 @@ func (j *Job) Next(spec *choirv1.JobSpec) (key *choirv1.RoundKey, kind choirv1.R
 		kind = choirv1.RoundKind_ROUND_KIND_STATISTICS
 	case number <= spec.Rounds:
 		kind = choirv1.RoundKind_ROUND_KIND_TRAIN
-	case number == spec.Rounds+1 && len(spec.Validation) == 0:
+	case number == spec.Rounds+1 && len(spec.Validation) == 0 && jobspec.Publishes(spec):
 		kind = choirv1.RoundKind_ROUND_KIND_EVALUATE
 	default:
 		return nil, 0, false
@@ -69,12 +73,24 @@ func (t *transition) openRound(c *choirv1.OpenRound) error {
 	if r.Model, r.Candidates, err = models(c); err != nil {
 		return err
 	}
+	if j.starts(spec, kind) {
+		j.Model = r.Model
+	}
 	if kind == choirv1.RoundKind_ROUND_KIND_TRAIN && r.Model != j.Model ||
 		kind == choirv1.RoundKind_ROUND_KIND_EVALUATE && r.Candidates[0] != j.Model {
 		return fmt.Errorf("open round %d of job %s: its model is not the job's: %w", r.Number, j.Name, ErrStale)
 	}
+	if r.Strategy, err = optional("strategy_state", c.StrategyState); err != nil {
+		return err
+	}
+	if want := (kind == choirv1.RoundKind_ROUND_KIND_TRAIN); want && r.Strategy != j.Strategy || !want && !r.Strategy.IsZero() {
+		return fmt.Errorf("open round %d of job %s: its strategy's state is not the job's: %w", r.Number, j.Name, ErrStale)
+	}
 	if r.Cohort, err = t.cohort(spec, kind, c); err != nil {
 		return fmt.Errorf("open round %d of job %s: %w", r.Number, j.Name, err)
+	}
+	if len(spec.Algorithm) > 0 {
+		r.Fleet = uint32(len(t.Eligible(spec)))
 	}
 	r.Invited, r.Goal = uint32(len(r.Cohort)), uint32(len(r.Cohort))
 	if spec.Goal > 0 {
@@ -88,9 +104,14 @@ func (t *transition) openRound(c *choirv1.OpenRound) error {
 	j.Rounds = append(compact(j.Rounds, r.Number), r)
 	t.record(&audit.RoundOpened{
 		Job: j.Name, Round: r.Number, Attempt: r.Attempt, RoundKind: uint8(kind), Plan: r.Plan, Model: r.Model,
-		Candidates: raw(r.Candidates), Cohort: r.Cohort, MinimumCohort: spec.MinimumCohort, Goal: r.Goal,
+		Candidates: raw(r.Candidates), Cohort: r.Cohort, MinimumCohort: spec.MinimumCohort, Goal: r.Goal, Strategy: r.Strategy,
 	})
 	return nil
+}
+
+// starts reports whether a round begins a job that has no statistics round: the model that it names is the job's first.
+func (j *Job) starts(spec *choirv1.JobSpec, kind choirv1.RoundKind) bool {
+	return len(spec.Schema) == 0 && kind == choirv1.RoundKind_ROUND_KIND_TRAIN && j.Model.IsZero()
 }
 
 // models checks which models a round names: one to train from, or candidates to evaluate, or none.
@@ -202,6 +223,10 @@ func plan(cluster string, j *Job, r *Round) Digest {
 	}
 	w.Uint(uint64(r.Goal))
 	w.Bytes(r.Noise)
+	if r.Fleet > 0 {
+		w.Uint(uint64(r.Fleet))
+		w.Fixed(r.Strategy[:])
+	}
 	return sha256.Sum256(w.Buf)
 }
 

@@ -84,9 +84,6 @@ func (t *transition) closeRound(c *choirv1.CloseRound) error {
 	if r.Term != c.Term {
 		return fmt.Errorf("close by the plan of term %d, not %d: %w", c.Term, r.Term, ErrStale)
 	}
-	if len(c.StrategyState) > 0 {
-		return fmt.Errorf("%w: strategy state, but the strategy keeps none", ErrFormat)
-	}
 	if r.Sum, err = digest("sum", c.Sum); err != nil {
 		return err
 	}
@@ -94,6 +91,10 @@ func (t *transition) closeRound(c *choirv1.CloseRound) error {
 		return fmt.Errorf("%w: sum %v is not that of the round's only batch", ErrFormat, r.Sum)
 	}
 	spec, err := j.JobSpec()
+	if err != nil {
+		return err
+	}
+	strategy, err := strategyState(spec, r, c)
 	if err != nil {
 		return err
 	}
@@ -120,9 +121,9 @@ func (t *transition) closeRound(c *choirv1.CloseRound) error {
 		j.Statistics = statistics
 	}
 	if r.Kind == choirv1.RoundKind_ROUND_KIND_TRAIN {
-		j.Trained = r.Number
+		j.Trained, j.Strategy = r.Number, strategy
 	}
-	t.record(closedRecord(j, r, statistics))
+	t.record(closedRecord(j, r, statistics, strategy))
 	t.over(j, r)
 	return nil
 }
@@ -135,10 +136,19 @@ func (t *transition) over(j *Job, r *Round) {
 	t.settle(j)
 }
 
-func closedRecord(j *Job, r *Round, statistics Digest) *audit.RoundClosed {
+// strategyState is what a close leaves of the strategy for the next round. Whether it keeps anything is the algorithm's
+// affair; a job without one keeps nothing.
+func strategyState(spec *choirv1.JobSpec, r *Round, c *choirv1.CloseRound) (Digest, error) {
+	if len(c.StrategyState) > 0 && (len(spec.Algorithm) == 0 || r.Kind != choirv1.RoundKind_ROUND_KIND_TRAIN) {
+		return Digest{}, fmt.Errorf("%w: strategy state, but the strategy keeps none", ErrFormat)
+	}
+	return optional("strategy_state", c.StrategyState)
+}
+
+func closedRecord(j *Job, r *Round, statistics, strategy Digest) *audit.RoundClosed {
 	record := &audit.RoundClosed{
 		Job: j.Name, Round: r.Number, Attempt: r.Attempt, Count: uint64(r.Count), Weight: r.Weight,
-		Sum: r.Sum, Model: r.Next, Statistics: statistics,
+		Sum: r.Sum, Model: r.Next, Statistics: statistics, Strategy: strategy,
 	}
 	if len(r.Evaluation) > 0 {
 		e := r.Evaluation[0]

@@ -144,6 +144,8 @@ type Job struct {
 	Release    uint64 // version published
 	Rounds     []*Round
 	Stopping   bool `json:",omitempty"` // it is stopped when its open round ends
+
+	Strategy Digest `json:",omitzero"` // blob of what the strategy keeps from the last training round closed
 }
 
 // Round phases.
@@ -185,6 +187,9 @@ type Round struct {
 	Next       Digest // blob of the model made
 	Evaluation []Evaluation
 	Epochs     map[string]uint64 `json:",omitempty"` // until it is over: the epoch of each coordinator that updates are sealed to
+
+	Strategy Digest `json:",omitzero"`  // blob of what the round before left of the strategy
+	Fleet    uint32 `json:",omitempty"` // nodes that might have taken part, were they there; 0 in jobs without an algorithm
 }
 
 // Acceptance is one counted update.

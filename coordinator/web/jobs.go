@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"choir.example/coordinator/state"
+	"choir.example/internal/jobspec"
 	"choir.example/internal/plot"
 	"choir.example/model"
 	choirv1 "choir.example/proto/choir/v1"
@@ -156,18 +158,15 @@ func loss(e state.Evaluation) float64 {
 
 // factsOf is what a person wants to know of a specification.
 func factsOf(spec *choirv1.JobSpec) []fact {
-	fs := []fact{
-		{"Model", spec.Model},
-		{"Hidden layers", orNone(strings.Trim(fmt.Sprint(spec.Hidden), "[]"), "none")},
-		{"Local training", fmt.Sprintf("%s of batch %d, rate %g", plural(spec.LocalEpochs, "epoch", "epochs"), spec.Batch, spec.LearningRate)},
+	fs := append([]fact{{"Model", spec.Model}}, trainingOf(spec)...)
+	fs = append(fs, []fact{
 		{"Updates wanted", wanted(spec.Goal)},
 		{"Smallest cohort", plural(spec.MinimumCohort, "node", "nodes")},
 		{"An attempt lasts", "at most " + span(spec.DurationMs)},
 		{"Attempts a round", fmt.Sprintf("at most %d", spec.MaxAttempts)},
-		{"Clip norm", orZero(spec.Clip, "none")},
 		{"Weight cap", num(spec.WeightCap)},
 		{"Rounds a node may take part in", limit(spec.BudgetRounds)},
-	}
+	}...)
 	if spec.OverSelectionPercent > 0 {
 		fs = append(fs, fact{"Invited beyond the goal", fmt.Sprintf("%d %%", spec.OverSelectionPercent)})
 	}
@@ -178,6 +177,30 @@ func factsOf(spec *choirv1.JobSpec) []fact {
 		fs = append(fs, fact{"Nodes whose " + m.Label + " is", strings.Join(m.Values, " or ")})
 	}
 	return fs
+}
+
+// trainingOf is what a specification says of training.
+func trainingOf(spec *choirv1.JobSpec) []fact {
+	s, err := jobspec.Settings(spec)
+	if err != nil {
+		return []fact{{"Training", err.Error()}}
+	}
+	architecture := fmt.Sprintf("%d layers", len(s.Architecture.Layers))
+	if s.Architecture.Name != "" {
+		architecture = strings.TrimSpace(s.Architecture.Name + " " + strings.Trim(fmt.Sprint(s.Architecture.Hidden), "[]"))
+	}
+	local, compression := s.Local, s.Compression
+	if len(spec.Algorithm) > 0 {
+		local, compression = local.Usual(), compression.Usual()
+	}
+	return []fact{
+		{"Architecture", architecture},
+		{"Local training", fmt.Sprintf("%s of batch %d, rate %g", plural(uint32(local.Epochs), "epoch", "epochs"), local.Batch, local.LearningRate)},
+		{"Strategy", cmp.Or(s.Strategy.Name, "fedavg")},
+		{"Robust rule", cmp.Or(s.Robust.Rule, "mean")},
+		{"Range of a change", fmt.Sprintf("±%g", compression.Range)},
+		{"Clip norm", orZero(s.Privacy.Clip, "none")},
+	}
 }
 
 func orNone(s, none string) string {

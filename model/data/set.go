@@ -78,13 +78,13 @@ func Tabular(s *Schema, rows []Row, seed uint64) (train, validation, test Set, s
 	}
 	set := func(rows []Row) Set {
 		x, y := stats.Matrix(rows)
-		return Set{X: x, Y: y, Input: []int{s.Features()}, Targets: 1, Classes: s.classes()}
+		return Set{X: x, Y: y, Input: []int{s.Features()}, Targets: 1, Classes: s.Classes()}
 	}
 	return set(parts.Train), set(parts.Validation), set(parts.Held), stats, nil
 }
 
-// classes is how many the label has; 1 for a boolean.
-func (s *Schema) classes() int {
+// Classes is how many the label has; 1 for a boolean one.
+func (s *Schema) Classes() int {
 	switch c := &s.Columns[s.label()]; c.Kind {
 	case Category:
 		return len(c.Categories)

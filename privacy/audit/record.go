@@ -119,6 +119,7 @@ type RoundOpened struct {
 	Cohort        []string
 	MinimumCohort uint32
 	Goal          uint32
+	Strategy      [32]byte // what the round before left of the strategy; not written if it is zero
 }
 
 // BatchAccepted counts updates.
@@ -168,6 +169,7 @@ type RoundClosed struct {
 	Model                               [32]byte
 	Statistics                          [32]byte
 	EvalExamples, EvalCorrect, EvalLoss int64
+	Strategy                            [32]byte // what is left of the strategy for the next round; not written if it is zero
 }
 
 // RoundAbandoned ends an attempt without a result.
@@ -290,6 +292,7 @@ func (r *RoundOpened) visit(v visitor) {
 	list(v, &r.Cohort, v.str)
 	v.uint32(&r.MinimumCohort)
 	v.uint32(&r.Goal)
+	trailingDigest(v, &r.Strategy)
 }
 
 func (r *BatchAccepted) visit(v visitor) {
@@ -326,6 +329,7 @@ func (r *RoundClosed) visit(v visitor) {
 	v.int(&r.EvalExamples)
 	v.int(&r.EvalCorrect)
 	v.int(&r.EvalLoss)
+	trailingDigest(v, &r.Strategy)
 }
 
 func (r *RoundAbandoned) visit(v visitor) {

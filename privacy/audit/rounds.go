@@ -7,7 +7,7 @@ import (
 
 // Kinds of rounds, as RoundOpened.RoundKind has them.
 const (
-	roundStatistics = 1 // round 0
+	roundStatistics = 1 // round 0; jobs without a schema have none
 	roundTraining   = 2 // the rounds after it
 	roundEvaluation = 3 // the last one
 )
@@ -28,7 +28,8 @@ type jobHistory struct {
 	next     uint64          // number of the next round
 	tries    uint32          // attempts at it so far
 	last     *attemptHistory // the last attempt opened, nil before the first
-	model    [32]byte        // what the last closed round made
+	model    [32]byte        // what the last closed round made, or the first one starts from
+	strategy [32]byte        // what the last closed training round left of the strategy
 	trained  uint64          // the last closed training round
 	tested   [][32]byte      // candidates of the closed evaluation round, nil before
 }
@@ -110,6 +111,9 @@ func (h *history) open(r *RoundOpened) error {
 	if j.paused || j.stopping {
 		return fmt.Errorf("round %d of job %s opened, which was paused or is to stop", r.Round, r.Job)
 	}
+	if j.last == nil && r.Round == 1 && r.RoundKind == roundTraining { // no statistics round: the model it names is the job's first
+		j.next, j.model = 1, r.Model
+	}
 	if r.Round != j.next || r.Attempt != j.tries+1 {
 		return fmt.Errorf("round %d attempt %d of job %s opened, its next is round %d attempt %d", r.Round, r.Attempt, r.Job, j.next, j.tries+1)
 	}
@@ -148,6 +152,16 @@ func (j *jobHistory) purpose(r *RoundOpened) error {
 	}
 	if r.Model != from {
 		return fmt.Errorf("it does not start from the model that the round before it made")
+	}
+	if r.RoundKind == roundTraining && r.Model == [32]byte{} {
+		return fmt.Errorf("it starts from no model")
+	}
+	var left [32]byte
+	if r.RoundKind == roundTraining {
+		left = j.strategy
+	}
+	if r.Strategy != left {
+		return fmt.Errorf("it does not start from what the round before it left of the strategy")
 	}
 	if (r.RoundKind == roundEvaluation) != (len(r.Candidates) > 0) {
 		return fmt.Errorf("%d candidates in a round of kind %d", len(r.Candidates), r.RoundKind)
@@ -269,6 +283,9 @@ func (h *history) close(r *RoundClosed) error {
 	if (r.Model != none) != (a.RoundKind != roundEvaluation) || (r.Statistics != none) != (a.RoundKind == roundStatistics) {
 		return fmt.Errorf("round %d of job %s closed with what a round of kind %d does not make", r.Round, r.Job, a.RoundKind)
 	}
+	if r.Strategy != none && a.RoundKind != roundTraining {
+		return fmt.Errorf("round %d of job %s closed with a strategy's state, which a round of kind %d does not make", r.Round, r.Job, a.RoundKind)
+	}
 	if r.EvalCorrect < 0 || r.EvalCorrect > r.EvalExamples || r.EvalLoss < 0 || a.RoundKind == roundStatistics && r.EvalExamples != 0 {
 		return fmt.Errorf("round %d of job %s closed with %d of %d examples correct and a loss of %d", r.Round, r.Job, r.EvalCorrect, r.EvalExamples, r.EvalLoss)
 	}
@@ -278,7 +295,7 @@ func (h *history) close(r *RoundClosed) error {
 		j.model = r.Model
 	}
 	if a.RoundKind == roundTraining {
-		j.trained = r.Round
+		j.trained, j.strategy = r.Round, r.Strategy
 	}
 	a.phase = phaseOver
 	j.next, j.tries = j.next+1, 0

@@ -45,6 +45,16 @@ func trailing[T any](v visitor, s *[]T, each func(*T)) {
 	}
 }
 
+// trailingDigest visits a digest in the same place: one of zeros is not written.
+func trailingDigest(v visitor, p *[32]byte) {
+	if !v.more(*p != [32]byte{}) {
+		return
+	}
+	if v.digest(p); *p == [32]byte{} {
+		v.fail("a digest of zeros at the end")
+	}
+}
+
 type writer struct{ w *canon.Writer }
 
 func (x *writer) str(p *string)      { x.w.String(*p) }

@@ -745,6 +745,7 @@ type PollRequest struct {
 	Finished      []*RoundKey            `protobuf:"bytes,5,rep,name=finished,proto3" json:"finished,omitempty"`                                                                            // the last attempt of each job that this node has finished with, like done
 	Resting       bool                   `protobuf:"varint,6,opt,name=resting,proto3" json:"resting,omitempty"`                                                                             // the node takes no task now: it is outside its hours, or on battery
 	Declined      []*Decline             `protobuf:"bytes,7,rep,name=declined,proto3" json:"declined,omitempty"`                                                                            // tasks that the node did not do, until a poll that said so was answered
+	Uncertain     []*RoundKey            `protobuf:"bytes,8,rep,name=uncertain,proto3" json:"uncertain,omitempty"`                                                                          // attempts that count an update of the node, and of which it wants to know how they ended
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -828,6 +829,13 @@ func (x *PollRequest) GetDeclined() []*Decline {
 	return nil
 }
 
+func (x *PollRequest) GetUncertain() []*RoundKey {
+	if x != nil {
+		return x.Uncertain
+	}
+	return nil
+}
+
 type Decline struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           *RoundKey              `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -889,6 +897,7 @@ type PollReply struct {
 	Head          []byte                 `protobuf:"bytes,5,opt,name=head,proto3" json:"head,omitempty"`                                  // latest signed head this coordinator holds (canonical, privacy/audit)
 	Officers      [][]byte               `protobuf:"bytes,7,rep,name=officers,proto3" json:"officers,omitempty"`                          // SHA-256 of the public keys of the officers that count
 	Roster        []byte                 `protobuf:"bytes,6,opt,name=roster,proto3" json:"roster,omitempty"`                              // voters, signed by a majority of them (canonical, privacy/audit); when it is newer
+	Ended         []*RoundEnd            `protobuf:"bytes,8,rep,name=ended,proto3" json:"ended,omitempty"`                                // of those that the request is uncertain of, the ones that are over
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -972,6 +981,65 @@ func (x *PollReply) GetRoster() []byte {
 	return nil
 }
 
+func (x *PollReply) GetEnded() []*RoundEnd {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+type RoundEnd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           *RoundKey              `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Closed        bool                   `protobuf:"varint,2,opt,name=closed,proto3" json:"closed,omitempty"` // what the attempt counted lasts; otherwise it was abandoned
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoundEnd) Reset() {
+	*x = RoundEnd{}
+	mi := &file_choir_v1_choir_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoundEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoundEnd) ProtoMessage() {}
+
+func (x *RoundEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoundEnd.ProtoReflect.Descriptor instead.
+func (*RoundEnd) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RoundEnd) GetKey() *RoundKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *RoundEnd) GetClosed() bool {
+	if x != nil {
+		return x.Closed
+	}
+	return false
+}
+
 type UploadAddress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -982,7 +1050,7 @@ type UploadAddress struct {
 
 func (x *UploadAddress) Reset() {
 	*x = UploadAddress{}
-	mi := &file_choir_v1_choir_proto_msgTypes[13]
+	mi := &file_choir_v1_choir_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -994,7 +1062,7 @@ func (x *UploadAddress) String() string {
 func (*UploadAddress) ProtoMessage() {}
 
 func (x *UploadAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[13]
+	mi := &file_choir_v1_choir_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1007,7 +1075,7 @@ func (x *UploadAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadAddress.ProtoReflect.Descriptor instead.
 func (*UploadAddress) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{13}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UploadAddress) GetName() string {
@@ -1034,7 +1102,7 @@ type ReleaseRef struct {
 
 func (x *ReleaseRef) Reset() {
 	*x = ReleaseRef{}
-	mi := &file_choir_v1_choir_proto_msgTypes[14]
+	mi := &file_choir_v1_choir_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1114,7 @@ func (x *ReleaseRef) String() string {
 func (*ReleaseRef) ProtoMessage() {}
 
 func (x *ReleaseRef) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[14]
+	mi := &file_choir_v1_choir_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1127,7 @@ func (x *ReleaseRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRef.ProtoReflect.Descriptor instead.
 func (*ReleaseRef) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{14}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReleaseRef) GetModel() string {
@@ -1090,14 +1158,15 @@ type Task struct {
 	Signatures    []*Signature           `protobuf:"bytes,9,rep,name=signatures,proto3" json:"signatures,omitempty"` // room for a majority of the voters
 	RemainingMs   uint64                 `protobuf:"varint,10,opt,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"`
 	Cluster       string                 `protobuf:"bytes,11,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	Statistics    []byte                 `protobuf:"bytes,12,opt,name=statistics,proto3" json:"statistics,omitempty"` // blob id of the federated statistics, once they are known
+	Statistics    []byte                 `protobuf:"bytes,12,opt,name=statistics,proto3" json:"statistics,omitempty"`                            // blob id of the federated statistics, once they are known
+	StrategyState []byte                 `protobuf:"bytes,13,opt,name=strategy_state,json=strategyState,proto3" json:"strategy_state,omitempty"` // blob id of what the strategy keeps on the server, if nodes need it; absent in the first round
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_choir_v1_choir_proto_msgTypes[15]
+	mi := &file_choir_v1_choir_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1109,7 +1178,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[15]
+	mi := &file_choir_v1_choir_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1122,7 +1191,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{15}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Task) GetKey() *RoundKey {
@@ -1209,20 +1278,28 @@ func (x *Task) GetStatistics() []byte {
 	return nil
 }
 
-// JobSpec says what is trained and how. Zero values are refused unless the comment says what they mean.
+func (x *Task) GetStrategyState() []byte {
+	if x != nil {
+		return x.StrategyState
+	}
+	return nil
+}
+
+// JobSpec says what is trained and how. Zero values are refused unless the comment says what they mean. What is trained
+// how is in algorithm; jobs of older clients have none, and say it in the fields marked with a star instead.
 type JobSpec struct {
 	state                protoimpl.MessageState `protogen:"open.v1"`
 	Name                 string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Model                string                 `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`           // name under which releases appear
-	Schema               []byte                 `protobuf:"bytes,3,opt,name=schema,proto3" json:"schema,omitempty"`         // JSON, model/data
-	Hidden               []uint32               `protobuf:"varint,4,rep,packed,name=hidden,proto3" json:"hidden,omitempty"` // widths of the hidden layers
+	Schema               []byte                 `protobuf:"bytes,3,opt,name=schema,proto3" json:"schema,omitempty"`         // JSON, model/data; empty: examples says what they look like
+	Hidden               []uint32               `protobuf:"varint,4,rep,packed,name=hidden,proto3" json:"hidden,omitempty"` // * widths of the hidden layers
 	Rounds               uint64                 `protobuf:"varint,5,opt,name=rounds,proto3" json:"rounds,omitempty"`
-	LocalEpochs          uint32                 `protobuf:"varint,6,opt,name=local_epochs,json=localEpochs,proto3" json:"local_epochs,omitempty"`
-	Batch                uint32                 `protobuf:"varint,7,opt,name=batch,proto3" json:"batch,omitempty"`
-	LearningRate         float64                `protobuf:"fixed64,8,opt,name=learning_rate,json=learningRate,proto3" json:"learning_rate,omitempty"`
-	Range                float64                `protobuf:"fixed64,9,opt,name=range,proto3" json:"range,omitempty"`                          // a coordinate of a delta lies in [-range, range]; the grid's step is range/2^23
-	Clip                 float64                `protobuf:"fixed64,10,opt,name=clip,proto3" json:"clip,omitempty"`                           // L2 norm of a delta; 0: no clipping
-	WeightCap            int64                  `protobuf:"varint,11,opt,name=weight_cap,json=weightCap,proto3" json:"weight_cap,omitempty"` // largest weight a node may claim, at most 2^20
+	LocalEpochs          uint32                 `protobuf:"varint,6,opt,name=local_epochs,json=localEpochs,proto3" json:"local_epochs,omitempty"`     // *
+	Batch                uint32                 `protobuf:"varint,7,opt,name=batch,proto3" json:"batch,omitempty"`                                    // *
+	LearningRate         float64                `protobuf:"fixed64,8,opt,name=learning_rate,json=learningRate,proto3" json:"learning_rate,omitempty"` // *
+	Range                float64                `protobuf:"fixed64,9,opt,name=range,proto3" json:"range,omitempty"`                                   // * a coordinate of a delta lies in [-range, range]; the grid's step is range/2^23
+	Clip                 float64                `protobuf:"fixed64,10,opt,name=clip,proto3" json:"clip,omitempty"`                                    // * L2 norm of a delta; 0: no clipping
+	WeightCap            int64                  `protobuf:"varint,11,opt,name=weight_cap,json=weightCap,proto3" json:"weight_cap,omitempty"`          // largest weight a node may claim, at most 2^20
 	MinimumCohort        uint32                 `protobuf:"varint,12,opt,name=minimum_cohort,json=minimumCohort,proto3" json:"minimum_cohort,omitempty"`
 	Goal                 uint32                 `protobuf:"varint,13,opt,name=goal,proto3" json:"goal,omitempty"`                                  // updates wanted a round; 0: every enrolled node
 	DurationMs           uint64                 `protobuf:"varint,14,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`    // of one attempt
@@ -1237,18 +1314,21 @@ type JobSpec struct {
 	StudentEpochs        uint32                 `protobuf:"varint,23,opt,name=student_epochs,json=studentEpochs,proto3" json:"student_epochs,omitempty"`
 	WaitMs               uint64                 `protobuf:"varint,24,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`                                             // how long to wait for the goal's nodes to be available before a round opens
 	Validation           []byte                 `protobuf:"bytes,25,opt,name=validation,proto3" json:"validation,omitempty"`                                                    // blob id of a public validation set (CSV by the schema); empty: nodes evaluate
-	ServerRate           float64                `protobuf:"fixed64,26,opt,name=server_rate,json=serverRate,proto3" json:"server_rate,omitempty"`                                // server learning rate; 0 means 1
+	ServerRate           float64                `protobuf:"fixed64,26,opt,name=server_rate,json=serverRate,proto3" json:"server_rate,omitempty"`                                // * server learning rate; 0 means 1
 	StudentRate          float64                `protobuf:"fixed64,27,opt,name=student_rate,json=studentRate,proto3" json:"student_rate,omitempty"`                             // learning rate of distillation; 0: learning_rate
 	Where                []*LabelMatch          `protobuf:"bytes,28,rep,name=where,proto3" json:"where,omitempty"`                                                              // nodes that may take part: each label has one of the values
 	MinimumExamples      int64                  `protobuf:"varint,29,opt,name=minimum_examples,json=minimumExamples,proto3" json:"minimum_examples,omitempty"`                  // a node with fewer training examples declines
 	OverSelectionPercent uint32                 `protobuf:"varint,30,opt,name=over_selection_percent,json=overSelectionPercent,proto3" json:"over_selection_percent,omitempty"` // how many more nodes than the goal are invited, in [0, 400]
+	Algorithm            []byte                 `protobuf:"bytes,31,opt,name=algorithm,proto3" json:"algorithm,omitempty"`                                                      // JSON, fedavg.Settings: architecture, local training, strategy, rule, compression, clipping
+	Examples             *Examples              `protobuf:"bytes,32,opt,name=examples,proto3" json:"examples,omitempty"`                                                        // of a job without a schema
+	Publish              string                 `protobuf:"bytes,33,opt,name=publish,proto3" json:"publish,omitempty"`                                                          // when a release is made: empty, after the last round; none, never
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
 
 func (x *JobSpec) Reset() {
 	*x = JobSpec{}
-	mi := &file_choir_v1_choir_proto_msgTypes[16]
+	mi := &file_choir_v1_choir_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1260,7 +1340,7 @@ func (x *JobSpec) String() string {
 func (*JobSpec) ProtoMessage() {}
 
 func (x *JobSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[16]
+	mi := &file_choir_v1_choir_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1273,7 +1353,7 @@ func (x *JobSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobSpec.ProtoReflect.Descriptor instead.
 func (*JobSpec) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{16}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *JobSpec) GetName() string {
@@ -1486,6 +1566,88 @@ func (x *JobSpec) GetOverSelectionPercent() uint32 {
 	return 0
 }
 
+func (x *JobSpec) GetAlgorithm() []byte {
+	if x != nil {
+		return x.Algorithm
+	}
+	return nil
+}
+
+func (x *JobSpec) GetExamples() *Examples {
+	if x != nil {
+		return x.Examples
+	}
+	return nil
+}
+
+func (x *JobSpec) GetPublish() string {
+	if x != nil {
+		return x.Publish
+	}
+	return ""
+}
+
+// Examples are what a job learns from that is no row of a schema: tensors.
+type Examples struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Input         []uint32               `protobuf:"varint,1,rep,packed,name=input,proto3" json:"input,omitempty"` // shape of one example
+	Outputs       uint32                 `protobuf:"varint,2,opt,name=outputs,proto3" json:"outputs,omitempty"`    // of the model for it
+	Ids           []uint32               `protobuf:"varint,3,rep,packed,name=ids,proto3" json:"ids,omitempty"`     // how many ids there are of each kind, for architectures that read ids
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Examples) Reset() {
+	*x = Examples{}
+	mi := &file_choir_v1_choir_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Examples) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Examples) ProtoMessage() {}
+
+func (x *Examples) ProtoReflect() protoreflect.Message {
+	mi := &file_choir_v1_choir_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Examples.ProtoReflect.Descriptor instead.
+func (*Examples) Descriptor() ([]byte, []int) {
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Examples) GetInput() []uint32 {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+func (x *Examples) GetOutputs() uint32 {
+	if x != nil {
+		return x.Outputs
+	}
+	return 0
+}
+
+func (x *Examples) GetIds() []uint32 {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
 // LabelMatch: the node's label has one of the values.
 type LabelMatch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1497,7 +1659,7 @@ type LabelMatch struct {
 
 func (x *LabelMatch) Reset() {
 	*x = LabelMatch{}
-	mi := &file_choir_v1_choir_proto_msgTypes[17]
+	mi := &file_choir_v1_choir_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1509,7 +1671,7 @@ func (x *LabelMatch) String() string {
 func (*LabelMatch) ProtoMessage() {}
 
 func (x *LabelMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[17]
+	mi := &file_choir_v1_choir_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1522,7 +1684,7 @@ func (x *LabelMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LabelMatch.ProtoReflect.Descriptor instead.
 func (*LabelMatch) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{17}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LabelMatch) GetLabel() string {
@@ -1552,7 +1714,7 @@ type UploadRequest struct {
 
 func (x *UploadRequest) Reset() {
 	*x = UploadRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[18]
+	mi := &file_choir_v1_choir_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1564,7 +1726,7 @@ func (x *UploadRequest) String() string {
 func (*UploadRequest) ProtoMessage() {}
 
 func (x *UploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[18]
+	mi := &file_choir_v1_choir_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1577,7 +1739,7 @@ func (x *UploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadRequest.ProtoReflect.Descriptor instead.
 func (*UploadRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{18}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UploadRequest) GetBody() isUploadRequest_Body {
@@ -1632,7 +1794,7 @@ type UploadHeader struct {
 
 func (x *UploadHeader) Reset() {
 	*x = UploadHeader{}
-	mi := &file_choir_v1_choir_proto_msgTypes[19]
+	mi := &file_choir_v1_choir_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1644,7 +1806,7 @@ func (x *UploadHeader) String() string {
 func (*UploadHeader) ProtoMessage() {}
 
 func (x *UploadHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[19]
+	mi := &file_choir_v1_choir_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1657,7 +1819,7 @@ func (x *UploadHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadHeader.ProtoReflect.Descriptor instead.
 func (*UploadHeader) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{19}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *UploadHeader) GetKey() *RoundKey {
@@ -1694,7 +1856,7 @@ type UploadReply struct {
 
 func (x *UploadReply) Reset() {
 	*x = UploadReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[20]
+	mi := &file_choir_v1_choir_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1706,7 +1868,7 @@ func (x *UploadReply) String() string {
 func (*UploadReply) ProtoMessage() {}
 
 func (x *UploadReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[20]
+	mi := &file_choir_v1_choir_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1719,7 +1881,7 @@ func (x *UploadReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadReply.ProtoReflect.Descriptor instead.
 func (*UploadReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{20}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *UploadReply) GetBody() isUploadReply_Body {
@@ -1773,7 +1935,7 @@ type OutcomeRequest struct {
 
 func (x *OutcomeRequest) Reset() {
 	*x = OutcomeRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[21]
+	mi := &file_choir_v1_choir_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +1947,7 @@ func (x *OutcomeRequest) String() string {
 func (*OutcomeRequest) ProtoMessage() {}
 
 func (x *OutcomeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[21]
+	mi := &file_choir_v1_choir_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +1960,7 @@ func (x *OutcomeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomeRequest.ProtoReflect.Descriptor instead.
 func (*OutcomeRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{21}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *OutcomeRequest) GetKey() *RoundKey {
@@ -1830,7 +1992,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_choir_v1_choir_proto_msgTypes[22]
+	mi := &file_choir_v1_choir_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +2004,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[22]
+	mi := &file_choir_v1_choir_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +2017,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{22}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Outcome) GetBody() isOutcome_Body {
@@ -1926,7 +2088,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_choir_v1_choir_proto_msgTypes[23]
+	mi := &file_choir_v1_choir_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2100,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[23]
+	mi := &file_choir_v1_choir_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2113,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{23}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Receipt) GetBody() []byte {
@@ -1987,7 +2149,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_choir_v1_choir_proto_msgTypes[24]
+	mi := &file_choir_v1_choir_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1999,7 +2161,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[24]
+	mi := &file_choir_v1_choir_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2012,7 +2174,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{24}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Refusal) GetBody() []byte {
@@ -2045,7 +2207,7 @@ type BlobRequest struct {
 
 func (x *BlobRequest) Reset() {
 	*x = BlobRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[25]
+	mi := &file_choir_v1_choir_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2057,7 +2219,7 @@ func (x *BlobRequest) String() string {
 func (*BlobRequest) ProtoMessage() {}
 
 func (x *BlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[25]
+	mi := &file_choir_v1_choir_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2070,7 +2232,7 @@ func (x *BlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobRequest.ProtoReflect.Descriptor instead.
 func (*BlobRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{25}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *BlobRequest) GetId() []byte {
@@ -2091,7 +2253,7 @@ type BlobChunk struct {
 
 func (x *BlobChunk) Reset() {
 	*x = BlobChunk{}
-	mi := &file_choir_v1_choir_proto_msgTypes[26]
+	mi := &file_choir_v1_choir_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2103,7 +2265,7 @@ func (x *BlobChunk) String() string {
 func (*BlobChunk) ProtoMessage() {}
 
 func (x *BlobChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[26]
+	mi := &file_choir_v1_choir_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2116,7 +2278,7 @@ func (x *BlobChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobChunk.ProtoReflect.Descriptor instead.
 func (*BlobChunk) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{26}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *BlobChunk) GetData() []byte {
@@ -2148,7 +2310,7 @@ type PutBlobReply struct {
 
 func (x *PutBlobReply) Reset() {
 	*x = PutBlobReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[27]
+	mi := &file_choir_v1_choir_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2160,7 +2322,7 @@ func (x *PutBlobReply) String() string {
 func (*PutBlobReply) ProtoMessage() {}
 
 func (x *PutBlobReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[27]
+	mi := &file_choir_v1_choir_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2173,7 +2335,7 @@ func (x *PutBlobReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutBlobReply.ProtoReflect.Descriptor instead.
 func (*PutBlobReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{27}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{29}
 }
 
 type ReleaseRequest struct {
@@ -2186,7 +2348,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[28]
+	mi := &file_choir_v1_choir_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2198,7 +2360,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[28]
+	mi := &file_choir_v1_choir_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2211,7 +2373,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{28}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReleaseRequest) GetModel() string {
@@ -2243,7 +2405,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_choir_v1_choir_proto_msgTypes[29]
+	mi := &file_choir_v1_choir_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2255,7 +2417,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[29]
+	mi := &file_choir_v1_choir_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2268,7 +2430,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{29}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Release) GetModel() string {
@@ -2334,7 +2496,7 @@ type Variant struct {
 
 func (x *Variant) Reset() {
 	*x = Variant{}
-	mi := &file_choir_v1_choir_proto_msgTypes[30]
+	mi := &file_choir_v1_choir_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2346,7 +2508,7 @@ func (x *Variant) String() string {
 func (*Variant) ProtoMessage() {}
 
 func (x *Variant) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[30]
+	mi := &file_choir_v1_choir_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2359,7 +2521,7 @@ func (x *Variant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Variant.ProtoReflect.Descriptor instead.
 func (*Variant) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{30}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Variant) GetName() string {
@@ -2422,7 +2584,7 @@ type EvaluationSum struct {
 
 func (x *EvaluationSum) Reset() {
 	*x = EvaluationSum{}
-	mi := &file_choir_v1_choir_proto_msgTypes[31]
+	mi := &file_choir_v1_choir_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2596,7 @@ func (x *EvaluationSum) String() string {
 func (*EvaluationSum) ProtoMessage() {}
 
 func (x *EvaluationSum) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[31]
+	mi := &file_choir_v1_choir_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2609,7 @@ func (x *EvaluationSum) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluationSum.ProtoReflect.Descriptor instead.
 func (*EvaluationSum) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{31}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *EvaluationSum) GetNodes() uint64 {
@@ -2518,7 +2680,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[32]
+	mi := &file_choir_v1_choir_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2530,7 +2692,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[32]
+	mi := &file_choir_v1_choir_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2543,7 +2705,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{32}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CreateTokenRequest) GetLifetimeMs() uint64 {
@@ -2584,7 +2746,7 @@ type CreateTokenReply struct {
 
 func (x *CreateTokenReply) Reset() {
 	*x = CreateTokenReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[33]
+	mi := &file_choir_v1_choir_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2596,7 +2758,7 @@ func (x *CreateTokenReply) String() string {
 func (*CreateTokenReply) ProtoMessage() {}
 
 func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[33]
+	mi := &file_choir_v1_choir_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2609,7 +2771,7 @@ func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenReply.ProtoReflect.Descriptor instead.
 func (*CreateTokenReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{33}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CreateTokenReply) GetToken() string {
@@ -2634,7 +2796,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[34]
+	mi := &file_choir_v1_choir_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2646,7 +2808,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[34]
+	mi := &file_choir_v1_choir_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2659,7 +2821,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{34}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{36}
 }
 
 type ListTokensReply struct {
@@ -2671,7 +2833,7 @@ type ListTokensReply struct {
 
 func (x *ListTokensReply) Reset() {
 	*x = ListTokensReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[35]
+	mi := &file_choir_v1_choir_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2683,7 +2845,7 @@ func (x *ListTokensReply) String() string {
 func (*ListTokensReply) ProtoMessage() {}
 
 func (x *ListTokensReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[35]
+	mi := &file_choir_v1_choir_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2696,7 +2858,7 @@ func (x *ListTokensReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensReply.ProtoReflect.Descriptor instead.
 func (*ListTokensReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{35}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListTokensReply) GetTokens() []*TokenStatus {
@@ -2721,7 +2883,7 @@ type TokenStatus struct {
 
 func (x *TokenStatus) Reset() {
 	*x = TokenStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[36]
+	mi := &file_choir_v1_choir_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2733,7 +2895,7 @@ func (x *TokenStatus) String() string {
 func (*TokenStatus) ProtoMessage() {}
 
 func (x *TokenStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[36]
+	mi := &file_choir_v1_choir_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2746,7 +2908,7 @@ func (x *TokenStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenStatus.ProtoReflect.Descriptor instead.
 func (*TokenStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{36}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TokenStatus) GetId() string {
@@ -2807,7 +2969,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[37]
+	mi := &file_choir_v1_choir_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2819,7 +2981,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[37]
+	mi := &file_choir_v1_choir_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2832,7 +2994,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{37}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RevokeTokenRequest) GetId() string {
@@ -2850,7 +3012,7 @@ type RevokeTokenReply struct {
 
 func (x *RevokeTokenReply) Reset() {
 	*x = RevokeTokenReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[38]
+	mi := &file_choir_v1_choir_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2862,7 +3024,7 @@ func (x *RevokeTokenReply) String() string {
 func (*RevokeTokenReply) ProtoMessage() {}
 
 func (x *RevokeTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[38]
+	mi := &file_choir_v1_choir_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2875,7 +3037,7 @@ func (x *RevokeTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenReply.ProtoReflect.Descriptor instead.
 func (*RevokeTokenReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{38}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{40}
 }
 
 type ListNodesRequest struct {
@@ -2886,7 +3048,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[39]
+	mi := &file_choir_v1_choir_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2898,7 +3060,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[39]
+	mi := &file_choir_v1_choir_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2911,7 +3073,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{39}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{41}
 }
 
 type ListNodesReply struct {
@@ -2923,7 +3085,7 @@ type ListNodesReply struct {
 
 func (x *ListNodesReply) Reset() {
 	*x = ListNodesReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[40]
+	mi := &file_choir_v1_choir_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2935,7 +3097,7 @@ func (x *ListNodesReply) String() string {
 func (*ListNodesReply) ProtoMessage() {}
 
 func (x *ListNodesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[40]
+	mi := &file_choir_v1_choir_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2948,7 +3110,7 @@ func (x *ListNodesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesReply.ProtoReflect.Descriptor instead.
 func (*ListNodesReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{40}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListNodesReply) GetNodes() []*NodeStatus {
@@ -2972,7 +3134,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[41]
+	mi := &file_choir_v1_choir_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2984,7 +3146,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[41]
+	mi := &file_choir_v1_choir_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2997,7 +3159,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{41}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *NodeStatus) GetName() string {
@@ -3051,7 +3213,7 @@ type RevokeNodeRequest struct {
 
 func (x *RevokeNodeRequest) Reset() {
 	*x = RevokeNodeRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[42]
+	mi := &file_choir_v1_choir_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3063,7 +3225,7 @@ func (x *RevokeNodeRequest) String() string {
 func (*RevokeNodeRequest) ProtoMessage() {}
 
 func (x *RevokeNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[42]
+	mi := &file_choir_v1_choir_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3076,7 +3238,7 @@ func (x *RevokeNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeNodeRequest.ProtoReflect.Descriptor instead.
 func (*RevokeNodeRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{42}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RevokeNodeRequest) GetName() string {
@@ -3094,7 +3256,7 @@ type RevokeNodeReply struct {
 
 func (x *RevokeNodeReply) Reset() {
 	*x = RevokeNodeReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[43]
+	mi := &file_choir_v1_choir_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3106,7 +3268,7 @@ func (x *RevokeNodeReply) String() string {
 func (*RevokeNodeReply) ProtoMessage() {}
 
 func (x *RevokeNodeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[43]
+	mi := &file_choir_v1_choir_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3119,7 +3281,7 @@ func (x *RevokeNodeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeNodeReply.ProtoReflect.Descriptor instead.
 func (*RevokeNodeReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{43}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{45}
 }
 
 type RevokePersonRequest struct {
@@ -3131,7 +3293,7 @@ type RevokePersonRequest struct {
 
 func (x *RevokePersonRequest) Reset() {
 	*x = RevokePersonRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[44]
+	mi := &file_choir_v1_choir_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3143,7 +3305,7 @@ func (x *RevokePersonRequest) String() string {
 func (*RevokePersonRequest) ProtoMessage() {}
 
 func (x *RevokePersonRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[44]
+	mi := &file_choir_v1_choir_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3156,7 +3318,7 @@ func (x *RevokePersonRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokePersonRequest.ProtoReflect.Descriptor instead.
 func (*RevokePersonRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{44}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RevokePersonRequest) GetFingerprint() string {
@@ -3174,7 +3336,7 @@ type RevokePersonReply struct {
 
 func (x *RevokePersonReply) Reset() {
 	*x = RevokePersonReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[45]
+	mi := &file_choir_v1_choir_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3186,7 +3348,7 @@ func (x *RevokePersonReply) String() string {
 func (*RevokePersonReply) ProtoMessage() {}
 
 func (x *RevokePersonReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[45]
+	mi := &file_choir_v1_choir_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3199,7 +3361,7 @@ func (x *RevokePersonReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokePersonReply.ProtoReflect.Descriptor instead.
 func (*RevokePersonReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{45}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{47}
 }
 
 type ListJoinsRequest struct {
@@ -3210,7 +3372,7 @@ type ListJoinsRequest struct {
 
 func (x *ListJoinsRequest) Reset() {
 	*x = ListJoinsRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[46]
+	mi := &file_choir_v1_choir_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3222,7 +3384,7 @@ func (x *ListJoinsRequest) String() string {
 func (*ListJoinsRequest) ProtoMessage() {}
 
 func (x *ListJoinsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[46]
+	mi := &file_choir_v1_choir_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3235,7 +3397,7 @@ func (x *ListJoinsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJoinsRequest.ProtoReflect.Descriptor instead.
 func (*ListJoinsRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{46}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{48}
 }
 
 type ListJoinsReply struct {
@@ -3247,7 +3409,7 @@ type ListJoinsReply struct {
 
 func (x *ListJoinsReply) Reset() {
 	*x = ListJoinsReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[47]
+	mi := &file_choir_v1_choir_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3259,7 +3421,7 @@ func (x *ListJoinsReply) String() string {
 func (*ListJoinsReply) ProtoMessage() {}
 
 func (x *ListJoinsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[47]
+	mi := &file_choir_v1_choir_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3272,7 +3434,7 @@ func (x *ListJoinsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJoinsReply.ProtoReflect.Descriptor instead.
 func (*ListJoinsReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{47}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListJoinsReply) GetJoins() []*JoinStatus {
@@ -3295,7 +3457,7 @@ type JoinStatus struct {
 
 func (x *JoinStatus) Reset() {
 	*x = JoinStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[48]
+	mi := &file_choir_v1_choir_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3307,7 +3469,7 @@ func (x *JoinStatus) String() string {
 func (*JoinStatus) ProtoMessage() {}
 
 func (x *JoinStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[48]
+	mi := &file_choir_v1_choir_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3320,7 +3482,7 @@ func (x *JoinStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinStatus.ProtoReflect.Descriptor instead.
 func (*JoinStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{48}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *JoinStatus) GetName() string {
@@ -3369,7 +3531,7 @@ type ApproveCoordinatorRequest struct {
 
 func (x *ApproveCoordinatorRequest) Reset() {
 	*x = ApproveCoordinatorRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[49]
+	mi := &file_choir_v1_choir_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3381,7 +3543,7 @@ func (x *ApproveCoordinatorRequest) String() string {
 func (*ApproveCoordinatorRequest) ProtoMessage() {}
 
 func (x *ApproveCoordinatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[49]
+	mi := &file_choir_v1_choir_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3394,7 +3556,7 @@ func (x *ApproveCoordinatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveCoordinatorRequest.ProtoReflect.Descriptor instead.
 func (*ApproveCoordinatorRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{49}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ApproveCoordinatorRequest) GetName() string {
@@ -3426,7 +3588,7 @@ type ApproveCoordinatorReply struct {
 
 func (x *ApproveCoordinatorReply) Reset() {
 	*x = ApproveCoordinatorReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[50]
+	mi := &file_choir_v1_choir_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3438,7 +3600,7 @@ func (x *ApproveCoordinatorReply) String() string {
 func (*ApproveCoordinatorReply) ProtoMessage() {}
 
 func (x *ApproveCoordinatorReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[50]
+	mi := &file_choir_v1_choir_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3451,7 +3613,7 @@ func (x *ApproveCoordinatorReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveCoordinatorReply.ProtoReflect.Descriptor instead.
 func (*ApproveCoordinatorReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{50}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{52}
 }
 
 type RemoveCoordinatorRequest struct {
@@ -3463,7 +3625,7 @@ type RemoveCoordinatorRequest struct {
 
 func (x *RemoveCoordinatorRequest) Reset() {
 	*x = RemoveCoordinatorRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[51]
+	mi := &file_choir_v1_choir_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3475,7 +3637,7 @@ func (x *RemoveCoordinatorRequest) String() string {
 func (*RemoveCoordinatorRequest) ProtoMessage() {}
 
 func (x *RemoveCoordinatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[51]
+	mi := &file_choir_v1_choir_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3488,7 +3650,7 @@ func (x *RemoveCoordinatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCoordinatorRequest.ProtoReflect.Descriptor instead.
 func (*RemoveCoordinatorRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{51}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RemoveCoordinatorRequest) GetName() string {
@@ -3506,7 +3668,7 @@ type RemoveCoordinatorReply struct {
 
 func (x *RemoveCoordinatorReply) Reset() {
 	*x = RemoveCoordinatorReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[52]
+	mi := &file_choir_v1_choir_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3518,7 +3680,7 @@ func (x *RemoveCoordinatorReply) String() string {
 func (*RemoveCoordinatorReply) ProtoMessage() {}
 
 func (x *RemoveCoordinatorReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[52]
+	mi := &file_choir_v1_choir_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3531,7 +3693,7 @@ func (x *RemoveCoordinatorReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCoordinatorReply.ProtoReflect.Descriptor instead.
 func (*RemoveCoordinatorReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{52}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{54}
 }
 
 type ListCertificatesRequest struct {
@@ -3542,7 +3704,7 @@ type ListCertificatesRequest struct {
 
 func (x *ListCertificatesRequest) Reset() {
 	*x = ListCertificatesRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[53]
+	mi := &file_choir_v1_choir_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3554,7 +3716,7 @@ func (x *ListCertificatesRequest) String() string {
 func (*ListCertificatesRequest) ProtoMessage() {}
 
 func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[53]
+	mi := &file_choir_v1_choir_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3567,7 +3729,7 @@ func (x *ListCertificatesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCertificatesRequest.ProtoReflect.Descriptor instead.
 func (*ListCertificatesRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{53}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{55}
 }
 
 type ListCertificatesReply struct {
@@ -3582,7 +3744,7 @@ type ListCertificatesReply struct {
 
 func (x *ListCertificatesReply) Reset() {
 	*x = ListCertificatesReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[54]
+	mi := &file_choir_v1_choir_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3594,7 +3756,7 @@ func (x *ListCertificatesReply) String() string {
 func (*ListCertificatesReply) ProtoMessage() {}
 
 func (x *ListCertificatesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[54]
+	mi := &file_choir_v1_choir_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3607,7 +3769,7 @@ func (x *ListCertificatesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCertificatesReply.ProtoReflect.Descriptor instead.
 func (*ListCertificatesReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{54}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListCertificatesReply) GetRoots() []*RootStatus {
@@ -3649,7 +3811,7 @@ type RootStatus struct {
 
 func (x *RootStatus) Reset() {
 	*x = RootStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[55]
+	mi := &file_choir_v1_choir_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3661,7 +3823,7 @@ func (x *RootStatus) String() string {
 func (*RootStatus) ProtoMessage() {}
 
 func (x *RootStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[55]
+	mi := &file_choir_v1_choir_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3674,7 +3836,7 @@ func (x *RootStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootStatus.ProtoReflect.Descriptor instead.
 func (*RootStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{55}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *RootStatus) GetCertificate() []byte {
@@ -3709,7 +3871,7 @@ type OfficerStatus struct {
 
 func (x *OfficerStatus) Reset() {
 	*x = OfficerStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[56]
+	mi := &file_choir_v1_choir_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3721,7 +3883,7 @@ func (x *OfficerStatus) String() string {
 func (*OfficerStatus) ProtoMessage() {}
 
 func (x *OfficerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[56]
+	mi := &file_choir_v1_choir_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3734,7 +3896,7 @@ func (x *OfficerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfficerStatus.ProtoReflect.Descriptor instead.
 func (*OfficerStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{56}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *OfficerStatus) GetKey() []byte {
@@ -3771,7 +3933,7 @@ type RotateRootRequest struct {
 
 func (x *RotateRootRequest) Reset() {
 	*x = RotateRootRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[57]
+	mi := &file_choir_v1_choir_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3783,7 +3945,7 @@ func (x *RotateRootRequest) String() string {
 func (*RotateRootRequest) ProtoMessage() {}
 
 func (x *RotateRootRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[57]
+	mi := &file_choir_v1_choir_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3796,7 +3958,7 @@ func (x *RotateRootRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRootRequest.ProtoReflect.Descriptor instead.
 func (*RotateRootRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{57}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RotateRootRequest) GetOld() []byte {
@@ -3842,7 +4004,7 @@ type RotateRootReply struct {
 
 func (x *RotateRootReply) Reset() {
 	*x = RotateRootReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[58]
+	mi := &file_choir_v1_choir_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3854,7 +4016,7 @@ func (x *RotateRootReply) String() string {
 func (*RotateRootReply) ProtoMessage() {}
 
 func (x *RotateRootReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[58]
+	mi := &file_choir_v1_choir_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3867,7 +4029,7 @@ func (x *RotateRootReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRootReply.ProtoReflect.Descriptor instead.
 func (*RotateRootReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{58}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{60}
 }
 
 type RenewCoordinatorRequest struct {
@@ -3879,7 +4041,7 @@ type RenewCoordinatorRequest struct {
 
 func (x *RenewCoordinatorRequest) Reset() {
 	*x = RenewCoordinatorRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[59]
+	mi := &file_choir_v1_choir_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3891,7 +4053,7 @@ func (x *RenewCoordinatorRequest) String() string {
 func (*RenewCoordinatorRequest) ProtoMessage() {}
 
 func (x *RenewCoordinatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[59]
+	mi := &file_choir_v1_choir_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3904,7 +4066,7 @@ func (x *RenewCoordinatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewCoordinatorRequest.ProtoReflect.Descriptor instead.
 func (*RenewCoordinatorRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{59}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *RenewCoordinatorRequest) GetCoordinator() *CertifiedCoordinator {
@@ -3922,7 +4084,7 @@ type RenewCoordinatorReply struct {
 
 func (x *RenewCoordinatorReply) Reset() {
 	*x = RenewCoordinatorReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[60]
+	mi := &file_choir_v1_choir_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3934,7 +4096,7 @@ func (x *RenewCoordinatorReply) String() string {
 func (*RenewCoordinatorReply) ProtoMessage() {}
 
 func (x *RenewCoordinatorReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[60]
+	mi := &file_choir_v1_choir_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3947,7 +4109,7 @@ func (x *RenewCoordinatorReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewCoordinatorReply.ProtoReflect.Descriptor instead.
 func (*RenewCoordinatorReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{60}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{62}
 }
 
 type AdmitOfficerRequest struct {
@@ -3962,7 +4124,7 @@ type AdmitOfficerRequest struct {
 
 func (x *AdmitOfficerRequest) Reset() {
 	*x = AdmitOfficerRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[61]
+	mi := &file_choir_v1_choir_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3974,7 +4136,7 @@ func (x *AdmitOfficerRequest) String() string {
 func (*AdmitOfficerRequest) ProtoMessage() {}
 
 func (x *AdmitOfficerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[61]
+	mi := &file_choir_v1_choir_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3987,7 +4149,7 @@ func (x *AdmitOfficerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitOfficerRequest.ProtoReflect.Descriptor instead.
 func (*AdmitOfficerRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{61}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *AdmitOfficerRequest) GetKey() []byte {
@@ -4026,7 +4188,7 @@ type AdmitOfficerReply struct {
 
 func (x *AdmitOfficerReply) Reset() {
 	*x = AdmitOfficerReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[62]
+	mi := &file_choir_v1_choir_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4038,7 +4200,7 @@ func (x *AdmitOfficerReply) String() string {
 func (*AdmitOfficerReply) ProtoMessage() {}
 
 func (x *AdmitOfficerReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[62]
+	mi := &file_choir_v1_choir_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4051,7 +4213,7 @@ func (x *AdmitOfficerReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitOfficerReply.ProtoReflect.Descriptor instead.
 func (*AdmitOfficerReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{62}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{64}
 }
 
 type ListJobsRequest struct {
@@ -4062,7 +4224,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[63]
+	mi := &file_choir_v1_choir_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4074,7 +4236,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[63]
+	mi := &file_choir_v1_choir_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4087,7 +4249,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{63}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{65}
 }
 
 type ListJobsReply struct {
@@ -4099,7 +4261,7 @@ type ListJobsReply struct {
 
 func (x *ListJobsReply) Reset() {
 	*x = ListJobsReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[64]
+	mi := &file_choir_v1_choir_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4111,7 +4273,7 @@ func (x *ListJobsReply) String() string {
 func (*ListJobsReply) ProtoMessage() {}
 
 func (x *ListJobsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[64]
+	mi := &file_choir_v1_choir_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4124,7 +4286,7 @@ func (x *ListJobsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsReply.ProtoReflect.Descriptor instead.
 func (*ListJobsReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{64}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ListJobsReply) GetJobs() []*JobStatus {
@@ -4145,7 +4307,7 @@ type ControlJobRequest struct {
 
 func (x *ControlJobRequest) Reset() {
 	*x = ControlJobRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[65]
+	mi := &file_choir_v1_choir_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4157,7 +4319,7 @@ func (x *ControlJobRequest) String() string {
 func (*ControlJobRequest) ProtoMessage() {}
 
 func (x *ControlJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[65]
+	mi := &file_choir_v1_choir_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4170,7 +4332,7 @@ func (x *ControlJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlJobRequest.ProtoReflect.Descriptor instead.
 func (*ControlJobRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{65}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ControlJobRequest) GetName() string {
@@ -4203,7 +4365,7 @@ type ControlJobReply struct {
 
 func (x *ControlJobReply) Reset() {
 	*x = ControlJobReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[66]
+	mi := &file_choir_v1_choir_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4215,7 +4377,7 @@ func (x *ControlJobReply) String() string {
 func (*ControlJobReply) ProtoMessage() {}
 
 func (x *ControlJobReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[66]
+	mi := &file_choir_v1_choir_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4228,7 +4390,7 @@ func (x *ControlJobReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlJobReply.ProtoReflect.Descriptor instead.
 func (*ControlJobReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{66}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ControlJobReply) GetRounds() uint64 {
@@ -4246,7 +4408,7 @@ type ListReleasesRequest struct {
 
 func (x *ListReleasesRequest) Reset() {
 	*x = ListReleasesRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[67]
+	mi := &file_choir_v1_choir_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4258,7 +4420,7 @@ func (x *ListReleasesRequest) String() string {
 func (*ListReleasesRequest) ProtoMessage() {}
 
 func (x *ListReleasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[67]
+	mi := &file_choir_v1_choir_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4271,7 +4433,7 @@ func (x *ListReleasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReleasesRequest.ProtoReflect.Descriptor instead.
 func (*ListReleasesRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{67}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{69}
 }
 
 type ListReleasesReply struct {
@@ -4283,7 +4445,7 @@ type ListReleasesReply struct {
 
 func (x *ListReleasesReply) Reset() {
 	*x = ListReleasesReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[68]
+	mi := &file_choir_v1_choir_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4295,7 +4457,7 @@ func (x *ListReleasesReply) String() string {
 func (*ListReleasesReply) ProtoMessage() {}
 
 func (x *ListReleasesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[68]
+	mi := &file_choir_v1_choir_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4308,7 +4470,7 @@ func (x *ListReleasesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReleasesReply.ProtoReflect.Descriptor instead.
 func (*ListReleasesReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{68}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ListReleasesReply) GetReleases() []*Release {
@@ -4328,7 +4490,7 @@ type SubmitJobRequest struct {
 
 func (x *SubmitJobRequest) Reset() {
 	*x = SubmitJobRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[69]
+	mi := &file_choir_v1_choir_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4340,7 +4502,7 @@ func (x *SubmitJobRequest) String() string {
 func (*SubmitJobRequest) ProtoMessage() {}
 
 func (x *SubmitJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[69]
+	mi := &file_choir_v1_choir_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4353,7 +4515,7 @@ func (x *SubmitJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobRequest.ProtoReflect.Descriptor instead.
 func (*SubmitJobRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{69}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *SubmitJobRequest) GetSpec() *JobSpec {
@@ -4379,7 +4541,7 @@ type SubmitJobReply struct {
 
 func (x *SubmitJobReply) Reset() {
 	*x = SubmitJobReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[70]
+	mi := &file_choir_v1_choir_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4391,7 +4553,7 @@ func (x *SubmitJobReply) String() string {
 func (*SubmitJobReply) ProtoMessage() {}
 
 func (x *SubmitJobReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[70]
+	mi := &file_choir_v1_choir_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4404,7 +4566,7 @@ func (x *SubmitJobReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJobReply.ProtoReflect.Descriptor instead.
 func (*SubmitJobReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{70}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *SubmitJobReply) GetName() string {
@@ -4423,7 +4585,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[71]
+	mi := &file_choir_v1_choir_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4435,7 +4597,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[71]
+	mi := &file_choir_v1_choir_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4448,7 +4610,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{71}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *GetJobRequest) GetName() string {
@@ -4472,7 +4634,7 @@ type JobStatus struct {
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[72]
+	mi := &file_choir_v1_choir_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4484,7 +4646,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[72]
+	mi := &file_choir_v1_choir_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4497,7 +4659,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{72}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *JobStatus) GetName() string {
@@ -4562,7 +4724,7 @@ type RoundStatus struct {
 
 func (x *RoundStatus) Reset() {
 	*x = RoundStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[73]
+	mi := &file_choir_v1_choir_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4574,7 +4736,7 @@ func (x *RoundStatus) String() string {
 func (*RoundStatus) ProtoMessage() {}
 
 func (x *RoundStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[73]
+	mi := &file_choir_v1_choir_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4587,7 +4749,7 @@ func (x *RoundStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundStatus.ProtoReflect.Descriptor instead.
 func (*RoundStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{73}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *RoundStatus) GetRound() uint64 {
@@ -4683,7 +4845,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[74]
+	mi := &file_choir_v1_choir_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4695,7 +4857,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[74]
+	mi := &file_choir_v1_choir_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4708,7 +4870,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{74}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *StatusRequest) GetUnconfirmed() bool {
@@ -4736,7 +4898,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[75]
+	mi := &file_choir_v1_choir_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4748,7 +4910,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[75]
+	mi := &file_choir_v1_choir_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4761,7 +4923,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{75}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *StatusReply) GetCluster() string {
@@ -4848,7 +5010,7 @@ type ReplicaStatus struct {
 
 func (x *ReplicaStatus) Reset() {
 	*x = ReplicaStatus{}
-	mi := &file_choir_v1_choir_proto_msgTypes[76]
+	mi := &file_choir_v1_choir_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4860,7 +5022,7 @@ func (x *ReplicaStatus) String() string {
 func (*ReplicaStatus) ProtoMessage() {}
 
 func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[76]
+	mi := &file_choir_v1_choir_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4873,7 +5035,7 @@ func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaStatus.ProtoReflect.Descriptor instead.
 func (*ReplicaStatus) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{76}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ReplicaStatus) GetName() string {
@@ -4926,7 +5088,7 @@ type BundleRequest struct {
 
 func (x *BundleRequest) Reset() {
 	*x = BundleRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[77]
+	mi := &file_choir_v1_choir_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4938,7 +5100,7 @@ func (x *BundleRequest) String() string {
 func (*BundleRequest) ProtoMessage() {}
 
 func (x *BundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[77]
+	mi := &file_choir_v1_choir_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4951,7 +5113,7 @@ func (x *BundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BundleRequest.ProtoReflect.Descriptor instead.
 func (*BundleRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{77}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{79}
 }
 
 type ProposeRequest struct {
@@ -4963,7 +5125,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[78]
+	mi := &file_choir_v1_choir_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4975,7 +5137,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[78]
+	mi := &file_choir_v1_choir_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4988,7 +5150,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{78}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ProposeRequest) GetCommand() []byte {
@@ -5010,7 +5172,7 @@ type ProposeReply struct {
 
 func (x *ProposeReply) Reset() {
 	*x = ProposeReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[79]
+	mi := &file_choir_v1_choir_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5022,7 +5184,7 @@ func (x *ProposeReply) String() string {
 func (*ProposeReply) ProtoMessage() {}
 
 func (x *ProposeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[79]
+	mi := &file_choir_v1_choir_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5035,7 +5197,7 @@ func (x *ProposeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeReply.ProtoReflect.Descriptor instead.
 func (*ProposeReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{79}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ProposeReply) GetIndex() uint64 {
@@ -5075,7 +5237,7 @@ type PresenceRequest struct {
 
 func (x *PresenceRequest) Reset() {
 	*x = PresenceRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[80]
+	mi := &file_choir_v1_choir_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5087,7 +5249,7 @@ func (x *PresenceRequest) String() string {
 func (*PresenceRequest) ProtoMessage() {}
 
 func (x *PresenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[80]
+	mi := &file_choir_v1_choir_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5100,7 +5262,7 @@ func (x *PresenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceRequest.ProtoReflect.Descriptor instead.
 func (*PresenceRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{80}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *PresenceRequest) GetDeclined() *RoundKey {
@@ -5118,13 +5280,14 @@ type PresenceReply struct {
 	RosterSignature []byte                 `protobuf:"bytes,4,opt,name=roster_signature,json=rosterSignature,proto3" json:"roster_signature,omitempty"` // by this coordinator (privacy/audit)
 	Issuer          []byte                 `protobuf:"bytes,5,opt,name=issuer,proto3" json:"issuer,omitempty"`                                          // this coordinator's issuing certificate
 	Declined        []*NodeDecline         `protobuf:"bytes,6,rep,name=declined,proto3" json:"declined,omitempty"`                                      // of the attempt asked for, at most 64
+	Declining       []string               `protobuf:"bytes,7,rep,name=declining,proto3" json:"declining,omitempty"`                                    // all nodes that declined it
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *PresenceReply) Reset() {
 	*x = PresenceReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[81]
+	mi := &file_choir_v1_choir_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5136,7 +5299,7 @@ func (x *PresenceReply) String() string {
 func (*PresenceReply) ProtoMessage() {}
 
 func (x *PresenceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[81]
+	mi := &file_choir_v1_choir_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5149,7 +5312,7 @@ func (x *PresenceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceReply.ProtoReflect.Descriptor instead.
 func (*PresenceReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{81}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *PresenceReply) GetNodes() []string {
@@ -5194,6 +5357,13 @@ func (x *PresenceReply) GetDeclined() []*NodeDecline {
 	return nil
 }
 
+func (x *PresenceReply) GetDeclining() []string {
+	if x != nil {
+		return x.Declining
+	}
+	return nil
+}
+
 type NodeDecline struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -5204,7 +5374,7 @@ type NodeDecline struct {
 
 func (x *NodeDecline) Reset() {
 	*x = NodeDecline{}
-	mi := &file_choir_v1_choir_proto_msgTypes[82]
+	mi := &file_choir_v1_choir_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5216,7 +5386,7 @@ func (x *NodeDecline) String() string {
 func (*NodeDecline) ProtoMessage() {}
 
 func (x *NodeDecline) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[82]
+	mi := &file_choir_v1_choir_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5229,7 +5399,7 @@ func (x *NodeDecline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeDecline.ProtoReflect.Descriptor instead.
 func (*NodeDecline) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{82}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *NodeDecline) GetNode() string {
@@ -5256,7 +5426,7 @@ type SignHeadRequest struct {
 
 func (x *SignHeadRequest) Reset() {
 	*x = SignHeadRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[83]
+	mi := &file_choir_v1_choir_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5268,7 +5438,7 @@ func (x *SignHeadRequest) String() string {
 func (*SignHeadRequest) ProtoMessage() {}
 
 func (x *SignHeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[83]
+	mi := &file_choir_v1_choir_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5281,7 +5451,7 @@ func (x *SignHeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignHeadRequest.ProtoReflect.Descriptor instead.
 func (*SignHeadRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{83}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *SignHeadRequest) GetSize() uint64 {
@@ -5308,7 +5478,7 @@ type SignHeadReply struct {
 
 func (x *SignHeadReply) Reset() {
 	*x = SignHeadReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[84]
+	mi := &file_choir_v1_choir_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5320,7 +5490,7 @@ func (x *SignHeadReply) String() string {
 func (*SignHeadReply) ProtoMessage() {}
 
 func (x *SignHeadReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[84]
+	mi := &file_choir_v1_choir_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5333,7 +5503,7 @@ func (x *SignHeadReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignHeadReply.ProtoReflect.Descriptor instead.
 func (*SignHeadReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{84}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *SignHeadReply) GetSignature() *Signature {
@@ -5358,7 +5528,7 @@ type CommittedRequest struct {
 
 func (x *CommittedRequest) Reset() {
 	*x = CommittedRequest{}
-	mi := &file_choir_v1_choir_proto_msgTypes[85]
+	mi := &file_choir_v1_choir_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5370,7 +5540,7 @@ func (x *CommittedRequest) String() string {
 func (*CommittedRequest) ProtoMessage() {}
 
 func (x *CommittedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[85]
+	mi := &file_choir_v1_choir_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5383,7 +5553,7 @@ func (x *CommittedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommittedRequest.ProtoReflect.Descriptor instead.
 func (*CommittedRequest) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{85}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{87}
 }
 
 type CommittedReply struct {
@@ -5395,7 +5565,7 @@ type CommittedReply struct {
 
 func (x *CommittedReply) Reset() {
 	*x = CommittedReply{}
-	mi := &file_choir_v1_choir_proto_msgTypes[86]
+	mi := &file_choir_v1_choir_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5407,7 +5577,7 @@ func (x *CommittedReply) String() string {
 func (*CommittedReply) ProtoMessage() {}
 
 func (x *CommittedReply) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[86]
+	mi := &file_choir_v1_choir_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5420,7 +5590,7 @@ func (x *CommittedReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommittedReply.ProtoReflect.Descriptor instead.
 func (*CommittedReply) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{86}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *CommittedReply) GetIndex() uint64 {
@@ -5466,7 +5636,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_choir_v1_choir_proto_msgTypes[87]
+	mi := &file_choir_v1_choir_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5478,7 +5648,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[87]
+	mi := &file_choir_v1_choir_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5491,7 +5661,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{87}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *Command) GetVersion() uint32 {
@@ -5885,7 +6055,7 @@ type Genesis struct {
 
 func (x *Genesis) Reset() {
 	*x = Genesis{}
-	mi := &file_choir_v1_choir_proto_msgTypes[88]
+	mi := &file_choir_v1_choir_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5897,7 +6067,7 @@ func (x *Genesis) String() string {
 func (*Genesis) ProtoMessage() {}
 
 func (x *Genesis) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[88]
+	mi := &file_choir_v1_choir_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5910,7 +6080,7 @@ func (x *Genesis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Genesis.ProtoReflect.Descriptor instead.
 func (*Genesis) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{88}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *Genesis) GetCluster() string {
@@ -5959,7 +6129,7 @@ type CoordinatorEntry struct {
 
 func (x *CoordinatorEntry) Reset() {
 	*x = CoordinatorEntry{}
-	mi := &file_choir_v1_choir_proto_msgTypes[89]
+	mi := &file_choir_v1_choir_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5971,7 +6141,7 @@ func (x *CoordinatorEntry) String() string {
 func (*CoordinatorEntry) ProtoMessage() {}
 
 func (x *CoordinatorEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[89]
+	mi := &file_choir_v1_choir_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5984,7 +6154,7 @@ func (x *CoordinatorEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoordinatorEntry.ProtoReflect.Descriptor instead.
 func (*CoordinatorEntry) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{89}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *CoordinatorEntry) GetName() string {
@@ -6017,7 +6187,7 @@ type AnnounceEpoch struct {
 
 func (x *AnnounceEpoch) Reset() {
 	*x = AnnounceEpoch{}
-	mi := &file_choir_v1_choir_proto_msgTypes[90]
+	mi := &file_choir_v1_choir_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6029,7 +6199,7 @@ func (x *AnnounceEpoch) String() string {
 func (*AnnounceEpoch) ProtoMessage() {}
 
 func (x *AnnounceEpoch) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[90]
+	mi := &file_choir_v1_choir_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6042,7 +6212,7 @@ func (x *AnnounceEpoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnounceEpoch.ProtoReflect.Descriptor instead.
 func (*AnnounceEpoch) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{90}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *AnnounceEpoch) GetKey() *EpochKey {
@@ -6065,7 +6235,7 @@ type CreateToken struct {
 
 func (x *CreateToken) Reset() {
 	*x = CreateToken{}
-	mi := &file_choir_v1_choir_proto_msgTypes[91]
+	mi := &file_choir_v1_choir_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6077,7 +6247,7 @@ func (x *CreateToken) String() string {
 func (*CreateToken) ProtoMessage() {}
 
 func (x *CreateToken) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[91]
+	mi := &file_choir_v1_choir_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6090,7 +6260,7 @@ func (x *CreateToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateToken.ProtoReflect.Descriptor instead.
 func (*CreateToken) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{91}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *CreateToken) GetId() string {
@@ -6141,7 +6311,7 @@ type Enrol struct {
 
 func (x *Enrol) Reset() {
 	*x = Enrol{}
-	mi := &file_choir_v1_choir_proto_msgTypes[92]
+	mi := &file_choir_v1_choir_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6153,7 +6323,7 @@ func (x *Enrol) String() string {
 func (*Enrol) ProtoMessage() {}
 
 func (x *Enrol) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[92]
+	mi := &file_choir_v1_choir_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6166,7 +6336,7 @@ func (x *Enrol) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enrol.ProtoReflect.Descriptor instead.
 func (*Enrol) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{92}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *Enrol) GetTokenId() string {
@@ -6214,7 +6384,7 @@ type SubmitJob struct {
 
 func (x *SubmitJob) Reset() {
 	*x = SubmitJob{}
-	mi := &file_choir_v1_choir_proto_msgTypes[93]
+	mi := &file_choir_v1_choir_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6226,7 +6396,7 @@ func (x *SubmitJob) String() string {
 func (*SubmitJob) ProtoMessage() {}
 
 func (x *SubmitJob) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[93]
+	mi := &file_choir_v1_choir_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6239,7 +6409,7 @@ func (x *SubmitJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitJob.ProtoReflect.Descriptor instead.
 func (*SubmitJob) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{93}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *SubmitJob) GetSpec() *JobSpec {
@@ -6265,15 +6435,16 @@ type OpenRound struct {
 	Available     []byte                 `protobuf:"bytes,5,opt,name=available,proto3" json:"available,omitempty"` // bitmap over the roster in order of names
 	Model         []byte                 `protobuf:"bytes,6,opt,name=model,proto3" json:"model,omitempty"`
 	Candidates    [][]byte               `protobuf:"bytes,7,rep,name=candidates,proto3" json:"candidates,omitempty"`
-	NoiseSeed     []byte                 `protobuf:"bytes,8,opt,name=noise_seed,json=noiseSeed,proto3" json:"noise_seed,omitempty"` // digest of the sealed seed for the round's noise; empty when the mechanism is none
-	Term          uint64                 `protobuf:"varint,9,opt,name=term,proto3" json:"term,omitempty"`                           // term of the planning leader
+	NoiseSeed     []byte                 `protobuf:"bytes,8,opt,name=noise_seed,json=noiseSeed,proto3" json:"noise_seed,omitempty"`              // digest of the sealed seed for the round's noise; empty when the mechanism is none
+	Term          uint64                 `protobuf:"varint,9,opt,name=term,proto3" json:"term,omitempty"`                                        // term of the planning leader
+	StrategyState []byte                 `protobuf:"bytes,10,opt,name=strategy_state,json=strategyState,proto3" json:"strategy_state,omitempty"` // what the round before left of the strategy, by blob id (train); empty if nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OpenRound) Reset() {
 	*x = OpenRound{}
-	mi := &file_choir_v1_choir_proto_msgTypes[94]
+	mi := &file_choir_v1_choir_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6285,7 +6456,7 @@ func (x *OpenRound) String() string {
 func (*OpenRound) ProtoMessage() {}
 
 func (x *OpenRound) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[94]
+	mi := &file_choir_v1_choir_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6298,7 +6469,7 @@ func (x *OpenRound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenRound.ProtoReflect.Descriptor instead.
 func (*OpenRound) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{94}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *OpenRound) GetKey() *RoundKey {
@@ -6364,6 +6535,13 @@ func (x *OpenRound) GetTerm() uint64 {
 	return 0
 }
 
+func (x *OpenRound) GetStrategyState() []byte {
+	if x != nil {
+		return x.StrategyState
+	}
+	return nil
+}
+
 type AcceptBatch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           *RoundKey              `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -6379,7 +6557,7 @@ type AcceptBatch struct {
 
 func (x *AcceptBatch) Reset() {
 	*x = AcceptBatch{}
-	mi := &file_choir_v1_choir_proto_msgTypes[95]
+	mi := &file_choir_v1_choir_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6391,7 +6569,7 @@ func (x *AcceptBatch) String() string {
 func (*AcceptBatch) ProtoMessage() {}
 
 func (x *AcceptBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[95]
+	mi := &file_choir_v1_choir_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6404,7 +6582,7 @@ func (x *AcceptBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptBatch.ProtoReflect.Descriptor instead.
 func (*AcceptBatch) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{95}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *AcceptBatch) GetKey() *RoundKey {
@@ -6467,7 +6645,7 @@ type Accepted struct {
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_choir_v1_choir_proto_msgTypes[96]
+	mi := &file_choir_v1_choir_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6479,7 +6657,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[96]
+	mi := &file_choir_v1_choir_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6492,7 +6670,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{96}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *Accepted) GetNode() string {
@@ -6526,7 +6704,7 @@ type CutRound struct {
 
 func (x *CutRound) Reset() {
 	*x = CutRound{}
-	mi := &file_choir_v1_choir_proto_msgTypes[97]
+	mi := &file_choir_v1_choir_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6538,7 +6716,7 @@ func (x *CutRound) String() string {
 func (*CutRound) ProtoMessage() {}
 
 func (x *CutRound) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[97]
+	mi := &file_choir_v1_choir_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6551,7 +6729,7 @@ func (x *CutRound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CutRound.ProtoReflect.Descriptor instead.
 func (*CutRound) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{97}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *CutRound) GetKey() *RoundKey {
@@ -6579,7 +6757,7 @@ type Charge struct {
 
 func (x *Charge) Reset() {
 	*x = Charge{}
-	mi := &file_choir_v1_choir_proto_msgTypes[98]
+	mi := &file_choir_v1_choir_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6591,7 +6769,7 @@ func (x *Charge) String() string {
 func (*Charge) ProtoMessage() {}
 
 func (x *Charge) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[98]
+	mi := &file_choir_v1_choir_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6604,7 +6782,7 @@ func (x *Charge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Charge.ProtoReflect.Descriptor instead.
 func (*Charge) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{98}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *Charge) GetKey() *RoundKey {
@@ -6635,7 +6813,7 @@ type CloseRound struct {
 	Model         []byte                 `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`           // blob id of the next model (train), of the initial model (statistics)
 	Statistics    []byte                 `protobuf:"bytes,4,opt,name=statistics,proto3" json:"statistics,omitempty"` // blob id (statistics)
 	Evaluations   []*EvaluationSum       `protobuf:"bytes,5,rep,name=evaluations,proto3" json:"evaluations,omitempty"`
-	StrategyState []byte                 `protobuf:"bytes,6,opt,name=strategy_state,json=strategyState,proto3" json:"strategy_state,omitempty"` // blob id, empty for FedAvg
+	StrategyState []byte                 `protobuf:"bytes,6,opt,name=strategy_state,json=strategyState,proto3" json:"strategy_state,omitempty"` // blob id of what the strategy keeps for the next round (train); empty if nothing
 	Term          uint64                 `protobuf:"varint,7,opt,name=term,proto3" json:"term,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -6643,7 +6821,7 @@ type CloseRound struct {
 
 func (x *CloseRound) Reset() {
 	*x = CloseRound{}
-	mi := &file_choir_v1_choir_proto_msgTypes[99]
+	mi := &file_choir_v1_choir_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6655,7 +6833,7 @@ func (x *CloseRound) String() string {
 func (*CloseRound) ProtoMessage() {}
 
 func (x *CloseRound) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[99]
+	mi := &file_choir_v1_choir_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6668,7 +6846,7 @@ func (x *CloseRound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseRound.ProtoReflect.Descriptor instead.
 func (*CloseRound) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{99}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *CloseRound) GetKey() *RoundKey {
@@ -6731,7 +6909,7 @@ type AbandonRound struct {
 
 func (x *AbandonRound) Reset() {
 	*x = AbandonRound{}
-	mi := &file_choir_v1_choir_proto_msgTypes[100]
+	mi := &file_choir_v1_choir_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6743,7 +6921,7 @@ func (x *AbandonRound) String() string {
 func (*AbandonRound) ProtoMessage() {}
 
 func (x *AbandonRound) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[100]
+	mi := &file_choir_v1_choir_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6756,7 +6934,7 @@ func (x *AbandonRound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbandonRound.ProtoReflect.Descriptor instead.
 func (*AbandonRound) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{100}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *AbandonRound) GetKey() *RoundKey {
@@ -6794,7 +6972,7 @@ type PublishRelease struct {
 
 func (x *PublishRelease) Reset() {
 	*x = PublishRelease{}
-	mi := &file_choir_v1_choir_proto_msgTypes[101]
+	mi := &file_choir_v1_choir_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6806,7 +6984,7 @@ func (x *PublishRelease) String() string {
 func (*PublishRelease) ProtoMessage() {}
 
 func (x *PublishRelease) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[101]
+	mi := &file_choir_v1_choir_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6819,7 +6997,7 @@ func (x *PublishRelease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishRelease.ProtoReflect.Descriptor instead.
 func (*PublishRelease) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{101}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *PublishRelease) GetJob() string {
@@ -6877,7 +7055,7 @@ type RecordIncident struct {
 
 func (x *RecordIncident) Reset() {
 	*x = RecordIncident{}
-	mi := &file_choir_v1_choir_proto_msgTypes[102]
+	mi := &file_choir_v1_choir_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6889,7 +7067,7 @@ func (x *RecordIncident) String() string {
 func (*RecordIncident) ProtoMessage() {}
 
 func (x *RecordIncident) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[102]
+	mi := &file_choir_v1_choir_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6902,7 +7080,7 @@ func (x *RecordIncident) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordIncident.ProtoReflect.Descriptor instead.
 func (*RecordIncident) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{102}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *RecordIncident) GetKey() *RoundKey {
@@ -6949,7 +7127,7 @@ type RevokeToken struct {
 
 func (x *RevokeToken) Reset() {
 	*x = RevokeToken{}
-	mi := &file_choir_v1_choir_proto_msgTypes[103]
+	mi := &file_choir_v1_choir_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6961,7 +7139,7 @@ func (x *RevokeToken) String() string {
 func (*RevokeToken) ProtoMessage() {}
 
 func (x *RevokeToken) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[103]
+	mi := &file_choir_v1_choir_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6974,7 +7152,7 @@ func (x *RevokeToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeToken.ProtoReflect.Descriptor instead.
 func (*RevokeToken) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{103}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *RevokeToken) GetId() string {
@@ -6993,7 +7171,7 @@ type RevokeNode struct {
 
 func (x *RevokeNode) Reset() {
 	*x = RevokeNode{}
-	mi := &file_choir_v1_choir_proto_msgTypes[104]
+	mi := &file_choir_v1_choir_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7005,7 +7183,7 @@ func (x *RevokeNode) String() string {
 func (*RevokeNode) ProtoMessage() {}
 
 func (x *RevokeNode) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[104]
+	mi := &file_choir_v1_choir_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7018,7 +7196,7 @@ func (x *RevokeNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeNode.ProtoReflect.Descriptor instead.
 func (*RevokeNode) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{104}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *RevokeNode) GetName() string {
@@ -7037,7 +7215,7 @@ type RevokePerson struct {
 
 func (x *RevokePerson) Reset() {
 	*x = RevokePerson{}
-	mi := &file_choir_v1_choir_proto_msgTypes[105]
+	mi := &file_choir_v1_choir_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7049,7 +7227,7 @@ func (x *RevokePerson) String() string {
 func (*RevokePerson) ProtoMessage() {}
 
 func (x *RevokePerson) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[105]
+	mi := &file_choir_v1_choir_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7062,7 +7240,7 @@ func (x *RevokePerson) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokePerson.ProtoReflect.Descriptor instead.
 func (*RevokePerson) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{105}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *RevokePerson) GetFingerprint() []byte {
@@ -7087,7 +7265,7 @@ type RequestJoin struct {
 
 func (x *RequestJoin) Reset() {
 	*x = RequestJoin{}
-	mi := &file_choir_v1_choir_proto_msgTypes[106]
+	mi := &file_choir_v1_choir_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7099,7 +7277,7 @@ func (x *RequestJoin) String() string {
 func (*RequestJoin) ProtoMessage() {}
 
 func (x *RequestJoin) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[106]
+	mi := &file_choir_v1_choir_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7112,7 +7290,7 @@ func (x *RequestJoin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestJoin.ProtoReflect.Descriptor instead.
 func (*RequestJoin) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{106}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *RequestJoin) GetTokenId() string {
@@ -7176,7 +7354,7 @@ type ApproveCoordinator struct {
 
 func (x *ApproveCoordinator) Reset() {
 	*x = ApproveCoordinator{}
-	mi := &file_choir_v1_choir_proto_msgTypes[107]
+	mi := &file_choir_v1_choir_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7188,7 +7366,7 @@ func (x *ApproveCoordinator) String() string {
 func (*ApproveCoordinator) ProtoMessage() {}
 
 func (x *ApproveCoordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[107]
+	mi := &file_choir_v1_choir_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7201,7 +7379,7 @@ func (x *ApproveCoordinator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveCoordinator.ProtoReflect.Descriptor instead.
 func (*ApproveCoordinator) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{107}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *ApproveCoordinator) GetName() string {
@@ -7241,7 +7419,7 @@ type RemoveCoordinator struct {
 
 func (x *RemoveCoordinator) Reset() {
 	*x = RemoveCoordinator{}
-	mi := &file_choir_v1_choir_proto_msgTypes[108]
+	mi := &file_choir_v1_choir_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7253,7 +7431,7 @@ func (x *RemoveCoordinator) String() string {
 func (*RemoveCoordinator) ProtoMessage() {}
 
 func (x *RemoveCoordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[108]
+	mi := &file_choir_v1_choir_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7266,7 +7444,7 @@ func (x *RemoveCoordinator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveCoordinator.ProtoReflect.Descriptor instead.
 func (*RemoveCoordinator) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{108}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *RemoveCoordinator) GetName() string {
@@ -7287,7 +7465,7 @@ type ControlJob struct {
 
 func (x *ControlJob) Reset() {
 	*x = ControlJob{}
-	mi := &file_choir_v1_choir_proto_msgTypes[109]
+	mi := &file_choir_v1_choir_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7299,7 +7477,7 @@ func (x *ControlJob) String() string {
 func (*ControlJob) ProtoMessage() {}
 
 func (x *ControlJob) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[109]
+	mi := &file_choir_v1_choir_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7312,7 +7490,7 @@ func (x *ControlJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlJob.ProtoReflect.Descriptor instead.
 func (*ControlJob) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{109}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *ControlJob) GetJob() string {
@@ -7348,7 +7526,7 @@ type EndJob struct {
 
 func (x *EndJob) Reset() {
 	*x = EndJob{}
-	mi := &file_choir_v1_choir_proto_msgTypes[110]
+	mi := &file_choir_v1_choir_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7360,7 +7538,7 @@ func (x *EndJob) String() string {
 func (*EndJob) ProtoMessage() {}
 
 func (x *EndJob) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[110]
+	mi := &file_choir_v1_choir_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7373,7 +7551,7 @@ func (x *EndJob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndJob.ProtoReflect.Descriptor instead.
 func (*EndJob) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{110}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *EndJob) GetJob() string {
@@ -7419,7 +7597,7 @@ type RotateRoot struct {
 
 func (x *RotateRoot) Reset() {
 	*x = RotateRoot{}
-	mi := &file_choir_v1_choir_proto_msgTypes[111]
+	mi := &file_choir_v1_choir_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7431,7 +7609,7 @@ func (x *RotateRoot) String() string {
 func (*RotateRoot) ProtoMessage() {}
 
 func (x *RotateRoot) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[111]
+	mi := &file_choir_v1_choir_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7444,7 +7622,7 @@ func (x *RotateRoot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRoot.ProtoReflect.Descriptor instead.
 func (*RotateRoot) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{111}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *RotateRoot) GetOld() []byte {
@@ -7501,7 +7679,7 @@ type CertifiedCoordinator struct {
 
 func (x *CertifiedCoordinator) Reset() {
 	*x = CertifiedCoordinator{}
-	mi := &file_choir_v1_choir_proto_msgTypes[112]
+	mi := &file_choir_v1_choir_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7513,7 +7691,7 @@ func (x *CertifiedCoordinator) String() string {
 func (*CertifiedCoordinator) ProtoMessage() {}
 
 func (x *CertifiedCoordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[112]
+	mi := &file_choir_v1_choir_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7526,7 +7704,7 @@ func (x *CertifiedCoordinator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertifiedCoordinator.ProtoReflect.Descriptor instead.
 func (*CertifiedCoordinator) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{112}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *CertifiedCoordinator) GetName() string {
@@ -7561,7 +7739,7 @@ type RenewCoordinator struct {
 
 func (x *RenewCoordinator) Reset() {
 	*x = RenewCoordinator{}
-	mi := &file_choir_v1_choir_proto_msgTypes[113]
+	mi := &file_choir_v1_choir_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7573,7 +7751,7 @@ func (x *RenewCoordinator) String() string {
 func (*RenewCoordinator) ProtoMessage() {}
 
 func (x *RenewCoordinator) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[113]
+	mi := &file_choir_v1_choir_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7586,7 +7764,7 @@ func (x *RenewCoordinator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewCoordinator.ProtoReflect.Descriptor instead.
 func (*RenewCoordinator) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{113}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *RenewCoordinator) GetCoordinator() *CertifiedCoordinator {
@@ -7616,7 +7794,7 @@ type AdmitOfficer struct {
 
 func (x *AdmitOfficer) Reset() {
 	*x = AdmitOfficer{}
-	mi := &file_choir_v1_choir_proto_msgTypes[114]
+	mi := &file_choir_v1_choir_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7628,7 +7806,7 @@ func (x *AdmitOfficer) String() string {
 func (*AdmitOfficer) ProtoMessage() {}
 
 func (x *AdmitOfficer) ProtoReflect() protoreflect.Message {
-	mi := &file_choir_v1_choir_proto_msgTypes[114]
+	mi := &file_choir_v1_choir_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7641,7 +7819,7 @@ func (x *AdmitOfficer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitOfficer.ProtoReflect.Descriptor instead.
 func (*AdmitOfficer) Descriptor() ([]byte, []int) {
-	return file_choir_v1_choir_proto_rawDescGZIP(), []int{114}
+	return file_choir_v1_choir_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *AdmitOfficer) GetKey() []byte {
@@ -7727,7 +7905,7 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\bRoundKey\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\x04R\x05round\x12\x18\n" +
-	"\aattempt\x18\x03 \x01(\rR\aattempt\"\xdd\x02\n" +
+	"\aattempt\x18\x03 \x01(\rR\aattempt\"\x8f\x03\n" +
 	"\vPollRequest\x12&\n" +
 	"\x04done\x18\x01 \x01(\v2\x12.choir.v1.RoundKeyR\x04done\x12\x17\n" +
 	"\await_ms\x18\x02 \x01(\x04R\x06waitMs\x12?\n" +
@@ -7735,13 +7913,14 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x06roster\x18\x04 \x01(\x04R\x06roster\x12.\n" +
 	"\bfinished\x18\x05 \x03(\v2\x12.choir.v1.RoundKeyR\bfinished\x12\x18\n" +
 	"\aresting\x18\x06 \x01(\bR\aresting\x12-\n" +
-	"\bdeclined\x18\a \x03(\v2\x11.choir.v1.DeclineR\bdeclined\x1a;\n" +
+	"\bdeclined\x18\a \x03(\v2\x11.choir.v1.DeclineR\bdeclined\x120\n" +
+	"\tuncertain\x18\b \x03(\v2\x12.choir.v1.RoundKeyR\tuncertain\x1a;\n" +
 	"\rVersionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"G\n" +
 	"\aDecline\x12$\n" +
 	"\x03key\x18\x01 \x01(\v2\x12.choir.v1.RoundKeyR\x03key\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x82\x02\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xac\x02\n" +
 	"\tPollReply\x12\"\n" +
 	"\x04task\x18\x01 \x01(\v2\x0e.choir.v1.TaskR\x04task\x125\n" +
 	"\taddresses\x18\x02 \x03(\v2\x17.choir.v1.UploadAddressR\taddresses\x12 \n" +
@@ -7750,14 +7929,18 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\breleases\x18\x04 \x03(\v2\x14.choir.v1.ReleaseRefR\breleases\x12\x12\n" +
 	"\x04head\x18\x05 \x01(\fR\x04head\x12\x1a\n" +
 	"\bofficers\x18\a \x03(\fR\bofficers\x12\x16\n" +
-	"\x06roster\x18\x06 \x01(\fR\x06roster\"=\n" +
+	"\x06roster\x18\x06 \x01(\fR\x06roster\x12(\n" +
+	"\x05ended\x18\b \x03(\v2\x12.choir.v1.RoundEndR\x05ended\"H\n" +
+	"\bRoundEnd\x12$\n" +
+	"\x03key\x18\x01 \x01(\v2\x12.choir.v1.RoundKeyR\x03key\x12\x16\n" +
+	"\x06closed\x18\x02 \x01(\bR\x06closed\"=\n" +
 	"\rUploadAddress\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\"<\n" +
 	"\n" +
 	"ReleaseRef\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\x04R\aversion\"\x92\x03\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\"\xb9\x03\n" +
 	"\x04Task\x12$\n" +
 	"\x03key\x18\x01 \x01(\v2\x12.choir.v1.RoundKeyR\x03key\x12'\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x13.choir.v1.RoundKindR\x04kind\x12\x12\n" +
@@ -7777,7 +7960,8 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\acluster\x18\v \x01(\tR\acluster\x12\x1e\n" +
 	"\n" +
 	"statistics\x18\f \x01(\fR\n" +
-	"statistics\"\xd4\a\n" +
+	"statistics\x12%\n" +
+	"\x0estrategy_state\x18\r \x01(\fR\rstrategyState\"\xbc\b\n" +
 	"\aJobSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12\x16\n" +
@@ -7814,7 +7998,14 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\fstudent_rate\x18\x1b \x01(\x01R\vstudentRate\x12*\n" +
 	"\x05where\x18\x1c \x03(\v2\x14.choir.v1.LabelMatchR\x05where\x12)\n" +
 	"\x10minimum_examples\x18\x1d \x01(\x03R\x0fminimumExamples\x124\n" +
-	"\x16over_selection_percent\x18\x1e \x01(\rR\x14overSelectionPercent\":\n" +
+	"\x16over_selection_percent\x18\x1e \x01(\rR\x14overSelectionPercent\x12\x1c\n" +
+	"\talgorithm\x18\x1f \x01(\fR\talgorithm\x12.\n" +
+	"\bexamples\x18  \x01(\v2\x12.choir.v1.ExamplesR\bexamples\x12\x18\n" +
+	"\apublish\x18! \x01(\tR\apublish\"L\n" +
+	"\bExamples\x12\x14\n" +
+	"\x05input\x18\x01 \x03(\rR\x05input\x12\x18\n" +
+	"\aoutputs\x18\x02 \x01(\rR\aoutputs\x12\x10\n" +
+	"\x03ids\x18\x03 \x03(\rR\x03ids\":\n" +
 	"\n" +
 	"LabelMatch\x12\x14\n" +
 	"\x05label\x18\x01 \x01(\tR\x05label\x12\x16\n" +
@@ -8067,14 +8258,15 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"duplicates\x12\x14\n" +
 	"\x05stale\x18\x04 \x01(\bR\x05stale\"A\n" +
 	"\x0fPresenceRequest\x12.\n" +
-	"\bdeclined\x18\x01 \x01(\v2\x12.choir.v1.RoundKeyR\bdeclined\"\xcd\x01\n" +
+	"\bdeclined\x18\x01 \x01(\v2\x12.choir.v1.RoundKeyR\bdeclined\"\xeb\x01\n" +
 	"\rPresenceReply\x12\x14\n" +
 	"\x05nodes\x18\x01 \x03(\tR\x05nodes\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\x04R\aapplied\x12\x16\n" +
 	"\x06roster\x18\x03 \x01(\x04R\x06roster\x12)\n" +
 	"\x10roster_signature\x18\x04 \x01(\fR\x0frosterSignature\x12\x16\n" +
 	"\x06issuer\x18\x05 \x01(\fR\x06issuer\x121\n" +
-	"\bdeclined\x18\x06 \x03(\v2\x15.choir.v1.NodeDeclineR\bdeclined\"9\n" +
+	"\bdeclined\x18\x06 \x03(\v2\x15.choir.v1.NodeDeclineR\bdeclined\x12\x1c\n" +
+	"\tdeclining\x18\a \x03(\tR\tdeclining\"9\n" +
 	"\vNodeDecline\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"9\n" +
@@ -8154,7 +8346,7 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\atime_ms\x18\x05 \x01(\x03R\x06timeMs\"K\n" +
 	"\tSubmitJob\x12%\n" +
 	"\x04spec\x18\x01 \x01(\v2\x11.choir.v1.JobSpecR\x04spec\x12\x17\n" +
-	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\"\x8d\x02\n" +
+	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\"\xb4\x02\n" +
 	"\tOpenRound\x12$\n" +
 	"\x03key\x18\x01 \x01(\v2\x12.choir.v1.RoundKeyR\x03key\x12'\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x13.choir.v1.RoundKindR\x04kind\x12\x12\n" +
@@ -8167,7 +8359,9 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"candidates\x12\x1d\n" +
 	"\n" +
 	"noise_seed\x18\b \x01(\fR\tnoiseSeed\x12\x12\n" +
-	"\x04term\x18\t \x01(\x04R\x04term\"\xdf\x01\n" +
+	"\x04term\x18\t \x01(\x04R\x04term\x12%\n" +
+	"\x0estrategy_state\x18\n" +
+	" \x01(\fR\rstrategyState\"\xdf\x01\n" +
 	"\vAcceptBatch\x12$\n" +
 	"\x03key\x18\x01 \x01(\v2\x12.choir.v1.RoundKeyR\x03key\x12\x14\n" +
 	"\x05batch\x18\x02 \x01(\fR\x05batch\x12.\n" +
@@ -8343,7 +8537,7 @@ func file_choir_v1_choir_proto_rawDescGZIP() []byte {
 }
 
 var file_choir_v1_choir_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_choir_v1_choir_proto_msgTypes = make([]protoimpl.MessageInfo, 120)
+var file_choir_v1_choir_proto_msgTypes = make([]protoimpl.MessageInfo, 122)
 var file_choir_v1_choir_proto_goTypes = []any{
 	(RoundKind)(0),                    // 0: choir.v1.RoundKind
 	(*EnrolRequest)(nil),              // 1: choir.v1.EnrolRequest
@@ -8359,285 +8553,291 @@ var file_choir_v1_choir_proto_goTypes = []any{
 	(*PollRequest)(nil),               // 11: choir.v1.PollRequest
 	(*Decline)(nil),                   // 12: choir.v1.Decline
 	(*PollReply)(nil),                 // 13: choir.v1.PollReply
-	(*UploadAddress)(nil),             // 14: choir.v1.UploadAddress
-	(*ReleaseRef)(nil),                // 15: choir.v1.ReleaseRef
-	(*Task)(nil),                      // 16: choir.v1.Task
-	(*JobSpec)(nil),                   // 17: choir.v1.JobSpec
-	(*LabelMatch)(nil),                // 18: choir.v1.LabelMatch
-	(*UploadRequest)(nil),             // 19: choir.v1.UploadRequest
-	(*UploadHeader)(nil),              // 20: choir.v1.UploadHeader
-	(*UploadReply)(nil),               // 21: choir.v1.UploadReply
-	(*OutcomeRequest)(nil),            // 22: choir.v1.OutcomeRequest
-	(*Outcome)(nil),                   // 23: choir.v1.Outcome
-	(*Receipt)(nil),                   // 24: choir.v1.Receipt
-	(*Refusal)(nil),                   // 25: choir.v1.Refusal
-	(*BlobRequest)(nil),               // 26: choir.v1.BlobRequest
-	(*BlobChunk)(nil),                 // 27: choir.v1.BlobChunk
-	(*PutBlobReply)(nil),              // 28: choir.v1.PutBlobReply
-	(*ReleaseRequest)(nil),            // 29: choir.v1.ReleaseRequest
-	(*Release)(nil),                   // 30: choir.v1.Release
-	(*Variant)(nil),                   // 31: choir.v1.Variant
-	(*EvaluationSum)(nil),             // 32: choir.v1.EvaluationSum
-	(*CreateTokenRequest)(nil),        // 33: choir.v1.CreateTokenRequest
-	(*CreateTokenReply)(nil),          // 34: choir.v1.CreateTokenReply
-	(*ListTokensRequest)(nil),         // 35: choir.v1.ListTokensRequest
-	(*ListTokensReply)(nil),           // 36: choir.v1.ListTokensReply
-	(*TokenStatus)(nil),               // 37: choir.v1.TokenStatus
-	(*RevokeTokenRequest)(nil),        // 38: choir.v1.RevokeTokenRequest
-	(*RevokeTokenReply)(nil),          // 39: choir.v1.RevokeTokenReply
-	(*ListNodesRequest)(nil),          // 40: choir.v1.ListNodesRequest
-	(*ListNodesReply)(nil),            // 41: choir.v1.ListNodesReply
-	(*NodeStatus)(nil),                // 42: choir.v1.NodeStatus
-	(*RevokeNodeRequest)(nil),         // 43: choir.v1.RevokeNodeRequest
-	(*RevokeNodeReply)(nil),           // 44: choir.v1.RevokeNodeReply
-	(*RevokePersonRequest)(nil),       // 45: choir.v1.RevokePersonRequest
-	(*RevokePersonReply)(nil),         // 46: choir.v1.RevokePersonReply
-	(*ListJoinsRequest)(nil),          // 47: choir.v1.ListJoinsRequest
-	(*ListJoinsReply)(nil),            // 48: choir.v1.ListJoinsReply
-	(*JoinStatus)(nil),                // 49: choir.v1.JoinStatus
-	(*ApproveCoordinatorRequest)(nil), // 50: choir.v1.ApproveCoordinatorRequest
-	(*ApproveCoordinatorReply)(nil),   // 51: choir.v1.ApproveCoordinatorReply
-	(*RemoveCoordinatorRequest)(nil),  // 52: choir.v1.RemoveCoordinatorRequest
-	(*RemoveCoordinatorReply)(nil),    // 53: choir.v1.RemoveCoordinatorReply
-	(*ListCertificatesRequest)(nil),   // 54: choir.v1.ListCertificatesRequest
-	(*ListCertificatesReply)(nil),     // 55: choir.v1.ListCertificatesReply
-	(*RootStatus)(nil),                // 56: choir.v1.RootStatus
-	(*OfficerStatus)(nil),             // 57: choir.v1.OfficerStatus
-	(*RotateRootRequest)(nil),         // 58: choir.v1.RotateRootRequest
-	(*RotateRootReply)(nil),           // 59: choir.v1.RotateRootReply
-	(*RenewCoordinatorRequest)(nil),   // 60: choir.v1.RenewCoordinatorRequest
-	(*RenewCoordinatorReply)(nil),     // 61: choir.v1.RenewCoordinatorReply
-	(*AdmitOfficerRequest)(nil),       // 62: choir.v1.AdmitOfficerRequest
-	(*AdmitOfficerReply)(nil),         // 63: choir.v1.AdmitOfficerReply
-	(*ListJobsRequest)(nil),           // 64: choir.v1.ListJobsRequest
-	(*ListJobsReply)(nil),             // 65: choir.v1.ListJobsReply
-	(*ControlJobRequest)(nil),         // 66: choir.v1.ControlJobRequest
-	(*ControlJobReply)(nil),           // 67: choir.v1.ControlJobReply
-	(*ListReleasesRequest)(nil),       // 68: choir.v1.ListReleasesRequest
-	(*ListReleasesReply)(nil),         // 69: choir.v1.ListReleasesReply
-	(*SubmitJobRequest)(nil),          // 70: choir.v1.SubmitJobRequest
-	(*SubmitJobReply)(nil),            // 71: choir.v1.SubmitJobReply
-	(*GetJobRequest)(nil),             // 72: choir.v1.GetJobRequest
-	(*JobStatus)(nil),                 // 73: choir.v1.JobStatus
-	(*RoundStatus)(nil),               // 74: choir.v1.RoundStatus
-	(*StatusRequest)(nil),             // 75: choir.v1.StatusRequest
-	(*StatusReply)(nil),               // 76: choir.v1.StatusReply
-	(*ReplicaStatus)(nil),             // 77: choir.v1.ReplicaStatus
-	(*BundleRequest)(nil),             // 78: choir.v1.BundleRequest
-	(*ProposeRequest)(nil),            // 79: choir.v1.ProposeRequest
-	(*ProposeReply)(nil),              // 80: choir.v1.ProposeReply
-	(*PresenceRequest)(nil),           // 81: choir.v1.PresenceRequest
-	(*PresenceReply)(nil),             // 82: choir.v1.PresenceReply
-	(*NodeDecline)(nil),               // 83: choir.v1.NodeDecline
-	(*SignHeadRequest)(nil),           // 84: choir.v1.SignHeadRequest
-	(*SignHeadReply)(nil),             // 85: choir.v1.SignHeadReply
-	(*CommittedRequest)(nil),          // 86: choir.v1.CommittedRequest
-	(*CommittedReply)(nil),            // 87: choir.v1.CommittedReply
-	(*Command)(nil),                   // 88: choir.v1.Command
-	(*Genesis)(nil),                   // 89: choir.v1.Genesis
-	(*CoordinatorEntry)(nil),          // 90: choir.v1.CoordinatorEntry
-	(*AnnounceEpoch)(nil),             // 91: choir.v1.AnnounceEpoch
-	(*CreateToken)(nil),               // 92: choir.v1.CreateToken
-	(*Enrol)(nil),                     // 93: choir.v1.Enrol
-	(*SubmitJob)(nil),                 // 94: choir.v1.SubmitJob
-	(*OpenRound)(nil),                 // 95: choir.v1.OpenRound
-	(*AcceptBatch)(nil),               // 96: choir.v1.AcceptBatch
-	(*Accepted)(nil),                  // 97: choir.v1.Accepted
-	(*CutRound)(nil),                  // 98: choir.v1.CutRound
-	(*Charge)(nil),                    // 99: choir.v1.Charge
-	(*CloseRound)(nil),                // 100: choir.v1.CloseRound
-	(*AbandonRound)(nil),              // 101: choir.v1.AbandonRound
-	(*PublishRelease)(nil),            // 102: choir.v1.PublishRelease
-	(*RecordIncident)(nil),            // 103: choir.v1.RecordIncident
-	(*RevokeToken)(nil),               // 104: choir.v1.RevokeToken
-	(*RevokeNode)(nil),                // 105: choir.v1.RevokeNode
-	(*RevokePerson)(nil),              // 106: choir.v1.RevokePerson
-	(*RequestJoin)(nil),               // 107: choir.v1.RequestJoin
-	(*ApproveCoordinator)(nil),        // 108: choir.v1.ApproveCoordinator
-	(*RemoveCoordinator)(nil),         // 109: choir.v1.RemoveCoordinator
-	(*ControlJob)(nil),                // 110: choir.v1.ControlJob
-	(*EndJob)(nil),                    // 111: choir.v1.EndJob
-	(*RotateRoot)(nil),                // 112: choir.v1.RotateRoot
-	(*CertifiedCoordinator)(nil),      // 113: choir.v1.CertifiedCoordinator
-	(*RenewCoordinator)(nil),          // 114: choir.v1.RenewCoordinator
-	(*AdmitOfficer)(nil),              // 115: choir.v1.AdmitOfficer
-	nil,                               // 116: choir.v1.PollRequest.VersionsEntry
-	nil,                               // 117: choir.v1.CreateTokenRequest.LabelsEntry
-	nil,                               // 118: choir.v1.TokenStatus.LabelsEntry
-	nil,                               // 119: choir.v1.NodeStatus.LabelsEntry
-	nil,                               // 120: choir.v1.CreateToken.LabelsEntry
+	(*RoundEnd)(nil),                  // 14: choir.v1.RoundEnd
+	(*UploadAddress)(nil),             // 15: choir.v1.UploadAddress
+	(*ReleaseRef)(nil),                // 16: choir.v1.ReleaseRef
+	(*Task)(nil),                      // 17: choir.v1.Task
+	(*JobSpec)(nil),                   // 18: choir.v1.JobSpec
+	(*Examples)(nil),                  // 19: choir.v1.Examples
+	(*LabelMatch)(nil),                // 20: choir.v1.LabelMatch
+	(*UploadRequest)(nil),             // 21: choir.v1.UploadRequest
+	(*UploadHeader)(nil),              // 22: choir.v1.UploadHeader
+	(*UploadReply)(nil),               // 23: choir.v1.UploadReply
+	(*OutcomeRequest)(nil),            // 24: choir.v1.OutcomeRequest
+	(*Outcome)(nil),                   // 25: choir.v1.Outcome
+	(*Receipt)(nil),                   // 26: choir.v1.Receipt
+	(*Refusal)(nil),                   // 27: choir.v1.Refusal
+	(*BlobRequest)(nil),               // 28: choir.v1.BlobRequest
+	(*BlobChunk)(nil),                 // 29: choir.v1.BlobChunk
+	(*PutBlobReply)(nil),              // 30: choir.v1.PutBlobReply
+	(*ReleaseRequest)(nil),            // 31: choir.v1.ReleaseRequest
+	(*Release)(nil),                   // 32: choir.v1.Release
+	(*Variant)(nil),                   // 33: choir.v1.Variant
+	(*EvaluationSum)(nil),             // 34: choir.v1.EvaluationSum
+	(*CreateTokenRequest)(nil),        // 35: choir.v1.CreateTokenRequest
+	(*CreateTokenReply)(nil),          // 36: choir.v1.CreateTokenReply
+	(*ListTokensRequest)(nil),         // 37: choir.v1.ListTokensRequest
+	(*ListTokensReply)(nil),           // 38: choir.v1.ListTokensReply
+	(*TokenStatus)(nil),               // 39: choir.v1.TokenStatus
+	(*RevokeTokenRequest)(nil),        // 40: choir.v1.RevokeTokenRequest
+	(*RevokeTokenReply)(nil),          // 41: choir.v1.RevokeTokenReply
+	(*ListNodesRequest)(nil),          // 42: choir.v1.ListNodesRequest
+	(*ListNodesReply)(nil),            // 43: choir.v1.ListNodesReply
+	(*NodeStatus)(nil),                // 44: choir.v1.NodeStatus
+	(*RevokeNodeRequest)(nil),         // 45: choir.v1.RevokeNodeRequest
+	(*RevokeNodeReply)(nil),           // 46: choir.v1.RevokeNodeReply
+	(*RevokePersonRequest)(nil),       // 47: choir.v1.RevokePersonRequest
+	(*RevokePersonReply)(nil),         // 48: choir.v1.RevokePersonReply
+	(*ListJoinsRequest)(nil),          // 49: choir.v1.ListJoinsRequest
+	(*ListJoinsReply)(nil),            // 50: choir.v1.ListJoinsReply
+	(*JoinStatus)(nil),                // 51: choir.v1.JoinStatus
+	(*ApproveCoordinatorRequest)(nil), // 52: choir.v1.ApproveCoordinatorRequest
+	(*ApproveCoordinatorReply)(nil),   // 53: choir.v1.ApproveCoordinatorReply
+	(*RemoveCoordinatorRequest)(nil),  // 54: choir.v1.RemoveCoordinatorRequest
+	(*RemoveCoordinatorReply)(nil),    // 55: choir.v1.RemoveCoordinatorReply
+	(*ListCertificatesRequest)(nil),   // 56: choir.v1.ListCertificatesRequest
+	(*ListCertificatesReply)(nil),     // 57: choir.v1.ListCertificatesReply
+	(*RootStatus)(nil),                // 58: choir.v1.RootStatus
+	(*OfficerStatus)(nil),             // 59: choir.v1.OfficerStatus
+	(*RotateRootRequest)(nil),         // 60: choir.v1.RotateRootRequest
+	(*RotateRootReply)(nil),           // 61: choir.v1.RotateRootReply
+	(*RenewCoordinatorRequest)(nil),   // 62: choir.v1.RenewCoordinatorRequest
+	(*RenewCoordinatorReply)(nil),     // 63: choir.v1.RenewCoordinatorReply
+	(*AdmitOfficerRequest)(nil),       // 64: choir.v1.AdmitOfficerRequest
+	(*AdmitOfficerReply)(nil),         // 65: choir.v1.AdmitOfficerReply
+	(*ListJobsRequest)(nil),           // 66: choir.v1.ListJobsRequest
+	(*ListJobsReply)(nil),             // 67: choir.v1.ListJobsReply
+	(*ControlJobRequest)(nil),         // 68: choir.v1.ControlJobRequest
+	(*ControlJobReply)(nil),           // 69: choir.v1.ControlJobReply
+	(*ListReleasesRequest)(nil),       // 70: choir.v1.ListReleasesRequest
+	(*ListReleasesReply)(nil),         // 71: choir.v1.ListReleasesReply
+	(*SubmitJobRequest)(nil),          // 72: choir.v1.SubmitJobRequest
+	(*SubmitJobReply)(nil),            // 73: choir.v1.SubmitJobReply
+	(*GetJobRequest)(nil),             // 74: choir.v1.GetJobRequest
+	(*JobStatus)(nil),                 // 75: choir.v1.JobStatus
+	(*RoundStatus)(nil),               // 76: choir.v1.RoundStatus
+	(*StatusRequest)(nil),             // 77: choir.v1.StatusRequest
+	(*StatusReply)(nil),               // 78: choir.v1.StatusReply
+	(*ReplicaStatus)(nil),             // 79: choir.v1.ReplicaStatus
+	(*BundleRequest)(nil),             // 80: choir.v1.BundleRequest
+	(*ProposeRequest)(nil),            // 81: choir.v1.ProposeRequest
+	(*ProposeReply)(nil),              // 82: choir.v1.ProposeReply
+	(*PresenceRequest)(nil),           // 83: choir.v1.PresenceRequest
+	(*PresenceReply)(nil),             // 84: choir.v1.PresenceReply
+	(*NodeDecline)(nil),               // 85: choir.v1.NodeDecline
+	(*SignHeadRequest)(nil),           // 86: choir.v1.SignHeadRequest
+	(*SignHeadReply)(nil),             // 87: choir.v1.SignHeadReply
+	(*CommittedRequest)(nil),          // 88: choir.v1.CommittedRequest
+	(*CommittedReply)(nil),            // 89: choir.v1.CommittedReply
+	(*Command)(nil),                   // 90: choir.v1.Command
+	(*Genesis)(nil),                   // 91: choir.v1.Genesis
+	(*CoordinatorEntry)(nil),          // 92: choir.v1.CoordinatorEntry
+	(*AnnounceEpoch)(nil),             // 93: choir.v1.AnnounceEpoch
+	(*CreateToken)(nil),               // 94: choir.v1.CreateToken
+	(*Enrol)(nil),                     // 95: choir.v1.Enrol
+	(*SubmitJob)(nil),                 // 96: choir.v1.SubmitJob
+	(*OpenRound)(nil),                 // 97: choir.v1.OpenRound
+	(*AcceptBatch)(nil),               // 98: choir.v1.AcceptBatch
+	(*Accepted)(nil),                  // 99: choir.v1.Accepted
+	(*CutRound)(nil),                  // 100: choir.v1.CutRound
+	(*Charge)(nil),                    // 101: choir.v1.Charge
+	(*CloseRound)(nil),                // 102: choir.v1.CloseRound
+	(*AbandonRound)(nil),              // 103: choir.v1.AbandonRound
+	(*PublishRelease)(nil),            // 104: choir.v1.PublishRelease
+	(*RecordIncident)(nil),            // 105: choir.v1.RecordIncident
+	(*RevokeToken)(nil),               // 106: choir.v1.RevokeToken
+	(*RevokeNode)(nil),                // 107: choir.v1.RevokeNode
+	(*RevokePerson)(nil),              // 108: choir.v1.RevokePerson
+	(*RequestJoin)(nil),               // 109: choir.v1.RequestJoin
+	(*ApproveCoordinator)(nil),        // 110: choir.v1.ApproveCoordinator
+	(*RemoveCoordinator)(nil),         // 111: choir.v1.RemoveCoordinator
+	(*ControlJob)(nil),                // 112: choir.v1.ControlJob
+	(*EndJob)(nil),                    // 113: choir.v1.EndJob
+	(*RotateRoot)(nil),                // 114: choir.v1.RotateRoot
+	(*CertifiedCoordinator)(nil),      // 115: choir.v1.CertifiedCoordinator
+	(*RenewCoordinator)(nil),          // 116: choir.v1.RenewCoordinator
+	(*AdmitOfficer)(nil),              // 117: choir.v1.AdmitOfficer
+	nil,                               // 118: choir.v1.PollRequest.VersionsEntry
+	nil,                               // 119: choir.v1.CreateTokenRequest.LabelsEntry
+	nil,                               // 120: choir.v1.TokenStatus.LabelsEntry
+	nil,                               // 121: choir.v1.NodeStatus.LabelsEntry
+	nil,                               // 122: choir.v1.CreateToken.LabelsEntry
 }
 var file_choir_v1_choir_proto_depIdxs = []int32{
-	90,  // 0: choir.v1.JoinReply.coordinators:type_name -> choir.v1.CoordinatorEntry
+	92,  // 0: choir.v1.JoinReply.coordinators:type_name -> choir.v1.CoordinatorEntry
 	10,  // 1: choir.v1.PollRequest.done:type_name -> choir.v1.RoundKey
-	116, // 2: choir.v1.PollRequest.versions:type_name -> choir.v1.PollRequest.VersionsEntry
+	118, // 2: choir.v1.PollRequest.versions:type_name -> choir.v1.PollRequest.VersionsEntry
 	10,  // 3: choir.v1.PollRequest.finished:type_name -> choir.v1.RoundKey
 	12,  // 4: choir.v1.PollRequest.declined:type_name -> choir.v1.Decline
-	10,  // 5: choir.v1.Decline.key:type_name -> choir.v1.RoundKey
-	16,  // 6: choir.v1.PollReply.task:type_name -> choir.v1.Task
-	14,  // 7: choir.v1.PollReply.addresses:type_name -> choir.v1.UploadAddress
-	15,  // 8: choir.v1.PollReply.releases:type_name -> choir.v1.ReleaseRef
-	10,  // 9: choir.v1.Task.key:type_name -> choir.v1.RoundKey
-	0,   // 10: choir.v1.Task.kind:type_name -> choir.v1.RoundKind
-	17,  // 11: choir.v1.Task.job:type_name -> choir.v1.JobSpec
-	9,   // 12: choir.v1.Task.keys:type_name -> choir.v1.EpochKey
-	8,   // 13: choir.v1.Task.signatures:type_name -> choir.v1.Signature
-	18,  // 14: choir.v1.JobSpec.where:type_name -> choir.v1.LabelMatch
-	20,  // 15: choir.v1.UploadRequest.header:type_name -> choir.v1.UploadHeader
-	10,  // 16: choir.v1.UploadHeader.key:type_name -> choir.v1.RoundKey
-	23,  // 17: choir.v1.UploadReply.outcome:type_name -> choir.v1.Outcome
-	10,  // 18: choir.v1.OutcomeRequest.key:type_name -> choir.v1.RoundKey
-	24,  // 19: choir.v1.Outcome.receipt:type_name -> choir.v1.Receipt
-	25,  // 20: choir.v1.Outcome.refusal:type_name -> choir.v1.Refusal
-	8,   // 21: choir.v1.Receipt.signatures:type_name -> choir.v1.Signature
-	8,   // 22: choir.v1.Refusal.signatures:type_name -> choir.v1.Signature
-	31,  // 23: choir.v1.Release.variants:type_name -> choir.v1.Variant
-	8,   // 24: choir.v1.Release.signatures:type_name -> choir.v1.Signature
-	32,  // 25: choir.v1.Variant.evaluation:type_name -> choir.v1.EvaluationSum
-	117, // 26: choir.v1.CreateTokenRequest.labels:type_name -> choir.v1.CreateTokenRequest.LabelsEntry
-	37,  // 27: choir.v1.ListTokensReply.tokens:type_name -> choir.v1.TokenStatus
-	118, // 28: choir.v1.TokenStatus.labels:type_name -> choir.v1.TokenStatus.LabelsEntry
-	42,  // 29: choir.v1.ListNodesReply.nodes:type_name -> choir.v1.NodeStatus
-	119, // 30: choir.v1.NodeStatus.labels:type_name -> choir.v1.NodeStatus.LabelsEntry
-	49,  // 31: choir.v1.ListJoinsReply.joins:type_name -> choir.v1.JoinStatus
-	56,  // 32: choir.v1.ListCertificatesReply.roots:type_name -> choir.v1.RootStatus
-	113, // 33: choir.v1.ListCertificatesReply.coordinators:type_name -> choir.v1.CertifiedCoordinator
-	57,  // 34: choir.v1.ListCertificatesReply.officers:type_name -> choir.v1.OfficerStatus
-	113, // 35: choir.v1.RotateRootRequest.coordinators:type_name -> choir.v1.CertifiedCoordinator
-	113, // 36: choir.v1.RenewCoordinatorRequest.coordinator:type_name -> choir.v1.CertifiedCoordinator
-	73,  // 37: choir.v1.ListJobsReply.jobs:type_name -> choir.v1.JobStatus
-	30,  // 38: choir.v1.ListReleasesReply.releases:type_name -> choir.v1.Release
-	17,  // 39: choir.v1.SubmitJobRequest.spec:type_name -> choir.v1.JobSpec
-	74,  // 40: choir.v1.JobStatus.rounds:type_name -> choir.v1.RoundStatus
-	0,   // 41: choir.v1.RoundStatus.kind:type_name -> choir.v1.RoundKind
-	32,  // 42: choir.v1.RoundStatus.evaluation:type_name -> choir.v1.EvaluationSum
-	77,  // 43: choir.v1.StatusReply.replicas:type_name -> choir.v1.ReplicaStatus
-	10,  // 44: choir.v1.PresenceRequest.declined:type_name -> choir.v1.RoundKey
-	83,  // 45: choir.v1.PresenceReply.declined:type_name -> choir.v1.NodeDecline
-	8,   // 46: choir.v1.SignHeadReply.signature:type_name -> choir.v1.Signature
-	89,  // 47: choir.v1.Command.genesis:type_name -> choir.v1.Genesis
-	91,  // 48: choir.v1.Command.announce_epoch:type_name -> choir.v1.AnnounceEpoch
-	92,  // 49: choir.v1.Command.create_token:type_name -> choir.v1.CreateToken
-	93,  // 50: choir.v1.Command.enrol:type_name -> choir.v1.Enrol
-	94,  // 51: choir.v1.Command.submit_job:type_name -> choir.v1.SubmitJob
-	95,  // 52: choir.v1.Command.open_round:type_name -> choir.v1.OpenRound
-	96,  // 53: choir.v1.Command.accept_batch:type_name -> choir.v1.AcceptBatch
-	98,  // 54: choir.v1.Command.cut_round:type_name -> choir.v1.CutRound
-	99,  // 55: choir.v1.Command.charge:type_name -> choir.v1.Charge
-	100, // 56: choir.v1.Command.close_round:type_name -> choir.v1.CloseRound
-	101, // 57: choir.v1.Command.abandon_round:type_name -> choir.v1.AbandonRound
-	102, // 58: choir.v1.Command.publish_release:type_name -> choir.v1.PublishRelease
-	103, // 59: choir.v1.Command.record_incident:type_name -> choir.v1.RecordIncident
-	111, // 60: choir.v1.Command.end_job:type_name -> choir.v1.EndJob
-	104, // 61: choir.v1.Command.revoke_token:type_name -> choir.v1.RevokeToken
-	105, // 62: choir.v1.Command.revoke_node:type_name -> choir.v1.RevokeNode
-	106, // 63: choir.v1.Command.revoke_person:type_name -> choir.v1.RevokePerson
-	107, // 64: choir.v1.Command.request_join:type_name -> choir.v1.RequestJoin
-	108, // 65: choir.v1.Command.approve_coordinator:type_name -> choir.v1.ApproveCoordinator
-	109, // 66: choir.v1.Command.remove_coordinator:type_name -> choir.v1.RemoveCoordinator
-	110, // 67: choir.v1.Command.control_job:type_name -> choir.v1.ControlJob
-	112, // 68: choir.v1.Command.rotate_root:type_name -> choir.v1.RotateRoot
-	114, // 69: choir.v1.Command.renew_coordinator:type_name -> choir.v1.RenewCoordinator
-	115, // 70: choir.v1.Command.admit_officer:type_name -> choir.v1.AdmitOfficer
-	90,  // 71: choir.v1.Genesis.coordinators:type_name -> choir.v1.CoordinatorEntry
-	9,   // 72: choir.v1.AnnounceEpoch.key:type_name -> choir.v1.EpochKey
-	120, // 73: choir.v1.CreateToken.labels:type_name -> choir.v1.CreateToken.LabelsEntry
-	17,  // 74: choir.v1.SubmitJob.spec:type_name -> choir.v1.JobSpec
-	10,  // 75: choir.v1.OpenRound.key:type_name -> choir.v1.RoundKey
-	0,   // 76: choir.v1.OpenRound.kind:type_name -> choir.v1.RoundKind
-	10,  // 77: choir.v1.AcceptBatch.key:type_name -> choir.v1.RoundKey
-	97,  // 78: choir.v1.AcceptBatch.accepted:type_name -> choir.v1.Accepted
-	10,  // 79: choir.v1.CutRound.key:type_name -> choir.v1.RoundKey
-	10,  // 80: choir.v1.Charge.key:type_name -> choir.v1.RoundKey
-	10,  // 81: choir.v1.CloseRound.key:type_name -> choir.v1.RoundKey
-	32,  // 82: choir.v1.CloseRound.evaluations:type_name -> choir.v1.EvaluationSum
-	10,  // 83: choir.v1.AbandonRound.key:type_name -> choir.v1.RoundKey
-	10,  // 84: choir.v1.PublishRelease.evaluation:type_name -> choir.v1.RoundKey
-	31,  // 85: choir.v1.PublishRelease.variants:type_name -> choir.v1.Variant
-	10,  // 86: choir.v1.RecordIncident.key:type_name -> choir.v1.RoundKey
-	113, // 87: choir.v1.RotateRoot.coordinators:type_name -> choir.v1.CertifiedCoordinator
-	113, // 88: choir.v1.RenewCoordinator.coordinator:type_name -> choir.v1.CertifiedCoordinator
-	1,   // 89: choir.v1.Enrolment.Enrol:input_type -> choir.v1.EnrolRequest
-	3,   // 90: choir.v1.Enrolment.Renew:input_type -> choir.v1.RenewRequest
-	6,   // 91: choir.v1.Enrolment.Join:input_type -> choir.v1.JoinRequest
-	4,   // 92: choir.v1.Enrolment.Membership:input_type -> choir.v1.MembershipRequest
-	11,  // 93: choir.v1.Nodes.Poll:input_type -> choir.v1.PollRequest
-	19,  // 94: choir.v1.Nodes.Upload:input_type -> choir.v1.UploadRequest
-	22,  // 95: choir.v1.Nodes.GetOutcome:input_type -> choir.v1.OutcomeRequest
-	26,  // 96: choir.v1.Nodes.GetBlob:input_type -> choir.v1.BlobRequest
-	29,  // 97: choir.v1.Nodes.GetRelease:input_type -> choir.v1.ReleaseRequest
-	33,  // 98: choir.v1.Operators.CreateToken:input_type -> choir.v1.CreateTokenRequest
-	35,  // 99: choir.v1.Operators.ListTokens:input_type -> choir.v1.ListTokensRequest
-	38,  // 100: choir.v1.Operators.RevokeToken:input_type -> choir.v1.RevokeTokenRequest
-	40,  // 101: choir.v1.Operators.ListNodes:input_type -> choir.v1.ListNodesRequest
-	43,  // 102: choir.v1.Operators.RevokeNode:input_type -> choir.v1.RevokeNodeRequest
-	45,  // 103: choir.v1.Operators.RevokePerson:input_type -> choir.v1.RevokePersonRequest
-	47,  // 104: choir.v1.Operators.ListJoins:input_type -> choir.v1.ListJoinsRequest
-	50,  // 105: choir.v1.Operators.ApproveCoordinator:input_type -> choir.v1.ApproveCoordinatorRequest
-	54,  // 106: choir.v1.Operators.ListCertificates:input_type -> choir.v1.ListCertificatesRequest
-	58,  // 107: choir.v1.Operators.RotateRoot:input_type -> choir.v1.RotateRootRequest
-	60,  // 108: choir.v1.Operators.RenewCoordinator:input_type -> choir.v1.RenewCoordinatorRequest
-	62,  // 109: choir.v1.Operators.AdmitOfficer:input_type -> choir.v1.AdmitOfficerRequest
-	52,  // 110: choir.v1.Operators.RemoveCoordinator:input_type -> choir.v1.RemoveCoordinatorRequest
-	64,  // 111: choir.v1.Operators.ListJobs:input_type -> choir.v1.ListJobsRequest
-	66,  // 112: choir.v1.Operators.ControlJob:input_type -> choir.v1.ControlJobRequest
-	68,  // 113: choir.v1.Operators.ListReleases:input_type -> choir.v1.ListReleasesRequest
-	70,  // 114: choir.v1.Operators.SubmitJob:input_type -> choir.v1.SubmitJobRequest
-	72,  // 115: choir.v1.Operators.GetJob:input_type -> choir.v1.GetJobRequest
-	72,  // 116: choir.v1.Operators.WatchJob:input_type -> choir.v1.GetJobRequest
-	29,  // 117: choir.v1.Operators.GetRelease:input_type -> choir.v1.ReleaseRequest
-	26,  // 118: choir.v1.Operators.GetBlob:input_type -> choir.v1.BlobRequest
-	75,  // 119: choir.v1.Operators.GetStatus:input_type -> choir.v1.StatusRequest
-	78,  // 120: choir.v1.Operators.GetBundle:input_type -> choir.v1.BundleRequest
-	79,  // 121: choir.v1.Peers.Propose:input_type -> choir.v1.ProposeRequest
-	27,  // 122: choir.v1.Peers.PutBlob:input_type -> choir.v1.BlobChunk
-	26,  // 123: choir.v1.Peers.FetchBlob:input_type -> choir.v1.BlobRequest
-	81,  // 124: choir.v1.Peers.Presence:input_type -> choir.v1.PresenceRequest
-	84,  // 125: choir.v1.Peers.SignHead:input_type -> choir.v1.SignHeadRequest
-	86,  // 126: choir.v1.Peers.Committed:input_type -> choir.v1.CommittedRequest
-	2,   // 127: choir.v1.Enrolment.Enrol:output_type -> choir.v1.EnrolReply
-	2,   // 128: choir.v1.Enrolment.Renew:output_type -> choir.v1.EnrolReply
-	7,   // 129: choir.v1.Enrolment.Join:output_type -> choir.v1.JoinReply
-	5,   // 130: choir.v1.Enrolment.Membership:output_type -> choir.v1.MembershipReply
-	13,  // 131: choir.v1.Nodes.Poll:output_type -> choir.v1.PollReply
-	21,  // 132: choir.v1.Nodes.Upload:output_type -> choir.v1.UploadReply
-	23,  // 133: choir.v1.Nodes.GetOutcome:output_type -> choir.v1.Outcome
-	27,  // 134: choir.v1.Nodes.GetBlob:output_type -> choir.v1.BlobChunk
-	30,  // 135: choir.v1.Nodes.GetRelease:output_type -> choir.v1.Release
-	34,  // 136: choir.v1.Operators.CreateToken:output_type -> choir.v1.CreateTokenReply
-	36,  // 137: choir.v1.Operators.ListTokens:output_type -> choir.v1.ListTokensReply
-	39,  // 138: choir.v1.Operators.RevokeToken:output_type -> choir.v1.RevokeTokenReply
-	41,  // 139: choir.v1.Operators.ListNodes:output_type -> choir.v1.ListNodesReply
-	44,  // 140: choir.v1.Operators.RevokeNode:output_type -> choir.v1.RevokeNodeReply
-	46,  // 141: choir.v1.Operators.RevokePerson:output_type -> choir.v1.RevokePersonReply
-	48,  // 142: choir.v1.Operators.ListJoins:output_type -> choir.v1.ListJoinsReply
-	51,  // 143: choir.v1.Operators.ApproveCoordinator:output_type -> choir.v1.ApproveCoordinatorReply
-	55,  // 144: choir.v1.Operators.ListCertificates:output_type -> choir.v1.ListCertificatesReply
-	59,  // 145: choir.v1.Operators.RotateRoot:output_type -> choir.v1.RotateRootReply
-	61,  // 146: choir.v1.Operators.RenewCoordinator:output_type -> choir.v1.RenewCoordinatorReply
-	63,  // 147: choir.v1.Operators.AdmitOfficer:output_type -> choir.v1.AdmitOfficerReply
-	53,  // 148: choir.v1.Operators.RemoveCoordinator:output_type -> choir.v1.RemoveCoordinatorReply
-	65,  // 149: choir.v1.Operators.ListJobs:output_type -> choir.v1.ListJobsReply
-	67,  // 150: choir.v1.Operators.ControlJob:output_type -> choir.v1.ControlJobReply
-	69,  // 151: choir.v1.Operators.ListReleases:output_type -> choir.v1.ListReleasesReply
-	71,  // 152: choir.v1.Operators.SubmitJob:output_type -> choir.v1.SubmitJobReply
-	73,  // 153: choir.v1.Operators.GetJob:output_type -> choir.v1.JobStatus
-	73,  // 154: choir.v1.Operators.WatchJob:output_type -> choir.v1.JobStatus
-	30,  // 155: choir.v1.Operators.GetRelease:output_type -> choir.v1.Release
-	27,  // 156: choir.v1.Operators.GetBlob:output_type -> choir.v1.BlobChunk
-	76,  // 157: choir.v1.Operators.GetStatus:output_type -> choir.v1.StatusReply
-	27,  // 158: choir.v1.Operators.GetBundle:output_type -> choir.v1.BlobChunk
-	80,  // 159: choir.v1.Peers.Propose:output_type -> choir.v1.ProposeReply
-	28,  // 160: choir.v1.Peers.PutBlob:output_type -> choir.v1.PutBlobReply
-	27,  // 161: choir.v1.Peers.FetchBlob:output_type -> choir.v1.BlobChunk
-	82,  // 162: choir.v1.Peers.Presence:output_type -> choir.v1.PresenceReply
-	85,  // 163: choir.v1.Peers.SignHead:output_type -> choir.v1.SignHeadReply
-	87,  // 164: choir.v1.Peers.Committed:output_type -> choir.v1.CommittedReply
-	127, // [127:165] is the sub-list for method output_type
-	89,  // [89:127] is the sub-list for method input_type
-	89,  // [89:89] is the sub-list for extension type_name
-	89,  // [89:89] is the sub-list for extension extendee
-	0,   // [0:89] is the sub-list for field type_name
+	10,  // 5: choir.v1.PollRequest.uncertain:type_name -> choir.v1.RoundKey
+	10,  // 6: choir.v1.Decline.key:type_name -> choir.v1.RoundKey
+	17,  // 7: choir.v1.PollReply.task:type_name -> choir.v1.Task
+	15,  // 8: choir.v1.PollReply.addresses:type_name -> choir.v1.UploadAddress
+	16,  // 9: choir.v1.PollReply.releases:type_name -> choir.v1.ReleaseRef
+	14,  // 10: choir.v1.PollReply.ended:type_name -> choir.v1.RoundEnd
+	10,  // 11: choir.v1.RoundEnd.key:type_name -> choir.v1.RoundKey
+	10,  // 12: choir.v1.Task.key:type_name -> choir.v1.RoundKey
+	0,   // 13: choir.v1.Task.kind:type_name -> choir.v1.RoundKind
+	18,  // 14: choir.v1.Task.job:type_name -> choir.v1.JobSpec
+	9,   // 15: choir.v1.Task.keys:type_name -> choir.v1.EpochKey
+	8,   // 16: choir.v1.Task.signatures:type_name -> choir.v1.Signature
+	20,  // 17: choir.v1.JobSpec.where:type_name -> choir.v1.LabelMatch
+	19,  // 18: choir.v1.JobSpec.examples:type_name -> choir.v1.Examples
+	22,  // 19: choir.v1.UploadRequest.header:type_name -> choir.v1.UploadHeader
+	10,  // 20: choir.v1.UploadHeader.key:type_name -> choir.v1.RoundKey
+	25,  // 21: choir.v1.UploadReply.outcome:type_name -> choir.v1.Outcome
+	10,  // 22: choir.v1.OutcomeRequest.key:type_name -> choir.v1.RoundKey
+	26,  // 23: choir.v1.Outcome.receipt:type_name -> choir.v1.Receipt
+	27,  // 24: choir.v1.Outcome.refusal:type_name -> choir.v1.Refusal
+	8,   // 25: choir.v1.Receipt.signatures:type_name -> choir.v1.Signature
+	8,   // 26: choir.v1.Refusal.signatures:type_name -> choir.v1.Signature
+	33,  // 27: choir.v1.Release.variants:type_name -> choir.v1.Variant
+	8,   // 28: choir.v1.Release.signatures:type_name -> choir.v1.Signature
+	34,  // 29: choir.v1.Variant.evaluation:type_name -> choir.v1.EvaluationSum
+	119, // 30: choir.v1.CreateTokenRequest.labels:type_name -> choir.v1.CreateTokenRequest.LabelsEntry
+	39,  // 31: choir.v1.ListTokensReply.tokens:type_name -> choir.v1.TokenStatus
+	120, // 32: choir.v1.TokenStatus.labels:type_name -> choir.v1.TokenStatus.LabelsEntry
+	44,  // 33: choir.v1.ListNodesReply.nodes:type_name -> choir.v1.NodeStatus
+	121, // 34: choir.v1.NodeStatus.labels:type_name -> choir.v1.NodeStatus.LabelsEntry
+	51,  // 35: choir.v1.ListJoinsReply.joins:type_name -> choir.v1.JoinStatus
+	58,  // 36: choir.v1.ListCertificatesReply.roots:type_name -> choir.v1.RootStatus
+	115, // 37: choir.v1.ListCertificatesReply.coordinators:type_name -> choir.v1.CertifiedCoordinator
+	59,  // 38: choir.v1.ListCertificatesReply.officers:type_name -> choir.v1.OfficerStatus
+	115, // 39: choir.v1.RotateRootRequest.coordinators:type_name -> choir.v1.CertifiedCoordinator
+	115, // 40: choir.v1.RenewCoordinatorRequest.coordinator:type_name -> choir.v1.CertifiedCoordinator
+	75,  // 41: choir.v1.ListJobsReply.jobs:type_name -> choir.v1.JobStatus
+	32,  // 42: choir.v1.ListReleasesReply.releases:type_name -> choir.v1.Release
+	18,  // 43: choir.v1.SubmitJobRequest.spec:type_name -> choir.v1.JobSpec
+	76,  // 44: choir.v1.JobStatus.rounds:type_name -> choir.v1.RoundStatus
+	0,   // 45: choir.v1.RoundStatus.kind:type_name -> choir.v1.RoundKind
+	34,  // 46: choir.v1.RoundStatus.evaluation:type_name -> choir.v1.EvaluationSum
+	79,  // 47: choir.v1.StatusReply.replicas:type_name -> choir.v1.ReplicaStatus
+	10,  // 48: choir.v1.PresenceRequest.declined:type_name -> choir.v1.RoundKey
+	85,  // 49: choir.v1.PresenceReply.declined:type_name -> choir.v1.NodeDecline
+	8,   // 50: choir.v1.SignHeadReply.signature:type_name -> choir.v1.Signature
+	91,  // 51: choir.v1.Command.genesis:type_name -> choir.v1.Genesis
+	93,  // 52: choir.v1.Command.announce_epoch:type_name -> choir.v1.AnnounceEpoch
+	94,  // 53: choir.v1.Command.create_token:type_name -> choir.v1.CreateToken
+	95,  // 54: choir.v1.Command.enrol:type_name -> choir.v1.Enrol
+	96,  // 55: choir.v1.Command.submit_job:type_name -> choir.v1.SubmitJob
+	97,  // 56: choir.v1.Command.open_round:type_name -> choir.v1.OpenRound
+	98,  // 57: choir.v1.Command.accept_batch:type_name -> choir.v1.AcceptBatch
+	100, // 58: choir.v1.Command.cut_round:type_name -> choir.v1.CutRound
+	101, // 59: choir.v1.Command.charge:type_name -> choir.v1.Charge
+	102, // 60: choir.v1.Command.close_round:type_name -> choir.v1.CloseRound
+	103, // 61: choir.v1.Command.abandon_round:type_name -> choir.v1.AbandonRound
+	104, // 62: choir.v1.Command.publish_release:type_name -> choir.v1.PublishRelease
+	105, // 63: choir.v1.Command.record_incident:type_name -> choir.v1.RecordIncident
+	113, // 64: choir.v1.Command.end_job:type_name -> choir.v1.EndJob
+	106, // 65: choir.v1.Command.revoke_token:type_name -> choir.v1.RevokeToken
+	107, // 66: choir.v1.Command.revoke_node:type_name -> choir.v1.RevokeNode
+	108, // 67: choir.v1.Command.revoke_person:type_name -> choir.v1.RevokePerson
+	109, // 68: choir.v1.Command.request_join:type_name -> choir.v1.RequestJoin
+	110, // 69: choir.v1.Command.approve_coordinator:type_name -> choir.v1.ApproveCoordinator
+	111, // 70: choir.v1.Command.remove_coordinator:type_name -> choir.v1.RemoveCoordinator
+	112, // 71: choir.v1.Command.control_job:type_name -> choir.v1.ControlJob
+	114, // 72: choir.v1.Command.rotate_root:type_name -> choir.v1.RotateRoot
+	116, // 73: choir.v1.Command.renew_coordinator:type_name -> choir.v1.RenewCoordinator
+	117, // 74: choir.v1.Command.admit_officer:type_name -> choir.v1.AdmitOfficer
+	92,  // 75: choir.v1.Genesis.coordinators:type_name -> choir.v1.CoordinatorEntry
+	9,   // 76: choir.v1.AnnounceEpoch.key:type_name -> choir.v1.EpochKey
+	122, // 77: choir.v1.CreateToken.labels:type_name -> choir.v1.CreateToken.LabelsEntry
+	18,  // 78: choir.v1.SubmitJob.spec:type_name -> choir.v1.JobSpec
+	10,  // 79: choir.v1.OpenRound.key:type_name -> choir.v1.RoundKey
+	0,   // 80: choir.v1.OpenRound.kind:type_name -> choir.v1.RoundKind
+	10,  // 81: choir.v1.AcceptBatch.key:type_name -> choir.v1.RoundKey
+	99,  // 82: choir.v1.AcceptBatch.accepted:type_name -> choir.v1.Accepted
+	10,  // 83: choir.v1.CutRound.key:type_name -> choir.v1.RoundKey
+	10,  // 84: choir.v1.Charge.key:type_name -> choir.v1.RoundKey
+	10,  // 85: choir.v1.CloseRound.key:type_name -> choir.v1.RoundKey
+	34,  // 86: choir.v1.CloseRound.evaluations:type_name -> choir.v1.EvaluationSum
+	10,  // 87: choir.v1.AbandonRound.key:type_name -> choir.v1.RoundKey
+	10,  // 88: choir.v1.PublishRelease.evaluation:type_name -> choir.v1.RoundKey
+	33,  // 89: choir.v1.PublishRelease.variants:type_name -> choir.v1.Variant
+	10,  // 90: choir.v1.RecordIncident.key:type_name -> choir.v1.RoundKey
+	115, // 91: choir.v1.RotateRoot.coordinators:type_name -> choir.v1.CertifiedCoordinator
+	115, // 92: choir.v1.RenewCoordinator.coordinator:type_name -> choir.v1.CertifiedCoordinator
+	1,   // 93: choir.v1.Enrolment.Enrol:input_type -> choir.v1.EnrolRequest
+	3,   // 94: choir.v1.Enrolment.Renew:input_type -> choir.v1.RenewRequest
+	6,   // 95: choir.v1.Enrolment.Join:input_type -> choir.v1.JoinRequest
+	4,   // 96: choir.v1.Enrolment.Membership:input_type -> choir.v1.MembershipRequest
+	11,  // 97: choir.v1.Nodes.Poll:input_type -> choir.v1.PollRequest
+	21,  // 98: choir.v1.Nodes.Upload:input_type -> choir.v1.UploadRequest
+	24,  // 99: choir.v1.Nodes.GetOutcome:input_type -> choir.v1.OutcomeRequest
+	28,  // 100: choir.v1.Nodes.GetBlob:input_type -> choir.v1.BlobRequest
+	31,  // 101: choir.v1.Nodes.GetRelease:input_type -> choir.v1.ReleaseRequest
+	35,  // 102: choir.v1.Operators.CreateToken:input_type -> choir.v1.CreateTokenRequest
+	37,  // 103: choir.v1.Operators.ListTokens:input_type -> choir.v1.ListTokensRequest
+	40,  // 104: choir.v1.Operators.RevokeToken:input_type -> choir.v1.RevokeTokenRequest
+	42,  // 105: choir.v1.Operators.ListNodes:input_type -> choir.v1.ListNodesRequest
+	45,  // 106: choir.v1.Operators.RevokeNode:input_type -> choir.v1.RevokeNodeRequest
+	47,  // 107: choir.v1.Operators.RevokePerson:input_type -> choir.v1.RevokePersonRequest
+	49,  // 108: choir.v1.Operators.ListJoins:input_type -> choir.v1.ListJoinsRequest
+	52,  // 109: choir.v1.Operators.ApproveCoordinator:input_type -> choir.v1.ApproveCoordinatorRequest
+	56,  // 110: choir.v1.Operators.ListCertificates:input_type -> choir.v1.ListCertificatesRequest
+	60,  // 111: choir.v1.Operators.RotateRoot:input_type -> choir.v1.RotateRootRequest
+	62,  // 112: choir.v1.Operators.RenewCoordinator:input_type -> choir.v1.RenewCoordinatorRequest
+	64,  // 113: choir.v1.Operators.AdmitOfficer:input_type -> choir.v1.AdmitOfficerRequest
+	54,  // 114: choir.v1.Operators.RemoveCoordinator:input_type -> choir.v1.RemoveCoordinatorRequest
+	66,  // 115: choir.v1.Operators.ListJobs:input_type -> choir.v1.ListJobsRequest
+	68,  // 116: choir.v1.Operators.ControlJob:input_type -> choir.v1.ControlJobRequest
+	70,  // 117: choir.v1.Operators.ListReleases:input_type -> choir.v1.ListReleasesRequest
+	72,  // 118: choir.v1.Operators.SubmitJob:input_type -> choir.v1.SubmitJobRequest
+	74,  // 119: choir.v1.Operators.GetJob:input_type -> choir.v1.GetJobRequest
+	74,  // 120: choir.v1.Operators.WatchJob:input_type -> choir.v1.GetJobRequest
+	31,  // 121: choir.v1.Operators.GetRelease:input_type -> choir.v1.ReleaseRequest
+	28,  // 122: choir.v1.Operators.GetBlob:input_type -> choir.v1.BlobRequest
+	77,  // 123: choir.v1.Operators.GetStatus:input_type -> choir.v1.StatusRequest
+	80,  // 124: choir.v1.Operators.GetBundle:input_type -> choir.v1.BundleRequest
+	81,  // 125: choir.v1.Peers.Propose:input_type -> choir.v1.ProposeRequest
+	29,  // 126: choir.v1.Peers.PutBlob:input_type -> choir.v1.BlobChunk
+	28,  // 127: choir.v1.Peers.FetchBlob:input_type -> choir.v1.BlobRequest
+	83,  // 128: choir.v1.Peers.Presence:input_type -> choir.v1.PresenceRequest
+	86,  // 129: choir.v1.Peers.SignHead:input_type -> choir.v1.SignHeadRequest
+	88,  // 130: choir.v1.Peers.Committed:input_type -> choir.v1.CommittedRequest
+	2,   // 131: choir.v1.Enrolment.Enrol:output_type -> choir.v1.EnrolReply
+	2,   // 132: choir.v1.Enrolment.Renew:output_type -> choir.v1.EnrolReply
+	7,   // 133: choir.v1.Enrolment.Join:output_type -> choir.v1.JoinReply
+	5,   // 134: choir.v1.Enrolment.Membership:output_type -> choir.v1.MembershipReply
+	13,  // 135: choir.v1.Nodes.Poll:output_type -> choir.v1.PollReply
+	23,  // 136: choir.v1.Nodes.Upload:output_type -> choir.v1.UploadReply
+	25,  // 137: choir.v1.Nodes.GetOutcome:output_type -> choir.v1.Outcome
+	29,  // 138: choir.v1.Nodes.GetBlob:output_type -> choir.v1.BlobChunk
+	32,  // 139: choir.v1.Nodes.GetRelease:output_type -> choir.v1.Release
+	36,  // 140: choir.v1.Operators.CreateToken:output_type -> choir.v1.CreateTokenReply
+	38,  // 141: choir.v1.Operators.ListTokens:output_type -> choir.v1.ListTokensReply
+	41,  // 142: choir.v1.Operators.RevokeToken:output_type -> choir.v1.RevokeTokenReply
+	43,  // 143: choir.v1.Operators.ListNodes:output_type -> choir.v1.ListNodesReply
+	46,  // 144: choir.v1.Operators.RevokeNode:output_type -> choir.v1.RevokeNodeReply
+	48,  // 145: choir.v1.Operators.RevokePerson:output_type -> choir.v1.RevokePersonReply
+	50,  // 146: choir.v1.Operators.ListJoins:output_type -> choir.v1.ListJoinsReply
+	53,  // 147: choir.v1.Operators.ApproveCoordinator:output_type -> choir.v1.ApproveCoordinatorReply
+	57,  // 148: choir.v1.Operators.ListCertificates:output_type -> choir.v1.ListCertificatesReply
+	61,  // 149: choir.v1.Operators.RotateRoot:output_type -> choir.v1.RotateRootReply
+	63,  // 150: choir.v1.Operators.RenewCoordinator:output_type -> choir.v1.RenewCoordinatorReply
+	65,  // 151: choir.v1.Operators.AdmitOfficer:output_type -> choir.v1.AdmitOfficerReply
+	55,  // 152: choir.v1.Operators.RemoveCoordinator:output_type -> choir.v1.RemoveCoordinatorReply
+	67,  // 153: choir.v1.Operators.ListJobs:output_type -> choir.v1.ListJobsReply
+	69,  // 154: choir.v1.Operators.ControlJob:output_type -> choir.v1.ControlJobReply
+	71,  // 155: choir.v1.Operators.ListReleases:output_type -> choir.v1.ListReleasesReply
+	73,  // 156: choir.v1.Operators.SubmitJob:output_type -> choir.v1.SubmitJobReply
+	75,  // 157: choir.v1.Operators.GetJob:output_type -> choir.v1.JobStatus
+	75,  // 158: choir.v1.Operators.WatchJob:output_type -> choir.v1.JobStatus
+	32,  // 159: choir.v1.Operators.GetRelease:output_type -> choir.v1.Release
+	29,  // 160: choir.v1.Operators.GetBlob:output_type -> choir.v1.BlobChunk
+	78,  // 161: choir.v1.Operators.GetStatus:output_type -> choir.v1.StatusReply
+	29,  // 162: choir.v1.Operators.GetBundle:output_type -> choir.v1.BlobChunk
+	82,  // 163: choir.v1.Peers.Propose:output_type -> choir.v1.ProposeReply
+	30,  // 164: choir.v1.Peers.PutBlob:output_type -> choir.v1.PutBlobReply
+	29,  // 165: choir.v1.Peers.FetchBlob:output_type -> choir.v1.BlobChunk
+	84,  // 166: choir.v1.Peers.Presence:output_type -> choir.v1.PresenceReply
+	87,  // 167: choir.v1.Peers.SignHead:output_type -> choir.v1.SignHeadReply
+	89,  // 168: choir.v1.Peers.Committed:output_type -> choir.v1.CommittedReply
+	131, // [131:169] is the sub-list for method output_type
+	93,  // [93:131] is the sub-list for method input_type
+	93,  // [93:93] is the sub-list for extension type_name
+	93,  // [93:93] is the sub-list for extension extendee
+	0,   // [0:93] is the sub-list for field type_name
 }
 
 func init() { file_choir_v1_choir_proto_init() }
@@ -8645,20 +8845,20 @@ func file_choir_v1_choir_proto_init() {
 	if File_choir_v1_choir_proto != nil {
 		return
 	}
-	file_choir_v1_choir_proto_msgTypes[18].OneofWrappers = []any{
+	file_choir_v1_choir_proto_msgTypes[20].OneofWrappers = []any{
 		(*UploadRequest_Header)(nil),
 		(*UploadRequest_Chunk)(nil),
 	}
-	file_choir_v1_choir_proto_msgTypes[20].OneofWrappers = []any{
+	file_choir_v1_choir_proto_msgTypes[22].OneofWrappers = []any{
 		(*UploadReply_Acknowledged)(nil),
 		(*UploadReply_Outcome)(nil),
 	}
-	file_choir_v1_choir_proto_msgTypes[22].OneofWrappers = []any{
+	file_choir_v1_choir_proto_msgTypes[24].OneofWrappers = []any{
 		(*Outcome_Receipt)(nil),
 		(*Outcome_Refusal)(nil),
 		(*Outcome_Pending)(nil),
 	}
-	file_choir_v1_choir_proto_msgTypes[87].OneofWrappers = []any{
+	file_choir_v1_choir_proto_msgTypes[89].OneofWrappers = []any{
 		(*Command_Genesis)(nil),
 		(*Command_AnnounceEpoch)(nil),
 		(*Command_CreateToken)(nil),
@@ -8690,7 +8890,7 @@ func file_choir_v1_choir_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_choir_v1_choir_proto_rawDesc), len(file_choir_v1_choir_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   120,
+			NumMessages:   122,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

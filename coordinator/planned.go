@@ -1,0 +1,150 @@
+package coordinator
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"choir.example/coordinator/state"
+	"choir.example/fedavg"
+	"choir.example/internal/jobspec"
+	"choir.example/model"
+	"choir.example/model/data"
+	choirv1 "choir.example/proto/choir/v1"
+)
+
+// planned is a job's specification, parsed: what the coordinator computes with.
+type planned struct {
+	*fedavg.Algorithm
+	spec   *choirv1.JobSpec
+	schema *data.Schema // nil where examples are tensors
+}
+
+// plans are the specifications that were parsed lately, by name of the job.
+type plans struct {
+	mu    sync.Mutex // guards byJob
+	byJob map[string]parsed
+}
+
+type parsed struct {
+	spec []byte
+	*planned
+}
+
+// planned parses a job's specification.
+func (c *Coordinator) planned(j *state.Job) (*planned, error) {
+	c.plans.mu.Lock()
+	defer c.plans.mu.Unlock()
+	if known := c.plans.byJob[j.Name]; known.planned != nil && bytes.Equal(known.spec, j.Spec) {
+		return known.planned, nil
+	}
+	spec, err := j.JobSpec()
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPlanned(spec, c.deps.Algorithm)
+	if err != nil {
+		return nil, err
+	}
+	c.plans.byJob[j.Name] = parsed{j.Spec, p}
+	return p, nil
+}
+
+// newPlanned parses a specification. own, which may be nil, makes algorithms in place of jobspec.Algorithm.
+func newPlanned(spec *choirv1.JobSpec, own func(*choirv1.JobSpec) (*fedavg.Algorithm, error)) (p *planned, err error) {
+	p = &planned{spec: spec}
+	if p.schema, err = jobspec.Schema(spec); err != nil {
+		return nil, err
+	}
+	if own == nil {
+		own = jobspec.Algorithm
+	}
+	p.Algorithm, err = own(spec)
+	return p, err
+}
+
+// shape is what an update of the round must look like.
+func (c *Coordinator) shape(j *state.Job, r *state.Round) (fedavg.Shape, error) {
+	p, err := c.planned(j)
+	if err != nil {
+		return fedavg.Shape{}, err
+	}
+	switch r.Kind {
+	case choirv1.RoundKind_ROUND_KIND_STATISTICS:
+		return fedavg.Shape{WeightCap: p.WeightCap, Scalars: p.schema.StatLen()}, nil
+	case choirv1.RoundKind_ROUND_KIND_TRAIN:
+		shape := p.Shape()
+		shape.Evaluations = 1
+		return shape, nil
+	}
+	return fedavg.Shape{WeightCap: p.WeightCap, Evaluations: len(r.Candidates)}, nil
+}
+
+// each reports whether a round's updates are kept one by one until they are combined.
+func (p *planned) each(r *state.Round) bool {
+	return r.Kind == choirv1.RoundKind_ROUND_KIND_TRAIN && p.Each()
+}
+
+// width is that of the network's first layer with weights.
+func (p *planned) width() int {
+	for _, t := range p.Network.Tensors() {
+		if t.Weight {
+			return t.Outputs()
+		}
+	}
+	return 1
+}
+
+// initial makes the model durable from which a job without a statistics round starts.
+func (c *Coordinator) initial(ctx context.Context, j *state.Job) (state.Digest, error) {
+	p, err := c.planned(j)
+	if err != nil {
+		return state.Digest{}, &errAbandon{err.Error()}
+	}
+	body, err := model.EncodeNetwork(p.Network, p.Network.Initial(p.spec.Seed))
+	if err != nil {
+		return state.Digest{}, &errAbandon{err.Error()}
+	}
+	return c.put(ctx, body)
+}
+
+// global fetches the global model of a job: its parameters, and how the next ones are written in the same form.
+func (c *Coordinator) global(ctx context.Context, p *planned, id state.Digest) (params []float32, encode func(next []float32) ([]byte, error), err error) {
+	if p.schema != nil {
+		m, err := c.loadModel(ctx, id)
+		if err != nil {
+			return nil, nil, err
+		}
+		return m.Params, func(next []float32) ([]byte, error) { m.Params = next; return m.Encode() }, nil
+	}
+	body, err := c.blobs.Get(ctx, id)
+	if err != nil {
+		return nil, nil, &errAbandon{fmt.Sprintf("model %v is lost: %v", id, err)}
+	}
+	network, params, _, err := model.DecodeNetwork(body)
+	if err == nil && params == nil {
+		err = errors.New("it has no float parameters")
+	}
+	if err != nil {
+		return nil, nil, &errAbandon{fmt.Sprintf("model %v: %v", id, err)}
+	}
+	return params, func(next []float32) ([]byte, error) { return model.EncodeNetwork(network, next) }, nil
+}
+
+// kept fetches what the round before left of the strategy.
+func (c *Coordinator) kept(ctx context.Context, p *planned, id state.Digest) ([][]float32, error) {
+	if id.IsZero() {
+		return p.FirstState(), nil
+	}
+	body, err := c.blobs.Get(ctx, id)
+	if err != nil {
+		return nil, &errAbandon{fmt.Sprintf("state %v of the strategy is lost: %v", id, err)}
+	}
+	kept, err := fedavg.DecodeState(body, p.Strategy.Needs().State, p.Network.Size())
+	if err != nil {
+		return nil, &errAbandon{fmt.Sprintf("state %v of the strategy: %v", id, err)}
+	}
+	return kept, nil
+}

@@ -1,0 +1,80 @@
+package simulate
+
+import "testing"
+
+// digests are the models of a run, round by round.
+func digests(t *testing.T, x Experiment, cfg RunConfig) (series []string, r *Result) {
+	t.Helper()
+	cfg.Log = testLog(t)
+	r, err := Run(testContext(t), x, cfg)
+	if err != nil {
+		t.Fatalf("%s: %v", cfg.Fidelity, err)
+	}
+	for _, m := range r.Series {
+		series = append(series, m.ModelDigest)
+	}
+	return series, r
+}
+
+// Real coordinators and nodes make the models that their arithmetic alone makes, to the last bit, round by round.
+func TestFidelities(t *testing.T) {
+	for _, c := range strategySettings {
+		t.Run(c.Name, func(t *testing.T) {
+			x := c.experiment()
+			x.Rounds, x.Evaluation = 3, EvaluationSettings{}
+			sameModels(t, x, RunConfig{Seed: 5})
+		})
+	}
+}
+
+// sameModels runs an experiment in both fidelities and compares everything that it says of models.
+func sameModels(t *testing.T, x Experiment, cfg RunConfig) {
+	t.Helper()
+	cfg.Fidelity = Math
+	want, math := digests(t, x, cfg)
+	cfg.Fidelity = System
+	got, system := digests(t, x, cfg)
+	for i := range want {
+		if i >= len(got) || got[i] != want[i] {
+			t.Fatalf("models %v, want %v", got, want)
+		}
+	}
+	if len(got) != len(want) || system.Final != math.Final || system.Saturated != math.Saturated {
+		t.Errorf("%d rounds to %+v, want %d to %+v", len(got), system.Final, len(want), math.Final)
+	}
+}
+
+// Who is there, drops out, comes too late or does fewer epochs is the experiment's.
+func TestFidelitiesOfAFleet(t *testing.T) {
+	for name, fleet := range map[string]FleetSettings{
+		"dropout":      {Dropout: .3},
+		"late":         {Stragglers: .5},
+		"partial":      {Stragglers: .5, Partial: true},
+		"oversampled":  {OverSelection: .6, Speed: SpeedSettings{Examples: 100, Spread: 1}},
+		"availability": {Interval: 3600, Availability: AvailabilitySettings{Day: .5, Night: .9}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := small()
+			x.Local.Epochs, x.Rounds, x.Fleet = 3, 4, fleet
+			sameModels(t, x, RunConfig{Seed: 2})
+		})
+	}
+}
+
+// Three coordinators make the model that one makes.
+func TestFidelityOfThreeCoordinators(t *testing.T) {
+	x := small()
+	x.Rounds, x.Fleet.Dropout = 3, .2
+	sameModels(t, x, RunConfig{Seed: 4, Coordinators: 3})
+}
+
+// A run ends where its target is reached, in both fidelities.
+func TestTargetEndsASystem(t *testing.T) {
+	x := small()
+	x.Rounds, x.Target.Accuracy = 30, .6
+	_, math := digests(t, x, RunConfig{Fidelity: Math})
+	_, system := digests(t, x, RunConfig{Fidelity: System})
+	if math.Rounds >= 30 || system.Rounds != math.Rounds || system.ModelDigest != math.ModelDigest {
+		t.Errorf("%d rounds to %s, want %d to %s", system.Rounds, system.ModelDigest, math.Rounds, math.ModelDigest)
+	}
+}

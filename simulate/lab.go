@@ -1,0 +1,113 @@
+package simulate
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"choir.example/node"
+)
+
+// lab is where the nodes of a trial in fidelity system work: as many at a time as there are workers, each on its own
+// examples, which are copied to where the worker before had its own.
+type lab struct {
+	trial     *trial
+	places    chan *bench
+	saturated atomic.Int64 // coordinates of all updates
+
+	mu     sync.Mutex // guards what follows
+	lent   map[*node.Place]*bench
+	caller *caller
+	rounds map[int]*called // the latest that were asked about
+}
+
+// bench is a place of the lab.
+type bench struct {
+	node.Place
+	worker worker
+}
+
+// called is who is called for a round.
+type called struct {
+	there map[string]bool // by name
+	parts map[string]invitee
+}
+
+func newLab(t *trial) (*lab, error) {
+	own, err := newCaller(t) // which runs ahead of the trial's
+	if err != nil {
+		return nil, err
+	}
+	l := &lab{trial: t, places: make(chan *bench, t.cfg.Workers), lent: map[*node.Place]*bench{}, caller: own, rounds: map[int]*called{}}
+	for range t.cfg.Workers {
+		l.places <- &bench{worker: worker{trial: t}}
+	}
+	return l, nil
+}
+
+// round is who is called for a round; mu is held.
+func (l *lab) round(number int) *called {
+	if c := l.rounds[number]; c != nil {
+		return c
+	}
+	m := l.caller.round(number)
+	c := &called{there: map[string]bool{}, parts: map[string]invitee{}}
+	for _, name := range l.caller.there(m.begin) {
+		c.there[name] = true
+	}
+	for _, p := range m.drawn {
+		c.parts[p.name] = p
+	}
+	l.rounds[number] = c
+	delete(l.rounds, number-2)
+	return c
+}
+
+// Part implements node.Lab.
+func (l *lab) Part(name, _ string, round uint64) (epochs int, absent string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch p, ok := l.round(int(round)).parts[name]; {
+	case !ok:
+		return 0, "the experiment did not draw it"
+	case p.fate == lost:
+		return 0, "in the experiment it drops out"
+	case p.fate == late:
+		return 0, "in the experiment it comes too late"
+	default:
+		return p.epochs, ""
+	}
+}
+
+// available tells who is there in a round.
+func (l *lab) available(_ string, round uint64, name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.round(int(round)).there[name]
+}
+
+// Take implements node.Lab.
+func (l *lab) Take(ctx context.Context, name string) (*node.Place, error) {
+	select {
+	case b := <-l.places:
+		place := l.trial.places[name]
+		b.worker.gather("train", place, l.trial.parts[place])
+		b.X, b.Y = b.worker.x, b.worker.y
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.lent[&b.Place] = b
+		return &b.Place, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Return implements node.Lab.
+func (l *lab) Return(p *node.Place) {
+	l.mu.Lock()
+	b := l.lent[p]
+	delete(l.lent, p)
+	l.mu.Unlock()
+	l.saturated.Add(int64(p.Saturated()))
+	l.places <- b
+}
