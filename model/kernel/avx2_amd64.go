@@ -239,6 +239,11 @@ func addUint32AVX2(dst []uint32, x []uint32)
 //go:noescape
 func rescaleAVX2(dst []float32, q []int32, scales []float32, bias []float32, scale float32)
 
+// foldIntsAVX2 is dst += w·q.
+//
+//go:noescape
+func foldIntsAVX2(dst []int64, q []int32, w int32)
+
 // toFixedAVX2 is ToFixed.
 //
 //go:noescape

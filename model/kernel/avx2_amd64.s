@@ -4455,6 +4455,85 @@ done283:
 	VZEROUPPER
 	RET
 
+// func foldIntsAVX2(dst []int64, q []int32, w int32)
+// Requires: AVX, AVX2, CMOV
+TEXT ·foldIntsAVX2(SB), NOSPLIT, $0-52
+	VBROADCASTSS w+48(FP), Y0
+	MOVQ         q_base+24(FP), AX
+	MOVQ         dst_base+0(FP), CX
+	MOVQ         q_len+32(FP), DX
+	SUBQ         $+16, DX
+	JLT          rest285
+
+loop284:
+	VMOVUPS      (AX), Y1
+	VEXTRACTF128 $0x00, Y1, X2
+	VPMOVSXDQ    X2, Y2
+	VPMULDQ      Y0, Y2, Y2
+	VMOVUPS      (CX), Y3
+	VPADDQ       Y3, Y2, Y2
+	VMOVUPS      Y2, (CX)
+	VEXTRACTF128 $0x01, Y1, X1
+	VPMOVSXDQ    X1, Y1
+	VPMULDQ      Y0, Y1, Y1
+	VMOVUPS      32(CX), Y2
+	VPADDQ       Y2, Y1, Y1
+	VMOVUPS      Y1, 32(CX)
+	VMOVUPS      32(AX), Y1
+	VEXTRACTF128 $0x00, Y1, X2
+	VPMOVSXDQ    X2, Y2
+	VPMULDQ      Y0, Y2, Y2
+	VMOVUPS      64(CX), Y3
+	VPADDQ       Y3, Y2, Y2
+	VMOVUPS      Y2, 64(CX)
+	VEXTRACTF128 $0x01, Y1, X1
+	VPMOVSXDQ    X1, Y1
+	VPMULDQ      Y0, Y1, Y1
+	VMOVUPS      96(CX), Y2
+	VPADDQ       Y2, Y1, Y1
+	VMOVUPS      Y1, 96(CX)
+	ADDQ         $+64, AX
+	ADDQ         $+128, CX
+	SUBQ         $+16, DX
+	JGE          loop284
+
+rest285:
+	ADDQ $+16, DX
+	JLE  done287
+
+tail286:
+	XORQ         SI, SI
+	MOVQ         $+8, BX
+	SUBQ         DX, BX
+	CMOVQLT      SI, BX
+	LEAQ         signsAVX2<>+0(SB), SI
+	VMOVUPS      (SI)(BX*4), Y1
+	VMASKMOVPS   (AX), Y1, Y2
+	VEXTRACTF128 $0x00, Y2, X3
+	VPMOVSXDQ    X3, Y3
+	VPMULDQ      Y0, Y3, Y3
+	VEXTRACTF128 $0x00, Y1, X4
+	VPMOVSXDQ    X4, Y4
+	VPMASKMOVQ   (CX), Y4, Y5
+	VPADDQ       Y5, Y3, Y3
+	VPMASKMOVQ   Y3, Y4, (CX)
+	VEXTRACTF128 $0x01, Y2, X2
+	VPMOVSXDQ    X2, Y2
+	VPMULDQ      Y0, Y2, Y2
+	VEXTRACTF128 $0x01, Y1, X1
+	VPMOVSXDQ    X1, Y1
+	VPMASKMOVQ   32(CX), Y1, Y3
+	VPADDQ       Y3, Y2, Y2
+	VPMASKMOVQ   Y2, Y1, 32(CX)
+	ADDQ         $+32, AX
+	ADDQ         $+64, CX
+	SUBQ         $+8, DX
+	JGT          tail286
+
+done287:
+	VZEROUPPER
+	RET
+
 // func toFixedAVX2(q []int32, x []float32, inverse float64, limit float64) int
 // Requires: AVX, CMOV, POPCNT
 TEXT ·toFixedAVX2(SB), NOSPLIT, $0-72
@@ -4467,9 +4546,9 @@ TEXT ·toFixedAVX2(SB), NOSPLIT, $0-72
 	MOVQ         x_base+24(FP), DX
 	MOVQ         q_len+8(FP), BX
 	SUBQ         $+8, BX
-	JLT          rest285
+	JLT          rest289
 
-loop284:
+loop288:
 	VMOVUPS      (DX), Y3
 	VEXTRACTF128 $0x00, Y3, X4
 	VCVTPS2PD    X4, Y4
@@ -4501,13 +4580,13 @@ loop284:
 	ADDQ         $+32, CX
 	ADDQ         $+32, DX
 	SUBQ         $+8, BX
-	JGE          loop284
+	JGE          loop288
 
-rest285:
+rest289:
 	ADDQ $+8, BX
-	JLE  done287
+	JLE  done291
 
-tail286:
+tail290:
 	XORQ         DI, DI
 	MOVQ         $+8, SI
 	SUBQ         BX, SI
@@ -4545,9 +4624,9 @@ tail286:
 	ADDQ         $+32, CX
 	ADDQ         $+32, DX
 	SUBQ         $+8, BX
-	JGT          tail286
+	JGT          tail290
 
-done287:
+done291:
 	MOVQ AX, ret+64(FP)
 	VZEROUPPER
 	RET
@@ -4568,9 +4647,9 @@ TEXT ·toFixedRandomlyAVX2(SB), NOSPLIT, $0-96
 	MOVQ         random_base+48(FP), BX
 	MOVQ         q_len+8(FP), SI
 	SUBQ         $+8, SI
-	JLT          rest289
+	JLT          rest293
 
-loop288:
+loop292:
 	VMOVUPS      (DX), Y3
 	VMOVUPS      (BX), Y4
 	VEXTRACTF128 $0x00, Y3, X5
@@ -4636,13 +4715,13 @@ loop288:
 	ADDQ         $+32, DX
 	ADDQ         $+32, BX
 	SUBQ         $+8, SI
-	JGE          loop288
+	JGE          loop292
 
-rest289:
+rest293:
 	ADDQ $+8, SI
-	JLE  done291
+	JLE  done295
 
-tail290:
+tail294:
 	XORQ         R8, R8
 	MOVQ         $+8, DI
 	SUBQ         SI, DI
@@ -4714,9 +4793,9 @@ tail290:
 	ADDQ         $+32, DX
 	ADDQ         $+32, BX
 	SUBQ         $+8, SI
-	JGT          tail290
+	JGT          tail294
 
-done291:
+done295:
 	MOVQ AX, ret+88(FP)
 	VZEROUPPER
 	RET
@@ -4740,9 +4819,9 @@ TEXT ·quantiseAVX2(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         q_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest293
+	JLT          rest297
 
-loop292:
+loop296:
 	VMOVUPS      (CX), Y3
 	VMULPS       Y0, Y3, Y3
 	VCMPPS       $0x07, Y3, Y3, Y4
@@ -4757,13 +4836,13 @@ loop292:
 	ADDQ         $+8, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGE          loop292
+	JGE          loop296
 
-rest293:
+rest297:
 	ADDQ $+8, DX
-	JLE  done295
+	JLE  done299
 
-tail294:
+tail298:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -4784,9 +4863,9 @@ tail294:
 	ADDQ         $+8, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail294
+	JGT          tail298
 
-done295:
+done299:
 	VZEROUPPER
 	RET
 
@@ -4804,9 +4883,9 @@ TEXT ·axpyInt8AVX2(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest297
+	JLT          rest301
 
-loop296:
+loop300:
 	VPMOVSXBD   (CX), Y1
 	VCVTDQ2PS   Y1, Y1
 	VMOVUPS     (AX), Y2
@@ -4815,13 +4894,13 @@ loop296:
 	ADDQ        $+32, AX
 	ADDQ        $+8, CX
 	SUBQ        $+8, DX
-	JGE         loop296
+	JGE         loop300
 
-rest297:
+rest301:
 	ADDQ $+8, DX
-	JLE  done299
+	JLE  done303
 
-tail298:
+tail302:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -4836,9 +4915,9 @@ tail298:
 	ADDQ        $+32, AX
 	ADDQ        $+8, CX
 	SUBQ        $+8, DX
-	JGT         tail298
+	JGT         tail302
 
-done299:
+done303:
 	VZEROUPPER
 	RET
 
@@ -4852,9 +4931,9 @@ TEXT ·dotInt8AVX2(SB), NOSPLIT, $0-52
 	VXORPS       Y1, Y1, Y1
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y1
 	SUBQ         $+16, DX
-	JLT          rest301
+	JLT          rest305
 
-loop300:
+loop304:
 	VPMOVSXBW (AX), Y1
 	VPMOVSXBW (CX), Y2
 	VPMADDWD  Y1, Y2, Y1
@@ -4862,9 +4941,9 @@ loop300:
 	ADDQ      $+16, AX
 	ADDQ      $+16, CX
 	SUBQ      $+16, DX
-	JGE       loop300
+	JGE       loop304
 
-rest301:
+rest305:
 	VEXTRACTF128 $0x01, Y0, X1
 	VPADDD       X1, X0, X0
 	VPSHUFD      $0x4e, X0, X1
@@ -4897,9 +4976,9 @@ TEXT ·tile1xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y2
 	TESTQ        BX, BX
-	JEQ          done305
+	JEQ          done309
 
-loop304:
+loop308:
 	VMASKMOVPS   (CX), Y0, Y2
 	VPSLLW       $0x08, Y2, Y3
 	VPSRAW       $0x08, Y3, Y3
@@ -4915,9 +4994,9 @@ loop304:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop304
+	JNZ          loop308
 
-done305:
+done309:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -4927,7 +5006,7 @@ done305:
 // func tile1x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile1x1Int8AVX2(SB), NOSPLIT, $0-64
-next306:
+next310:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -4937,9 +5016,9 @@ next306:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y1
 	TESTQ        BX, BX
-	JEQ          done308
+	JEQ          done312
 
-loop307:
+loop311:
 	VMOVUPS      (CX), Y1
 	VPSLLW       $0x08, Y1, Y2
 	VPSRAW       $0x08, Y2, Y2
@@ -4955,16 +5034,16 @@ loop307:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop307
+	JNZ          loop311
 
-done308:
+done312:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next306
+	JNZ     next310
 	VZEROUPPER
 	RET
 
@@ -4988,9 +5067,9 @@ TEXT ·tile2xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y3
 	TESTQ        SI, SI
-	JEQ          done311
+	JEQ          done315
 
-loop310:
+loop314:
 	VMASKMOVPS   (DX), Y0, Y3
 	VPSLLW       $0x08, Y3, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -5014,9 +5093,9 @@ loop310:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop310
+	JNZ          loop314
 
-done311:
+done315:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -5027,7 +5106,7 @@ done311:
 // func tile2x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile2x1Int8AVX2(SB), NOSPLIT, $0-64
-next312:
+next316:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -5038,9 +5117,9 @@ next312:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y2
 	TESTQ        SI, SI
-	JEQ          done314
+	JEQ          done318
 
-loop313:
+loop317:
 	VMOVUPS      (DX), Y2
 	VPSLLW       $0x08, Y2, Y3
 	VPSRAW       $0x08, Y3, Y3
@@ -5064,9 +5143,9 @@ loop313:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop313
+	JNZ          loop317
 
-done314:
+done318:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
@@ -5074,7 +5153,7 @@ done314:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next312
+	JNZ     next316
 	VZEROUPPER
 	RET
 
@@ -5099,9 +5178,9 @@ TEXT ·tile3xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y4
 	TESTQ        SI, SI
-	JEQ          done317
+	JEQ          done321
 
-loop316:
+loop320:
 	VMASKMOVPS   (DX), Y0, Y4
 	VPSLLW       $0x08, Y4, Y5
 	VPSRAW       $0x08, Y5, Y5
@@ -5133,9 +5212,9 @@ loop316:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop316
+	JNZ          loop320
 
-done317:
+done321:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -5147,7 +5226,7 @@ done317:
 // func tile3x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile3x1Int8AVX2(SB), NOSPLIT, $0-64
-next318:
+next322:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -5159,9 +5238,9 @@ next318:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y3
 	TESTQ        SI, SI
-	JEQ          done320
+	JEQ          done324
 
-loop319:
+loop323:
 	VMOVUPS      (DX), Y3
 	VPSLLW       $0x08, Y3, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -5193,9 +5272,9 @@ loop319:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop319
+	JNZ          loop323
 
-done320:
+done324:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
@@ -5204,7 +5283,7 @@ done320:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next318
+	JNZ     next322
 	VZEROUPPER
 	RET
 
@@ -5231,9 +5310,9 @@ TEXT ·tile4xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y5
 	TESTQ        DI, DI
-	JEQ          done323
+	JEQ          done327
 
-loop322:
+loop326:
 	VMASKMOVPS   (BX), Y0, Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPSRAW       $0x08, Y6, Y6
@@ -5273,9 +5352,9 @@ loop322:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop322
+	JNZ          loop326
 
-done323:
+done327:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	LEAQ       (CX)(CX*2), DX
@@ -5289,7 +5368,7 @@ done323:
 // func tile4x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile4x1Int8AVX2(SB), NOSPLIT, $0-64
-next324:
+next328:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -5303,9 +5382,9 @@ next324:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y4
 	TESTQ        DI, DI
-	JEQ          done326
+	JEQ          done330
 
-loop325:
+loop329:
 	VMOVUPS      (BX), Y4
 	VPSLLW       $0x08, Y4, Y5
 	VPSRAW       $0x08, Y5, Y5
@@ -5345,9 +5424,9 @@ loop325:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop325
+	JNZ          loop329
 
-done326:
+done330:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -5358,7 +5437,7 @@ done326:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next324
+	JNZ     next328
 	VZEROUPPER
 	RET
 
@@ -5371,16 +5450,16 @@ TEXT ·transposeAVX2(SB), NOSPLIT, $0-48
 	MOVQ dstStride+8(FP), BX
 	MOVQ srcStride+24(FP), SI
 
-down327:
+down331:
 	MOVQ cols+40(FP), DI
 	MOVQ CX, R8
 	MOVQ AX, R9
 
-across328:
+across332:
 	CMPQ       DI, $+8
-	JLT        edge329
+	JLT        edge333
 	CMPQ       DX, $+8
-	JLT        edge329
+	JLT        edge333
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	VMOVUPS    (R10), Y0
@@ -5437,9 +5516,9 @@ across328:
 	VMOVUPS    Y8, (R11)
 	ADDQ       BX, R11
 	VMOVUPS    Y0, (R11)
-	JMP        next330
+	JMP        next334
 
-edge329:
+edge333:
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	XORQ       R13, R13
@@ -5516,47 +5595,47 @@ edge329:
 	VPERM2F128 $0x31, Y0, Y1, Y0
 	VMASKMOVPS Y5, Y8, (R11)
 	CMPQ       DI, $+1
-	JLE        next330
+	JLE        next334
 	ADDQ       BX, R11
 	VMASKMOVPS Y3, Y8, (R11)
 	CMPQ       DI, $+2
-	JLE        next330
+	JLE        next334
 	ADDQ       BX, R11
 	VMASKMOVPS Y2, Y8, (R11)
 	CMPQ       DI, $+3
-	JLE        next330
+	JLE        next334
 	ADDQ       BX, R11
 	VMASKMOVPS Y6, Y8, (R11)
 	CMPQ       DI, $+4
-	JLE        next330
+	JLE        next334
 	ADDQ       BX, R11
 	VMASKMOVPS Y7, Y8, (R11)
 	CMPQ       DI, $+5
-	JLE        next330
+	JLE        next334
 	ADDQ       BX, R11
 	VMASKMOVPS Y4, Y8, (R11)
 	CMPQ       DI, $+6
-	JLE        next330
+	JLE        next334
 	ADDQ       BX, R11
 	VMASKMOVPS Y9, Y8, (R11)
 	CMPQ       DI, $+7
-	JLE        next330
+	JLE        next334
 	ADDQ       BX, R11
 	VMASKMOVPS Y0, Y8, (R11)
 
-next330:
+next334:
 	ADDQ   $+32, R8
 	MOVQ   BX, R10
 	IMUL3Q $+8, R10, R10
 	ADDQ   R10, R9
 	SUBQ   $+8, DI
-	JGT    across328
+	JGT    across332
 	ADDQ   $+32, AX
 	MOVQ   SI, R10
 	IMUL3Q $+8, R10, R10
 	ADDQ   R10, CX
 	SUBQ   $+8, DX
-	JGT    down327
+	JGT    down331
 	VZEROUPPER
 	RET
 
@@ -5578,7 +5657,7 @@ TEXT ·peakAVX2(SB), NOSPLIT, $0-8
 	VXORPS Y11, Y11, Y11
 	VXORPS Y12, Y12, Y12
 
-loop332:
+loop336:
 	VFMADD231PS Y12, Y12, Y0
 	VFMADD231PS Y12, Y12, Y1
 	VFMADD231PS Y12, Y12, Y2
@@ -5592,6 +5671,6 @@ loop332:
 	VFMADD231PS Y12, Y12, Y10
 	VFMADD231PS Y12, Y12, Y11
 	DECQ        AX
-	JNZ         loop332
+	JNZ         loop336
 	VZEROUPPER
 	RET

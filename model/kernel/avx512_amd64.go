@@ -384,6 +384,11 @@ func addUint32AVX512(dst []uint32, x []uint32)
 //go:noescape
 func rescaleAVX512(dst []float32, q []int32, scales []float32, bias []float32, scale float32)
 
+// foldIntsAVX512 is dst += w·q.
+//
+//go:noescape
+func foldIntsAVX512(dst []int64, q []int32, w int32)
+
 // toFixedAVX512 is ToFixed.
 //
 //go:noescape

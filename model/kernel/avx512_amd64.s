@@ -9422,6 +9422,83 @@ done515:
 	VZEROUPPER
 	RET
 
+// func foldIntsAVX512(dst []int64, q []int32, w int32)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·foldIntsAVX512(SB), NOSPLIT, $0-52
+	VBROADCASTSS w+48(FP), Z0
+	MOVQ         q_base+24(FP), AX
+	MOVQ         dst_base+0(FP), CX
+	MOVQ         q_len+32(FP), DX
+	SUBQ         $+32, DX
+	JLT          rest517
+
+loop516:
+	VMOVUPS       (AX), Z1
+	VEXTRACTF64X4 $0x00, Z1, Y2
+	VPMOVSXDQ     Y2, Z2
+	VPMULDQ       Z0, Z2, Z2
+	VMOVUPS       (CX), Z3
+	VPADDQ        Z3, Z2, Z2
+	VMOVUPS       Z2, (CX)
+	VEXTRACTF64X4 $0x01, Z1, Y1
+	VPMOVSXDQ     Y1, Z1
+	VPMULDQ       Z0, Z1, Z1
+	VMOVUPS       64(CX), Z2
+	VPADDQ        Z2, Z1, Z1
+	VMOVUPS       Z1, 64(CX)
+	VMOVUPS       64(AX), Z1
+	VEXTRACTF64X4 $0x00, Z1, Y2
+	VPMOVSXDQ     Y2, Z2
+	VPMULDQ       Z0, Z2, Z2
+	VMOVUPS       128(CX), Z3
+	VPADDQ        Z3, Z2, Z2
+	VMOVUPS       Z2, 128(CX)
+	VEXTRACTF64X4 $0x01, Z1, Y1
+	VPMOVSXDQ     Y1, Z1
+	VPMULDQ       Z0, Z1, Z1
+	VMOVUPS       192(CX), Z2
+	VPADDQ        Z2, Z1, Z1
+	VMOVUPS       Z1, 192(CX)
+	ADDQ          $+128, AX
+	ADDQ          $+256, CX
+	SUBQ          $+32, DX
+	JGE           loop516
+
+rest517:
+	ADDQ $+32, DX
+	JLE  done519
+
+tail518:
+	MOVQ          $+16, SI
+	CMPQ          DX, SI
+	CMOVQLT       DX, SI
+	MOVQ          $-1, BX
+	BZHIQ         SI, BX, BX
+	KMOVW         BX, K1
+	VMOVUPS.Z     (AX), K1, Z1
+	VEXTRACTF64X4 $0x00, Z1, Y2
+	VPMOVSXDQ     Y2, Z2
+	VPMULDQ       Z0, Z2, Z2
+	KSHIFTRW      $0x00, K1, K2
+	VMOVDQU64.Z   (CX), K2, Z3
+	VPADDQ        Z3, Z2, Z2
+	VMOVDQU64     Z2, K2, (CX)
+	VEXTRACTF64X4 $0x01, Z1, Y1
+	VPMOVSXDQ     Y1, Z1
+	VPMULDQ       Z0, Z1, Z1
+	KSHIFTRW      $0x08, K1, K1
+	VMOVDQU64.Z   64(CX), K1, Z2
+	VPADDQ        Z2, Z1, Z1
+	VMOVDQU64     Z1, K1, 64(CX)
+	ADDQ          $+64, AX
+	ADDQ          $+128, CX
+	SUBQ          $+16, DX
+	JGT           tail518
+
+done519:
+	VZEROUPPER
+	RET
+
 // func toFixedAVX512(q []int32, x []float32, inverse float64, limit float64) int
 // Requires: AVX, AVX512DQ, AVX512F, BMI2, CMOV, POPCNT
 TEXT ·toFixedAVX512(SB), NOSPLIT, $0-72
@@ -9434,9 +9511,9 @@ TEXT ·toFixedAVX512(SB), NOSPLIT, $0-72
 	MOVQ         x_base+24(FP), DX
 	MOVQ         q_len+8(FP), BX
 	SUBQ         $+16, BX
-	JLT          rest517
+	JLT          rest521
 
-loop516:
+loop520:
 	VMOVUPS       (DX), Z3
 	VEXTRACTF64X4 $0x00, Z3, Y4
 	VCVTPS2PD     Y4, Z4
@@ -9468,13 +9545,13 @@ loop516:
 	ADDQ          $+64, CX
 	ADDQ          $+64, DX
 	SUBQ          $+16, BX
-	JGE           loop516
+	JGE           loop520
 
-rest517:
+rest521:
 	ADDQ $+16, BX
-	JLE  done519
+	JLE  done523
 
-tail518:
+tail522:
 	MOVQ          $+16, DI
 	CMPQ          BX, DI
 	CMOVQLT       BX, DI
@@ -9512,9 +9589,9 @@ tail518:
 	ADDQ          $+64, CX
 	ADDQ          $+64, DX
 	SUBQ          $+16, BX
-	JGT           tail518
+	JGT           tail522
 
-done519:
+done523:
 	MOVQ AX, ret+64(FP)
 	VZEROUPPER
 	RET
@@ -9535,9 +9612,9 @@ TEXT ·toFixedRandomlyAVX512(SB), NOSPLIT, $0-96
 	MOVQ         random_base+48(FP), BX
 	MOVQ         q_len+8(FP), SI
 	SUBQ         $+16, SI
-	JLT          rest521
+	JLT          rest525
 
-loop520:
+loop524:
 	VMOVUPS       (DX), Z3
 	VMOVUPS       (BX), Z4
 	VEXTRACTF64X4 $0x00, Z3, Y5
@@ -9593,13 +9670,13 @@ loop520:
 	ADDQ          $+64, DX
 	ADDQ          $+64, BX
 	SUBQ          $+16, SI
-	JGE           loop520
+	JGE           loop524
 
-rest521:
+rest525:
 	ADDQ $+16, SI
-	JLE  done523
+	JLE  done527
 
-tail522:
+tail526:
 	MOVQ          $+16, R8
 	CMPQ          SI, R8
 	CMOVQLT       SI, R8
@@ -9661,9 +9738,9 @@ tail522:
 	ADDQ          $+64, DX
 	ADDQ          $+64, BX
 	SUBQ          $+16, SI
-	JGT           tail522
+	JGT           tail526
 
-done523:
+done527:
 	MOVQ AX, ret+88(FP)
 	VZEROUPPER
 	RET
@@ -9684,9 +9761,9 @@ TEXT ·quantiseAVX512(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         q_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest525
+	JLT          rest529
 
-loop524:
+loop528:
 	VMOVUPS   (CX), Z3
 	VMULPS    Z0, Z3, Z3
 	VCMPPS    $0x07, Z3, Z3, K1
@@ -9698,13 +9775,13 @@ loop524:
 	ADDQ      $+16, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGE       loop524
+	JGE       loop528
 
-rest525:
+rest529:
 	ADDQ $+16, DX
-	JLE  done527
+	JLE  done531
 
-tail526:
+tail530:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -9722,9 +9799,9 @@ tail526:
 	ADDQ      $+16, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail526
+	JGT       tail530
 
-done527:
+done531:
 	VZEROUPPER
 	RET
 
@@ -9742,9 +9819,9 @@ TEXT ·axpyInt8AVX512(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest529
+	JLT          rest533
 
-loop528:
+loop532:
 	VPMOVSXBD   (CX), Z1
 	VCVTDQ2PS   Z1, Z1
 	VMOVUPS     (AX), Z2
@@ -9753,13 +9830,13 @@ loop528:
 	ADDQ        $+64, AX
 	ADDQ        $+16, CX
 	SUBQ        $+16, DX
-	JGE         loop528
+	JGE         loop532
 
-rest529:
+rest533:
 	ADDQ $+16, DX
-	JLE  done531
+	JLE  done535
 
-tail530:
+tail534:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -9774,9 +9851,9 @@ tail530:
 	ADDQ        $+64, AX
 	ADDQ        $+16, CX
 	SUBQ        $+16, DX
-	JGT         tail530
+	JGT         tail534
 
-done531:
+done535:
 	VZEROUPPER
 	RET
 
@@ -9790,9 +9867,9 @@ TEXT ·dotInt8AVX512(SB), NOSPLIT, $0-52
 	VPXORD       Z1, Z1, Z1
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	SUBQ         $+64, DX
-	JLT          rest533
+	JLT          rest537
 
-loop532:
+loop536:
 	VMOVDQU8 (AX), Z3
 	VMOVDQU8 (CX), Z4
 	VPXORD   Z2, Z3, Z3
@@ -9801,11 +9878,11 @@ loop532:
 	ADDQ     $+64, AX
 	ADDQ     $+64, CX
 	SUBQ     $+64, DX
-	JGE      loop532
+	JGE      loop536
 
-rest533:
+rest537:
 	ADDQ       $+64, DX
-	JEQ        done534
+	JEQ        done538
 	MOVQ       $-1, BX
 	BZHIQ      DX, BX, BX
 	KMOVQ      BX, K1
@@ -9815,7 +9892,7 @@ rest533:
 	VPDPBUSD   Z4, Z3, Z0
 	VPDPBUSD   Z4, Z2, Z1
 
-done534:
+done538:
 	VPSUBD        Z1, Z0, Z0
 	VEXTRACTF64X4 $0x01, Z0, Y1
 	VPADDD        Y1, Y0, Y0
@@ -9851,9 +9928,9 @@ TEXT ·tile1xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z1
 	TESTQ        BX, BX
-	JEQ          done537
+	JEQ          done541
 
-loop536:
+loop540:
 	VMOVUPS.Z    (CX), K1, Z2
 	VPBROADCASTD (AX), Z3
 	VPXORD       Z1, Z3, Z3
@@ -9861,9 +9938,9 @@ loop536:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop536
+	JNZ          loop540
 
-done537:
+done541:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -9873,7 +9950,7 @@ done537:
 // func tile1x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile1x1Int8AVX512(SB), NOSPLIT, $0-64
-next538:
+next542:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -9883,9 +9960,9 @@ next538:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z1
 	TESTQ        BX, BX
-	JEQ          done540
+	JEQ          done544
 
-loop539:
+loop543:
 	VMOVUPS      (CX), Z2
 	VPBROADCASTD (AX), Z3
 	VPXORD       Z1, Z3, Z3
@@ -9893,23 +9970,23 @@ loop539:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop539
+	JNZ          loop543
 
-done540:
+done544:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next538
+	JNZ     next542
 	VZEROUPPER
 	RET
 
 // func tile1x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile1x4Int8AVX512(SB), NOSPLIT, $0-64
-next541:
+next545:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -9922,9 +9999,9 @@ next541:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        BX, BX
-	JEQ          done543
+	JEQ          done547
 
-loop542:
+loop546:
 	VMOVUPS      (CX), Z5
 	VMOVUPS      64(CX), Z6
 	VMOVUPS      128(CX), Z7
@@ -9938,9 +10015,9 @@ loop542:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop542
+	JNZ          loop546
 
-done543:
+done547:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -9950,7 +10027,7 @@ done543:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next541
+	JNZ     next545
 	VZEROUPPER
 	RET
 
@@ -9974,9 +10051,9 @@ TEXT ·tile2xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	TESTQ        SI, SI
-	JEQ          done546
+	JEQ          done550
 
-loop545:
+loop549:
 	VMOVUPS.Z    (DX), K1, Z3
 	VPBROADCASTD (AX), Z4
 	VPXORD       Z2, Z4, Z4
@@ -9987,9 +10064,9 @@ loop545:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop545
+	JNZ          loop549
 
-done546:
+done550:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -10000,7 +10077,7 @@ done546:
 // func tile2x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile2x1Int8AVX512(SB), NOSPLIT, $0-64
-next547:
+next551:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10011,9 +10088,9 @@ next547:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	TESTQ        SI, SI
-	JEQ          done549
+	JEQ          done553
 
-loop548:
+loop552:
 	VMOVUPS      (DX), Z3
 	VPBROADCASTD (AX), Z4
 	VPXORD       Z2, Z4, Z4
@@ -10024,9 +10101,9 @@ loop548:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop548
+	JNZ          loop552
 
-done549:
+done553:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10034,14 +10111,14 @@ done549:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next547
+	JNZ     next551
 	VZEROUPPER
 	RET
 
 // func tile2x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile2x4Int8AVX512(SB), NOSPLIT, $0-64
-next550:
+next554:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10058,9 +10135,9 @@ next550:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z8
 	TESTQ        SI, SI
-	JEQ          done552
+	JEQ          done556
 
-loop551:
+loop555:
 	VMOVUPS      (DX), Z9
 	VMOVUPS      64(DX), Z10
 	VMOVUPS      128(DX), Z11
@@ -10080,9 +10157,9 @@ loop551:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop551
+	JNZ          loop555
 
-done552:
+done556:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10096,7 +10173,7 @@ done552:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next550
+	JNZ     next554
 	VZEROUPPER
 	RET
 
@@ -10121,9 +10198,9 @@ TEXT ·tile3xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z3
 	TESTQ        SI, SI
-	JEQ          done555
+	JEQ          done559
 
-loop554:
+loop558:
 	VMOVUPS.Z    (DX), K1, Z4
 	VPBROADCASTD (AX), Z5
 	VPXORD       Z3, Z5, Z5
@@ -10137,9 +10214,9 @@ loop554:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop554
+	JNZ          loop558
 
-done555:
+done559:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -10151,7 +10228,7 @@ done555:
 // func tile3x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile3x1Int8AVX512(SB), NOSPLIT, $0-64
-next556:
+next560:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10163,9 +10240,9 @@ next556:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z3
 	TESTQ        SI, SI
-	JEQ          done558
+	JEQ          done562
 
-loop557:
+loop561:
 	VMOVUPS      (DX), Z4
 	VPBROADCASTD (AX), Z5
 	VPXORD       Z3, Z5, Z5
@@ -10179,9 +10256,9 @@ loop557:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop557
+	JNZ          loop561
 
-done558:
+done562:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10190,14 +10267,14 @@ done558:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next556
+	JNZ     next560
 	VZEROUPPER
 	RET
 
 // func tile3x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile3x4Int8AVX512(SB), NOSPLIT, $0-64
-next559:
+next563:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10218,9 +10295,9 @@ next559:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z12
 	TESTQ        SI, SI
-	JEQ          done561
+	JEQ          done565
 
-loop560:
+loop564:
 	VMOVUPS      (DX), Z13
 	VMOVUPS      64(DX), Z14
 	VMOVUPS      128(DX), Z15
@@ -10246,9 +10323,9 @@ loop560:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop560
+	JNZ          loop564
 
-done561:
+done565:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10266,7 +10343,7 @@ done561:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next559
+	JNZ     next563
 	VZEROUPPER
 	RET
 
@@ -10293,9 +10370,9 @@ TEXT ·tile4xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        DI, DI
-	JEQ          done564
+	JEQ          done568
 
-loop563:
+loop567:
 	VMOVUPS.Z    (BX), K1, Z5
 	VPBROADCASTD (AX), Z6
 	VPXORD       Z4, Z6, Z6
@@ -10312,9 +10389,9 @@ loop563:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop563
+	JNZ          loop567
 
-done564:
+done568:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10328,7 +10405,7 @@ done564:
 // func tile4x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile4x1Int8AVX512(SB), NOSPLIT, $0-64
-next565:
+next569:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -10342,9 +10419,9 @@ next565:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        DI, DI
-	JEQ          done567
+	JEQ          done571
 
-loop566:
+loop570:
 	VMOVUPS      (BX), Z5
 	VPBROADCASTD (AX), Z6
 	VPXORD       Z4, Z6, Z6
@@ -10361,9 +10438,9 @@ loop566:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop566
+	JNZ          loop570
 
-done567:
+done571:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10374,14 +10451,14 @@ done567:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next565
+	JNZ     next569
 	VZEROUPPER
 	RET
 
 // func tile4x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile4x4Int8AVX512(SB), NOSPLIT, $0-64
-next568:
+next572:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -10407,9 +10484,9 @@ next568:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z16
 	TESTQ        DI, DI
-	JEQ          done570
+	JEQ          done574
 
-loop569:
+loop573:
 	VMOVUPS      (BX), Z17
 	VMOVUPS      64(BX), Z18
 	VMOVUPS      128(BX), Z19
@@ -10441,9 +10518,9 @@ loop569:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop569
+	JNZ          loop573
 
-done570:
+done574:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10466,7 +10543,7 @@ done570:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next568
+	JNZ     next572
 	VZEROUPPER
 	RET
 
@@ -10479,16 +10556,16 @@ TEXT ·transposeAVX512(SB), NOSPLIT, $0-48
 	MOVQ dstStride+8(FP), BX
 	MOVQ srcStride+24(FP), SI
 
-down571:
+down575:
 	MOVQ cols+40(FP), DI
 	MOVQ CX, R8
 	MOVQ AX, R9
 
-across572:
+across576:
 	CMPQ       DI, $+16
-	JLT        edge573
+	JLT        edge577
 	CMPQ       DX, $+16
-	JLT        edge573
+	JLT        edge577
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	VMOVUPS    (R10), Z0
@@ -10617,9 +10694,9 @@ across572:
 	VMOVUPS    Z5, (R11)
 	ADDQ       BX, R11
 	VMOVUPS    Z0, (R11)
-	JMP        next574
+	JMP        next578
 
-edge573:
+edge577:
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	MOVQ       $+16, R13
@@ -10776,79 +10853,79 @@ edge573:
 	VSHUFF32X4 $0xdd, Z17, Z0, Z0
 	VMOVUPS    Z6, K1, (R11)
 	CMPQ       DI, $+1
-	JLE        next574
+	JLE        next578
 	ADDQ       BX, R11
 	VMOVUPS    Z7, K1, (R11)
 	CMPQ       DI, $+2
-	JLE        next574
+	JLE        next578
 	ADDQ       BX, R11
 	VMOVUPS    Z9, K1, (R11)
 	CMPQ       DI, $+3
-	JLE        next574
+	JLE        next578
 	ADDQ       BX, R11
 	VMOVUPS    Z8, K1, (R11)
 	CMPQ       DI, $+4
-	JLE        next574
+	JLE        next578
 	ADDQ       BX, R11
 	VMOVUPS    Z10, K1, (R11)
 	CMPQ       DI, $+5
-	JLE        next574
+	JLE        next578
 	ADDQ       BX, R11
 	VMOVUPS    Z11, K1, (R11)
 	CMPQ       DI, $+6
-	JLE        next574
+	JLE        next578
 	ADDQ       BX, R11
 	VMOVUPS    Z13, K1, (R11)
 	CMPQ       DI, $+7
-	JLE        next574
+	JLE        next578
 	ADDQ       BX, R11
 	VMOVUPS    Z12, K1, (R11)
 	CMPQ       DI, $+8
-	JLE        next574
+	JLE        next578
 	ADDQ       BX, R11
 	VMOVUPS    Z14, K1, (R11)
 	CMPQ       DI, $+9
-	JLE        next574
+	JLE        next578
 	ADDQ       BX, R11
 	VMOVUPS    Z3, K1, (R11)
 	CMPQ       DI, $+10
-	JLE        next574
+	JLE        next578
 	ADDQ       BX, R11
 	VMOVUPS    Z15, K1, (R11)
 	CMPQ       DI, $+11
-	JLE        next574
+	JLE        next578
 	ADDQ       BX, R11
 	VMOVUPS    Z4, K1, (R11)
 	CMPQ       DI, $+12
-	JLE        next574
+	JLE        next578
 	ADDQ       BX, R11
 	VMOVUPS    Z2, K1, (R11)
 	CMPQ       DI, $+13
-	JLE        next574
+	JLE        next578
 	ADDQ       BX, R11
 	VMOVUPS    Z1, K1, (R11)
 	CMPQ       DI, $+14
-	JLE        next574
+	JLE        next578
 	ADDQ       BX, R11
 	VMOVUPS    Z5, K1, (R11)
 	CMPQ       DI, $+15
-	JLE        next574
+	JLE        next578
 	ADDQ       BX, R11
 	VMOVUPS    Z0, K1, (R11)
 
-next574:
+next578:
 	ADDQ   $+64, R8
 	MOVQ   BX, R10
 	IMUL3Q $+16, R10, R10
 	ADDQ   R10, R9
 	SUBQ   $+16, DI
-	JGT    across572
+	JGT    across576
 	ADDQ   $+64, AX
 	MOVQ   SI, R10
 	IMUL3Q $+16, R10, R10
 	ADDQ   R10, CX
 	SUBQ   $+16, DX
-	JGT    down571
+	JGT    down575
 	VZEROUPPER
 	RET
 
@@ -10870,7 +10947,7 @@ TEXT ·peakAVX512(SB), NOSPLIT, $0-8
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
 
-loop576:
+loop580:
 	VFMADD231PS Z12, Z12, Z0
 	VFMADD231PS Z12, Z12, Z1
 	VFMADD231PS Z12, Z12, Z2
@@ -10884,6 +10961,6 @@ loop576:
 	VFMADD231PS Z12, Z12, Z10
 	VFMADD231PS Z12, Z12, Z11
 	DECQ        AX
-	JNZ         loop576
+	JNZ         loop580
 	VZEROUPPER
 	RET

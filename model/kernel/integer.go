@@ -34,6 +34,13 @@ func AddUint32(dst, x []uint32) {
 	}
 }
 
+// FoldInts is dst += w·q, exactly, or modulo 2^64 where that does not fit: how an update is added to a sum.
+func FoldInts(dst []int64, q []int32, w int32) {
+	for lo, hi := range blocks(len(dst)) {
+		use.foldInts(dst[lo:hi], q[lo:hi], w)
+	}
+}
+
 // Quantise is q = round(x·inverse), half to even, clamped to ±127. NaN becomes 0.
 func Quantise(q []int8, x []float32, inverse float32) {
 	for lo, hi := range blocks(len(q)) {

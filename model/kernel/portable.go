@@ -35,6 +35,7 @@ var portable = &path{
 	toFixedRandomly: toFixedRandomlyGo,
 	fromFixed:       fromFixedGo,
 	addUint32:       addUint32Go,
+	foldInts:        foldIntsGo,
 	quantise:        quantiseGo,
 	axpyInt8:        axpyInt8Go,
 	dotInt8:         dotInt8Go,
@@ -58,8 +59,9 @@ func axpyGo(dst, x []float32, a float32) {
 		dst[3] += float32(a * x[3])
 		dst, x = dst[4:], x[4:]
 	}
-	for i := range dst {
-		dst[i] += float32(a * x[i])
+	x = x[:len(dst)]
+	for i, v := range x {
+		dst[i] += float32(a * v)
 	}
 }
 
@@ -108,6 +110,7 @@ func dotGo(x, y []float32) float32 {
 		s3 += float32(x[3] * y[3])
 		x, y = x[4:], y[4:]
 	}
+	y = y[:len(x)]
 	for i, v := range x {
 		s0 += float32(v * y[i])
 	}

@@ -64,6 +64,13 @@ func addUint32Go(dst, x []uint32) {
 	}
 }
 
+func foldIntsGo(dst []int64, q []int32, w int32) {
+	q = q[:len(dst)]
+	for i, v := range q {
+		dst[i] += int64(w) * int64(v)
+	}
+}
+
 func quantiseGo(q []int8, x []float32, inverse float32) {
 	x = x[:len(q)]
 	for i, v := range x {
