@@ -78,7 +78,7 @@ func benchTrain(b *testing.B, work *workload, batch int) {
 	var next, samples atomic.Int64
 	rounds, done := make([]chan int, len(workers)), make(chan bool)
 	var ends sync.WaitGroup
-	sparse := slices.ContainsFunc(network.nodes, func(n node) bool { return newTables(&n) != nil })
+	sparse := slices.ContainsFunc(network.nodes, func(n node) bool { return n.table != nil })
 	for i := range workers {
 		w := &worker{newTrainer(b, network, batch), make([]float32, len(global)), make([]float32, len(global)), sparse}
 		workers[i], rounds[i] = w, make(chan int)
@@ -127,16 +127,21 @@ func benchTrain(b *testing.B, work *workload, batch int) {
 	ends.Wait()
 }
 
-// fillWaiting has many goroutines wait at once. For each that waits the runtime keeps a record, and has a new one made
-// where a processor has none left: then what is counted afterwards is training's alone.
+// fillWaiting has many goroutines wait at once. For each that waits the runtime keeps a record, and makes a new one where a
+// processor has none left: with enough of them, what is counted afterwards is training's alone.
 func fillWaiting() {
-	var waiting sync.WaitGroup
+	var ready, done sync.WaitGroup
 	start := make(chan bool)
+	ready.Add(1000)
 	for range 1000 {
-		waiting.Go(func() { <-start })
+		done.Go(func() {
+			ready.Done()
+			<-start
+		})
 	}
+	ready.Wait()
 	close(start)
-	waiting.Wait()
+	done.Wait()
 }
 
 // benchImages is the pool of images.

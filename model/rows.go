@@ -65,19 +65,18 @@ type tables struct {
 
 // newTables is nil unless the node is a lookup.
 func newTables(n *node) *tables {
-	l, ok := n.layer.(lookup)
-	if !ok {
+	if n.table == nil {
 		return nil
 	}
-	rows, _ := l.rows()
+	rows, _ := n.table.rows()
 	return &tables{training: rowSet{mark: make([]uint32, rows)}, batch: rowSet{mark: make([]uint32, rows)}}
 }
 
 // checkIDs refuses examples with an id that no table has, and notes which rows the others read.
 func (t *Trainer) checkIDs(x []float32) error {
 	for i := range t.network.nodes {
-		l, ok := t.network.nodes[i].layer.(lookup)
-		if !ok {
+		l := t.network.nodes[i].table
+		if l == nil {
 			continue
 		}
 		if at, rows := l.badID(x); at >= 0 {
@@ -92,7 +91,7 @@ func (t *Trainer) checkIDs(x []float32) error {
 // part.
 func (t *Trainer) touch(x []float32, every bool) {
 	for i := range t.network.nodes {
-		if l, ok := t.network.nodes[i].layer.(lookup); ok {
+		if l := t.network.nodes[i].table; l != nil {
 			set := &t.tables[i].training
 			set.clear()
 			if every {
@@ -115,12 +114,11 @@ func batchRows(of *tables) []int32    { return of.batch.list }
 func (t *Trainer) ranges(to []Range, rows func(*tables) []int32) []Range {
 	for i := range t.network.nodes {
 		n := &t.network.nodes[i]
-		l, ok := n.layer.(lookup)
-		if !ok {
+		if n.table == nil {
 			to = appendRange(to, Range{n.at, n.at + n.size()})
 			continue
 		}
-		_, length := l.rows()
+		_, length := n.table.rows()
 		for _, row := range rows(t.tables[i]) {
 			from := n.at + int(row)*length
 			to = appendRange(to, Range{from, from + length})
