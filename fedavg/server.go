@@ -1,6 +1,10 @@
 package fedavg
 
-import "fmt"
+import (
+	"fmt"
+
+	"choir.example/model/kernel"
+)
 
 // Combine is the server's half of a round: from a cohort's updates to the next model. global is read only; state is the
 // server's, Needs.State vectors, and changes in place. each are the updates by name of their nodes, and wanted if the
@@ -76,9 +80,7 @@ func singles(each []Named, step float64) []Single {
 	out := make([]Single, len(each))
 	for i, u := range each {
 		out[i] = Single{Node: u.Node, Weight: u.Weight, Delta: make([]float32, len(u.Vectors[0]))}
-		for k, q := range u.Vectors[0] {
-			out[i].Delta[k] = float32(float64(q) * step)
-		}
+		kernel.FromFixed(out[i].Delta, u.Vectors[0], step)
 	}
 	return out
 }

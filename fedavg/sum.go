@@ -6,7 +6,6 @@ import (
 
 	"choir.example/internal/canon"
 	"choir.example/model"
-	"choir.example/model/kernel"
 )
 
 // ErrTooMuch is returned when a sum would pass MaxTotalWeight or MaxUpdates.
@@ -68,7 +67,7 @@ func (s *Sum) fold(u *Update, sign int64) error {
 		}
 	}
 	for i, v := range u.Vectors {
-		kernel.FoldInts(s.Vectors[i], v, int32(sign*u.Weight))
+		addScaled(s.Vectors[i], v, sign*u.Weight)
 	}
 	for i, v := range u.Scalars {
 		s.Scalars[i] += sign * v
@@ -85,6 +84,14 @@ func (s *Sum) fold(u *Update, sign int64) error {
 // evaluated is 1 for an evaluation with examples: a node without validation examples adds nothing to a sum, and is not
 // among those that hide each other in it.
 func evaluated(e *model.Evaluation) int64 { return min(e.Examples, 1) }
+
+// addScaled is acc += w·q.
+func addScaled(acc []int64, q []int32, w int64) {
+	acc = acc[:len(q)]
+	for i, v := range q {
+		acc[i] += w * int64(v)
+	}
+}
 
 // Merge folds in another sum of the same shape, which it only reads. A sum that it refuses leaves s as it was.
 func (s *Sum) Merge(o *Sum) error {

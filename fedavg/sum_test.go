@@ -365,7 +365,7 @@ func TestFoldRefusesAnotherShapeAndChangesNothing(t *testing.T) {
 	}
 }
 
-// Weights are multiplied as 32-bit integers: one beyond the bound must not get so far, whoever forgot to check.
+// The bounds of sums rest on the bounds of weights, so a weight beyond them does not get so far, whoever forgot to check.
 func TestFoldRefusesWeights(t *testing.T) {
 	sum := NewSum(Shape{})
 	for _, w := range []int64{0, -1, MaxWeight + 1, 1<<32 + 1} {

@@ -224,10 +224,10 @@ func sigmoidAVX2(dst []float32, x []float32)
 //go:noescape
 func tanhAVX2(dst []float32, x []float32)
 
-// fromFixedAVX2 is dst = step·q.
+// fromFixedAVX2 is FromFixed.
 //
 //go:noescape
-func fromFixedAVX2(dst []float32, q []int32, step float32)
+func fromFixedAVX2(dst []float32, q []int32, step float64)
 
 // addUint32AVX2 is dst += x.
 //
@@ -238,11 +238,6 @@ func addUint32AVX2(dst []uint32, x []uint32)
 //
 //go:noescape
 func rescaleAVX2(dst []float32, q []int32, scales []float32, bias []float32, scale float32)
-
-// foldIntsAVX2 is dst += w·q.
-//
-//go:noescape
-func foldIntsAVX2(dst []int64, q []int32, w int32)
 
 // toFixedAVX2 is ToFixed.
 //

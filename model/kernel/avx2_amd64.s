@@ -4281,57 +4281,73 @@ DATA data3ba059ddAVX2<>+24(SB)/4, $0x3ba059dd
 DATA data3ba059ddAVX2<>+28(SB)/4, $0x3ba059dd
 GLOBL data3ba059ddAVX2<>(SB), RODATA|NOPTR, $32
 
-// func fromFixedAVX2(dst []float32, q []int32, step float32)
+// func fromFixedAVX2(dst []float32, q []int32, step float64)
 // Requires: AVX, CMOV
-TEXT ·fromFixedAVX2(SB), NOSPLIT, $0-52
-	VBROADCASTSS step+48(FP), Y0
+TEXT ·fromFixedAVX2(SB), NOSPLIT, $0-56
+	VBROADCASTSD step+48(FP), Y0
 	MOVQ         dst_base+0(FP), AX
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
-	SUBQ         $+32, DX
+	SUBQ         $+16, DX
 	JLT          rest273
 
 loop272:
-	VMOVUPS   (CX), Y1
-	VCVTDQ2PS Y1, Y1
-	VMULPS    Y0, Y1, Y1
-	VMOVUPS   Y1, (AX)
-	VMOVUPS   32(CX), Y1
-	VCVTDQ2PS Y1, Y1
-	VMULPS    Y0, Y1, Y1
-	VMOVUPS   Y1, 32(AX)
-	VMOVUPS   64(CX), Y1
-	VCVTDQ2PS Y1, Y1
-	VMULPS    Y0, Y1, Y1
-	VMOVUPS   Y1, 64(AX)
-	VMOVUPS   96(CX), Y1
-	VCVTDQ2PS Y1, Y1
-	VMULPS    Y0, Y1, Y1
-	VMOVUPS   Y1, 96(AX)
-	ADDQ      $+128, AX
-	ADDQ      $+128, CX
-	SUBQ      $+32, DX
-	JGE       loop272
+	VMOVUPS      (CX), Y1
+	VEXTRACTF128 $0x00, Y1, X2
+	VCVTDQ2PD    X2, Y2
+	VMULPD       Y0, Y2, Y2
+	VCVTPD2PSY   Y2, X2
+	VINSERTF128  $0x00, X2, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VCVTDQ2PD    X2, Y2
+	VMULPD       Y0, Y2, Y2
+	VCVTPD2PSY   Y2, X2
+	VINSERTF128  $0x01, X2, Y1, Y1
+	VMOVUPS      Y1, (AX)
+	VMOVUPS      32(CX), Y1
+	VEXTRACTF128 $0x00, Y1, X2
+	VCVTDQ2PD    X2, Y2
+	VMULPD       Y0, Y2, Y2
+	VCVTPD2PSY   Y2, X2
+	VINSERTF128  $0x00, X2, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VCVTDQ2PD    X2, Y2
+	VMULPD       Y0, Y2, Y2
+	VCVTPD2PSY   Y2, X2
+	VINSERTF128  $0x01, X2, Y1, Y1
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         $+64, AX
+	ADDQ         $+64, CX
+	SUBQ         $+16, DX
+	JGE          loop272
 
 rest273:
-	ADDQ $+32, DX
+	ADDQ $+16, DX
 	JLE  done275
 
 tail274:
-	XORQ       SI, SI
-	MOVQ       $+8, BX
-	SUBQ       DX, BX
-	CMOVQLT    SI, BX
-	LEAQ       signsAVX2<>+0(SB), SI
-	VMOVUPS    (SI)(BX*4), Y1
-	VMASKMOVPS (CX), Y1, Y2
-	VCVTDQ2PS  Y2, Y2
-	VMULPS     Y0, Y2, Y2
-	VMASKMOVPS Y2, Y1, (AX)
-	ADDQ       $+32, AX
-	ADDQ       $+32, CX
-	SUBQ       $+8, DX
-	JGT        tail274
+	XORQ         SI, SI
+	MOVQ         $+8, BX
+	SUBQ         DX, BX
+	CMOVQLT      SI, BX
+	LEAQ         signsAVX2<>+0(SB), SI
+	VMOVUPS      (SI)(BX*4), Y1
+	VMASKMOVPS   (CX), Y1, Y2
+	VEXTRACTF128 $0x00, Y2, X3
+	VCVTDQ2PD    X3, Y3
+	VMULPD       Y0, Y3, Y3
+	VCVTPD2PSY   Y3, X3
+	VINSERTF128  $0x00, X3, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X3
+	VCVTDQ2PD    X3, Y3
+	VMULPD       Y0, Y3, Y3
+	VCVTPD2PSY   Y3, X3
+	VINSERTF128  $0x01, X3, Y2, Y2
+	VMASKMOVPS   Y2, Y1, (AX)
+	ADDQ         $+32, AX
+	ADDQ         $+32, CX
+	SUBQ         $+8, DX
+	JGT          tail274
 
 done275:
 	VZEROUPPER
@@ -4455,85 +4471,6 @@ done283:
 	VZEROUPPER
 	RET
 
-// func foldIntsAVX2(dst []int64, q []int32, w int32)
-// Requires: AVX, AVX2, CMOV
-TEXT ·foldIntsAVX2(SB), NOSPLIT, $0-52
-	VBROADCASTSS w+48(FP), Y0
-	MOVQ         q_base+24(FP), AX
-	MOVQ         dst_base+0(FP), CX
-	MOVQ         q_len+32(FP), DX
-	SUBQ         $+16, DX
-	JLT          rest285
-
-loop284:
-	VMOVUPS      (AX), Y1
-	VEXTRACTF128 $0x00, Y1, X2
-	VPMOVSXDQ    X2, Y2
-	VPMULDQ      Y0, Y2, Y2
-	VMOVUPS      (CX), Y3
-	VPADDQ       Y3, Y2, Y2
-	VMOVUPS      Y2, (CX)
-	VEXTRACTF128 $0x01, Y1, X1
-	VPMOVSXDQ    X1, Y1
-	VPMULDQ      Y0, Y1, Y1
-	VMOVUPS      32(CX), Y2
-	VPADDQ       Y2, Y1, Y1
-	VMOVUPS      Y1, 32(CX)
-	VMOVUPS      32(AX), Y1
-	VEXTRACTF128 $0x00, Y1, X2
-	VPMOVSXDQ    X2, Y2
-	VPMULDQ      Y0, Y2, Y2
-	VMOVUPS      64(CX), Y3
-	VPADDQ       Y3, Y2, Y2
-	VMOVUPS      Y2, 64(CX)
-	VEXTRACTF128 $0x01, Y1, X1
-	VPMOVSXDQ    X1, Y1
-	VPMULDQ      Y0, Y1, Y1
-	VMOVUPS      96(CX), Y2
-	VPADDQ       Y2, Y1, Y1
-	VMOVUPS      Y1, 96(CX)
-	ADDQ         $+64, AX
-	ADDQ         $+128, CX
-	SUBQ         $+16, DX
-	JGE          loop284
-
-rest285:
-	ADDQ $+16, DX
-	JLE  done287
-
-tail286:
-	XORQ         SI, SI
-	MOVQ         $+8, BX
-	SUBQ         DX, BX
-	CMOVQLT      SI, BX
-	LEAQ         signsAVX2<>+0(SB), SI
-	VMOVUPS      (SI)(BX*4), Y1
-	VMASKMOVPS   (AX), Y1, Y2
-	VEXTRACTF128 $0x00, Y2, X3
-	VPMOVSXDQ    X3, Y3
-	VPMULDQ      Y0, Y3, Y3
-	VEXTRACTF128 $0x00, Y1, X4
-	VPMOVSXDQ    X4, Y4
-	VPMASKMOVQ   (CX), Y4, Y5
-	VPADDQ       Y5, Y3, Y3
-	VPMASKMOVQ   Y3, Y4, (CX)
-	VEXTRACTF128 $0x01, Y2, X2
-	VPMOVSXDQ    X2, Y2
-	VPMULDQ      Y0, Y2, Y2
-	VEXTRACTF128 $0x01, Y1, X1
-	VPMOVSXDQ    X1, Y1
-	VPMASKMOVQ   32(CX), Y1, Y3
-	VPADDQ       Y3, Y2, Y2
-	VPMASKMOVQ   Y2, Y1, 32(CX)
-	ADDQ         $+32, AX
-	ADDQ         $+64, CX
-	SUBQ         $+8, DX
-	JGT          tail286
-
-done287:
-	VZEROUPPER
-	RET
-
 // func toFixedAVX2(q []int32, x []float32, inverse float64, limit float64) int
 // Requires: AVX, CMOV, POPCNT
 TEXT ·toFixedAVX2(SB), NOSPLIT, $0-72
@@ -4546,9 +4483,9 @@ TEXT ·toFixedAVX2(SB), NOSPLIT, $0-72
 	MOVQ         x_base+24(FP), DX
 	MOVQ         q_len+8(FP), BX
 	SUBQ         $+8, BX
-	JLT          rest289
+	JLT          rest285
 
-loop288:
+loop284:
 	VMOVUPS      (DX), Y3
 	VEXTRACTF128 $0x00, Y3, X4
 	VCVTPS2PD    X4, Y4
@@ -4580,13 +4517,13 @@ loop288:
 	ADDQ         $+32, CX
 	ADDQ         $+32, DX
 	SUBQ         $+8, BX
-	JGE          loop288
+	JGE          loop284
 
-rest289:
+rest285:
 	ADDQ $+8, BX
-	JLE  done291
+	JLE  done287
 
-tail290:
+tail286:
 	XORQ         DI, DI
 	MOVQ         $+8, SI
 	SUBQ         BX, SI
@@ -4624,9 +4561,9 @@ tail290:
 	ADDQ         $+32, CX
 	ADDQ         $+32, DX
 	SUBQ         $+8, BX
-	JGT          tail290
+	JGT          tail286
 
-done291:
+done287:
 	MOVQ AX, ret+64(FP)
 	VZEROUPPER
 	RET
@@ -4647,9 +4584,9 @@ TEXT ·toFixedRandomlyAVX2(SB), NOSPLIT, $0-96
 	MOVQ         random_base+48(FP), BX
 	MOVQ         q_len+8(FP), SI
 	SUBQ         $+8, SI
-	JLT          rest293
+	JLT          rest289
 
-loop292:
+loop288:
 	VMOVUPS      (DX), Y3
 	VMOVUPS      (BX), Y4
 	VEXTRACTF128 $0x00, Y3, X5
@@ -4715,13 +4652,13 @@ loop292:
 	ADDQ         $+32, DX
 	ADDQ         $+32, BX
 	SUBQ         $+8, SI
-	JGE          loop292
+	JGE          loop288
 
-rest293:
+rest289:
 	ADDQ $+8, SI
-	JLE  done295
+	JLE  done291
 
-tail294:
+tail290:
 	XORQ         R8, R8
 	MOVQ         $+8, DI
 	SUBQ         SI, DI
@@ -4793,9 +4730,9 @@ tail294:
 	ADDQ         $+32, DX
 	ADDQ         $+32, BX
 	SUBQ         $+8, SI
-	JGT          tail294
+	JGT          tail290
 
-done295:
+done291:
 	MOVQ AX, ret+88(FP)
 	VZEROUPPER
 	RET
@@ -4819,9 +4756,9 @@ TEXT ·quantiseAVX2(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         q_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest297
+	JLT          rest293
 
-loop296:
+loop292:
 	VMOVUPS      (CX), Y3
 	VMULPS       Y0, Y3, Y3
 	VCMPPS       $0x07, Y3, Y3, Y4
@@ -4836,13 +4773,13 @@ loop296:
 	ADDQ         $+8, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGE          loop296
+	JGE          loop292
 
-rest297:
+rest293:
 	ADDQ $+8, DX
-	JLE  done299
+	JLE  done295
 
-tail298:
+tail294:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -4863,9 +4800,9 @@ tail298:
 	ADDQ         $+8, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail298
+	JGT          tail294
 
-done299:
+done295:
 	VZEROUPPER
 	RET
 
@@ -4883,9 +4820,9 @@ TEXT ·axpyInt8AVX2(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest301
+	JLT          rest297
 
-loop300:
+loop296:
 	VPMOVSXBD   (CX), Y1
 	VCVTDQ2PS   Y1, Y1
 	VMOVUPS     (AX), Y2
@@ -4894,13 +4831,13 @@ loop300:
 	ADDQ        $+32, AX
 	ADDQ        $+8, CX
 	SUBQ        $+8, DX
-	JGE         loop300
+	JGE         loop296
 
-rest301:
+rest297:
 	ADDQ $+8, DX
-	JLE  done303
+	JLE  done299
 
-tail302:
+tail298:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -4915,9 +4852,9 @@ tail302:
 	ADDQ        $+32, AX
 	ADDQ        $+8, CX
 	SUBQ        $+8, DX
-	JGT         tail302
+	JGT         tail298
 
-done303:
+done299:
 	VZEROUPPER
 	RET
 
@@ -4931,9 +4868,9 @@ TEXT ·dotInt8AVX2(SB), NOSPLIT, $0-52
 	VXORPS       Y1, Y1, Y1
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y1
 	SUBQ         $+16, DX
-	JLT          rest305
+	JLT          rest301
 
-loop304:
+loop300:
 	VPMOVSXBW (AX), Y1
 	VPMOVSXBW (CX), Y2
 	VPMADDWD  Y1, Y2, Y1
@@ -4941,9 +4878,9 @@ loop304:
 	ADDQ      $+16, AX
 	ADDQ      $+16, CX
 	SUBQ      $+16, DX
-	JGE       loop304
+	JGE       loop300
 
-rest305:
+rest301:
 	VEXTRACTF128 $0x01, Y0, X1
 	VPADDD       X1, X0, X0
 	VPSHUFD      $0x4e, X0, X1
@@ -4976,9 +4913,9 @@ TEXT ·tile1xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y2
 	TESTQ        BX, BX
-	JEQ          done309
+	JEQ          done305
 
-loop308:
+loop304:
 	VMASKMOVPS   (CX), Y0, Y2
 	VPSLLW       $0x08, Y2, Y3
 	VPSRAW       $0x08, Y3, Y3
@@ -4994,9 +4931,9 @@ loop308:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop308
+	JNZ          loop304
 
-done309:
+done305:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -5006,7 +4943,7 @@ done309:
 // func tile1x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile1x1Int8AVX2(SB), NOSPLIT, $0-64
-next310:
+next306:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -5016,9 +4953,9 @@ next310:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y1
 	TESTQ        BX, BX
-	JEQ          done312
+	JEQ          done308
 
-loop311:
+loop307:
 	VMOVUPS      (CX), Y1
 	VPSLLW       $0x08, Y1, Y2
 	VPSRAW       $0x08, Y2, Y2
@@ -5034,16 +4971,16 @@ loop311:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop311
+	JNZ          loop307
 
-done312:
+done308:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next310
+	JNZ     next306
 	VZEROUPPER
 	RET
 
@@ -5067,9 +5004,9 @@ TEXT ·tile2xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y3
 	TESTQ        SI, SI
-	JEQ          done315
+	JEQ          done311
 
-loop314:
+loop310:
 	VMASKMOVPS   (DX), Y0, Y3
 	VPSLLW       $0x08, Y3, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -5093,9 +5030,9 @@ loop314:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop314
+	JNZ          loop310
 
-done315:
+done311:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -5106,7 +5043,7 @@ done315:
 // func tile2x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile2x1Int8AVX2(SB), NOSPLIT, $0-64
-next316:
+next312:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -5117,9 +5054,9 @@ next316:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y2
 	TESTQ        SI, SI
-	JEQ          done318
+	JEQ          done314
 
-loop317:
+loop313:
 	VMOVUPS      (DX), Y2
 	VPSLLW       $0x08, Y2, Y3
 	VPSRAW       $0x08, Y3, Y3
@@ -5143,9 +5080,9 @@ loop317:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop317
+	JNZ          loop313
 
-done318:
+done314:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
@@ -5153,7 +5090,7 @@ done318:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next316
+	JNZ     next312
 	VZEROUPPER
 	RET
 
@@ -5178,9 +5115,9 @@ TEXT ·tile3xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y4
 	TESTQ        SI, SI
-	JEQ          done321
+	JEQ          done317
 
-loop320:
+loop316:
 	VMASKMOVPS   (DX), Y0, Y4
 	VPSLLW       $0x08, Y4, Y5
 	VPSRAW       $0x08, Y5, Y5
@@ -5212,9 +5149,9 @@ loop320:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop320
+	JNZ          loop316
 
-done321:
+done317:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -5226,7 +5163,7 @@ done321:
 // func tile3x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile3x1Int8AVX2(SB), NOSPLIT, $0-64
-next322:
+next318:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -5238,9 +5175,9 @@ next322:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y3
 	TESTQ        SI, SI
-	JEQ          done324
+	JEQ          done320
 
-loop323:
+loop319:
 	VMOVUPS      (DX), Y3
 	VPSLLW       $0x08, Y3, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -5272,9 +5209,9 @@ loop323:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop323
+	JNZ          loop319
 
-done324:
+done320:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
@@ -5283,7 +5220,7 @@ done324:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next322
+	JNZ     next318
 	VZEROUPPER
 	RET
 
@@ -5310,9 +5247,9 @@ TEXT ·tile4xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y5
 	TESTQ        DI, DI
-	JEQ          done327
+	JEQ          done323
 
-loop326:
+loop322:
 	VMASKMOVPS   (BX), Y0, Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPSRAW       $0x08, Y6, Y6
@@ -5352,9 +5289,9 @@ loop326:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop326
+	JNZ          loop322
 
-done327:
+done323:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	LEAQ       (CX)(CX*2), DX
@@ -5368,7 +5305,7 @@ done327:
 // func tile4x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile4x1Int8AVX2(SB), NOSPLIT, $0-64
-next328:
+next324:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -5382,9 +5319,9 @@ next328:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y4
 	TESTQ        DI, DI
-	JEQ          done330
+	JEQ          done326
 
-loop329:
+loop325:
 	VMOVUPS      (BX), Y4
 	VPSLLW       $0x08, Y4, Y5
 	VPSRAW       $0x08, Y5, Y5
@@ -5424,9 +5361,9 @@ loop329:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop329
+	JNZ          loop325
 
-done330:
+done326:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -5437,7 +5374,7 @@ done330:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next328
+	JNZ     next324
 	VZEROUPPER
 	RET
 
@@ -5450,16 +5387,16 @@ TEXT ·transposeAVX2(SB), NOSPLIT, $0-48
 	MOVQ dstStride+8(FP), BX
 	MOVQ srcStride+24(FP), SI
 
-down331:
+down327:
 	MOVQ cols+40(FP), DI
 	MOVQ CX, R8
 	MOVQ AX, R9
 
-across332:
+across328:
 	CMPQ       DI, $+8
-	JLT        edge333
+	JLT        edge329
 	CMPQ       DX, $+8
-	JLT        edge333
+	JLT        edge329
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	VMOVUPS    (R10), Y0
@@ -5516,9 +5453,9 @@ across332:
 	VMOVUPS    Y8, (R11)
 	ADDQ       BX, R11
 	VMOVUPS    Y0, (R11)
-	JMP        next334
+	JMP        next330
 
-edge333:
+edge329:
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	XORQ       R13, R13
@@ -5595,47 +5532,47 @@ edge333:
 	VPERM2F128 $0x31, Y0, Y1, Y0
 	VMASKMOVPS Y5, Y8, (R11)
 	CMPQ       DI, $+1
-	JLE        next334
+	JLE        next330
 	ADDQ       BX, R11
 	VMASKMOVPS Y3, Y8, (R11)
 	CMPQ       DI, $+2
-	JLE        next334
+	JLE        next330
 	ADDQ       BX, R11
 	VMASKMOVPS Y2, Y8, (R11)
 	CMPQ       DI, $+3
-	JLE        next334
+	JLE        next330
 	ADDQ       BX, R11
 	VMASKMOVPS Y6, Y8, (R11)
 	CMPQ       DI, $+4
-	JLE        next334
+	JLE        next330
 	ADDQ       BX, R11
 	VMASKMOVPS Y7, Y8, (R11)
 	CMPQ       DI, $+5
-	JLE        next334
+	JLE        next330
 	ADDQ       BX, R11
 	VMASKMOVPS Y4, Y8, (R11)
 	CMPQ       DI, $+6
-	JLE        next334
+	JLE        next330
 	ADDQ       BX, R11
 	VMASKMOVPS Y9, Y8, (R11)
 	CMPQ       DI, $+7
-	JLE        next334
+	JLE        next330
 	ADDQ       BX, R11
 	VMASKMOVPS Y0, Y8, (R11)
 
-next334:
+next330:
 	ADDQ   $+32, R8
 	MOVQ   BX, R10
 	IMUL3Q $+8, R10, R10
 	ADDQ   R10, R9
 	SUBQ   $+8, DI
-	JGT    across332
+	JGT    across328
 	ADDQ   $+32, AX
 	MOVQ   SI, R10
 	IMUL3Q $+8, R10, R10
 	ADDQ   R10, CX
 	SUBQ   $+8, DX
-	JGT    down331
+	JGT    down327
 	VZEROUPPER
 	RET
 
@@ -5657,7 +5594,7 @@ TEXT ·peakAVX2(SB), NOSPLIT, $0-8
 	VXORPS Y11, Y11, Y11
 	VXORPS Y12, Y12, Y12
 
-loop336:
+loop332:
 	VFMADD231PS Y12, Y12, Y0
 	VFMADD231PS Y12, Y12, Y1
 	VFMADD231PS Y12, Y12, Y2
@@ -5671,6 +5608,6 @@ loop336:
 	VFMADD231PS Y12, Y12, Y10
 	VFMADD231PS Y12, Y12, Y11
 	DECQ        AX
-	JNZ         loop336
+	JNZ         loop332
 	VZEROUPPER
 	RET

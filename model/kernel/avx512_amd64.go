@@ -369,10 +369,10 @@ func sigmoidAVX512(dst []float32, x []float32)
 //go:noescape
 func tanhAVX512(dst []float32, x []float32)
 
-// fromFixedAVX512 is dst = step·q.
+// fromFixedAVX512 is FromFixed.
 //
 //go:noescape
-func fromFixedAVX512(dst []float32, q []int32, step float32)
+func fromFixedAVX512(dst []float32, q []int32, step float64)
 
 // addUint32AVX512 is dst += x.
 //
@@ -383,11 +383,6 @@ func addUint32AVX512(dst []uint32, x []uint32)
 //
 //go:noescape
 func rescaleAVX512(dst []float32, q []int32, scales []float32, bias []float32, scale float32)
-
-// foldIntsAVX512 is dst += w·q.
-//
-//go:noescape
-func foldIntsAVX512(dst []int64, q []int32, w int32)
 
 // toFixedAVX512 is ToFixed.
 //

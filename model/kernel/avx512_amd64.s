@@ -9248,57 +9248,73 @@ DATA data3ba059ddAVX512<>+56(SB)/4, $0x3ba059dd
 DATA data3ba059ddAVX512<>+60(SB)/4, $0x3ba059dd
 GLOBL data3ba059ddAVX512<>(SB), RODATA|NOPTR, $64
 
-// func fromFixedAVX512(dst []float32, q []int32, step float32)
+// func fromFixedAVX512(dst []float32, q []int32, step float64)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·fromFixedAVX512(SB), NOSPLIT, $0-52
-	VBROADCASTSS step+48(FP), Z0
+TEXT ·fromFixedAVX512(SB), NOSPLIT, $0-56
+	VBROADCASTSD step+48(FP), Z0
 	MOVQ         dst_base+0(FP), AX
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
-	SUBQ         $+64, DX
+	SUBQ         $+32, DX
 	JLT          rest505
 
 loop504:
-	VMOVUPS   (CX), Z1
-	VCVTDQ2PS Z1, Z1
-	VMULPS    Z0, Z1, Z1
-	VMOVUPS   Z1, (AX)
-	VMOVUPS   64(CX), Z1
-	VCVTDQ2PS Z1, Z1
-	VMULPS    Z0, Z1, Z1
-	VMOVUPS   Z1, 64(AX)
-	VMOVUPS   128(CX), Z1
-	VCVTDQ2PS Z1, Z1
-	VMULPS    Z0, Z1, Z1
-	VMOVUPS   Z1, 128(AX)
-	VMOVUPS   192(CX), Z1
-	VCVTDQ2PS Z1, Z1
-	VMULPS    Z0, Z1, Z1
-	VMOVUPS   Z1, 192(AX)
-	ADDQ      $+256, AX
-	ADDQ      $+256, CX
-	SUBQ      $+64, DX
-	JGE       loop504
+	VMOVUPS       (CX), Z1
+	VEXTRACTF64X4 $0x00, Z1, Y2
+	VCVTDQ2PD     Y2, Z2
+	VMULPD        Z0, Z2, Z2
+	VCVTPD2PS     Z2, Y2
+	VINSERTF64X4  $0x00, Y2, Z1, Z1
+	VEXTRACTF64X4 $0x01, Z1, Y2
+	VCVTDQ2PD     Y2, Z2
+	VMULPD        Z0, Z2, Z2
+	VCVTPD2PS     Z2, Y2
+	VINSERTF64X4  $0x01, Y2, Z1, Z1
+	VMOVUPS       Z1, (AX)
+	VMOVUPS       64(CX), Z1
+	VEXTRACTF64X4 $0x00, Z1, Y2
+	VCVTDQ2PD     Y2, Z2
+	VMULPD        Z0, Z2, Z2
+	VCVTPD2PS     Z2, Y2
+	VINSERTF64X4  $0x00, Y2, Z1, Z1
+	VEXTRACTF64X4 $0x01, Z1, Y2
+	VCVTDQ2PD     Y2, Z2
+	VMULPD        Z0, Z2, Z2
+	VCVTPD2PS     Z2, Y2
+	VINSERTF64X4  $0x01, Y2, Z1, Z1
+	VMOVUPS       Z1, 64(AX)
+	ADDQ          $+128, AX
+	ADDQ          $+128, CX
+	SUBQ          $+32, DX
+	JGE           loop504
 
 rest505:
-	ADDQ $+64, DX
+	ADDQ $+32, DX
 	JLE  done507
 
 tail506:
-	MOVQ      $+16, SI
-	CMPQ      DX, SI
-	CMOVQLT   DX, SI
-	MOVQ      $-1, BX
-	BZHIQ     SI, BX, BX
-	KMOVW     BX, K1
-	VMOVUPS.Z (CX), K1, Z1
-	VCVTDQ2PS Z1, Z1
-	VMULPS    Z0, Z1, Z1
-	VMOVUPS   Z1, K1, (AX)
-	ADDQ      $+64, AX
-	ADDQ      $+64, CX
-	SUBQ      $+16, DX
-	JGT       tail506
+	MOVQ          $+16, SI
+	CMPQ          DX, SI
+	CMOVQLT       DX, SI
+	MOVQ          $-1, BX
+	BZHIQ         SI, BX, BX
+	KMOVW         BX, K1
+	VMOVUPS.Z     (CX), K1, Z1
+	VEXTRACTF64X4 $0x00, Z1, Y2
+	VCVTDQ2PD     Y2, Z2
+	VMULPD        Z0, Z2, Z2
+	VCVTPD2PS     Z2, Y2
+	VINSERTF64X4  $0x00, Y2, Z1, Z1
+	VEXTRACTF64X4 $0x01, Z1, Y2
+	VCVTDQ2PD     Y2, Z2
+	VMULPD        Z0, Z2, Z2
+	VCVTPD2PS     Z2, Y2
+	VINSERTF64X4  $0x01, Y2, Z1, Z1
+	VMOVUPS       Z1, K1, (AX)
+	ADDQ          $+64, AX
+	ADDQ          $+64, CX
+	SUBQ          $+16, DX
+	JGT           tail506
 
 done507:
 	VZEROUPPER
@@ -9422,83 +9438,6 @@ done515:
 	VZEROUPPER
 	RET
 
-// func foldIntsAVX512(dst []int64, q []int32, w int32)
-// Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·foldIntsAVX512(SB), NOSPLIT, $0-52
-	VBROADCASTSS w+48(FP), Z0
-	MOVQ         q_base+24(FP), AX
-	MOVQ         dst_base+0(FP), CX
-	MOVQ         q_len+32(FP), DX
-	SUBQ         $+32, DX
-	JLT          rest517
-
-loop516:
-	VMOVUPS       (AX), Z1
-	VEXTRACTF64X4 $0x00, Z1, Y2
-	VPMOVSXDQ     Y2, Z2
-	VPMULDQ       Z0, Z2, Z2
-	VMOVUPS       (CX), Z3
-	VPADDQ        Z3, Z2, Z2
-	VMOVUPS       Z2, (CX)
-	VEXTRACTF64X4 $0x01, Z1, Y1
-	VPMOVSXDQ     Y1, Z1
-	VPMULDQ       Z0, Z1, Z1
-	VMOVUPS       64(CX), Z2
-	VPADDQ        Z2, Z1, Z1
-	VMOVUPS       Z1, 64(CX)
-	VMOVUPS       64(AX), Z1
-	VEXTRACTF64X4 $0x00, Z1, Y2
-	VPMOVSXDQ     Y2, Z2
-	VPMULDQ       Z0, Z2, Z2
-	VMOVUPS       128(CX), Z3
-	VPADDQ        Z3, Z2, Z2
-	VMOVUPS       Z2, 128(CX)
-	VEXTRACTF64X4 $0x01, Z1, Y1
-	VPMOVSXDQ     Y1, Z1
-	VPMULDQ       Z0, Z1, Z1
-	VMOVUPS       192(CX), Z2
-	VPADDQ        Z2, Z1, Z1
-	VMOVUPS       Z1, 192(CX)
-	ADDQ          $+128, AX
-	ADDQ          $+256, CX
-	SUBQ          $+32, DX
-	JGE           loop516
-
-rest517:
-	ADDQ $+32, DX
-	JLE  done519
-
-tail518:
-	MOVQ          $+16, SI
-	CMPQ          DX, SI
-	CMOVQLT       DX, SI
-	MOVQ          $-1, BX
-	BZHIQ         SI, BX, BX
-	KMOVW         BX, K1
-	VMOVUPS.Z     (AX), K1, Z1
-	VEXTRACTF64X4 $0x00, Z1, Y2
-	VPMOVSXDQ     Y2, Z2
-	VPMULDQ       Z0, Z2, Z2
-	KSHIFTRW      $0x00, K1, K2
-	VMOVDQU64.Z   (CX), K2, Z3
-	VPADDQ        Z3, Z2, Z2
-	VMOVDQU64     Z2, K2, (CX)
-	VEXTRACTF64X4 $0x01, Z1, Y1
-	VPMOVSXDQ     Y1, Z1
-	VPMULDQ       Z0, Z1, Z1
-	KSHIFTRW      $0x08, K1, K1
-	VMOVDQU64.Z   64(CX), K1, Z2
-	VPADDQ        Z2, Z1, Z1
-	VMOVDQU64     Z1, K1, 64(CX)
-	ADDQ          $+64, AX
-	ADDQ          $+128, CX
-	SUBQ          $+16, DX
-	JGT           tail518
-
-done519:
-	VZEROUPPER
-	RET
-
 // func toFixedAVX512(q []int32, x []float32, inverse float64, limit float64) int
 // Requires: AVX, AVX512DQ, AVX512F, BMI2, CMOV, POPCNT
 TEXT ·toFixedAVX512(SB), NOSPLIT, $0-72
@@ -9511,9 +9450,9 @@ TEXT ·toFixedAVX512(SB), NOSPLIT, $0-72
 	MOVQ         x_base+24(FP), DX
 	MOVQ         q_len+8(FP), BX
 	SUBQ         $+16, BX
-	JLT          rest521
+	JLT          rest517
 
-loop520:
+loop516:
 	VMOVUPS       (DX), Z3
 	VEXTRACTF64X4 $0x00, Z3, Y4
 	VCVTPS2PD     Y4, Z4
@@ -9545,13 +9484,13 @@ loop520:
 	ADDQ          $+64, CX
 	ADDQ          $+64, DX
 	SUBQ          $+16, BX
-	JGE           loop520
+	JGE           loop516
 
-rest521:
+rest517:
 	ADDQ $+16, BX
-	JLE  done523
+	JLE  done519
 
-tail522:
+tail518:
 	MOVQ          $+16, DI
 	CMPQ          BX, DI
 	CMOVQLT       BX, DI
@@ -9589,9 +9528,9 @@ tail522:
 	ADDQ          $+64, CX
 	ADDQ          $+64, DX
 	SUBQ          $+16, BX
-	JGT           tail522
+	JGT           tail518
 
-done523:
+done519:
 	MOVQ AX, ret+64(FP)
 	VZEROUPPER
 	RET
@@ -9612,9 +9551,9 @@ TEXT ·toFixedRandomlyAVX512(SB), NOSPLIT, $0-96
 	MOVQ         random_base+48(FP), BX
 	MOVQ         q_len+8(FP), SI
 	SUBQ         $+16, SI
-	JLT          rest525
+	JLT          rest521
 
-loop524:
+loop520:
 	VMOVUPS       (DX), Z3
 	VMOVUPS       (BX), Z4
 	VEXTRACTF64X4 $0x00, Z3, Y5
@@ -9670,13 +9609,13 @@ loop524:
 	ADDQ          $+64, DX
 	ADDQ          $+64, BX
 	SUBQ          $+16, SI
-	JGE           loop524
+	JGE           loop520
 
-rest525:
+rest521:
 	ADDQ $+16, SI
-	JLE  done527
+	JLE  done523
 
-tail526:
+tail522:
 	MOVQ          $+16, R8
 	CMPQ          SI, R8
 	CMOVQLT       SI, R8
@@ -9738,9 +9677,9 @@ tail526:
 	ADDQ          $+64, DX
 	ADDQ          $+64, BX
 	SUBQ          $+16, SI
-	JGT           tail526
+	JGT           tail522
 
-done527:
+done523:
 	MOVQ AX, ret+88(FP)
 	VZEROUPPER
 	RET
@@ -9761,9 +9700,9 @@ TEXT ·quantiseAVX512(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         q_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest529
+	JLT          rest525
 
-loop528:
+loop524:
 	VMOVUPS   (CX), Z3
 	VMULPS    Z0, Z3, Z3
 	VCMPPS    $0x07, Z3, Z3, K1
@@ -9775,13 +9714,13 @@ loop528:
 	ADDQ      $+16, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGE       loop528
+	JGE       loop524
 
-rest529:
+rest525:
 	ADDQ $+16, DX
-	JLE  done531
+	JLE  done527
 
-tail530:
+tail526:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -9799,9 +9738,9 @@ tail530:
 	ADDQ      $+16, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail530
+	JGT       tail526
 
-done531:
+done527:
 	VZEROUPPER
 	RET
 
@@ -9819,9 +9758,9 @@ TEXT ·axpyInt8AVX512(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest533
+	JLT          rest529
 
-loop532:
+loop528:
 	VPMOVSXBD   (CX), Z1
 	VCVTDQ2PS   Z1, Z1
 	VMOVUPS     (AX), Z2
@@ -9830,13 +9769,13 @@ loop532:
 	ADDQ        $+64, AX
 	ADDQ        $+16, CX
 	SUBQ        $+16, DX
-	JGE         loop532
+	JGE         loop528
 
-rest533:
+rest529:
 	ADDQ $+16, DX
-	JLE  done535
+	JLE  done531
 
-tail534:
+tail530:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -9851,9 +9790,9 @@ tail534:
 	ADDQ        $+64, AX
 	ADDQ        $+16, CX
 	SUBQ        $+16, DX
-	JGT         tail534
+	JGT         tail530
 
-done535:
+done531:
 	VZEROUPPER
 	RET
 
@@ -9867,9 +9806,9 @@ TEXT ·dotInt8AVX512(SB), NOSPLIT, $0-52
 	VPXORD       Z1, Z1, Z1
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	SUBQ         $+64, DX
-	JLT          rest537
+	JLT          rest533
 
-loop536:
+loop532:
 	VMOVDQU8 (AX), Z3
 	VMOVDQU8 (CX), Z4
 	VPXORD   Z2, Z3, Z3
@@ -9878,11 +9817,11 @@ loop536:
 	ADDQ     $+64, AX
 	ADDQ     $+64, CX
 	SUBQ     $+64, DX
-	JGE      loop536
+	JGE      loop532
 
-rest537:
+rest533:
 	ADDQ       $+64, DX
-	JEQ        done538
+	JEQ        done534
 	MOVQ       $-1, BX
 	BZHIQ      DX, BX, BX
 	KMOVQ      BX, K1
@@ -9892,7 +9831,7 @@ rest537:
 	VPDPBUSD   Z4, Z3, Z0
 	VPDPBUSD   Z4, Z2, Z1
 
-done538:
+done534:
 	VPSUBD        Z1, Z0, Z0
 	VEXTRACTF64X4 $0x01, Z0, Y1
 	VPADDD        Y1, Y0, Y0
@@ -9928,9 +9867,9 @@ TEXT ·tile1xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z1
 	TESTQ        BX, BX
-	JEQ          done541
+	JEQ          done537
 
-loop540:
+loop536:
 	VMOVUPS.Z    (CX), K1, Z2
 	VPBROADCASTD (AX), Z3
 	VPXORD       Z1, Z3, Z3
@@ -9938,9 +9877,9 @@ loop540:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop540
+	JNZ          loop536
 
-done541:
+done537:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -9950,7 +9889,7 @@ done541:
 // func tile1x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile1x1Int8AVX512(SB), NOSPLIT, $0-64
-next542:
+next538:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -9960,9 +9899,9 @@ next542:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z1
 	TESTQ        BX, BX
-	JEQ          done544
+	JEQ          done540
 
-loop543:
+loop539:
 	VMOVUPS      (CX), Z2
 	VPBROADCASTD (AX), Z3
 	VPXORD       Z1, Z3, Z3
@@ -9970,23 +9909,23 @@ loop543:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop543
+	JNZ          loop539
 
-done544:
+done540:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next542
+	JNZ     next538
 	VZEROUPPER
 	RET
 
 // func tile1x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile1x4Int8AVX512(SB), NOSPLIT, $0-64
-next545:
+next541:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -9999,9 +9938,9 @@ next545:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        BX, BX
-	JEQ          done547
+	JEQ          done543
 
-loop546:
+loop542:
 	VMOVUPS      (CX), Z5
 	VMOVUPS      64(CX), Z6
 	VMOVUPS      128(CX), Z7
@@ -10015,9 +9954,9 @@ loop546:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop546
+	JNZ          loop542
 
-done547:
+done543:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10027,7 +9966,7 @@ done547:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next545
+	JNZ     next541
 	VZEROUPPER
 	RET
 
@@ -10051,9 +9990,9 @@ TEXT ·tile2xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	TESTQ        SI, SI
-	JEQ          done550
+	JEQ          done546
 
-loop549:
+loop545:
 	VMOVUPS.Z    (DX), K1, Z3
 	VPBROADCASTD (AX), Z4
 	VPXORD       Z2, Z4, Z4
@@ -10064,9 +10003,9 @@ loop549:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop549
+	JNZ          loop545
 
-done550:
+done546:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -10077,7 +10016,7 @@ done550:
 // func tile2x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile2x1Int8AVX512(SB), NOSPLIT, $0-64
-next551:
+next547:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10088,9 +10027,9 @@ next551:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	TESTQ        SI, SI
-	JEQ          done553
+	JEQ          done549
 
-loop552:
+loop548:
 	VMOVUPS      (DX), Z3
 	VPBROADCASTD (AX), Z4
 	VPXORD       Z2, Z4, Z4
@@ -10101,9 +10040,9 @@ loop552:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop552
+	JNZ          loop548
 
-done553:
+done549:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10111,14 +10050,14 @@ done553:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next551
+	JNZ     next547
 	VZEROUPPER
 	RET
 
 // func tile2x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile2x4Int8AVX512(SB), NOSPLIT, $0-64
-next554:
+next550:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10135,9 +10074,9 @@ next554:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z8
 	TESTQ        SI, SI
-	JEQ          done556
+	JEQ          done552
 
-loop555:
+loop551:
 	VMOVUPS      (DX), Z9
 	VMOVUPS      64(DX), Z10
 	VMOVUPS      128(DX), Z11
@@ -10157,9 +10096,9 @@ loop555:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop555
+	JNZ          loop551
 
-done556:
+done552:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10173,7 +10112,7 @@ done556:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next554
+	JNZ     next550
 	VZEROUPPER
 	RET
 
@@ -10198,9 +10137,9 @@ TEXT ·tile3xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z3
 	TESTQ        SI, SI
-	JEQ          done559
+	JEQ          done555
 
-loop558:
+loop554:
 	VMOVUPS.Z    (DX), K1, Z4
 	VPBROADCASTD (AX), Z5
 	VPXORD       Z3, Z5, Z5
@@ -10214,9 +10153,9 @@ loop558:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop558
+	JNZ          loop554
 
-done559:
+done555:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -10228,7 +10167,7 @@ done559:
 // func tile3x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile3x1Int8AVX512(SB), NOSPLIT, $0-64
-next560:
+next556:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10240,9 +10179,9 @@ next560:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z3
 	TESTQ        SI, SI
-	JEQ          done562
+	JEQ          done558
 
-loop561:
+loop557:
 	VMOVUPS      (DX), Z4
 	VPBROADCASTD (AX), Z5
 	VPXORD       Z3, Z5, Z5
@@ -10256,9 +10195,9 @@ loop561:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop561
+	JNZ          loop557
 
-done562:
+done558:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10267,14 +10206,14 @@ done562:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next560
+	JNZ     next556
 	VZEROUPPER
 	RET
 
 // func tile3x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile3x4Int8AVX512(SB), NOSPLIT, $0-64
-next563:
+next559:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10295,9 +10234,9 @@ next563:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z12
 	TESTQ        SI, SI
-	JEQ          done565
+	JEQ          done561
 
-loop564:
+loop560:
 	VMOVUPS      (DX), Z13
 	VMOVUPS      64(DX), Z14
 	VMOVUPS      128(DX), Z15
@@ -10323,9 +10262,9 @@ loop564:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop564
+	JNZ          loop560
 
-done565:
+done561:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10343,7 +10282,7 @@ done565:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next563
+	JNZ     next559
 	VZEROUPPER
 	RET
 
@@ -10370,9 +10309,9 @@ TEXT ·tile4xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        DI, DI
-	JEQ          done568
+	JEQ          done564
 
-loop567:
+loop563:
 	VMOVUPS.Z    (BX), K1, Z5
 	VPBROADCASTD (AX), Z6
 	VPXORD       Z4, Z6, Z6
@@ -10389,9 +10328,9 @@ loop567:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop567
+	JNZ          loop563
 
-done568:
+done564:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10405,7 +10344,7 @@ done568:
 // func tile4x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile4x1Int8AVX512(SB), NOSPLIT, $0-64
-next569:
+next565:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -10419,9 +10358,9 @@ next569:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        DI, DI
-	JEQ          done571
+	JEQ          done567
 
-loop570:
+loop566:
 	VMOVUPS      (BX), Z5
 	VPBROADCASTD (AX), Z6
 	VPXORD       Z4, Z6, Z6
@@ -10438,9 +10377,9 @@ loop570:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop570
+	JNZ          loop566
 
-done571:
+done567:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10451,14 +10390,14 @@ done571:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next569
+	JNZ     next565
 	VZEROUPPER
 	RET
 
 // func tile4x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile4x4Int8AVX512(SB), NOSPLIT, $0-64
-next572:
+next568:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -10484,9 +10423,9 @@ next572:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z16
 	TESTQ        DI, DI
-	JEQ          done574
+	JEQ          done570
 
-loop573:
+loop569:
 	VMOVUPS      (BX), Z17
 	VMOVUPS      64(BX), Z18
 	VMOVUPS      128(BX), Z19
@@ -10518,9 +10457,9 @@ loop573:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop573
+	JNZ          loop569
 
-done574:
+done570:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10543,7 +10482,7 @@ done574:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next572
+	JNZ     next568
 	VZEROUPPER
 	RET
 
@@ -10556,16 +10495,16 @@ TEXT ·transposeAVX512(SB), NOSPLIT, $0-48
 	MOVQ dstStride+8(FP), BX
 	MOVQ srcStride+24(FP), SI
 
-down575:
+down571:
 	MOVQ cols+40(FP), DI
 	MOVQ CX, R8
 	MOVQ AX, R9
 
-across576:
+across572:
 	CMPQ       DI, $+16
-	JLT        edge577
+	JLT        edge573
 	CMPQ       DX, $+16
-	JLT        edge577
+	JLT        edge573
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	VMOVUPS    (R10), Z0
@@ -10694,9 +10633,9 @@ across576:
 	VMOVUPS    Z5, (R11)
 	ADDQ       BX, R11
 	VMOVUPS    Z0, (R11)
-	JMP        next578
+	JMP        next574
 
-edge577:
+edge573:
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	MOVQ       $+16, R13
@@ -10853,79 +10792,79 @@ edge577:
 	VSHUFF32X4 $0xdd, Z17, Z0, Z0
 	VMOVUPS    Z6, K1, (R11)
 	CMPQ       DI, $+1
-	JLE        next578
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z7, K1, (R11)
 	CMPQ       DI, $+2
-	JLE        next578
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z9, K1, (R11)
 	CMPQ       DI, $+3
-	JLE        next578
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z8, K1, (R11)
 	CMPQ       DI, $+4
-	JLE        next578
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z10, K1, (R11)
 	CMPQ       DI, $+5
-	JLE        next578
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z11, K1, (R11)
 	CMPQ       DI, $+6
-	JLE        next578
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z13, K1, (R11)
 	CMPQ       DI, $+7
-	JLE        next578
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z12, K1, (R11)
 	CMPQ       DI, $+8
-	JLE        next578
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z14, K1, (R11)
 	CMPQ       DI, $+9
-	JLE        next578
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z3, K1, (R11)
 	CMPQ       DI, $+10
-	JLE        next578
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z15, K1, (R11)
 	CMPQ       DI, $+11
-	JLE        next578
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z4, K1, (R11)
 	CMPQ       DI, $+12
-	JLE        next578
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z2, K1, (R11)
 	CMPQ       DI, $+13
-	JLE        next578
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z1, K1, (R11)
 	CMPQ       DI, $+14
-	JLE        next578
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z5, K1, (R11)
 	CMPQ       DI, $+15
-	JLE        next578
+	JLE        next574
 	ADDQ       BX, R11
 	VMOVUPS    Z0, K1, (R11)
 
-next578:
+next574:
 	ADDQ   $+64, R8
 	MOVQ   BX, R10
 	IMUL3Q $+16, R10, R10
 	ADDQ   R10, R9
 	SUBQ   $+16, DI
-	JGT    across576
+	JGT    across572
 	ADDQ   $+64, AX
 	MOVQ   SI, R10
 	IMUL3Q $+16, R10, R10
 	ADDQ   R10, CX
 	SUBQ   $+16, DX
-	JGT    down575
+	JGT    down571
 	VZEROUPPER
 	RET
 
@@ -10947,7 +10886,7 @@ TEXT ·peakAVX512(SB), NOSPLIT, $0-8
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
 
-loop580:
+loop576:
 	VFMADD231PS Z12, Z12, Z0
 	VFMADD231PS Z12, Z12, Z1
 	VFMADD231PS Z12, Z12, Z2
@@ -10961,6 +10900,6 @@ loop580:
 	VFMADD231PS Z12, Z12, Z10
 	VFMADD231PS Z12, Z12, Z11
 	DECQ        AX
-	JNZ         loop580
+	JNZ         loop576
 	VZEROUPPER
 	RET

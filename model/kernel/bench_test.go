@@ -78,7 +78,6 @@ func BenchmarkVector(b *testing.B) {
 		{"quantiseRow", func(v *vectors) { QuantiseRow(v.bytes, v.x) }},
 		{"axpyInt8", func(v *vectors) { AxpyInt8(v.d, 1e-9, v.bytes) }},
 		{"dotInt8", func(v *vectors) { DotInt8(v.bytes, v.bytes) }},
-		{"foldInts", func(v *vectors) { FoldInts(v.longs, v.fixed, 3) }},
 		{"addUint32", func(v *vectors) { AddUint32(v.words, v.words) }},
 	} {
 		for _, n := range []int{4096, 1 << 18} {
@@ -99,14 +98,13 @@ type vectors struct {
 	sixteen    [][]float32
 	weights    []float32
 	fixed      []int32
-	longs      []int64
 	words      []uint32
 	bytes      []int8
 }
 
 func newVectors(n int) *vectors {
 	rng := rand.New(rand.NewPCG(1, 1))
-	v := &vectors{d: random(rng, n), x: random(rng, n), y: random(rng, n), z: make([]float32, n), fixed: make([]int32, n), longs: make([]int64, n),
+	v := &vectors{d: random(rng, n), x: random(rng, n), y: random(rng, n), z: make([]float32, n), fixed: make([]int32, n),
 		words: make([]uint32, n), bytes: make([]int8, n)}
 	for range 16 {
 		v.sixteen, v.weights = append(v.sixteen, v.x), append(v.weights, 1e-9)

@@ -48,7 +48,6 @@ func TestNothingIsReadBeyond(t *testing.T) {
 			ToFixedRandomly(q, x, words, 1, 100)
 			FromFixed(d, q, 1)
 			AddUint32(words, words)
-			FoldInts(atEnd[int64](t, n), q, 3)
 			QuantiseRow(bytes, x)
 			AxpyInt8(d, 1, bytes)
 			DotInt8(bytes, bytes)

@@ -20,8 +20,8 @@ func ToFixedRandomly(q []int32, x []float32, random []uint32, inverse, limit flo
 	return saturated
 }
 
-// FromFixed is dst = step·q, with q rounded to float32 first.
-func FromFixed(dst []float32, q []int32, step float32) {
+// FromFixed is dst = step·q, computed in float64 and rounded once.
+func FromFixed(dst []float32, q []int32, step float64) {
 	for lo, hi := range blocks(len(dst)) {
 		use.fromFixed(dst[lo:hi], q[lo:hi], step)
 	}
@@ -31,13 +31,6 @@ func FromFixed(dst []float32, q []int32, step float32) {
 func AddUint32(dst, x []uint32) {
 	for lo, hi := range blocks(len(dst)) {
 		use.addUint32(dst[lo:hi], x[lo:hi])
-	}
-}
-
-// FoldInts is dst += w·q, exactly, or modulo 2^64 where that does not fit: how an update is added to a sum.
-func FoldInts(dst []int64, q []int32, w int32) {
-	for lo, hi := range blocks(len(dst)) {
-		use.foldInts(dst[lo:hi], q[lo:hi], w)
 	}
 }
 

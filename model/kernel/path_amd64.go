@@ -52,7 +52,6 @@ var avx2 = &path{
 	toFixedRandomly: toFixedRandomlyAVX2,
 	fromFixed:       fromFixedAVX2,
 	addUint32:       addUint32AVX2,
-	foldInts:        foldIntsAVX2,
 	quantise: func(q []int8, x []float32, inverse float32) {
 		whole := len(q) &^ 7
 		quantiseAVX2(q[:whole], x[:whole], inverse)
@@ -106,7 +105,6 @@ func avx512(vnni bool) *path {
 		toFixedRandomly: toFixedRandomlyAVX512,
 		fromFixed:       fromFixedAVX512,
 		addUint32:       addUint32AVX512,
-		foldInts:        foldIntsAVX512,
 		quantise:        quantiseAVX512,
 		axpyInt8:        axpyInt8AVX512,
 		dotInt8:         avx2.dotInt8,

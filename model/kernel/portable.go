@@ -35,7 +35,6 @@ var portable = &path{
 	toFixedRandomly: toFixedRandomlyGo,
 	fromFixed:       fromFixedGo,
 	addUint32:       addUint32Go,
-	foldInts:        foldIntsGo,
 	quantise:        quantiseGo,
 	axpyInt8:        axpyInt8Go,
 	dotInt8:         dotInt8Go,

@@ -50,10 +50,10 @@ const nearest = 0x1.8p52
 // negative is 1 of a negative number and 0 of others, without a jump.
 func negative(x float64) int32 { return int32(math.Float64bits(x) >> 63) }
 
-func fromFixedGo(dst []float32, q []int32, step float32) {
+func fromFixedGo(dst []float32, q []int32, step float64) {
 	q = q[:len(dst)]
 	for i, v := range q {
-		dst[i] = step * float32(v)
+		dst[i] = float32(step * float64(v))
 	}
 }
 
@@ -61,13 +61,6 @@ func addUint32Go(dst, x []uint32) {
 	x = x[:len(dst)]
 	for i, v := range x {
 		dst[i] += v
-	}
-}
-
-func foldIntsGo(dst []int64, q []int32, w int32) {
-	q = q[:len(dst)]
-	for i, v := range q {
-		dst[i] += int64(w) * int64(v)
 	}
 }
 

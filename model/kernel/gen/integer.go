@@ -8,15 +8,7 @@ import (
 )
 
 func (g *generator) integers() {
-	g.begin("fromFixed", "func(dst []float32, q []int32, step float32)", "is dst = step·q.")
-	step := g.scalar("step")
-	g.along("dst q", nil, 4, func(w *walk, _ int) {
-		v := w.get("q")
-		g.VCVTDQ2PS(v, v)
-		g.VMULPS(step, v, v)
-		w.put(v, "dst")
-	})
-	g.end()
+	g.fromFixed()
 
 	g.begin("addUint32", "func(dst, x []uint32)", "is dst += x.")
 	g.along("dst x", nil, 4, func(w *walk, _ int) {
@@ -36,80 +28,35 @@ func (g *generator) integers() {
 		w.put(v, "dst")
 	})
 	g.end()
-	g.foldInts()
 	g.toFixed(false)
 	g.toFixed(true)
 	g.bytesOfInts()
 }
 
-// foldInts widens one vector of q to two of 64 bits. VPMULDQ multiplies the lower halves of what stands in 64.
-func (g *generator) foldInts() {
-	g.begin("foldInts", "func(dst []int64, q []int32, w int32)", "is dst += w·q.")
-	weight := g.scalar("w")
-	g.along("q dst", map[string]int{"dst": 8}, 2, func(w *walk, _ int) {
-		q := w.get("q")
-		whole := g.mask
+// fromFixed computes in float64, so that no integer is rounded before the product is.
+func (g *generator) fromFixed() {
+	g.begin("fromFixed", "func(dst []float32, q []int32, step float64)", "is FromFixed.")
+	step := g.double("step")
+	g.along("dst q", nil, 2, func(w *walk, _ int) {
+		v := w.get("q")
 		for half := range 2 {
-			at, x := w.at("dst").Offset(half*g.bytes()), g.vec()
-			g.extractHalf(q, x, half)
-			g.widen(x)
-			g.VPMULDQ(weight, x, x)
-			g.maskHalf(whole, half)
-			g.VPADDQ(g.loadLongs(at), x, x)
-			g.storeLongs(x, at)
+			d := g.vec()
+			g.extractHalf(v, d, half)
+			if g.wide() {
+				g.VCVTDQ2PD(d.AsY(), d)
+				g.VMULPD(step, d, d)
+				g.VCVTPD2PS(d, d.AsY())
+				g.VINSERTF64X4(operand.U8(half), d.AsY(), v, v)
+			} else {
+				g.VCVTDQ2PD(d.AsX(), d)
+				g.VMULPD(step, d, d)
+				g.VCVTPD2PSY(d, d.AsX())
+				g.VINSERTF128(operand.U8(half), d.AsX(), v, v)
+			}
 		}
-		g.mask = whole
+		w.put(v, "dst")
 	})
 	g.end()
-}
-
-// widen makes 64 bits of each of the 32-bit integers in the lower half of x.
-func (g *generator) widen(x reg.VecVirtual) {
-	if g.wide() {
-		g.VPMOVSXDQ(x.AsY(), x)
-	} else {
-		g.VPMOVSXDQ(x.AsX(), x)
-	}
-}
-
-// maskHalf lets those lanes of 64 bits take part whose lanes of 32 do, in one half of the whole.
-func (g *generator) maskHalf(whole reg.Register, half int) {
-	switch {
-	case whole == nil:
-	case g.wide():
-		k := g.K()
-		g.KSHIFTRW(operand.U8(8*half), whole, k)
-		g.mask = k
-	default:
-		m := g.YMM()
-		g.VEXTRACTF128(operand.U8(half), whole, m.AsX())
-		g.widen(m)
-		g.mask = m
-	}
-}
-
-func (g *generator) loadLongs(m operand.Mem) reg.VecVirtual {
-	v := g.vec()
-	switch {
-	case g.mask == nil:
-		g.VMOVUPS(m, v)
-	case g.wide():
-		g.VMOVDQU64_Z(m, g.mask, v)
-	default:
-		g.VPMASKMOVQ(m, g.mask, v)
-	}
-	return v
-}
-
-func (g *generator) storeLongs(v reg.VecVirtual, m operand.Mem) {
-	switch {
-	case g.mask == nil:
-		g.VMOVUPS(v, m)
-	case g.wide():
-		g.VMOVDQU64(v, g.mask, m)
-	default:
-		g.VPMASKMOVQ(v, g.mask, m)
-	}
 }
 
 // toFixed computes in float64, so that one vector of x becomes two. It counts what is not within the limit.
