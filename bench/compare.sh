@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Holds our benchmarks against rivals on this machine, in the same minutes: numpy and PyTorch in two processes of one thread
 # each, onnxruntime with one thread, and the peak of a core. Ours and theirs take turns; the medians, their ratio and the goal
-# make a table. Exit code 1: a goal was missed, or a side did not run.
+# make a table. Exit code 1: a goal was missed, a side did not run, or a benchmark of ours allocated.
 #
 #   bench/compare.sh [-n TURNS] [-d DRIVERS] [WORD...]
 #
@@ -65,11 +65,17 @@ directory() {
   esac
 }
 
-# benchmark PACKAGE NAME TIME CORES UNIT: the figure before the unit in what a benchmark prints.
+# benchmark PACKAGE NAME TIME CORES UNIT: the figure before the unit in what a benchmark prints. One that counts what it
+# allocates should allocate nothing.
 benchmark() {
   local pattern="^Benchmark${2//\//\$/^}\$"
   (cd "$(directory "$1")" && "$work/$1" -test.run - -test.bench "$pattern" -test.benchtime "$3" -test.cpu "$4" 2>>"$work/errors") |
-    awk -v unit="$5" '/^Benchmark/ { for (i = 2; i <= NF; i++) if ($i == unit) { print $(i - 1); exit } }'
+    awk -v unit="$5" -v allocating="$work/allocating" '/^Benchmark/ {
+      for (i = 2; i <= NF; i++) {
+        if ($i == unit && !found) { print $(i - 1); found = 1 }
+        if ($i == "B/op" && $(i - 1) > 0) print $1, $(i - 1), $i >>allocating
+      }
+    }'
 }
 
 # processes DRIVER ARGUMENTS...: samples a second of two processes together; of a round, half of it in each, the seconds.
@@ -143,4 +149,8 @@ while read -r name goal rival arguments; do
   }' || missed=1
 done <<<"$rows"
 cat "$work/errors" >&2
+if [ -s "$work/allocating" ]; then
+  printf 'allocates, want 0:\n%s\n' "$(cat "$work/allocating")"
+  missed=1
+fi
 exit $missed

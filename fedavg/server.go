@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"choir.example/model/kernel"
 )
 
 // Counted is what a round closes with.
@@ -132,9 +134,7 @@ func singles(each []Named, step float64) []Single {
 	out := make([]Single, len(each))
 	for i, u := range each {
 		out[i] = Single{Node: u.Node, Weight: u.Weight, Delta: make([]float32, len(u.Vectors[0]))}
-		for k, q := range u.Vectors[0] {
-			out[i].Delta[k] = float32(float64(q) * step)
-		}
+		kernel.FromFixed(out[i].Delta, u.Vectors[0], step)
 	}
 	return out
 }

@@ -56,6 +56,9 @@ func (s *Sum) fold(u *Update, sign int64, parts []model.Range) error {
 	if len(u.Vectors) != len(s.Vectors) || len(u.Scalars) != len(s.Scalars) || len(u.Evaluations) != len(s.Evaluations) {
 		return fmt.Errorf("fold update: its shape is not the sum's")
 	}
+	if u.Weight < 1 || u.Weight > MaxWeight {
+		return fmt.Errorf("fold update: weight %d is outside [1, %d]", u.Weight, MaxWeight)
+	}
 	if s.Weight+sign*u.Weight > MaxTotalWeight || s.Count+sign > MaxUpdates {
 		return fmt.Errorf("fold update: %w", ErrTooMuch)
 	}

@@ -365,6 +365,19 @@ func TestFoldRefusesAnotherShapeAndChangesNothing(t *testing.T) {
 	}
 }
 
+// The bounds of sums rest on the bounds of weights, so a weight beyond them does not get so far, whoever forgot to check.
+func TestFoldRefusesWeights(t *testing.T) {
+	sum := NewSum(Shape{})
+	for _, w := range []int64{0, -1, MaxWeight + 1, 1<<32 + 1} {
+		if err := sum.Add(&Update{Weight: w}); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("weight %d is outside [1, 1048576]", w)) {
+			t.Errorf("weight %d: %v", w, err)
+		}
+	}
+	if sum.Count != 0 || sum.Weight != 0 {
+		t.Errorf("what was refused is in the sum: %+v", sum)
+	}
+}
+
 // foldUnchecked makes a sum whose histograms are as long as those of u, as a damaged batch might hold.
 func foldUnchecked(s *Sum, u *Update) error {
 	bare := *u

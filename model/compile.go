@@ -27,6 +27,7 @@ type node struct {
 	width  int    // of an example of the output
 	at     int    // of its first parameter
 	root   int    // node in whose memory the output lies: itself, or what a view looks at, or -1 for the input
+	table  lookup // the layer, if it looks rows up, or nil
 	learns bool   // it or a layer below it has parameters: it wants a gradient
 	add    []bool // of each input: on the way back, another reader gave it a gradient before
 }
@@ -119,7 +120,8 @@ func (c *compiler) layer(l LayerSpec) error {
 	if err := checkShape(at.output()); err != nil {
 		return fmt.Errorf("output: %w", err)
 	}
-	if _, ok := at.layer.(lookup); ok && n.root(at.from[0]) >= 0 {
+	at.table, _ = at.layer.(lookup)
+	if at.table != nil && n.root(at.from[0]) >= 0 {
 		return fmt.Errorf("it reads %s; want ids, which only the input holds", n.nodes[at.from[0]].name)
 	}
 	at.width = values(at.output())

@@ -91,7 +91,6 @@ func (n *Network) onnxInt8s(tensors []Int8Tensor) []onnxWeight {
 // readsIDs reports whether only layers of ids read the input.
 func (n *Network) readsIDs() bool {
 	return !slices.ContainsFunc(n.nodes, func(at node) bool {
-		_, ids := at.layer.(lookup)
-		return !ids && slices.ContainsFunc(at.from, func(from int) bool { return from < 0 })
+		return at.table == nil && slices.ContainsFunc(at.from, func(from int) bool { return from < 0 })
 	})
 }

@@ -69,11 +69,10 @@ type tables struct {
 
 // newTables is nil unless the node is a lookup.
 func newTables(n *node) *tables {
-	l, ok := n.layer.(lookup)
-	if !ok {
+	if n.table == nil {
 		return nil
 	}
-	rows, _ := l.rows()
+	rows, _ := n.table.rows()
 	return &tables{training: rowSet{mark: make([]uint32, rows)}, batch: rowSet{mark: make([]uint32, rows)}}
 }
 
@@ -82,7 +81,7 @@ func newTables(n *node) *tables {
 // In a prediction such an id reads as zeros.
 func (n *Network) BadID(x []float32) (at, rows int) {
 	for i := range n.nodes {
-		if l, ok := n.nodes[i].layer.(lookup); ok {
+		if l := n.nodes[i].table; l != nil {
 			if at, rows := l.badID(x); at >= 0 {
 				return at, rows
 			}
@@ -105,8 +104,8 @@ func (t *Trainer) checkIDs(x []float32) error {
 func (n *Network) checkTables(s *data.Schema) (err error) {
 	columns := s.FeatureColumns()
 	for i := range n.nodes {
-		l, ok := n.nodes[i].layer.(lookup)
-		if !ok {
+		l := n.nodes[i].table
+		if l == nil {
 			continue
 		}
 		l.reads(func(column, rows int) {
@@ -140,7 +139,7 @@ func greatestID(c *data.Column) (greatest int, ok bool) {
 // part.
 func (t *Trainer) touch(x []float32, every bool) {
 	for i := range t.network.nodes {
-		if l, ok := t.network.nodes[i].layer.(lookup); ok {
+		if l := t.network.nodes[i].table; l != nil {
 			set := &t.tables[i].training
 			set.clear()
 			if every {
@@ -163,12 +162,11 @@ func batchRows(of *tables) []int32    { return of.batch.list }
 func (t *Trainer) ranges(to []Range, rows func(*tables) []int32) []Range {
 	for i := range t.network.nodes {
 		n := &t.network.nodes[i]
-		l, ok := n.layer.(lookup)
-		if !ok {
+		if n.table == nil {
 			to = appendRange(to, Range{n.at, n.at + n.size()})
 			continue
 		}
-		_, length := l.rows()
+		_, length := n.table.rows()
 		for _, row := range rows(t.tables[i]) {
 			from := n.at + int(row)*length
 			to = appendRange(to, Range{from, from + length})

@@ -224,10 +224,10 @@ func sigmoidAVX2(dst []float32, x []float32)
 //go:noescape
 func tanhAVX2(dst []float32, x []float32)
 
-// fromFixedAVX2 is dst = step·q.
+// fromFixedAVX2 is FromFixed.
 //
 //go:noescape
-func fromFixedAVX2(dst []float32, q []int32, step float32)
+func fromFixedAVX2(dst []float32, q []int32, step float64)
 
 // addUint32AVX2 is dst += x.
 //

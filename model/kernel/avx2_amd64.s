@@ -4281,57 +4281,73 @@ DATA data3ba059ddAVX2<>+24(SB)/4, $0x3ba059dd
 DATA data3ba059ddAVX2<>+28(SB)/4, $0x3ba059dd
 GLOBL data3ba059ddAVX2<>(SB), RODATA|NOPTR, $32
 
-// func fromFixedAVX2(dst []float32, q []int32, step float32)
+// func fromFixedAVX2(dst []float32, q []int32, step float64)
 // Requires: AVX, CMOV
-TEXT ·fromFixedAVX2(SB), NOSPLIT, $0-52
-	VBROADCASTSS step+48(FP), Y0
+TEXT ·fromFixedAVX2(SB), NOSPLIT, $0-56
+	VBROADCASTSD step+48(FP), Y0
 	MOVQ         dst_base+0(FP), AX
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
-	SUBQ         $+32, DX
+	SUBQ         $+16, DX
 	JLT          rest273
 
 loop272:
-	VMOVUPS   (CX), Y1
-	VCVTDQ2PS Y1, Y1
-	VMULPS    Y0, Y1, Y1
-	VMOVUPS   Y1, (AX)
-	VMOVUPS   32(CX), Y1
-	VCVTDQ2PS Y1, Y1
-	VMULPS    Y0, Y1, Y1
-	VMOVUPS   Y1, 32(AX)
-	VMOVUPS   64(CX), Y1
-	VCVTDQ2PS Y1, Y1
-	VMULPS    Y0, Y1, Y1
-	VMOVUPS   Y1, 64(AX)
-	VMOVUPS   96(CX), Y1
-	VCVTDQ2PS Y1, Y1
-	VMULPS    Y0, Y1, Y1
-	VMOVUPS   Y1, 96(AX)
-	ADDQ      $+128, AX
-	ADDQ      $+128, CX
-	SUBQ      $+32, DX
-	JGE       loop272
+	VMOVUPS      (CX), Y1
+	VEXTRACTF128 $0x00, Y1, X2
+	VCVTDQ2PD    X2, Y2
+	VMULPD       Y0, Y2, Y2
+	VCVTPD2PSY   Y2, X2
+	VINSERTF128  $0x00, X2, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VCVTDQ2PD    X2, Y2
+	VMULPD       Y0, Y2, Y2
+	VCVTPD2PSY   Y2, X2
+	VINSERTF128  $0x01, X2, Y1, Y1
+	VMOVUPS      Y1, (AX)
+	VMOVUPS      32(CX), Y1
+	VEXTRACTF128 $0x00, Y1, X2
+	VCVTDQ2PD    X2, Y2
+	VMULPD       Y0, Y2, Y2
+	VCVTPD2PSY   Y2, X2
+	VINSERTF128  $0x00, X2, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X2
+	VCVTDQ2PD    X2, Y2
+	VMULPD       Y0, Y2, Y2
+	VCVTPD2PSY   Y2, X2
+	VINSERTF128  $0x01, X2, Y1, Y1
+	VMOVUPS      Y1, 32(AX)
+	ADDQ         $+64, AX
+	ADDQ         $+64, CX
+	SUBQ         $+16, DX
+	JGE          loop272
 
 rest273:
-	ADDQ $+32, DX
+	ADDQ $+16, DX
 	JLE  done275
 
 tail274:
-	XORQ       SI, SI
-	MOVQ       $+8, BX
-	SUBQ       DX, BX
-	CMOVQLT    SI, BX
-	LEAQ       signsAVX2<>+0(SB), SI
-	VMOVUPS    (SI)(BX*4), Y1
-	VMASKMOVPS (CX), Y1, Y2
-	VCVTDQ2PS  Y2, Y2
-	VMULPS     Y0, Y2, Y2
-	VMASKMOVPS Y2, Y1, (AX)
-	ADDQ       $+32, AX
-	ADDQ       $+32, CX
-	SUBQ       $+8, DX
-	JGT        tail274
+	XORQ         SI, SI
+	MOVQ         $+8, BX
+	SUBQ         DX, BX
+	CMOVQLT      SI, BX
+	LEAQ         signsAVX2<>+0(SB), SI
+	VMOVUPS      (SI)(BX*4), Y1
+	VMASKMOVPS   (CX), Y1, Y2
+	VEXTRACTF128 $0x00, Y2, X3
+	VCVTDQ2PD    X3, Y3
+	VMULPD       Y0, Y3, Y3
+	VCVTPD2PSY   Y3, X3
+	VINSERTF128  $0x00, X3, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X3
+	VCVTDQ2PD    X3, Y3
+	VMULPD       Y0, Y3, Y3
+	VCVTPD2PSY   Y3, X3
+	VINSERTF128  $0x01, X3, Y2, Y2
+	VMASKMOVPS   Y2, Y1, (AX)
+	ADDQ         $+32, AX
+	ADDQ         $+32, CX
+	SUBQ         $+8, DX
+	JGT          tail274
 
 done275:
 	VZEROUPPER

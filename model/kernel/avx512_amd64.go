@@ -369,10 +369,10 @@ func sigmoidAVX512(dst []float32, x []float32)
 //go:noescape
 func tanhAVX512(dst []float32, x []float32)
 
-// fromFixedAVX512 is dst = step·q.
+// fromFixedAVX512 is FromFixed.
 //
 //go:noescape
-func fromFixedAVX512(dst []float32, q []int32, step float32)
+func fromFixedAVX512(dst []float32, q []int32, step float64)
 
 // addUint32AVX512 is dst += x.
 //

@@ -9248,57 +9248,73 @@ DATA data3ba059ddAVX512<>+56(SB)/4, $0x3ba059dd
 DATA data3ba059ddAVX512<>+60(SB)/4, $0x3ba059dd
 GLOBL data3ba059ddAVX512<>(SB), RODATA|NOPTR, $64
 
-// func fromFixedAVX512(dst []float32, q []int32, step float32)
+// func fromFixedAVX512(dst []float32, q []int32, step float64)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·fromFixedAVX512(SB), NOSPLIT, $0-52
-	VBROADCASTSS step+48(FP), Z0
+TEXT ·fromFixedAVX512(SB), NOSPLIT, $0-56
+	VBROADCASTSD step+48(FP), Z0
 	MOVQ         dst_base+0(FP), AX
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
-	SUBQ         $+64, DX
+	SUBQ         $+32, DX
 	JLT          rest505
 
 loop504:
-	VMOVUPS   (CX), Z1
-	VCVTDQ2PS Z1, Z1
-	VMULPS    Z0, Z1, Z1
-	VMOVUPS   Z1, (AX)
-	VMOVUPS   64(CX), Z1
-	VCVTDQ2PS Z1, Z1
-	VMULPS    Z0, Z1, Z1
-	VMOVUPS   Z1, 64(AX)
-	VMOVUPS   128(CX), Z1
-	VCVTDQ2PS Z1, Z1
-	VMULPS    Z0, Z1, Z1
-	VMOVUPS   Z1, 128(AX)
-	VMOVUPS   192(CX), Z1
-	VCVTDQ2PS Z1, Z1
-	VMULPS    Z0, Z1, Z1
-	VMOVUPS   Z1, 192(AX)
-	ADDQ      $+256, AX
-	ADDQ      $+256, CX
-	SUBQ      $+64, DX
-	JGE       loop504
+	VMOVUPS       (CX), Z1
+	VEXTRACTF64X4 $0x00, Z1, Y2
+	VCVTDQ2PD     Y2, Z2
+	VMULPD        Z0, Z2, Z2
+	VCVTPD2PS     Z2, Y2
+	VINSERTF64X4  $0x00, Y2, Z1, Z1
+	VEXTRACTF64X4 $0x01, Z1, Y2
+	VCVTDQ2PD     Y2, Z2
+	VMULPD        Z0, Z2, Z2
+	VCVTPD2PS     Z2, Y2
+	VINSERTF64X4  $0x01, Y2, Z1, Z1
+	VMOVUPS       Z1, (AX)
+	VMOVUPS       64(CX), Z1
+	VEXTRACTF64X4 $0x00, Z1, Y2
+	VCVTDQ2PD     Y2, Z2
+	VMULPD        Z0, Z2, Z2
+	VCVTPD2PS     Z2, Y2
+	VINSERTF64X4  $0x00, Y2, Z1, Z1
+	VEXTRACTF64X4 $0x01, Z1, Y2
+	VCVTDQ2PD     Y2, Z2
+	VMULPD        Z0, Z2, Z2
+	VCVTPD2PS     Z2, Y2
+	VINSERTF64X4  $0x01, Y2, Z1, Z1
+	VMOVUPS       Z1, 64(AX)
+	ADDQ          $+128, AX
+	ADDQ          $+128, CX
+	SUBQ          $+32, DX
+	JGE           loop504
 
 rest505:
-	ADDQ $+64, DX
+	ADDQ $+32, DX
 	JLE  done507
 
 tail506:
-	MOVQ      $+16, SI
-	CMPQ      DX, SI
-	CMOVQLT   DX, SI
-	MOVQ      $-1, BX
-	BZHIQ     SI, BX, BX
-	KMOVW     BX, K1
-	VMOVUPS.Z (CX), K1, Z1
-	VCVTDQ2PS Z1, Z1
-	VMULPS    Z0, Z1, Z1
-	VMOVUPS   Z1, K1, (AX)
-	ADDQ      $+64, AX
-	ADDQ      $+64, CX
-	SUBQ      $+16, DX
-	JGT       tail506
+	MOVQ          $+16, SI
+	CMPQ          DX, SI
+	CMOVQLT       DX, SI
+	MOVQ          $-1, BX
+	BZHIQ         SI, BX, BX
+	KMOVW         BX, K1
+	VMOVUPS.Z     (CX), K1, Z1
+	VEXTRACTF64X4 $0x00, Z1, Y2
+	VCVTDQ2PD     Y2, Z2
+	VMULPD        Z0, Z2, Z2
+	VCVTPD2PS     Z2, Y2
+	VINSERTF64X4  $0x00, Y2, Z1, Z1
+	VEXTRACTF64X4 $0x01, Z1, Y2
+	VCVTDQ2PD     Y2, Z2
+	VMULPD        Z0, Z2, Z2
+	VCVTPD2PS     Z2, Y2
+	VINSERTF64X4  $0x01, Y2, Z1, Z1
+	VMOVUPS       Z1, K1, (AX)
+	ADDQ          $+64, AX
+	ADDQ          $+64, CX
+	SUBQ          $+16, DX
+	JGT           tail506
 
 done507:
 	VZEROUPPER

@@ -69,7 +69,7 @@ func BenchmarkVector(b *testing.B) {
 		{"sigmoid", func(v *vectors) { Activate(v.d, v.x, Sigmoid) }},
 		{"tanh", func(v *vectors) { Activate(v.d, v.x, Tanh) }},
 		{"maxAbs", func(v *vectors) { MaxAbs(v.x) }},
-		{"reluGrad", func(v *vectors) { MaskReLU(v.d, v.x) }},
+		{"reluGrad", func(v *vectors) { ActivationGrad(v.d, v.x, ReLU) }},
 		{"adam", func(v *vectors) {
 			Adaptive(v.d, v.y, v.z, v.x, AdaptiveStep{.9, .1, .99, .01, 1e-9, 1, 1e-6, 1})
 		}},

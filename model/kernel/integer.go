@@ -20,8 +20,8 @@ func ToFixedRandomly(q []int32, x []float32, random []uint32, inverse, limit flo
 	return saturated
 }
 
-// FromFixed is dst = step·q, with q rounded to float32 first.
-func FromFixed(dst []float32, q []int32, step float32) {
+// FromFixed is dst = step·q, computed in float64 and rounded once.
+func FromFixed(dst []float32, q []int32, step float64) {
 	for lo, hi := range blocks(len(dst)) {
 		use.fromFixed(dst[lo:hi], q[lo:hi], step)
 	}

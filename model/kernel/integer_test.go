@@ -3,6 +3,7 @@ package kernel
 import (
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 )
@@ -101,7 +102,7 @@ func TestIntegers(t *testing.T) {
 			f, w, b, d := newGuarded(n, 1, float32(7)), newGuarded(n, 2, uint32(7)), newGuarded(n, 3, int8(77)), newGuarded(n, 2, float32(7))
 			r := newGuarded(n, 5, float32(7))
 			copy(w.x, words)
-			FromFixed(f.x, q, .125)
+			FromFixed(f.x, q, .3)
 			AddUint32(w.x, words)
 			Quantise(b.x, x, 1.25)
 			for i := range d.x {
@@ -120,7 +121,7 @@ func TestIntegers(t *testing.T) {
 				if s != s {
 					s = 0
 				}
-				if f.x[i] != .125*float32(q[i]) || w.x[i] != 2*words[i] || b.x[i] != int8(math.RoundToEven(s)) || d.x[i] != float32(i%10)+.5*float32(bytes[i]) {
+				if f.x[i] != float32(.3*float64(q[i])) || w.x[i] != 2*words[i] || b.x[i] != int8(math.RoundToEven(s)) || d.x[i] != float32(i%10)+.5*float32(bytes[i]) {
 					t.Fatalf("n %d, element %d: %v %v %v %v from %v, %v, %v, %v", n, i, f.x[i], w.x[i], b.x[i], d.x[i], q[i], words[i], x[i], bytes[i])
 				}
 				want := max(.25*float64(scales[i])*float64(q[i])+float64(bias[i]), 0)
@@ -149,21 +150,65 @@ func TestDotInt8(t *testing.T) {
 	})
 }
 
-// TestProductInt8 is exact at all small shapes, with inputs of the whole range and weights of ±127.
+// TestProductInt8 holds every product of up to 67×67×67, with inputs of the whole range and weights of ±127. The sums of
+// one depth are those of the last and one more product.
 func TestProductInt8(t *testing.T) {
 	onPaths(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(5, 5))
-		for m := range 10 {
-			for n := range edge + 1 {
-				for _, k := range []int{0, 1, 2, 3, 4, 5, 7, 8, 31, 67} {
-					checkInt8(t, rng, m, n, k)
+		a, weights, want := make([]int8, edge*edge), make([]int8, edge*edge), make([]int32, edge*edge)
+		for i := range a {
+			a[i], weights[i] = int8(rng.IntN(256)-128), int8(rng.IntN(2)*254-127)
+		}
+		for k := range edge + 1 {
+			for i := range edge {
+				for j := range edge {
+					if k > 0 {
+						want[i*edge+j] += int32(a[i*edge+k-1]) * int32(weights[j*edge+k-1])
+					}
 				}
+			}
+			if !sparsely() || k%4 == 0 || k == edge {
+				allInt8OfDepth(t, a, weights, want, k)
 			}
 		}
 		checkInt8(t, rng, 33, 200, 784)
 		checkInt8(t, rng, 2, 3, 1<<16)
 		checkInt8(t, rng, 1, 700, 3000)
 	})
+}
+
+// allInt8OfDepth runs all m and n with one k.
+func allInt8OfDepth(t *testing.T, a, weights []int8, want []int32, k int) {
+	stride := Int8Stride(k)
+	x, w := make([]int8, edge*stride+1)[1:], make([]int8, edge*k)
+	for i := range edge {
+		copy(x[i*stride:], a[i*edge:][:k])
+		copy(w[i*k:], weights[i*edge:][:k])
+		for l := k; l < stride; l++ {
+			x[i*stride+l] = 77 // does not matter
+		}
+	}
+	for n := range edge + 1 {
+		packed, dst := make([]int32, PackedInt8(n, k)+1)[1:], make([]int32, edge*n+2)
+		PackInt8(packed, w, n, k)
+		for m := range edge + 1 {
+			if sparsely() && m%5 != 0 && m != n {
+				continue
+			}
+			dst[0], dst[m*n+1] = guard, guard
+			ProductInt8(dst[1:], x, packed, m, n, k)
+			if dst[0] != guard || dst[m*n+1] != guard {
+				t.Fatalf("%d×%d×%d: wrote %d before and %d behind", m, n, k, dst[0], dst[m*n+1])
+			}
+			for i := range m {
+				for j, got := range dst[1+i*n:][:n] {
+					if got != want[i*edge+j] {
+						t.Fatalf("%d×%d×%d: element %d, %d is %d, want %d", m, n, k, i, j, got, want[i*edge+j])
+					}
+				}
+			}
+		}
+	}
 }
 
 func checkInt8(t *testing.T, rng *rand.Rand, m, n, k int) {
@@ -210,20 +255,37 @@ func FuzzIntegers(f *testing.F) {
 		type result struct {
 			nearest, randomly []int32
 			bytes             []int8
+			words             []uint32
 			saturated         int
+			dot               int32
 		}
 		all := func(p *path) (r result) {
-			r = result{make([]int32, n), make([]int32, n), make([]int8, n), 0}
+			r = result{nearest: make([]int32, n), randomly: make([]int32, n), bytes: make([]int8, n), words: slices.Clone(random)}
 			r.saturated = p.toFixed(r.nearest, x, inverse, float64(top)) + p.toFixedRandomly(r.randomly, x, random, inverse, float64(top))
 			p.quantise(r.bytes, x, float32(inverse))
+			p.addUint32(r.words, random)
+			r.dot = p.dotInt8(r.bytes, r.bytes)
 			return r
 		}
 		want := all(portable)
-		for _, p := range available()[1:] {
+		for _, p := range tested()[1:] {
 			got := all(p)
-			if !slices.Equal(got.nearest, want.nearest) || !slices.Equal(got.randomly, want.randomly) || !slices.Equal(got.bytes, want.bytes) || got.saturated != want.saturated {
+			if !reflect.DeepEqual(got, want) {
 				t.Errorf("%s: of %v times %v comes %v, want %v", p.name, x, inverse, got, want)
 			}
+		}
+	})
+}
+
+// FuzzProductInt8: any shape is exact.
+func FuzzProductInt8(f *testing.F) {
+	f.Add(uint64(1), uint8(1), uint8(33), uint16(5))
+	f.Add(uint64(2), uint8(5), uint8(64), uint16(784))
+	f.Fuzz(func(t *testing.T, seed uint64, m, n uint8, k uint16) {
+		defer func(p *path) { use = p }(use)
+		for _, p := range tested() {
+			use = p
+			checkInt8(t, rand.New(rand.NewPCG(seed, 6)), int(m)%20, int(n), int(k)%2000)
 		}
 	})
 }

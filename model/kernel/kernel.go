@@ -16,11 +16,12 @@
 //
 // # Reproducibility
 //
-// One path gives the same bits for the same call. Between paths the last bits of float32 results differ: the vectors
-// are of different width, so sums are taken in different order; assembly fuses multiplication and addition, plain Go
-// never does (an explicit conversion forbids it); exp, sigmoid and tanh are polynomials in assembly and package math in
-// Go. Even on one path the bits of a row may depend on how many rows the product has. Integers are the same
-// everywhere: conversions to fixed point, int8 products, sums of uint32.
+// One path gives the same bits for the same call, on whatever processor. Between paths the last bits of float32 results
+// differ: the vectors are of different width, so sums are taken in different order; and assembly fuses multiplication and
+// addition, plain Go never does (an explicit conversion forbids it). Even on one path the bits of a row may depend on how
+// many rows the product has. The logarithm that Softmax returns is package math's, whose last bits are the processor's; a
+// loss is made of it, no gradient. Integers are the same everywhere: conversions to and from fixed point, int8 products,
+// sums of uint32.
 //
 // The federation does not care. Nodes with different processors train different last bits, as they train on different
 // rows; what must agree on every machine is the sum of updates, and updates are integers on a public grid before they
@@ -72,7 +73,7 @@ type path struct {
 
 	toFixed         func(q []int32, x []float32, inverse, limit float64) int
 	toFixedRandomly func(q []int32, x []float32, random []uint32, inverse, limit float64) int
-	fromFixed       func(dst []float32, q []int32, step float32)
+	fromFixed       func(dst []float32, q []int32, step float64)
 	addUint32       func(dst, x []uint32)
 	quantise        func(q []int8, x []float32, inverse float32)
 	axpyInt8        func(dst []float32, q []int8, a float32)

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -13,7 +14,7 @@ import (
 // onPaths runs the test on each path of this processor. Tests here are not parallel: they change what is in use.
 func onPaths(t *testing.T, test func(t *testing.T)) {
 	defer func(p *path) { use = p }(use)
-	for _, p := range available() {
+	for _, p := range tested() {
 		use = p
 		t.Run(p.name, test)
 	}
@@ -104,13 +105,15 @@ func TestPath(t *testing.T) {
 	t.Log("path", Path())
 }
 
-// elementwise are kernels whose results depend on one element each of dst, x and y.
-var elementwise = []struct {
+type kernelCase struct {
 	name      string
 	run       func(dst, x, y []float32)
 	want      func(d, x, y float64) float64
 	tolerance float64
-}{
+}
+
+// elementwise are kernels whose results depend on one element each of dst, x and y.
+var elementwise = []kernelCase{
 	{"Axpy", func(d, x, y []float32) { Axpy(d, -.75, x) }, func(d, x, y float64) float64 { return d - .75*x }, 0},
 	{"Axpby", func(d, x, y []float32) { Axpby(d, -.75, x, .5) }, func(d, x, y float64) float64 { return .5*d - .75*x }, 0},
 	{"Scale", func(d, x, y []float32) { Scale(d, -.75) }, func(d, x, y float64) float64 { return -.75 * d }, 0},
@@ -126,7 +129,7 @@ var elementwise = []struct {
 	{"Exp", func(d, x, y []float32) { Exp(d, x) }, func(d, x, y float64) float64 { return math.Exp(x) }, 3e-7},
 	{"Sigmoid", func(d, x, y []float32) { Activate(d, x, Sigmoid) }, func(d, x, y float64) float64 { return 1 / (1 + math.Exp(-x)) }, 4e-7},
 	{"Tanh", func(d, x, y []float32) { Activate(d, x, Tanh) }, func(d, x, y float64) float64 { return math.Tanh(x) }, 4e-7},
-	{"ReLU gradient", func(d, x, y []float32) { MaskReLU(d, x) }, func(d, x, y float64) float64 {
+	{"ReLU gradient", func(d, x, y []float32) { ActivationGrad(d, x, ReLU) }, func(d, x, y float64) float64 {
 		if x <= 0 {
 			return 0
 		}
@@ -140,6 +143,33 @@ var elementwise = []struct {
 		return d - .5*(.75*x+g) - .125*g
 	}, 0},
 	{"Momentum, velocity", func(d, x, y []float32) { momentumOf(slices.Clone(x), d, y) }, func(d, x, y float64) float64 { return .75*d + y + .25*x }, 0},
+}
+
+// compared are others whose results depend on one element each, for which float64 is no measure: what overflows does so
+// on every path.
+var compared = []kernelCase{
+	{name: "Adaptive, weights", run: func(d, x, y []float32) { adaptiveOf(d, slices.Clone(x), slices.Clone(x), y) }},
+	{name: "Adaptive, first moment", run: func(d, x, y []float32) { adaptiveOf(slices.Clone(x), d, slices.Clone(x), y) }},
+	{name: "Maximum", run: Maximum},
+	{name: "RouteMaximum", run: func(d, x, y []float32) { RouteMaximum(d, slices.Clone(y), x, y) }},
+	{name: "RouteMaximum, left", run: func(d, x, y []float32) { RouteMaximum(slices.Clone(y), d, x, y) }},
+	{name: "Rescale", run: func(d, x, y []float32) { Rescale(d, integersOf(x), x, y, .25, ReLU) }},
+	{name: "FromFixed", run: func(d, x, y []float32) { FromFixed(d, integersOf(x), .25) }},
+}
+
+// adaptiveOf takes a second moment of which it makes squares.
+func adaptiveOf(w, m, v, g []float32) {
+	Multiply(v, v, v)
+	Adaptive(w, m, v, g, AdaptiveStep{KeepM: .75, AddM: .25, KeepV: .5, AddV: .5, Rate: .25, Root: 2, Epsilon: 1, Shrink: .5})
+}
+
+// integersOf are the bits of x, a byte each, so that products with what they scale are no larger than that times 2^8.
+func integersOf(x []float32) []int32 {
+	q := make([]int32, len(x))
+	for i, v := range x {
+		q[i] = int32(int8(math.Float32bits(v)))
+	}
+	return q
 }
 
 func momentumOf(w, v, g []float32) {
@@ -156,7 +186,7 @@ func TestElementwise(t *testing.T) {
 				x, y, before := random(rng, n+3)[3:], random(rng, n+1)[1:], random(rng, n)
 				for i := range n {
 					x[i] *= 4
-					if k.name != "Momentum, velocity" && rng.IntN(10) == 0 {
+					if rng.IntN(10) == 0 {
 						x[i], y[i] = special[rng.IntN(len(special))], special[rng.IntN(len(special))]
 					}
 				}
@@ -205,6 +235,19 @@ func TestAdaptive(t *testing.T) {
 				gw := .999*float64(w0[i]) - .02*gm/(1.5*math.Sqrt(gv)+1e-6)
 				if math.Abs(float64(m.x[i])-gm) > 1e-6 || math.Abs(float64(v.x[i])-gv) > 1e-6 || math.Abs(float64(w.x[i])-gw) > 1e-5 {
 					t.Fatalf("n %d: %v %v %v, want %v %v %v", n, w.x[i], m.x[i], v.x[i], gw, gm, gv)
+				}
+			}
+		}
+		for n := 1; n < 40; n++ {
+			for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))} {
+				w, m, v, g := make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)
+				at := rng.IntN(n)
+				g[at] = bad
+				Adaptive(w, m, v, g, s)
+				for i := range n { // m and v become infinite, and their quotient is no number
+					if number := w[i] == w[i] && m[i]-m[i] == 0 && v[i]-v[i] == 0; number == (i == at) {
+						t.Fatalf("%v at %d of %d: element %d becomes %v, %v, %v", bad, at, n, i, w[i], m[i], v[i])
+					}
 				}
 			}
 		}
@@ -279,7 +322,7 @@ func TestReductionsOfSpecialValues(t *testing.T) {
 func TestSoftmax(t *testing.T) {
 	onPaths(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(4, 4))
-		for n := 1; n < 100; n++ {
+		for _, n := range append(lengths(rng)[1:], 99) {
 			x := random(rng, n)
 			Scale(x, 80)
 			dst := newGuarded(n, n%3, float32(9))
@@ -297,10 +340,18 @@ func TestSoftmax(t *testing.T) {
 					t.Fatalf("n %d: %v, want %v", n, got, math.Exp(float64(x[i]))/sum)
 				}
 			}
-			x[rng.IntN(n)] = float32(math.NaN())
-			Softmax(x, x)
-			if i := slices.IndexFunc(x, func(v float32) bool { return v == v }); i >= 0 {
-				t.Fatalf("n %d: of a row with NaN comes %v", n, x[i])
+			for _, v := range []float32{float32(math.NaN()), float32(math.Inf(1))} {
+				row := slices.Clone(x)
+				row[rng.IntN(n)] = v
+				Softmax(row, row)
+				if i := slices.IndexFunc(row, func(v float32) bool { return v == v }); i >= 0 {
+					t.Fatalf("n %d: of a row with %v comes %v", n, v, row[i])
+				}
+			}
+			at := rng.IntN(n)
+			x[at] = float32(math.Inf(-1))
+			if Softmax(x, x); n > 1 && x[at] != 0 || n == 1 && x[at] == x[at] {
+				t.Fatalf("n %d: of -Inf comes %v", n, x[at])
 			}
 		}
 	})
@@ -328,12 +379,21 @@ func TestReproducible(t *testing.T) {
 	onPaths(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(5, 5))
 		x, y := random(rng, 1000), random(rng, 1000)
-		want := fmt.Sprint(Dot(x, y), Sum(x), SumSquares(x))
+		const m, n, k = 20, 25, 40
+		bits := func(x, y, dst []float32) string {
+			a, at, b, bt, c := Matrix{x, k}, Matrix{x, m}, Matrix{y, n}, Matrix{y, k}, Matrix{dst[:m*n], n}
+			NN(c, a, b, m, n, k, Epilogue{Bias: y, Activation: Tanh})
+			TN(c, at, b, m, n, k, -.1, 1)
+			NT(c, a, bt, m, n, k, 1, scratch)
+			Softmax(dst[m*n:], x[:len(dst)-m*n])
+			return fmt.Sprint(Dot(x, y), Sum(x), SumSquares(x), MaxAbs(x), Max(x), dst)
+		}
+		want := bits(x, y, make([]float32, 900))
 		for offset := range 17 {
-			a, b := make([]float32, 1000+offset)[offset:], make([]float32, 1017)[17-offset:][:1000]
+			a, b, dst := make([]float32, 1000+offset)[offset:], make([]float32, 1017)[17-offset:][:1000], make([]float32, 900+offset)[offset:]
 			copy(a, x)
 			copy(b, y)
-			if got := fmt.Sprint(Dot(a, b), Sum(a), SumSquares(a)); got != want {
+			if got := bits(a, b, dst); got != want {
 				t.Fatalf("offset %d: %s, want %s", offset, got, want)
 			}
 		}
@@ -365,6 +425,36 @@ func TestTanhAtTheEnds(t *testing.T) {
 	})
 }
 
+// TestUnitsInTheLastPlace holds what the comments of Exp and Activate promise, at a million places each.
+func TestUnitsInTheLastPlace(t *testing.T) {
+	onPaths(t, func(t *testing.T) {
+		for _, c := range []struct {
+			name      string
+			run       func(dst, x []float32)
+			want      func(float64) float64
+			low, high float64
+			units     float64
+		}{
+			{"Exp", Exp, math.Exp, -87, 88.7, 2},
+			{"Sigmoid", func(dst, x []float32) { Activate(dst, x, Sigmoid) }, func(x float64) float64 { return 1 / (1 + math.Exp(-x)) }, -87, 30, 4},
+			{"Tanh", func(dst, x []float32) { Activate(dst, x, Tanh) }, math.Tanh, -10, 10, 7},
+		} {
+			x, y := make([]float32, 1<<20), make([]float32, 1<<20)
+			for i := range x {
+				x[i] = float32(c.low + (c.high-c.low)*float64(i)/float64(len(x)))
+			}
+			c.run(y, x)
+			for i, got := range y {
+				want := c.want(float64(x[i]))
+				unit := float64(math.Nextafter32(float32(math.Abs(want)), math.MaxFloat32)) - math.Abs(float64(float32(want)))
+				if off := math.Abs(float64(got)-want) / unit; !(off <= c.units) {
+					t.Fatalf("%s %v is %v, want %v: %v units off", c.name, x[i], got, want, off)
+				}
+			}
+		}
+	})
+}
+
 // FuzzPaths: on any bits, every path gives what plain Go gives, but for the last digits.
 func FuzzPaths(f *testing.F) {
 	f.Add([]byte("0123456789abcdefghijklmnopqrstuvwxyz"), uint8(0))
@@ -379,12 +469,13 @@ func FuzzPaths(f *testing.F) {
 				}
 			}
 		}
-		k := elementwise[int(which)%len(elementwise)]
+		all := append(elementwise[:len(elementwise):len(elementwise)], compared...)
+		k := all[int(which)%len(all)]
 		defer func(p *path) { use = p }(use)
 		use = portable
 		want := slices.Clone(v[0])
 		k.run(want, v[1], slices.Clone(v[2]))
-		for _, p := range available() {
+		for _, p := range tested() {
 			use = p
 			got := newGuarded(n, 1, float32(5))
 			copy(got.x, v[0])
@@ -394,6 +485,80 @@ func FuzzPaths(f *testing.F) {
 				slack := 1e-6 * (math.Abs(float64(v[0][i])) + math.Abs(float64(v[1][i])) + math.Abs(float64(v[2][i])))
 				if overflows := math.IsInf(slack, 0) || slack != slack || slack > 1e31; !near(g, float64(want[i]), 1e-6) && !overflows && !(math.Abs(float64(g-want[i])) <= slack) {
 					t.Fatalf("%s on %s: from %v, %v, %v comes %v, want %v", k.name, p.name, v[0][i], v[1][i], v[2][i], g, want[i])
+				}
+			}
+		}
+	})
+}
+
+// FuzzReductions: of any bits, every path makes the sums that float64 makes, within what rounding may do, and the same
+// maxima; a NaN is in all of them.
+func FuzzReductions(f *testing.F) {
+	f.Add([]byte("0123456789abcdefghijklmnopqrstuvwxyz"))
+	f.Add([]byte("\x7f\x80\x00\x00\x7f\xc0\x00\x00\xff\xc0\x00\x00\xff\x80\x00\x00"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		n := len(b) / 8
+		x, y := floatsOf(b[:4*n]), floatsOf(b[4*n:][:4*n])
+		var dot, sum, size, sizes float64
+		top, magnitude := float32(math.Inf(-1)), float32(0)
+		for i, v := range x {
+			product := float64(v) * float64(y[i])
+			dot, sizes = dot+product, sizes+math.Abs(product)
+			sum, size = sum+float64(v), size+math.Abs(float64(v))
+			top, magnitude = max(top, v), max(magnitude, float32(math.Abs(float64(v))))
+		}
+		defer func(p *path) { use = p }(use)
+		for _, p := range tested() {
+			use = p
+			for _, c := range []struct {
+				name             string
+				got, want, slack float64
+			}{
+				{"Max", float64(Max(x)), float64(top), 0},
+				{"MaxAbs", float64(MaxAbs(x)), float64(magnitude), 0},
+				{"Sum", float64(Sum(x)), sum, 1e-7 * float64(n) * size},
+				{"Dot", float64(Dot(x, y)), dot, 1e-7*float64(n)*sizes + float64(n)*math.SmallestNonzeroFloat32},
+			} {
+				if c.slack > 1e30 || c.slack != c.slack { // partial sums may be infinite where the whole is not
+					continue
+				}
+				if c.got != c.want && !(c.got != c.got && c.want != c.want) && !(math.Abs(c.got-c.want) <= c.slack) {
+					t.Fatalf("%s on %s of %v and %v: %v, want %v", c.name, p.name, x, y, c.got, c.want)
+				}
+			}
+		}
+	})
+}
+
+// floatsOf reads float32s in big-endian order.
+func floatsOf(b []byte) []float32 {
+	x := make([]float32, len(b)/4)
+	for i := range x {
+		x[i] = math.Float32frombits(binary.BigEndian.Uint32(b[4*i:]))
+	}
+	return x
+}
+
+// FuzzSoftmax: of any bits, probabilities are those of float64, or NaN all of them.
+func FuzzSoftmax(f *testing.F) {
+	f.Add([]byte("0123456789abcdefghijklmnopqrstuvwxyz"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		x := floatsOf(b)
+		top := slices.Max(append([]float32{float32(math.Inf(-1))}, x...))
+		var sum float64
+		for _, v := range x {
+			sum += math.Exp(float64(v - top))
+		}
+		defer func(p *path) { use = p }(use)
+		for _, p := range tested() {
+			use = p
+			dst := newGuarded(len(x), 1, float32(9))
+			Softmax(dst.x, x)
+			dst.check(t, p.name)
+			for i, got := range dst.x {
+				want := math.Exp(float64(x[i]-top)) / sum
+				if off := math.Abs(float64(got) - want); !(off <= 2e-6*want+2*smallestNormal) && (got == got || want == want) {
+					t.Fatalf("%s: of %v in %v comes %v, want %v", p.name, x[i], x, got, want)
 				}
 			}
 		}

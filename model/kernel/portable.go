@@ -48,39 +48,6 @@ var portable = &path{
 	addScaledDouble: addScaledDoubleGo,
 }
 
-func productGo(p product) {
-	for i := range p.m {
-		row := p.dst[i*p.dstStride:][:p.n]
-		if !p.add {
-			clear(row)
-		}
-		a := func(l int) float32 { return p.alpha * p.a[i*p.aRow+l*p.aCol] }
-		l := 0
-		for ; l+4 <= p.k; l += 4 {
-			fold4Go(row, p.b[l*p.bStride:], p.b[(l+1)*p.bStride:], p.b[(l+2)*p.bStride:], p.b[(l+3)*p.bStride:],
-				a(l), a(l+1), a(l+2), a(l+3))
-		}
-		for ; l < p.k; l++ {
-			axpyGo(row, p.b[l*p.bStride:], a(l))
-		}
-		if p.bias != nil {
-			addGo(row, row, p.bias)
-		}
-		if p.relu {
-			reluGo(row, row)
-		}
-	}
-}
-
-func transposeGo(dst []float32, dstStride int, src []float32, srcStride, rows, cols int) {
-	for i := range rows {
-		to := dst[i:]
-		for j, v := range src[i*srcStride:][:cols] {
-			to[j*dstStride] = v
-		}
-	}
-}
-
 func axpbyGo(dst, x []float32, a, b float32) {
 	x = x[:len(dst)]
 	for i, v := range dst {
@@ -97,8 +64,9 @@ func axpyGo(dst, x []float32, a float32) {
 		dst[3] += float32(a * x[3])
 		dst, x = dst[4:], x[4:]
 	}
-	for i := range dst {
-		dst[i] += float32(a * x[i])
+	x = x[:len(dst)]
+	for i, v := range x {
+		dst[i] += float32(a * v)
 	}
 }
 
@@ -147,6 +115,7 @@ func dotGo(x, y []float32) float32 {
 		s3 += float32(x[3] * y[3])
 		x, y = x[4:], y[4:]
 	}
+	y = y[:len(x)]
 	for i, v := range x {
 		s0 += float32(v * y[i])
 	}
@@ -165,18 +134,31 @@ func sumGo(x []float32) float32 {
 	return (s0 + s1) + (s2 + s3)
 }
 
+// As integers, magnitudes are in the order of floats, and NaN is above all.
 func maxAbsGo(x []float32) float32 {
-	var top float32
-	for _, v := range x {
-		top = max(top, math.Float32frombits(math.Float32bits(v)&^(1<<31)))
+	const magnitude = 1<<31 - 1
+	var t0, t1, t2, t3 uint32
+	for len(x) >= 4 {
+		t0 = max(t0, math.Float32bits(x[0])&magnitude)
+		t1 = max(t1, math.Float32bits(x[1])&magnitude)
+		t2 = max(t2, math.Float32bits(x[2])&magnitude)
+		t3 = max(t3, math.Float32bits(x[3])&magnitude)
+		x = x[4:]
 	}
-	return top
+	for _, v := range x {
+		t0 = max(t0, math.Float32bits(v)&magnitude)
+	}
+	return math.Float32frombits(max(t0, t1, t2, t3))
 }
 
 func maxGo(x []float32) float32 {
 	top := float32(math.Inf(-1))
 	for _, v := range x {
-		top = max(top, v)
+		if v > top {
+			top = v
+		} else if v != v {
+			return v
+		}
 	}
 	return top
 }
@@ -184,7 +166,11 @@ func maxGo(x []float32) float32 {
 func maximumGo(dst, x, y []float32) {
 	x, y = x[:len(dst)], y[:len(dst)]
 	for i, v := range x {
-		dst[i] = max(v, y[i])
+		largest := math.Float32bits(v)
+		if w := y[i]; w > v || w != w { // as integers, so that it is no jump
+			largest = math.Float32bits(w)
+		}
+		dst[i] = math.Float32frombits(largest)
 	}
 }
 
@@ -201,46 +187,22 @@ func routeMaximumGo(dst, left, x, top []float32) {
 func reluGo(dst, x []float32) {
 	x = x[:len(dst)]
 	for i, v := range x {
-		dst[i] = max(v, 0)
-	}
-}
-
-func expGo(dst, x []float32) {
-	x = x[:len(dst)]
-	for i, v := range x {
-		dst[i] = float32(math.Exp(float64(v)))
-	}
-}
-
-func expSumGo(dst, x []float32, shift float32) (sum float32) {
-	x = x[:len(dst)]
-	for i, v := range x {
-		dst[i] = float32(math.Exp(float64(v - shift)))
-		sum += dst[i]
-	}
-	return sum
-}
-
-func sigmoidGo(dst, x []float32) {
-	x = x[:len(dst)]
-	for i, v := range x {
-		dst[i] = float32(1 / (1 + math.Exp(-float64(v))))
-	}
-}
-
-func tanhGo(dst, x []float32) {
-	x = x[:len(dst)]
-	for i, v := range x {
-		dst[i] = float32(math.Tanh(float64(v)))
+		bits := math.Float32bits(v)
+		if v <= 0 { // on integers it is no jump
+			bits = 0
+		}
+		dst[i] = math.Float32frombits(bits)
 	}
 }
 
 func reluGradGo(grad, y []float32) {
 	y = y[:len(grad)]
 	for i, v := range y {
+		bits := math.Float32bits(grad[i])
 		if v <= 0 {
-			grad[i] = 0
+			bits = 0
 		}
+		grad[i] = math.Float32frombits(bits)
 	}
 }
 

@@ -18,11 +18,11 @@ func clamped(s, limit float64) (clamped float64, outside bool) {
 func toFixedGo(q []int32, x []float32, inverse, limit float64) (saturated int) {
 	x = x[:len(q)]
 	for i, v := range x {
-		s, outside := clamped(float64(v)*inverse, limit)
+		s, outside := clamped(float64(float64(v)*inverse), limit)
 		if outside {
 			saturated++
 		}
-		q[i] = int32(math.RoundToEven(s))
+		q[i] = int32(math.Float64bits(s + nearest))
 	}
 	return saturated
 }
@@ -30,22 +30,30 @@ func toFixedGo(q []int32, x []float32, inverse, limit float64) (saturated int) {
 func toFixedRandomlyGo(q []int32, x []float32, random []uint32, inverse, limit float64) (saturated int) {
 	x, random = x[:len(q)], random[:len(q)]
 	for i, v := range x {
-		s, outside := clamped(float64(v)*inverse, limit)
+		s, outside := clamped(float64(float64(v)*inverse), limit)
 		if outside {
 			saturated++
 		}
-		floor := math.Floor(s)
-		if q[i] = int32(floor); float64(random[i])*0x1p-32 < s-floor {
-			q[i]++
-		}
+		whole := float64(s+nearest) - nearest
+		below := negative(s - whole)
+		fraction := s - (whole - float64(below))
+		up := negative(float64(float64(random[i])*0x1p-32) - fraction)
+		q[i] = int32(whole) - below + up
 	}
 	return saturated
 }
 
-func fromFixedGo(dst []float32, q []int32, step float32) {
+// nearest is a float64 whose neighbours are whole numbers: adding it rounds, half to even, and leaves the number in its
+// lower bits.
+const nearest = 0x1.8p52
+
+// negative is 1 of a negative number and 0 of others, without a jump.
+func negative(x float64) int32 { return int32(math.Float64bits(x) >> 63) }
+
+func fromFixedGo(dst []float32, q []int32, step float64) {
 	q = q[:len(dst)]
 	for i, v := range q {
-		dst[i] = step * float32(v)
+		dst[i] = float32(step * float64(v))
 	}
 }
 
@@ -60,7 +68,7 @@ func quantiseGo(q []int8, x []float32, inverse float32) {
 	x = x[:len(q)]
 	for i, v := range x {
 		s, _ := clamped(float64(v*inverse), 127)
-		q[i] = int8(math.RoundToEven(s))
+		q[i] = int8(math.Float64bits(s + nearest))
 	}
 }
 

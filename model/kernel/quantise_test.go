@@ -31,6 +31,10 @@ func naive(m, n, k int, a, b func(i, j int) float32) []float64 {
 
 // TestQuantiseRow: values of any size are within half a scale, the largest becomes 127, and none leaves [-127, 127].
 func TestQuantiseRow(t *testing.T) {
+	onPaths(t, testQuantiseRow)
+}
+
+func testQuantiseRow(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, 2))
 	for _, size := range []float32{3e38, 1e10, 1, 1e-3, 1e-30, 127 * smallestNormal, 120 * smallestNormal, 190 * 0x1p-149, 0x1p-149} {
 		x, q := random(rng, 100), make([]int8, 100)
@@ -56,7 +60,9 @@ func TestQuantiseRow(t *testing.T) {
 	}
 }
 
-func TestQuantiseRowAtTheEdges(t *testing.T) {
+func TestQuantiseRowAtTheEdges(t *testing.T) { onPaths(t, testQuantiseRowAtTheEdges) }
+
+func testQuantiseRowAtTheEdges(t *testing.T) {
 	nan, inf := float32(math.NaN()), float32(math.Inf(1))
 	for _, c := range []struct {
 		name string
@@ -87,9 +93,11 @@ func TestDotInt8AtTheExtreme(t *testing.T) {
 	for i := range a {
 		a[i], b[i] = -127, -128
 	}
-	if got := DotInt8(a, b); got != 127*128*n {
-		t.Errorf("dot product %d, want %d", got, 127*128*n)
-	}
+	onPaths(t, func(t *testing.T) {
+		if got := DotInt8(a, b); got != 127*128*n {
+			t.Errorf("dot product %d, want %d", got, 127*128*n)
+		}
+	})
 }
 
 func BenchmarkQuantiseRow(b *testing.B) {

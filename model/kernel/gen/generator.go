@@ -94,7 +94,7 @@ func (g *generator) address(param string) operand.Mem {
 	return b.Addr
 }
 
-// scalar fills a vector with a float32 argument, double with a float64 one.
+// scalar fills a vector with an argument of 32 bits, double with a float64.
 func (g *generator) scalar(param string) reg.VecVirtual {
 	v := g.vec()
 	g.VBROADCASTSS(g.address(param), v)

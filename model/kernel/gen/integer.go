@@ -9,15 +9,7 @@ import (
 )
 
 func (g *generator) integers() {
-	g.begin("fromFixed", "func(dst []float32, q []int32, step float32)", "is dst = step·q.")
-	step := g.scalar("step")
-	g.along("dst q", nil, 4, func(w *walk, _ int) {
-		v := w.get("q")
-		g.VCVTDQ2PS(v, v)
-		g.VMULPS(step, v, v)
-		w.put(v, "dst")
-	})
-	g.end()
+	g.fromFixed()
 
 	g.begin("addUint32", "func(dst, x []uint32)", "is dst += x.")
 	g.along("dst x", nil, 4, func(w *walk, _ int) {
@@ -41,6 +33,32 @@ func (g *generator) integers() {
 	g.toFixed(true)
 	g.addFixed()
 	g.bytesOfInts()
+}
+
+// fromFixed computes in float64, so that no integer is rounded before the product is.
+func (g *generator) fromFixed() {
+	g.begin("fromFixed", "func(dst []float32, q []int32, step float64)", "is FromFixed.")
+	step := g.double("step")
+	g.along("dst q", nil, 2, func(w *walk, _ int) {
+		v := w.get("q")
+		for half := range 2 {
+			d := g.vec()
+			g.extractHalf(v, d, half)
+			if g.wide() {
+				g.VCVTDQ2PD(d.AsY(), d)
+				g.VMULPD(step, d, d)
+				g.VCVTPD2PS(d, d.AsY())
+				g.VINSERTF64X4(operand.U8(half), d.AsY(), v, v)
+			} else {
+				g.VCVTDQ2PD(d.AsX(), d)
+				g.VMULPD(step, d, d)
+				g.VCVTPD2PSY(d, d.AsX())
+				g.VINSERTF128(operand.U8(half), d.AsX(), v, v)
+			}
+		}
+		w.put(v, "dst")
+	})
+	g.end()
 }
 
 // toFixed computes in float64, so that one vector of x becomes two. It counts what is not within the limit.

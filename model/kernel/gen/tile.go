@@ -34,7 +34,7 @@ func (g *generator) shapes() (shapes []tile) {
 
 const tileSignature = "func(dst *float32, dstStride int, a *float32, aRow, aCol int, b *float32, bStride int, k, count int, alpha float32, bias *float32, flags int)"
 
-// Flags of a tile; strides are in bytes. product.go has the same.
+// Flags of a tile; strides are in bytes. path_amd64.go has the same.
 const (
 	flagAdd   = 1 // to what dst holds
 	flagScale = 2 // by alpha; adding scales always
