@@ -179,10 +179,8 @@ func (c *caller) settle(m *muster, goal int, seed uint64) {
 		c.time(&m.drawn[i])
 	}
 	arrivals := m.arrivals(seed)
-	for i, d := range arrivals {
-		if i >= goal {
-			d.fate = late // after as many as were wanted
-		}
+	for _, d := range arrivals[min(goal, len(arrivals)):] {
+		d.fate = late // after as many as were wanted
 	}
 	arrivals = arrivals[:min(goal, len(arrivals))]
 	took := 0.0
@@ -192,20 +190,26 @@ func (c *caller) settle(m *muster, goal int, seed uint64) {
 	if s.Deadline > 0 && len(arrivals) < min(goal, len(m.drawn)) {
 		took = s.Deadline // which it waits for those who do not come
 	}
-	if least := max(s.Least, 1); len(arrivals) < least {
-		m.skipped = fmt.Sprintf("%d of %d updates came, at least %d are wanted", len(arrivals), len(m.drawn), least)
-		if len(m.drawn) < least {
-			m.skipped = fmt.Sprintf("%d of %d nodes are there, at least %d are wanted", len(m.drawn), len(c.trial.parts), least)
-			if !s.Availability.always() {
-				took = max(took, 3600-math.Mod(m.begin, 3600)) // until others are there
-			}
-		}
-	} else if r := c.trial.algorithm.Rule; r != nil {
-		if err := r.Check(len(arrivals)); err != nil {
-			m.skipped = err.Error()
-		}
+	if m.skipped = c.tooFew(len(m.drawn), len(arrivals)); len(m.drawn) < max(s.Least, 1) && !s.Availability.always() {
+		took = max(took, 3600-math.Mod(m.begin, 3600)) // until others are there
 	}
 	m.end = m.begin + max(took, s.Interval)
+}
+
+// tooFew is why a round with so many updates makes no model; empty: it does.
+func (c *caller) tooFew(drawn, updates int) string {
+	least := max(c.trial.x.Fleet.Least, 1)
+	switch {
+	case drawn < least:
+		return fmt.Sprintf("%d of %d nodes are there, at least %d are wanted", drawn, len(c.trial.parts), least)
+	case updates < least:
+		return fmt.Sprintf("%d of %d updates came, at least %d are wanted", updates, drawn, least)
+	case c.trial.algorithm.Rule != nil:
+		if err := c.trial.algorithm.Rule.Check(updates); err != nil {
+			return err.Error()
+		}
+	}
+	return ""
 }
 
 // disturb says who drops out and who does not manage all epochs.

@@ -64,9 +64,13 @@ func imageSet(dir, part string, classes int) (Set, error) {
 	return s, err
 }
 
-// scaled reads all elements of so many bytes, times a factor. What the header says is there is allocated as it comes.
+// believed is for how many values of a header's there is room before they come: those of MNIST, and what a file that lies
+// can take of memory.
+const believed = 1 << 26
+
+// scaled reads all elements of so many bytes, times a factor.
 func (f *idxFile) scaled(bytes int, factor float32) ([]float32, error) {
-	var out []float32
+	out := make([]float32, 0, min(f.size[0]*bytes, believed))
 	b := make([]byte, bytes)
 	for n := 1; n <= f.size[0]; n++ {
 		if err := f.read(b, n); err != nil {
