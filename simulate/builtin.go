@@ -33,7 +33,7 @@ const (
 
 // Builtins are the experiments that choir knows, in order of their names.
 func Builtins() []Builtin {
-	all := slices.Concat(quickBuiltins(), mcmahanBuiltins())
+	all := slices.Concat(quickBuiltins(), mcmahanBuiltins(), robustBuiltins())
 	slices.SortFunc(all, func(a, b Builtin) int { return cmp.Compare(a.Name, b.Name) })
 	return all
 }
