@@ -35,9 +35,10 @@ var arrows = map[string][]string{
 	"coordinator":        {"internal", "model", "fedavg", "privacy", "proto", "coordinator/state", "coordinator/web"},
 	"node":               {"internal", "model", "fedavg", "privacy", "proto"},
 	"simulate/recount":   {"internal", "model", "fedavg", "privacy"},
+	"simulate/attack":    {},
 	"simulate/partition": {"internal"},
 	"simulate/report":    {"internal", "simulate"},
-	"simulate":           {"internal", "model", "fedavg", "privacy", "proto", "coordinator", "node", "simulate/recount", "simulate/partition"},
+	"simulate":           {"internal", "model", "fedavg", "privacy", "proto", "coordinator", "node", "simulate/recount", "simulate/partition", "simulate/attack"},
 	"live":               {},
 	"cmd/choir":          {"internal", "model", "fedavg", "privacy", "proto", "coordinator", "coordinator/state", "node", "simulate", "simulate/report"},
 }

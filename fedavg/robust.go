@@ -111,12 +111,15 @@ func having(field string) (names []string) {
 	return names
 }
 
+// UsualRoot is how many examples of its own a server usually has (Cao et al. 2021, §V-A).
+const UsualRoot = 100
+
 // RootExamples is how many examples the server wants of its own, none unless the rule trusts an update of the server's.
 func (s RobustSettings) RootExamples() int {
 	if s.Rule != "fltrust" {
 		return 0
 	}
-	return cmp.Or(s.Root, 100)
+	return cmp.Or(s.Root, UsualRoot)
 }
 
 // A bound says how many updates a rule needs if f of them may lie.

@@ -34,7 +34,7 @@ const (
 
 // Builtins are the experiments that choir knows, in order of their names.
 func Builtins() []Builtin {
-	all := slices.Concat(quickBuiltins(), regionBuiltins(), mcmahanBuiltins(), niidBuiltins(), fedproxBuiltins(), reddiBuiltins(), bytesBuiltins())
+	all := slices.Concat(quickBuiltins(), regionBuiltins(), mcmahanBuiltins(), niidBuiltins(), fedproxBuiltins(), reddiBuiltins(), bytesBuiltins(), robustBuiltins())
 	slices.SortFunc(all, func(a, b Builtin) int { return cmp.Compare(a.Name, b.Name) })
 	return all
 }

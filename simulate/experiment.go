@@ -3,6 +3,7 @@ package simulate
 import (
 	"choir.example/fedavg"
 	"choir.example/model"
+	"choir.example/simulate/attack"
 	"choir.example/simulate/partition"
 )
 
@@ -39,6 +40,7 @@ type Own struct {
 	Strategy  fedavg.Strategy
 	Rule      fedavg.Rule
 	Partition partition.Partitioner
+	Attack    attack.Attack // of those that fleet: liars counts
 	Data      *Dataset
 }
 

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+
+	"choir.example/simulate/attack"
 )
 
 // FleetSettings say how nodes behave that hold the data: who is not heard of, who does less than asked, and how long all
@@ -21,6 +23,8 @@ type FleetSettings struct {
 	Speed        SpeedSettings        `json:"speed" yaml:"speed"`
 	Bandwidth    BandwidthSettings    `json:"bandwidth" yaml:"bandwidth"`
 	Availability AvailabilitySettings `json:"availability" yaml:"availability"`
+
+	Liars attack.Settings `json:"liars" yaml:"liars"` // who sends what is not so, and how
 }
 
 // SpeedSettings say how fast nodes train. A node's speed is its own, in all rounds.

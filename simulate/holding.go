@@ -13,13 +13,16 @@ import (
 // what they are for.
 func (t *trial) appendExamples(part string, node int, examples []int32, x, y []float32) ([]float32, []float32) {
 	set := &t.data.Train
-	n, k, from := set.Values(), set.Targets, len(x)
+	n, k, from, labels := set.Values(), set.Targets, len(x), len(y)
 	for _, e := range examples {
 		x = append(x, set.X[int(e)*n:][:n]...)
 		y = append(y, set.Y[int(e)*k:][:k]...)
 	}
 	if t.distorter != nil {
 		t.distort(part, node, x[from:])
+	}
+	if part == "train" && t.lies(node) {
+		t.poison(node, x[from:], y[labels:])
 	}
 	return x, y
 }

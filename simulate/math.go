@@ -99,14 +99,14 @@ type mathRound struct {
 
 // run trains everybody who was drawn and combines what they sent.
 func (m *mathRound) run(ctx context.Context, t *trial, workers []*worker, state [][]float32) ([]float32, error) {
-	if t.algorithm.Each() {
+	if t.algorithm.Each() || t.attack != nil {
 		m.each = make([]fedavg.Named, len(m.drawn))
 	}
-	g, ctx := errgroup.WithContext(ctx)
+	g, training := errgroup.WithContext(ctx)
 	sums := make([]*fedavg.Sum, len(workers))
 	for i, w := range workers {
 		g.Go(func() (err error) {
-			sums[i], err = w.train(ctx, m)
+			sums[i], err = w.train(training, m)
 			return err
 		})
 	}
@@ -118,7 +118,49 @@ func (m *mathRound) run(ctx context.Context, t *trial, workers []*worker, state 
 			return nil, err
 		}
 	}
-	return t.algorithm.Combine(m.global, state, fedavg.Counted{Sum: sums[0], Each: m.each, Fleet: len(t.parts), Seed: m.seed})
+	c := fedavg.Counted{Sum: sums[0], Each: m.each, Fleet: len(t.parts), Seed: m.seed}
+	if t.attack != nil { // no update was added yet
+		if err := m.forge(t, c.Sum); err != nil {
+			return nil, err
+		}
+	}
+	if t.algorithm.Trusts() {
+		var err error
+		if c.Trusted, err = workers[0].trusted(ctx, m); err != nil {
+			return nil, err
+		}
+	}
+	return t.algorithm.Combine(m.global, state, c)
+}
+
+// forge has liars lie, and adds up what all sent.
+func (m *mathRound) forge(t *trial, sum *fedavg.Sum) error {
+	if err := t.forge(m.number, m.each); err != nil {
+		return err
+	}
+	for _, u := range m.each {
+		if err := sum.Add(u.Update); err != nil {
+			return fmt.Errorf("%s: %w", u.Node, err)
+		}
+	}
+	return nil
+}
+
+// trusted is the update that the server makes of examples of its own, as a node would.
+func (w *worker) trusted(ctx context.Context, m *mathRound) (*fedavg.Update, error) {
+	t, set := w.trial, &w.trial.data.Train
+	w.x, w.y = w.x[:0], w.y[:0]
+	for _, e := range t.root {
+		w.x = append(w.x, set.X[int(e)*set.Values():][:set.Values()]...)
+		w.y = append(w.y, set.Y[int(e)*set.Targets:][:set.Targets]...)
+	}
+	u, err := w.client.Update(ctx, fedavg.Work{
+		Global: m.global, Shared: m.shared, X: w.x, Y: w.y, Seed: seeds.Derive("choir/trusted/v1", m.seed, "", uint64(m.number)),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the server's own update: %w", err)
+	}
+	return u, nil
 }
 
 // worker trains one node after the other: one goroutine a core.
@@ -145,7 +187,9 @@ func (w *worker) train(ctx context.Context, m *mathRound) (*fedavg.Sum, error) {
 		})
 		if err == nil {
 			w.trial.exchanged(u)
-			err = w.sum.AddWithin(u, w.client.Changed()) // an update that others alter needs Add
+			if w.trial.attack == nil { // otherwise liars first see all of them
+				err = w.sum.AddWithin(u, w.client.Changed())
+			}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.name, err)

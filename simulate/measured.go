@@ -2,8 +2,10 @@ package simulate
 
 import (
 	"math"
+	"slices"
 
 	"choir.example/model"
+	"choir.example/simulate/attack"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -34,7 +36,48 @@ func (t *trial) measure(params []float32) Measured {
 		sum.Loss += m.Loss
 	}
 	targets := float64(len(set.Y))
-	return Measured{Accuracy: sum.Accuracy / targets, Loss: sum.Loss / targets}
+	m := Measured{Accuracy: sum.Accuracy / targets, Loss: sum.Loss / targets}
+	if a, ok := t.attack.(attack.Triggered); ok {
+		success := t.taken(p, a, classes)
+		m.Backdoor = &success
+	}
+	return m
+}
+
+// taken is the share of the test examples of other classes that the model takes for the attack's class when they bear its
+// mark.
+func (t *trial) taken(p *model.Predictor, a attack.Triggered, classes int) float64 {
+	set, target := &t.data.Test, a.Target()
+	n := set.Len()
+	parts := make([][2]int, (n+chunk-1)/chunk) // taken, of how many
+	var g errgroup.Group
+	g.SetLimit(t.cfg.Workers)
+	for i := range parts {
+		g.Go(func() error {
+			from, to := i*chunk, min(n, (i+1)*chunk)
+			x, out := slices.Clone(set.X[from*set.Values():to*set.Values()]), make([]float32, (to-from)*classes)
+			for e := range to - from {
+				a.Mark(x[e*set.Values() : (e+1)*set.Values()])
+			}
+			p.Predict(x, out)
+			for e, label := range set.Y[from:to] {
+				if int(label) == target {
+					continue
+				}
+				parts[i][1]++
+				if right, _ := judge(out[e*classes:(e+1)*classes], float32(target)); right {
+					parts[i][0]++
+				}
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // no part fails
+	hit, all := 0, 0
+	for _, part := range parts {
+		hit, all = hit+part[0], all+part[1]
+	}
+	return float64(hit) / float64(max(all, 1))
 }
 
 // measureChunk sums over some examples: how many were right, and their cross entropies in nat.

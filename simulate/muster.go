@@ -105,7 +105,16 @@ func (c *caller) check() error {
 	if fastest := c.fastest(); s.Deadline > 0 && fastest > s.Deadline {
 		return fmt.Errorf("fleet: deadline is %v seconds, and the fastest node takes %.4g; want at least so many", s.Deadline, fastest)
 	}
-	return nil
+	return t.algorithm.CheckCohort(c.most(wanted))
+}
+
+// most is how many updates of so many nodes that are drawn can come in a round, at most.
+func (c *caller) most(drawn int) int {
+	s, away := &c.trial.x.Fleet, c.trial.x.Fleet.Dropout
+	if !s.Partial {
+		away = max(away, s.Stragglers)
+	}
+	return min(c.trial.cohort, drawn-int(away*float64(drawn)))
 }
 
 // wanted is how many are drawn for a round, if so many are there.

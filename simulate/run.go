@@ -77,8 +77,9 @@ type Result struct {
 
 // Measured is how well a model does on the test set.
 type Measured struct {
-	Accuracy float64 `json:"accuracy"`
-	Loss     float64 `json:"loss"`
+	Accuracy float64  `json:"accuracy"`
+	Loss     float64  `json:"loss"`
+	Backdoor *float64 `json:"backdoor,omitempty"` // share of other classes' examples that, with the liars' mark, are taken for their class; nil: there is no mark
 }
 
 // Measurement is a round that was measured.

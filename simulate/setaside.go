@@ -1,16 +1,21 @@
 package simulate
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 
+	"choir.example/fedavg"
 	"choir.example/internal/seeds"
 )
 
-// setAside takes examples from the nodes' parts that nobody trains on: a share of all for the server, without their labels,
-// and a share of each node's, on which it is measured in the end.
+// setAside takes examples from the nodes' parts that no node trains on: a share of all for the server, without their labels,
+// or a few with them, and a share of each node's, on which it is measured in the end.
 func (t *trial) setAside() error {
 	if err := t.setPublicAside(); err != nil {
+		return err
+	}
+	if err := t.setRootAside(); err != nil {
 		return err
 	}
 	return t.holdOut()
@@ -30,7 +35,34 @@ func (t *trial) setPublicAside() error {
 		return nil
 	}
 	set := &t.data.Train
-	taken := marked(set.Len(), max(1, int(share*float64(set.Len())+.5)), seeds.Derive("choir/public/v1", t.cfg.Seed, "", 0))
+	n := max(1, int(share*float64(set.Len())+.5))
+	public, err := t.take(n, "choir/public/v1", fmt.Sprintf("data: public is %v", share))
+	if err != nil {
+		return err
+	}
+	for _, e := range public {
+		t.algorithm.Public = append(t.algorithm.Public, set.X[int(e)*set.Values():(int(e)+1)*set.Values()]...)
+	}
+	return nil
+}
+
+// setRootAside gives the server the examples that its rule trusts.
+func (t *trial) setRootAside() (err error) {
+	if !t.algorithm.Trusts() {
+		return nil
+	}
+	n := cmp.Or(t.x.Robust.RootExamples(), fedavg.UsualRoot)
+	if most := t.data.Train.Len() / 2; n > most {
+		return fmt.Errorf("robust: root is %d, want at most %d, half of the examples", n, most)
+	}
+	t.root, err = t.take(n, "choir/root/v1", fmt.Sprintf("robust: root is %d", n))
+	return err
+}
+
+// take takes n examples at random from whatever nodes hold them; what names the setting that is too large if it leaves one
+// with none.
+func (t *trial) take(n int, domain, what string) (examples []int32, err error) {
+	taken := marked(t.data.Train.Len(), n, seeds.Derive(domain, t.cfg.Seed, "", 0))
 	var nodes [][]int32
 	for _, part := range t.parts {
 		var rest []int32
@@ -40,17 +72,17 @@ func (t *trial) setPublicAside() error {
 			}
 		}
 		if len(rest) == 0 {
-			return fmt.Errorf("data: public is %v, which leaves %s without any of its %d examples: want less", share, NodeName(len(nodes)), len(part))
+			return nil, fmt.Errorf("%s, which leaves %s without any of its %d examples: want less", what, NodeName(len(nodes)), len(part))
 		}
 		nodes = append(nodes, rest)
 	}
 	t.parts = nodes
-	for e, public := range taken {
-		if public {
-			t.algorithm.Public = append(t.algorithm.Public, set.X[e*set.Values():(e+1)*set.Values()]...)
+	for e, mine := range taken {
+		if mine {
+			examples = append(examples, int32(e))
 		}
 	}
-	return nil
+	return examples, nil
 }
 
 // holdOut divides each node's part for personal accuracy. A node with one example trains on it.

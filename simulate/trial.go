@@ -10,6 +10,7 @@ import (
 
 	"choir.example/fedavg"
 	"choir.example/internal/seeds"
+	"choir.example/simulate/attack"
 	"choir.example/simulate/partition"
 )
 
@@ -27,6 +28,9 @@ type trial struct {
 	names     []string            // of nodes
 	places    map[string]int
 	algorithm *fedavg.Algorithm
+	attack    attack.Attack // of the liars; nil: nobody lies
+	liars     []bool        // by node
+	root      []int32       // examples of the server's own, for a rule that trusts an update made of them
 	rounds    int
 	cohort    int
 	caller    *caller                 // of cohorts
@@ -73,6 +77,9 @@ func newTrial(x Experiment, cfg RunConfig) (*trial, error) {
 		return nil, err
 	}
 	if err := t.setAside(); err != nil {
+		return nil, err
+	}
+	if err := t.suborn(); err != nil {
 		return nil, err
 	}
 	if err := t.drawable(); err != nil {
