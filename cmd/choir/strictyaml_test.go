@@ -64,6 +64,8 @@ func wrongValues(t reflect.Type) []string {
 		return []string{"fast", "30", "-1s", "[1s]", "{a: 1}"}
 	case t.Kind() == reflect.String:
 		return []string{"[a]", "{a: 1}", "true", "-5", "1.5", "2026-01-01", "0x1f", "!!binary eA=="}
+	case t.Kind() == reflect.Struct:
+		return []string{"mlp", "1", "[a]"}
 	case t.Kind() == reflect.Bool:
 		return []string{"yes", `"true"`, "1", "[true]"}
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Float64:
