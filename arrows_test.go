@@ -39,6 +39,10 @@ var arrows = map[string][]string{
 	"simulate/report":    {"internal", "simulate"},
 	"simulate":           {"internal", "model", "fedavg", "privacy", "proto", "coordinator", "node", "simulate/recount", "simulate/partition"},
 	"live":               {},
+	"examples":           {},
+	"examples/strategy":  {"fedavg", "simulate"},
+	"examples/partition": {"simulate", "simulate/partition"},
+	"examples/rule":      {"fedavg", "simulate"},
 	"cmd/choir":          {"internal", "model", "fedavg", "privacy", "proto", "coordinator", "coordinator/state", "node", "simulate", "simulate/report"},
 }
 
