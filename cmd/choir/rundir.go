@@ -45,8 +45,8 @@ const (
 
 // openRunDir begins a run in a directory, or finds out where the one in it stands: done is its result, start its last
 // snapshot; both are nil if it has none. x has the run's seed alone.
-func openRunDir(path string, x *simulate.Experiment, resume bool) (d *runDir, start *simulate.Snapshot, done *simulate.Result, err error) {
-	want, err := writeYAML(*x)
+func openRunDir(path string, x *simulate.Experiment, fidelity simulate.Fidelity, resume bool) (d *runDir, start *simulate.Snapshot, done *simulate.Result, err error) {
+	want, err := runText(x, fidelity)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -72,6 +72,12 @@ func openRunDir(path string, x *simulate.Experiment, resume bool) (d *runDir, st
 	d.again = true
 	start, err = d.restore()
 	return d, start, nil, err
+}
+
+// runText is all that a run depends on, as a file: the experiment with the run's seed, and in a comment how much of it is real.
+func runText(x *simulate.Experiment, fidelity simulate.Fidelity) ([]byte, error) {
+	text, err := writeYAML(*x)
+	return append([]byte(fmt.Sprintf("# run with --fidelity %s\n", fidelity)), text...), err
 }
 
 func (d *runDir) file(name string) string { return filepath.Join(d.path, name) }

@@ -133,7 +133,7 @@ func (o *oneRun) do(ctx context.Context, talk io.Writer) (*simulate.Result, erro
 	if o.dir != "" {
 		var done *simulate.Result
 		var err error
-		if d, cfg.Start, done, err = openRunDir(o.dir, &o.x, o.resume); err != nil {
+		if d, cfg.Start, done, err = openRunDir(o.dir, &o.x, o.fidelity, o.resume); err != nil {
 			return nil, err
 		}
 		if done != nil {
@@ -168,9 +168,6 @@ func (o *oneRun) do(ctx context.Context, talk io.Writer) (*simulate.Result, erro
 
 // finished is a run that was over already.
 func (o *oneRun) finished(r *simulate.Result, talk io.Writer) (*simulate.Result, error) {
-	if r.Fidelity != o.fidelity {
-		return nil, &hinted{fmt.Errorf("%s has a run of fidelity %s", o.dir, r.Fidelity), "name another directory"}
-	}
 	fmt.Fprintf(talk, "%s: was finished already\n", o.dir)
 	if r.Diverged != "" {
 		return r, fmt.Errorf("%s: %w", r.Diverged, model.ErrDiverged)
