@@ -37,10 +37,14 @@ var arrows = map[string][]string{
 	"simulate/recount":   {"internal", "model", "fedavg", "privacy"},
 	"simulate/attack":    {},
 	"simulate/partition": {"internal"},
-	"simulate/report":    {"internal", "simulate"},
+	"simulate/report":    {"internal", "simulate", "simulate/partition"},
 	"simulate":           {"internal", "model", "fedavg", "privacy", "proto", "coordinator", "node", "simulate/recount", "simulate/partition", "simulate/attack"},
 	"live":               {},
-	"cmd/choir":          {"internal", "model", "fedavg", "privacy", "proto", "coordinator", "coordinator/state", "node", "simulate", "simulate/report"},
+	"examples":           {},
+	"examples/strategy":  {"fedavg", "simulate"},
+	"examples/partition": {"simulate", "simulate/partition"},
+	"examples/rule":      {"fedavg", "simulate"},
+	"cmd/choir":          {"internal", "model", "fedavg", "privacy", "proto", "coordinator", "coordinator/state", "node", "simulate", "simulate/partition", "simulate/report"},
 }
 
 // contained says which rooms may import a third party, by prefix of its import path.

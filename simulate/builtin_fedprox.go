@@ -44,7 +44,7 @@ func fedproxBuiltins() (all []Builtin) {
 						Local:  fedavg.LocalSettings{Epochs: 20, Batch: 10, LearningRate: .01},
 						Cohort: CohortSettings{Nodes: 10}, Rounds: 100, Seeds: []uint64{0, 1, 2},
 					},
-					Table: "FedProx synthetic " + row.row, Row: fmt.Sprintf("%d %% stragglers", percent), Column: s.Name,
+					Table: "FedProx " + row.row, Row: fmt.Sprintf("%d %% stragglers", percent), Column: s.Name,
 				}
 				if found > 0 {
 					b.Expected = []Expected{onAverage(found/100, []int{60, 70, 80, 90, 100}, "numpy, its own draws of data, seeds 0 to 2")}

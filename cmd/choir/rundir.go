@@ -20,6 +20,7 @@ import (
 // then it has a snapshot, which --resume goes on from. Every file is there whole or not at all.
 type runDir struct {
 	path   string
+	again  bool // it was there before
 	points []simulate.Point
 	saved  time.Time     // when there was a snapshot, or the run began
 	cost   time.Duration // of writing it
@@ -33,6 +34,7 @@ const (
 	csvName        = "rounds.csv"
 	pageName       = "report.html"
 	resultName     = "result.json"
+	pictureName    = "partition.json"
 )
 
 // How often a snapshot is written: not oftener than so, and so seldom that it takes no more than a fiftieth of the time.
@@ -43,8 +45,8 @@ const (
 
 // openRunDir begins a run in a directory, or finds out where the one in it stands: done is its result, start its last
 // snapshot; both are nil if it has none. x has the run's seed alone.
-func openRunDir(path string, x *simulate.Experiment, resume bool) (d *runDir, start *simulate.Snapshot, done *simulate.Result, err error) {
-	want, err := writeYAML(*x)
+func openRunDir(path string, x *simulate.Experiment, fidelity simulate.Fidelity, resume bool) (d *runDir, start *simulate.Snapshot, done *simulate.Result, err error) {
+	want, err := runText(x, fidelity)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -67,8 +69,15 @@ func openRunDir(path string, x *simulate.Experiment, resume bool) (d *runDir, st
 	if done, err = readResult(d.file(resultName)); done != nil || err != nil {
 		return d, nil, done, err
 	}
+	d.again = true
 	start, err = d.restore()
 	return d, start, nil, err
+}
+
+// runText is all that a run depends on, as a file: the experiment with the run's seed, and in a comment how much of it is real.
+func runText(x *simulate.Experiment, fidelity simulate.Fidelity) ([]byte, error) {
+	text, err := writeYAML(*x)
+	return append([]byte(fmt.Sprintf("# run with --fidelity %s\n", fidelity)), text...), err
 }
 
 func (d *runDir) file(name string) string { return filepath.Join(d.path, name) }
@@ -157,18 +166,18 @@ func (d *runDir) writeRounds() error {
 }
 
 // finish writes what came of the run. The result is last: who has it has all.
-func (d *runDir) finish(x *simulate.Experiment, r *simulate.Result) error {
-	r.Report = d.file(pageName)
+func (d *runDir) finish(run report.Run) error {
+	run.Result.Report = d.file(pageName)
 	if err := d.writeRounds(); err != nil {
 		return err
 	}
-	var table, page, result bytes.Buffer
-	err := errors.Join(simulate.WriteCSV(&table, d.points), printJSON(&result, r),
-		report.New([]report.Run{{Experiment: *x, Result: r, Points: d.points}}).WritePage(&page))
+	var table, page, result, picture bytes.Buffer
+	err := errors.Join(simulate.WriteCSV(&table, d.points), printJSON(&result, run.Result), printJSON(&picture, run.Picture),
+		report.New([]report.Run{run}).WritePage(&page))
 	for _, f := range []struct {
 		name string
 		body []byte
-	}{{csvName, table.Bytes()}, {pageName, page.Bytes()}, {resultName, result.Bytes()}} {
+	}{{csvName, table.Bytes()}, {pictureName, picture.Bytes()}, {pageName, page.Bytes()}, {resultName, result.Bytes()}} {
 		if err == nil {
 			err = d.write(f.name, f.body)
 		}

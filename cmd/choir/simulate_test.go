@@ -110,6 +110,38 @@ func TestSetYAML(t *testing.T) {
 	}
 }
 
+// The file that docs/simulate.md shows is one, and has every key that there is.
+func TestExperimentsAreExplained(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "simulate.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(doc), "```yaml\n")
+	text, _, ok := strings.Cut(after, "```")
+	if !ok {
+		t.Fatal("no file in docs/simulate.md")
+	}
+	var x simulate.Experiment
+	w := yamlWalk{"docs/simulate.md", map[string]int{}}
+	if err := w.decode([]byte(text), &x); err != nil {
+		t.Fatal(err)
+	}
+	var missing func(key string, v reflect.Value)
+	missing = func(key string, v reflect.Value) {
+		if _, there := w.lines[key]; !there && key != "" {
+			t.Errorf("docs/simulate.md does not show %s", key)
+		}
+		if v.Kind() == reflect.Struct {
+			for i := range v.NumField() {
+				if name := v.Type().Field(i).Tag.Get("yaml"); name != "" && name != "-" {
+					missing(dotted(key, name), v.Field(i))
+				}
+			}
+		}
+	}
+	missing("", reflect.ValueOf(x))
+}
+
 func FuzzSetYAML(f *testing.F) {
 	for _, s := range []string{"rounds=3", "architecture.layers=[{}]", "a.b=c", "seeds=[1,", "data.name=&x *x", "seeds.0=1", "=", "local={epochs: 1}"} {
 		f.Add(s)
@@ -204,7 +236,7 @@ func TestCombinations(t *testing.T) {
 	}
 	f.Experiments, f.Seeds = []string{"quick", "fedprox-synthetic-*-0-fedavg"}, "0-1"
 	f.Grid, f.List = []string{"local.epochs=1,2"}, nil
-	cells, err := f.cells()
+	cells, err := f.cells(simulate.Math)
 	if err != nil || len(cells) != 4*2*2 {
 		t.Fatalf("%d: %v", len(cells), err)
 	}
@@ -227,7 +259,7 @@ func TestCombinations(t *testing.T) {
 		{sweepFlags{Experiments: []string{"qu*k*k"}}, `no experiment is called "qu*k*k"`},
 		{sweepFlags{Experiments: []string{"quick"}, Seeds: "0-999", Grid: []string{"rounds=" + strings.Repeat("1,", 200) + "2"}}, `the sweep has`},
 	} {
-		if _, err := c.f.cells(); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+		if _, err := c.f.cells(simulate.Math); err == nil || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%v, want %s", err, c.want)
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 
 	"choir.example/internal/plot"
 	"choir.example/simulate"
+	"choir.example/simulate/partition"
 	"choir.example/simulate/report"
 )
 
@@ -25,7 +27,7 @@ type simulateReport struct {
 // Help is what --help explains.
 func (simulateReport) Help() string {
 	return `Gathers the runs below the directories, of this machine or of others, and writes report.html, which is one file with all that
-is in it: curves with the band of their seeds, what was found beside what was published, bytes, tables of two keys or of rules
+is in it: curves with the band of their seeds, what was found here beside what was published or found elsewhere, bytes, tables of two keys or of rules
 and attacks, settings; an SVG file for each drawing, for papers; results.csv, a line a run. Runs that are not finished are
 named and left out.
 
@@ -108,7 +110,15 @@ func readRun(dir string) (*report.Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &report.Run{Experiment: x, Result: r, Points: points}, nil
+	picture := &partition.Picture{}
+	b, err := os.ReadFile(d.file(pictureName))
+	if err == nil {
+		err = json.Unmarshal(b, picture)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", d.file(pictureName), err)
+	}
+	return &report.Run{Experiment: x, Result: r, Points: points, Picture: picture}, nil
 }
 
 // reportFiles are the paths of what a report consists of.
@@ -133,7 +143,7 @@ func writeReport(dir string, r *report.Report) (f reportFiles, err error) {
 		return path
 	}
 	f.page, f.table = write(pageName, page.Bytes()), write("results.csv", table.Bytes())
-	for _, figure := range r.Figures() {
+	for _, figure := range slices.Concat(r.Figures(), r.Partitions()) {
 		f.figures = append(f.figures, write(figure.File+".svg", []byte(plot.File(figure.SVG))))
 	}
 	return f, err
@@ -163,7 +173,7 @@ func setupsFound(r *report.Report) []setupFound {
 	return out
 }
 
-// printSetups prints what each setup came to, the published numbers beside it.
+// printSetups prints what each setup came to, what was found elsewhere beside it.
 func printSetups(w io.Writer, r *report.Report) error {
 	tab := newTable("SETUP", "SEEDS", "ACCURACY", "LEAST", "MOST")
 	for _, s := range r.Setups {
@@ -175,7 +185,7 @@ func printSetups(w io.Writer, r *report.Report) error {
 	}
 	if published := r.Published(); len(published) > 0 {
 		fmt.Fprintln(w)
-		tab := newTable("SETUP", "WHAT", "PUBLISHED", "HERE", "PUBLISHED BY")
+		tab := newTable("SETUP", "WHAT", "ELSEWHERE", "HERE", "BY")
 		for _, p := range published {
 			tab.add(p.Label, p.What, p.Theirs, p.Ours, p.Source)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"choir.example/model"
 	"choir.example/simulate"
+	"choir.example/simulate/partition"
 	"choir.example/simulate/report"
 )
 
@@ -112,7 +113,13 @@ type oneRun struct {
 	resume   bool
 	progress func(first int, p simulate.Point) // first is the round that this process began with
 
-	points []simulate.Point
+	points  []simulate.Point
+	picture *partition.Picture
+}
+
+// found is the run as reports take it.
+func (o *oneRun) found(r *simulate.Result) report.Run {
+	return report.Run{Experiment: o.x, Result: r, Points: o.points, Picture: o.picture}
 }
 
 // rounds is how many there will be, at most.
@@ -126,7 +133,7 @@ func (o *oneRun) do(ctx context.Context, talk io.Writer) (*simulate.Result, erro
 	if o.dir != "" {
 		var done *simulate.Result
 		var err error
-		if d, cfg.Start, done, err = openRunDir(o.dir, &o.x, o.resume); err != nil {
+		if d, cfg.Start, done, err = openRunDir(o.dir, &o.x, o.fidelity, o.resume); err != nil {
 			return nil, err
 		}
 		if done != nil {
@@ -135,6 +142,8 @@ func (o *oneRun) do(ctx context.Context, talk io.Writer) (*simulate.Result, erro
 		if cfg.Start != nil {
 			first = cfg.Start.Round + 1
 			fmt.Fprintf(talk, "%s: goes on after round %d of %d\n", o.x.Name, cfg.Start.Round, o.rounds())
+		} else if d.again {
+			fmt.Fprintf(talk, "%s: there is no snapshot yet, so it begins anew\n", o.x.Name)
 		}
 		cfg.Keep = d.keep
 	}
@@ -147,17 +156,18 @@ func (o *oneRun) do(ctx context.Context, talk io.Writer) (*simulate.Result, erro
 		return nil, err
 	}
 	o.points = d.points
+	p, failed := simulate.Picture(o.x, simulate.RunConfig{Seed: cfg.Seed, Loader: o.loader})
+	if err = errors.Join(err, failed); failed == nil {
+		o.picture = &p
+	}
 	if o.dir != "" {
-		err = errors.Join(err, d.finish(&o.x, r))
+		err = errors.Join(err, d.finish(o.found(r)))
 	}
 	return r, err
 }
 
 // finished is a run that was over already.
 func (o *oneRun) finished(r *simulate.Result, talk io.Writer) (*simulate.Result, error) {
-	if r.Fidelity != o.fidelity {
-		return nil, &hinted{fmt.Errorf("%s has a run of fidelity %s", o.dir, r.Fidelity), "name another directory"}
-	}
 	fmt.Fprintf(talk, "%s: was finished already\n", o.dir)
 	if r.Diverged != "" {
 		return r, fmt.Errorf("%s: %w", r.Diverged, model.ErrDiverged)
@@ -173,7 +183,7 @@ func (o *oneRun) keepPage(r *simulate.Result) error {
 	}
 	r.Report = f.Name()
 	var page bytes.Buffer
-	err = report.New([]report.Run{{Experiment: o.x, Result: r, Points: o.points}}).WritePage(&page)
+	err = report.New([]report.Run{o.found(r)}).WritePage(&page)
 	if err == nil {
 		_, err = f.Write(page.Bytes())
 	}
@@ -198,10 +208,10 @@ func printResult(w io.Writer, o *oneRun, r *simulate.Result) error {
 	if err := tab.print(w, "nothing was measured"); err != nil {
 		return err
 	}
-	all := report.New([]report.Run{{Experiment: o.x, Result: r, Points: o.points}})
+	all := report.New([]report.Run{o.found(r)})
 	if published := all.Published(); len(published) > 0 {
 		fmt.Fprintln(w)
-		tab := newTable("WHAT", "PUBLISHED", "HERE", "PUBLISHED BY")
+		tab := newTable("WHAT", "ELSEWHERE", "HERE", "BY")
 		for _, p := range published {
 			tab.add(p.What, p.Theirs, p.Ours, p.Source)
 		}

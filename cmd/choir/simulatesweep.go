@@ -46,7 +46,7 @@ func (c *simulateSweep) Run(ctx context.Context, t *terminal) error {
 	if c.Parallel < 0 || c.Parallel > 1024 {
 		return &usageError{fmt.Sprintf("--parallel is %d, want 1 to 1024", c.Parallel), ""}
 	}
-	all, err := c.cells()
+	all, err := c.cells(simulate.Fidelity(c.Fidelity))
 	if err != nil {
 		return err
 	}

@@ -23,16 +23,15 @@ type sweepFlags struct {
 
 // cell is one run of a sweep.
 type cell struct {
-	x      simulate.Experiment // with one seed
-	values string              // what was changed, for people
-	dir    string              // name of its directory below the sweep's
+	x   simulate.Experiment // with one seed
+	dir string              // name of its directory below the sweep's
 }
 
 // maxCells bounds a sweep: more is a slip of the fingers.
 const maxCells = 100_000
 
 // cells are all runs of the sweep, in an order that does not depend on who asks.
-func (f *sweepFlags) cells() (all []cell, err error) {
+func (f *sweepFlags) cells(fidelity simulate.Fidelity) (all []cell, err error) {
 	experiments, err := f.experiments()
 	if err != nil {
 		return nil, err
@@ -53,7 +52,7 @@ func (f *sweepFlags) cells() (all []cell, err error) {
 				return nil, err
 			}
 			for _, seed := range seedsOf(&x, seeds) {
-				c, err := newCell(x, seed, combination.text)
+				c, err := newCell(x, seed, fidelity, combination.text)
 				if err != nil {
 					return nil, err
 				}
@@ -82,9 +81,9 @@ func seedsOf(x *simulate.Experiment, asked []uint64) []uint64 {
 }
 
 // newCell names the directory of a run by what people look for, and by a digest of all that it depends on.
-func newCell(x simulate.Experiment, seed uint64, values string) (cell, error) {
+func newCell(x simulate.Experiment, seed uint64, fidelity simulate.Fidelity, values string) (cell, error) {
 	x.Seeds = []uint64{seed}
-	text, err := writeYAML(x)
+	text, err := runText(&x, fidelity)
 	if err != nil {
 		return cell{}, err
 	}
@@ -93,7 +92,7 @@ func newCell(x simulate.Experiment, seed uint64, values string) (cell, error) {
 	if len(name) > 80 {
 		name = name[:80]
 	}
-	return cell{x, values, fmt.Sprintf("%s_seed-%d_%s", name, seed, hex.EncodeToString(sum[:4]))}, nil
+	return cell{x, fmt.Sprintf("%s_seed-%d_%s", name, seed, hex.EncodeToString(sum[:4]))}, nil
 }
 
 // plainName has no letter that a file system or a shell minds.

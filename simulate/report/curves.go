@@ -11,8 +11,9 @@ import (
 	"choir.example/simulate"
 )
 
-// Figure is one drawing: SVG to stand in a page, and the name of a file for it without its ending.
-type Figure struct{ File, SVG string }
+// Figure is one drawing: SVG to stand in a page, the name of a file for it without its ending, and what it is of if it does
+// not say so itself.
+type Figure struct{ File, SVG, Of string }
 
 // panel are setups whose curves belong into one drawing.
 type panel struct {
@@ -54,13 +55,30 @@ func (r *Report) Figures() (all []Figure) {
 			file += fmt.Sprintf("-%d", seen[file])
 		}
 		accuracy, loss := p.chart("accuracy", "round", accuracyOf), p.chart("loss, nat", "round", lossOf)
-		all = append(all, Figure{file + "-accuracy", accuracy.SVG()}, Figure{file + "-loss", loss.SVG()})
+		all = append(all, Figure{file + "-accuracy", accuracy.SVG(), ""}, Figure{file + "-loss", loss.SVG(), ""})
 		if unit, word, ok := p.traffic(); ok {
 			c := p.chart("accuracy by bytes", word+" that all nodes sent", accuracyOf)
 			for i, s := range p.setups {
 				c.Lines[i].X = s.sentUntil(c.Lines[i].X, unit)
 			}
-			all = append(all, Figure{file + "-bytes", c.SVG()})
+			all = append(all, Figure{file + "-bytes", c.SVG(), ""})
+		}
+	}
+	return all
+}
+
+// Partitions are who holds what, of the first seed of each setup; one for all that have the same.
+func (r *Report) Partitions() (all []Figure) {
+	for _, s := range r.Setups {
+		p := s.Runs[0].Picture
+		if p == nil {
+			continue
+		}
+		svg := p.SVG()
+		if i := slices.IndexFunc(all, func(f Figure) bool { return f.SVG == svg }); i < 0 {
+			all = append(all, Figure{fileName(s.Label) + "-partition", svg, s.Label})
+		} else {
+			all[i].Of += "; " + s.Label
 		}
 	}
 	return all
@@ -71,7 +89,7 @@ func lossOf(m simulate.Measured) float64     { return m.Loss }
 
 // chart is a line for each setup, with the band of its seeds.
 func (p panel) chart(what, x string, of func(simulate.Measured) float64) plot.Chart {
-	c := plot.Chart{Title: p.title + ": " + what, XLabel: x}
+	c := plot.Chart{Title: shorten(p.title, widest-len(what)) + ": " + what, XLabel: x}
 	for i, s := range p.setups {
 		l := s.curve(of)
 		l.Name = p.names[i]
@@ -84,6 +102,17 @@ func (p panel) chart(what, x string, of func(simulate.Measured) float64) plot.Ch
 		c.Lines = append(c.Lines, l)
 	}
 	return c
+}
+
+// widest is how many letters a drawing has room for in its title.
+const widest = 54
+
+// shorten cuts a text that is longer than so many letters.
+func shorten(text string, most int) string {
+	if letters := []rune(text); len(letters) > most {
+		return string(letters[:most-1]) + "…"
+	}
+	return text
 }
 
 // curve is the mean over the seeds that were measured in a round, and their range.

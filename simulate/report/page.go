@@ -103,11 +103,19 @@ func (r *Report) WritePage(w io.Writer) error {
 	for _, f := range r.Figures() {
 		figures = append(figures, template.HTML(f.SVG)) // our own markup, with its texts escaped
 	}
+	type picture struct {
+		SVG template.HTML
+		Of  string
+	}
+	var partitions []picture
+	for _, f := range r.Partitions() {
+		partitions = append(partitions, picture{template.HTML(f.SVG), f.Of})
+	}
 	runs := 0
 	for _, s := range r.Setups {
 		runs += len(s.Runs)
 	}
-	err := page.Execute(w, map[string]any{"R": r, "Style": template.CSS(plot.Style), "Figures": figures, "Runs": runs})
+	err := page.Execute(w, map[string]any{"R": r, "Style": template.CSS(plot.Style), "Figures": figures, "Partitions": partitions, "Runs": runs})
 	if err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}

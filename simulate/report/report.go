@@ -17,13 +17,15 @@ import (
 	"strings"
 
 	"choir.example/simulate"
+	"choir.example/simulate/partition"
 )
 
 // Run is one run with what it found.
 type Run struct {
 	Experiment simulate.Experiment
 	Result     *simulate.Result
-	Points     []simulate.Point // of every round; nil: not known, then there are no bytes
+	Points     []simulate.Point   // of every round; nil: not known, then there are no bytes
+	Picture    *partition.Picture // who holds what; nil: not known
 }
 
 // Report is runs, put in order.

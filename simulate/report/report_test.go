@@ -14,6 +14,7 @@ import (
 
 	"choir.example/internal/plot"
 	"choir.example/simulate"
+	"choir.example/simulate/partition"
 )
 
 // run is a run of an experiment with accuracies in rounds 1, 2 and so on, and a node that sends ten bytes a round.
@@ -26,7 +27,7 @@ func run(x simulate.Experiment, seed uint64, accuracies ...float64) Run {
 		r.Series = append(r.Series, simulate.Measurement{Round: i + 1, Measured: m})
 		points = append(points, simulate.Point{Round: i + 1, Accuracy: a, Loss: 1 - a, Sent: 10})
 	}
-	return Run{x, r, points}
+	return Run{x, r, points, &partition.Picture{Examples: []int{3, 1}, Labels: [][]int{{3, 0}, {0, 1}}}}
 }
 
 // two is an experiment with two keys that differ.
