@@ -20,7 +20,8 @@
 // are of different width, so sums are taken in different order; assembly fuses multiplication and addition, plain Go
 // never does (an explicit conversion forbids it); exp, sigmoid and tanh are polynomials in assembly and package math in
 // Go. Even on one path the bits of a row may depend on how many rows the product has. Integers are the same
-// everywhere: conversions to fixed point, int8 products, sums of uint32.
+// everywhere: conversions to fixed point, int8 products, sums of uint32, sorted columns, dot products and scaled sums of
+// integers; so is AddScaledDouble, which rounds after each step.
 //
 // The federation does not care. Nodes with different processors train different last bits, as they train on different
 // rows; what must agree on every machine is the sum of updates, and updates are integers on a public grid before they
