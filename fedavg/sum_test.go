@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"choir.example/model"
+	"choir.example/model/codec"
 )
 
 // Two nodes, three coordinates. Node a trained on 2 examples, node b on 3:
@@ -499,4 +500,52 @@ func FuzzDecodeSum(f *testing.F) {
 			t.Errorf("twice the sum does not read back: %v", err)
 		}
 	})
+}
+
+// TestAddDelta: folding a delta is quantising it and adding the update, saturated coordinates counted; what is refused leaves
+// the sum as it was.
+func TestAddDelta(t *testing.T) {
+	grid := codec.Grid{Range: 1, Bits: 12}
+	rng := rand.New(rand.NewPCG(8, 8))
+	one := NewSum(Shape{Vectors: []int{1000}})
+	two := NewSum(Shape{Vectors: []int{1000}})
+	for weight := range int64(5) {
+		delta, q := make([]float32, 1000), make([]int32, 1000)
+		for i := range delta {
+			delta[i] = float32(rng.NormFloat64() / 2)
+		}
+		want, err := grid.Quantise(delta, q)
+		must(t, err)
+		must(t, two.Add(&Update{Vectors: [][]int32{q}, Weight: weight + 1}))
+		got, err := one.AddDelta(grid, delta, weight+1)
+		must(t, err)
+		if got != want || want == 0 {
+			t.Errorf("%d saturated, want %d", got, want)
+		}
+	}
+	if !reflect.DeepEqual(one, two) {
+		t.Error("another sum")
+	}
+	for _, c := range []struct {
+		change func(delta []float32) []float32
+		weight int64
+		want   string
+	}{
+		{func(d []float32) []float32 { return d[1:] }, 1, "its shape is not the sum's"},
+		{func(d []float32) []float32 { return d }, 0, "weight 0 is outside"},
+		{func(d []float32) []float32 { return d }, MaxWeight + 1, "weight 1048577 is outside"},
+		{func(d []float32) []float32 { d[7] = float32(math.NaN()); return d }, 1, "coordinate 7 is NaN"},
+		{func(d []float32) []float32 { d[900] = float32(math.Inf(-1)); return d }, 3, "coordinate 900 is -Inf"},
+	} {
+		delta := make([]float32, 1000)
+		for i := range delta {
+			delta[i] = float32(i)
+		}
+		if _, err := one.AddDelta(grid, c.change(delta), c.weight); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, want %q", err, c.want)
+		}
+		if !reflect.DeepEqual(one, two) {
+			t.Fatalf("%s: the sum changed", c.want)
+		}
+	}
 }

@@ -33,7 +33,8 @@ func robustName(s fedavg.RobustSettings) string {
 	return s.Rule
 }
 
-// robustAttacks are the columns: an honest fleet, and four liars who do all the same. Scales are such that the mean suffers.
+// robustAttacks are the columns: an honest fleet, and four liars who do all the same. ALIE's deviations are those of its
+// paper's experiments, which have more liars; the scale of sign-flip is such that four outweigh sixteen.
 func robustAttacks() []attack.Settings {
 	const liars = 4
 	return []attack.Settings{

@@ -239,3 +239,38 @@ func TestRootIsKeptFromNodes(t *testing.T) {
 		}
 	}
 }
+
+// TestFLTrustHoldsAgainstMost: twelve of twenty lie, and the server's hundred examples say who does not.
+func TestFLTrustHoldsAgainstMost(t *testing.T) {
+	r, err := Run(t.Context(), besieged(fedavg.RobustSettings{Rule: "fltrust"}, attack.Settings{Attack: "sign-flip", Nodes: 12, Scale: 5}), RunConfig{Seed: 3})
+	if err != nil || r.Final.Accuracy < .8 {
+		t.Errorf("accuracy %v, %v, want at least .8", r.Final.Accuracy, err)
+	}
+}
+
+func TestNobodyLiesInASystem(t *testing.T) {
+	x := besieged(fedavg.RobustSettings{}, attack.Settings{Attack: "mimic", Nodes: 4})
+	if _, err := Run(t.Context(), x, RunConfig{Fidelity: System}); err == nil || !strings.Contains(err.Error(), "a node of fidelity system does not lie, want fidelity math") {
+		t.Errorf("%v, want a refusal", err)
+	}
+}
+
+// TestRobustBuiltins: the grid is whole, its names are told apart, and each of its experiments is one that can begin.
+func TestRobustBuiltins(t *testing.T) {
+	names := map[string]bool{}
+	for _, b := range robustBuiltins() {
+		names[b.Name] = true
+		x := b.Experiment
+		x.Own.Data = &Dataset{Train: rings(4000, 1), Test: rings(10, 2)}
+		x.Partition.Alpha = max(x.Partition.Alpha, 1) // so few examples leave nodes without at .1
+		if x.Partition.Kind == "iid" {
+			x.Partition.Alpha = 0
+		}
+		if _, err := newTrial(x, RunConfig{}); err != nil {
+			t.Errorf("%s: %v", b.Name, err)
+		}
+	}
+	if want := 2 * 11 * 9; len(names) != want || !names["robust-krum-alie"] || !names["robust-bucketing-mimic-dir"] || !names["robust-mean-none"] {
+		t.Errorf("%d names, want %d", len(names), want)
+	}
+}

@@ -21,7 +21,8 @@
 // addition, plain Go never does (an explicit conversion forbids it). Even on one path the bits of a row may depend on how
 // many rows the product has. The logarithm that Softmax returns is package math's, whose last bits are the processor's; a
 // loss is made of it, no gradient. Integers are the same everywhere: conversions to and from fixed point, int8 products,
-// sums of uint32.
+// sums of uint32, sorted columns, dot products and scaled sums of integers; so is AddScaledDouble, which rounds after each
+// step.
 //
 // The federation does not care. Nodes with different processors train different last bits, as they train on different
 // rows; what must agree on every machine is the sum of updates, and updates are integers on a public grid before they
