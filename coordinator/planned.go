@@ -76,11 +76,23 @@ func (c *Coordinator) shape(j *state.Job, r *state.Round) (fedavg.Shape, error) 
 		return fedavg.Shape{WeightCap: p.WeightCap, Scalars: p.schema.StatLen()}, nil
 	case choirv1.RoundKind_ROUND_KIND_TRAIN:
 		shape := p.Shape()
-		shape.Evaluations = 1
+		shape.Evaluations, shape.Classes = 1, p.classes()
 		return shape, nil
 	}
-	return fedavg.Shape{WeightCap: p.WeightCap, Evaluations: len(r.Candidates)}, nil
+	return fedavg.Shape{WeightCap: p.WeightCap, Evaluations: len(r.Candidates), Classes: p.classes()}, nil
 }
+
+// classes is how many the label of a schema has, 1 where it is a boolean. Tensors are not evaluated.
+func (p *planned) classes() int {
+	if p.schema == nil {
+		return 1
+	}
+	return p.schema.Classes()
+}
+
+// inRows reports whether the global model is a file with the schema, as releases are. One of several classes, or of
+// tensors, is a network alone.
+func (p *planned) inRows() bool { return p.schema != nil && p.schema.Classes() == 1 }
 
 // each reports whether a round's updates are kept one by one until they are combined.
 func (p *planned) each(r *state.Round) bool {
@@ -112,7 +124,7 @@ func (c *Coordinator) initial(ctx context.Context, j *state.Job) (state.Digest, 
 
 // global fetches the global model of a job: its parameters, and how the next ones are written in the same form.
 func (c *Coordinator) global(ctx context.Context, p *planned, id state.Digest) (params []float32, encode func(next []float32) ([]byte, error), err error) {
-	if p.schema != nil {
+	if p.inRows() {
 		m, err := c.loadModel(ctx, id)
 		if err != nil {
 			return nil, nil, err

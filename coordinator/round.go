@@ -224,8 +224,17 @@ func (c *Coordinator) storeStatistics(ctx context.Context, p *planned, sum *feda
 	if m.statistics, err = c.put(ctx, t.Encode()); err != nil {
 		return m, err
 	}
+	params := p.Network.Initial(p.spec.Seed)
+	if !p.inRows() {
+		body, err := model.EncodeNetwork(p.Network, params)
+		if err != nil {
+			return m, &errAbandon{err.Error()}
+		}
+		m.model, err = c.put(ctx, body)
+		return m, err
+	}
 	first := &model.Model{Name: p.spec.Model, Variant: state.VariantFloat32, Network: p.Network, Schema: p.schema, Statistics: t,
-		Params: p.Network.Initial(p.spec.Seed)}
+		Params: params}
 	body, err := first.Encode()
 	if err != nil {
 		return m, &errAbandon{err.Error()}

@@ -258,7 +258,11 @@ func (s *Sum) check() error {
 		if nodes < 0 || nodes > min(s.Count, e.Examples) {
 			return fmt.Errorf("evaluation %d: %d examples of %d updates with examples, in a sum of %d", i, e.Examples, nodes, s.Count)
 		}
-		if err := CheckEvaluation(e, nodes*MaxExamples); err != nil {
+		classes := 1
+		if e.Positives == nil {
+			classes = 2 // or more: the sum does not say
+		}
+		if err := CheckEvaluation(e, nodes*MaxExamples, classes); err != nil {
 			return fmt.Errorf("evaluation %d: %w", i, err)
 		}
 	}

@@ -73,6 +73,7 @@ type Shape struct {
 	Vectors     []int // length of each vector
 	Scalars     int   // how many
 	Evaluations int   // how many, at most MaxParts
+	Classes     int   // of what is evaluated: with more than one, evaluations have no histograms
 	WeightCap   int64 // largest weight of an update, in [1, MaxWeight]
 	ClipSquared int64 // largest squared L2 norm of Vectors on the grid; 0: no bound
 }
@@ -103,7 +104,7 @@ func (u *Update) Check(s Shape) error {
 		return fmt.Errorf("%d evaluations, want %d", len(u.Evaluations), s.Evaluations)
 	}
 	for i := range u.Evaluations {
-		if err := CheckEvaluation(&u.Evaluations[i], MaxExamples); err != nil {
+		if err := CheckEvaluation(&u.Evaluations[i], MaxExamples, s.Classes); err != nil {
 			return fmt.Errorf("evaluation %d: %w", i, err)
 		}
 	}
@@ -127,8 +128,9 @@ func checkVector(v []int32, length int, clipSquared int64) error {
 	return nil
 }
 
-// CheckEvaluation refuses counts that no model gives on at most most examples.
-func CheckEvaluation(e *model.Evaluation, most int64) error {
+// CheckEvaluation refuses counts that no model gives on at most most examples. Of more classes than one there are no
+// histograms.
+func CheckEvaluation(e *model.Evaluation, most int64, classes int) error {
 	if e.Examples < 0 || e.Examples > most {
 		return fmt.Errorf("%d examples is outside [0, %d]", e.Examples, most)
 	}
@@ -138,8 +140,11 @@ func CheckEvaluation(e *model.Evaluation, most int64) error {
 	if e.Loss < 0 || e.Loss > e.Examples<<26 {
 		return fmt.Errorf("loss %d is outside [0, 64 nat an example]", e.Loss)
 	}
-	if e.Examples == 0 && len(e.Positives) == 0 && len(e.Negatives) == 0 {
+	if len(e.Positives) == 0 && len(e.Negatives) == 0 && (e.Examples == 0 || classes > 1) {
 		return nil
+	}
+	if classes > 1 {
+		return fmt.Errorf("histograms of scores, of %d classes", classes)
 	}
 	if len(e.Positives) != model.Bins || len(e.Negatives) != model.Bins {
 		return fmt.Errorf("histograms of %d and %d bins, want %d", len(e.Positives), len(e.Negatives), model.Bins)

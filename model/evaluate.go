@@ -18,7 +18,8 @@ const maxLoss = 64
 
 // Evaluation is how well a model does on some examples, as integers that add up exactly over nodes. The histograms
 // count the logits of positive and negative examples by Bin. They are nil when there are no examples. A logit that is
-// not a number counts as infinitely wrong, so that a model which answers nonsense never looks better for it.
+// not a number counts as infinitely wrong, so that a model which answers nonsense never looks better for it. Of several
+// classes there are no histograms: nil, with examples too.
 type Evaluation struct {
 	Examples  int64   // at least 0; the histograms add up to it
 	Correct   int64   // on the right side of probability one half

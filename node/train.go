@@ -40,6 +40,14 @@ type subject struct {
 	key    string       // the same for the same algorithm
 }
 
+// classes is how many the label has, 1 where it is a boolean. Tensors are not evaluated.
+func (s *subject) classes() int {
+	if s.schema == nil {
+		return 1
+	}
+	return s.schema.Classes()
+}
+
 // subjectOf parses a job, if it is another than before.
 func (w *workshop) subjectOf(job *choirv1.JobSpec) (*subject, error) {
 	spec, err := proto.MarshalOptions{Deterministic: true}.Marshal(job)
@@ -87,7 +95,7 @@ func (w *workshop) work(ctx context.Context, t *choirv1.Task, use func(*fedavg.U
 	shape := fedavg.Shape{Scalars: len(u.Scalars), Evaluations: len(u.Evaluations), WeightCap: s.WeightCap}
 	if t.Kind == choirv1.RoundKind_ROUND_KIND_TRAIN {
 		shape = s.Shape()
-		shape.Evaluations = 1
+		shape.Evaluations, shape.Classes = 1, s.classes()
 	}
 	if err := u.Check(shape); err != nil {
 		return fmt.Errorf("round %d of job %s: %w", t.Key.GetRound(), t.Job.Name, err)
@@ -200,44 +208,76 @@ func (w *workshop) train(ctx context.Context, t *choirv1.Task, s *subject) (*fed
 
 // fromRows lays out work on the node's rows, and measures the model on its validation part.
 func (w *workshop) fromRows(ctx context.Context, t *choirv1.Task, s *subject, work *fedavg.Work) (before model.Evaluation, err error) {
-	m, err := w.model(ctx, t.Model)
+	params, statistics, err := w.received(ctx, t, s)
 	if err != nil {
 		return before, err
 	}
-	if m.Params == nil {
-		return before, fmt.Errorf("model %x has no float parameters to train", t.Model)
-	}
-	if err := s.fits(t.Model, m.Network); err != nil {
-		return before, err
-	}
-	validation, err := w.examples(Validation, m.Statistics)
+	validation, err := w.examples(Validation, statistics)
 	if err != nil {
 		return before, err
 	}
-	set, err := w.examples(Train, m.Statistics)
+	set, err := w.examples(Train, statistics)
 	if err != nil {
 		return before, err
 	}
-	work.Global, work.X, work.Y = m.Params, set.x, set.y
-	return model.Evaluate(m.Predictor(), validation.x, validation.y), nil
+	work.Global, work.X, work.Y = params, set.x, set.y
+	predictor := model.NewPredictor(s.Network, params)
+	if classes := s.classes(); classes > 1 {
+		return model.EvaluateClasses(predictor, classes, validation.x, validation.y), nil
+	}
+	return model.Evaluate(predictor, validation.x, validation.y), nil
 }
 
-// fromTensors lays out work on the examples of an experiment, which has no validation part.
-func (w *workshop) fromTensors(ctx context.Context, t *choirv1.Task, s *subject, work *fedavg.Work) (none model.Evaluation, err error) {
-	body, err := w.fetch(ctx, t.Model)
+// received fetches the parameters of the global model, and the statistics that standardise features: they are in the
+// model's file, but for one of several classes.
+func (w *workshop) received(ctx context.Context, t *choirv1.Task, s *subject) ([]float32, *data.Statistics, error) {
+	if s.classes() == 1 {
+		m, err := w.model(ctx, t.Model)
+		if err != nil {
+			return nil, nil, err
+		}
+		if m.Params == nil {
+			return nil, nil, fmt.Errorf("model %x has no float parameters to train", t.Model)
+		}
+		return m.Params, m.Statistics, s.fits(t.Model, m.Network)
+	}
+	params, err := w.network(ctx, t.Model, s)
 	if err != nil {
-		return none, err
+		return nil, nil, err
+	}
+	body, err := w.fetch(ctx, t.Statistics)
+	if err != nil {
+		return nil, nil, err
+	}
+	statistics, err := data.DecodeStatistics(s.schema, body)
+	if err != nil {
+		return nil, nil, fmt.Errorf("statistics %x: %w", t.Statistics, err)
+	}
+	return params, statistics, nil
+}
+
+// network fetches the parameters of a global model that is a network alone.
+func (w *workshop) network(ctx context.Context, id []byte, s *subject) ([]float32, error) {
+	body, err := w.fetch(ctx, id)
+	if err != nil {
+		return nil, err
 	}
 	network, params, _, err := model.DecodeNetwork(body)
 	if err == nil && params == nil {
 		err = errors.New("it has no float parameters to train")
 	}
 	if err != nil {
-		return none, fmt.Errorf("model %x: %w", t.Model, err)
+		return nil, fmt.Errorf("model %x: %w", id, err)
 	}
-	work.Global, work.X, work.Y = params, w.place.X, w.place.Y
+	return params, s.fits(id, network)
+}
+
+// fromTensors lays out work on the examples of an experiment, which has no validation part.
+func (w *workshop) fromTensors(ctx context.Context, t *choirv1.Task, s *subject, work *fedavg.Work) (none model.Evaluation, err error) {
+	work.X, work.Y = w.place.X, w.place.Y
 	work.Epochs, _ = w.lab.Part(w.name, t.Job.Name, t.Key.Round)
-	return none, s.fits(t.Model, network)
+	work.Global, err = w.network(ctx, t.Model, s)
+	return none, err
 }
 
 // fits refuses a model of another architecture than the job's.

@@ -123,10 +123,24 @@ func metrics(e *choirv1.EvaluationSum) map[string]float64 {
 		return map[string]float64{}
 	}
 	m := model.Evaluation{Examples: e.Examples, Correct: e.Correct, Loss: e.Loss}
-	return map[string]float64{
+	all := map[string]float64{
 		"examples": float64(e.Examples), "nodes": float64(e.Nodes), "accuracy": rounded(m.Accuracy()), "loss": rounded(m.MeanLoss()),
-		"auc": float64(e.AucMillionths) / 1e6,
 	}
+	if e.AucMillionths > 0 { // of several classes there is none
+		all["auc"] = float64(e.AucMillionths) / 1e6
+	}
+	return all
+}
+
+// before is how good the model was from which a round started; its name is empty where nothing was evaluated.
+func (r *roundView) before() (name string, value float64) {
+	if a, ok := r.Metrics["auc"]; ok {
+		return "AUC", a
+	}
+	if a, ok := r.Metrics["accuracy"]; ok {
+		return "accuracy", a
+	}
+	return "", 0
 }
 
 func rounded(x float64) float64 { return math.Round(x*1e6) / 1e6 }
@@ -194,13 +208,13 @@ func (c *jobShow) Run(ctx context.Context, t *terminal) error {
 		return printJSON(t.out, v)
 	}
 	fmt.Fprintf(t.out, "%s: %s, last trained in round %d%s%s\n", v.Name, v.State, v.Round, because(v.Reason), releaseText(v.Release))
-	tab := newTable("ROUND", "ATTEMPT", "KIND", "STATE", "INVITED", "ACCEPTED", "REJECTED", "AUC BEFORE", "REASON")
+	tab := newTable("ROUND", "ATTEMPT", "KIND", "STATE", "INVITED", "ACCEPTED", "REJECTED", "BEFORE", "REASON")
 	for _, r := range v.Rounds {
-		auc := ""
-		if a, ok := r.Metrics["auc"]; ok {
-			auc = fmt.Sprintf("%.4f", a)
+		before := ""
+		if name, value := r.before(); name != "" {
+			before = fmt.Sprintf("%s %.4f", name, value)
 		}
-		tab.add(r.Round, r.Attempt, r.Kind, r.State, r.Invited, r.Accepted, r.Rejected, auc, r.Reason)
+		tab.add(r.Round, r.Attempt, r.Kind, r.State, r.Invited, r.Accepted, r.Rejected, before, r.Reason)
 	}
 	return tab.print(t.out, "no rounds yet")
 }
@@ -279,8 +293,8 @@ func (w *watched) print(v jobView) error {
 		if r.Rejected > 0 {
 			line += fmt.Sprintf(", %d rejected", r.Rejected)
 		}
-		if a, ok := r.Metrics["auc"]; ok {
-			line += fmt.Sprintf(", AUC before %.4f", a)
+		if name, value := r.before(); name != "" {
+			line += fmt.Sprintf(", %s before %.4f", name, value)
 		}
 		if _, err := fmt.Fprintln(w.out, line+because(r.Reason)); err != nil {
 			return err

@@ -158,6 +158,9 @@ func (l *life) next() *choirv1.Command {
 		if l.IntN(3) == 0 {
 			spec.Validation = digestOf("public set")
 		}
+		if l.IntN(3) == 0 {
+			l.tensors(spec)
+		}
 		return &choirv1.Command{Body: &choirv1.Command_SubmitJob{SubmitJob: &choirv1.SubmitJob{Spec: spec, TimeMs: 1}}}
 	}
 	j := running[l.IntN(len(running))]
@@ -231,6 +234,12 @@ func (l *life) control() *choirv1.Command {
 	return &choirv1.Command{Body: &choirv1.Command_ControlJob{ControlJob: c}}
 }
 
+// tensors makes a job of one that has an algorithm and no schema.
+func (*life) tensors(spec *choirv1.JobSpec) {
+	spec.Schema, spec.Validation, spec.Hidden, spec.LocalEpochs, spec.Batch, spec.LearningRate, spec.Range = nil, nil, nil, 0, 0, 0, 0
+	spec.Algorithm, spec.Examples, spec.Publish = []byte("{}"), &choirv1.Examples{Input: []uint32{2}, Outputs: 1}, "none"
+}
+
 // budget is that of every job, so that the test can hold nodes to it.
 const budget = 20
 
@@ -243,6 +252,9 @@ func (l *life) begin(j *state.Job) *choirv1.Command {
 	key, kind, ok := j.Next(spec)
 	if l.IntN(12) == 0 {
 		return &choirv1.Command{Body: &choirv1.Command_EndJob{EndJob: &choirv1.EndJob{Job: j.Name, State: state.JobFailed, Reason: "enough", Term: l.term}}}
+	}
+	if !ok && spec.Publish != "" {
+		return &choirv1.Command{Body: &choirv1.Command_EndJob{EndJob: &choirv1.EndJob{Job: j.Name, State: state.JobFinished, Reason: "no release", Term: l.term}}}
 	}
 	if !ok {
 		return l.publish(j, spec)
@@ -257,7 +269,12 @@ func (l *life) begin(j *state.Job) *choirv1.Command {
 	}
 	switch kind {
 	case choirv1.RoundKind_ROUND_KIND_TRAIN:
-		c.Model = j.Model[:]
+		if c.Model = j.Model[:]; j.Model.IsZero() {
+			c.Model = l.fresh()
+		}
+		if !j.Strategy.IsZero() {
+			c.StrategyState = j.Strategy[:]
+		}
 	case choirv1.RoundKind_ROUND_KIND_EVALUATE:
 		c.Candidates = [][]byte{j.Model[:], l.fresh()}
 	}
@@ -309,6 +326,9 @@ func (l *life) step(j *state.Job, r *state.Round) *choirv1.Command {
 	}
 	if r.Kind == choirv1.RoundKind_ROUND_KIND_STATISTICS {
 		c.Statistics = l.fresh()
+	}
+	if r.Fleet > 0 && l.IntN(2) == 0 {
+		c.StrategyState = l.fresh()
 	}
 	for range map[choirv1.RoundKind]int{choirv1.RoundKind_ROUND_KIND_TRAIN: 1, choirv1.RoundKind_ROUND_KIND_EVALUATE: 2}[r.Kind] {
 		e := flat(1+l.Uint64N(uint64(r.Count)), 1+l.Int64N(3)) // of some nodes; refused below the minimum cohort

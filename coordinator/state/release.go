@@ -38,9 +38,9 @@ func Gate(spec *choirv1.JobSpec, variant string) (ppm int64, err error) {
 // evaluation takes over one sum of evaluations, from the close of a round with so many updates; 0 stands for a public
 // set. What fewer nodes than the minimum cohort measured must not be in it. A close of an older log does not say how many
 // had examples: its nodes are all updates.
-func evaluation(s *choirv1.EvaluationSum, updates, minimum uint32) (Evaluation, error) {
+func evaluation(s *choirv1.EvaluationSum, updates, minimum uint32, classes int) (Evaluation, error) {
 	if s.Updates > 0 {
-		return evaluationOfNodes(s, updates, minimum)
+		return evaluationOfNodes(s, updates, minimum, classes)
 	}
 	most := int64(fedavg.MaxUpdates) * fedavg.MaxExamples
 	if updates > 0 {
@@ -49,10 +49,10 @@ func evaluation(s *choirv1.EvaluationSum, updates, minimum uint32) (Evaluation, 
 	if s.Nodes != uint64(updates) {
 		return Evaluation{}, fmt.Errorf("%w: evaluation over %d nodes, want %d", ErrFormat, s.Nodes, updates)
 	}
-	return checked(s, most)
+	return checked(s, most, classes)
 }
 
-func evaluationOfNodes(s *choirv1.EvaluationSum, updates, minimum uint32) (Evaluation, error) {
+func evaluationOfNodes(s *choirv1.EvaluationSum, updates, minimum uint32, classes int) (Evaluation, error) {
 	switch {
 	case s.Updates != uint64(updates):
 		return Evaluation{}, fmt.Errorf("%w: evaluation in a round of %d updates, want %d", ErrFormat, s.Updates, updates)
@@ -63,23 +63,25 @@ func evaluationOfNodes(s *choirv1.EvaluationSum, updates, minimum uint32) (Evalu
 	case s.Nodes == 0 && len(s.Positives) > 0:
 		return Evaluation{}, fmt.Errorf("%w: histograms of no nodes", ErrFormat)
 	}
-	return checked(s, int64(s.Nodes)*fedavg.MaxExamples)
+	return checked(s, int64(s.Nodes)*fedavg.MaxExamples, classes)
 }
 
-// checked is the sum, which has at most most examples, with the AUC that follows from it.
-func checked(s *choirv1.EvaluationSum, most int64) (Evaluation, error) {
+// checked is the sum, which has at most most examples, with the AUC that follows from it: none of several classes.
+func checked(s *choirv1.EvaluationSum, most int64, classes int) (Evaluation, error) {
 	e := Evaluation{
 		Nodes: int64(s.Nodes), Examples: s.Examples, Correct: s.Correct, Loss: s.Loss,
 		Positives: s.Positives, Negatives: s.Negatives,
 	}
 	m := e.model()
-	switch err := fedavg.CheckEvaluation(&m, most); {
+	switch err := fedavg.CheckEvaluation(&m, most, classes); {
 	case err != nil:
 		return e, fmt.Errorf("%w: evaluation: %w", ErrFormat, err)
 	case s.AucMillionths != 0:
 		return e, fmt.Errorf("%w: evaluation with an AUC; it follows from the histograms", ErrFormat)
 	}
-	e.AUC = m.AUCMillionths()
+	if classes <= 1 {
+		e.AUC = m.AUCMillionths()
+	}
 	return e, nil
 }
 
@@ -182,7 +184,7 @@ func measuredPublic(c *choirv1.PublishRelease) ([]Evaluation, error) {
 			return nil, fmt.Errorf("%w: variant %s was not evaluated", ErrFormat, v.Name)
 		}
 		var err error
-		if out[i], err = evaluation(v.Evaluation, 0, 0); err != nil {
+		if out[i], err = evaluation(v.Evaluation, 0, 0, 1); err != nil {
 			return nil, fmt.Errorf("variant %s: %w", v.Name, err)
 		}
 	}

@@ -22,6 +22,7 @@ var record = flag.Bool("record", false, "record the transcripts as logs of this 
 // when the snapshot's format does. The files are named for the story they were recorded from.
 var recorded = map[string]string{
 	"testdata/v1.log":            "job",
+	"testdata/v1-algorithm.log":  "algorithm",
 	"testdata/v1-control.log":    "control",
 	"testdata/v1-epochs.log":     "epochs",
 	"testdata/v1-membership.log": "membership",

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"choir.example/internal/jobspec"
 	"choir.example/privacy/audit"
 	choirv1 "choir.example/proto/choir/v1"
 )
@@ -98,7 +99,7 @@ func (t *transition) closeRound(c *choirv1.CloseRound) error {
 	if err != nil {
 		return err
 	}
-	if r.Evaluation, err = evaluations(r, c.Evaluations, spec.MinimumCohort); err != nil {
+	if r.Evaluation, err = evaluations(spec, r, c.Evaluations); err != nil {
 		return err
 	}
 	if r.Next, err = optional("model", c.Model); err != nil {
@@ -169,14 +170,17 @@ func (r *Round) evaluated() int {
 }
 
 // evaluations takes over the sums of the round's evaluations.
-func evaluations(r *Round, sums []*choirv1.EvaluationSum, minimum uint32) ([]Evaluation, error) {
+func evaluations(spec *choirv1.JobSpec, r *Round, sums []*choirv1.EvaluationSum) ([]Evaluation, error) {
 	if want := r.evaluated(); len(sums) != want {
 		return nil, fmt.Errorf("%w: %d evaluations, want %d", ErrFormat, len(sums), want)
 	}
+	_, classes, _, err := jobspec.Shape(spec)
+	if err != nil {
+		return nil, err
+	}
 	out := make([]Evaluation, len(sums))
 	for i, s := range sums {
-		var err error
-		if out[i], err = evaluation(s, r.Count, minimum); err != nil {
+		if out[i], err = evaluation(s, r.Count, spec.MinimumCohort, classes); err != nil {
 			return nil, err
 		}
 	}

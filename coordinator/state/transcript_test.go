@@ -299,7 +299,8 @@ func quoted(b []byte) string {
 	return w.String()
 }
 
-// command reads a command's text and encodes it. What a job's specification leaves out is as in usual.
+// command reads a command's text and encodes it. What a job's specification leaves out is as in usual; one with an
+// algorithm has the numbers alone that every job has.
 func command(text string) ([]byte, error) {
 	c := &choirv1.Command{}
 	if err := prototext.Unmarshal([]byte(expand(text)), c); err != nil {
@@ -307,6 +308,9 @@ func command(text string) ([]byte, error) {
 	}
 	if s := c.GetSubmitJob(); s != nil && s.Spec != nil {
 		spec := usual()
+		if s.Spec.Algorithm != nil {
+			spec = &choirv1.JobSpec{Rounds: spec.Rounds, WeightCap: spec.WeightCap, DurationMs: spec.DurationMs, MaxAttempts: spec.MaxAttempts}
+		}
 		proto.Merge(spec, s.Spec)
 		s.Spec = spec
 	}

@@ -88,9 +88,10 @@ type fact struct{ Name, Value string }
 
 type attemptRow struct {
 	*state.Round
-	Loss   string // empty if it was not measured
-	AUC    string
-	Reason string
+	Loss     string // empty if it was not measured
+	AUC      string // empty of several classes, too
+	Accuracy string
+	Reason   string
 }
 
 type incidentRow struct {
@@ -119,7 +120,10 @@ func jobOf(j *state.Job, p pager) (jobBody, error) {
 	for _, r := range cut(p, newest) {
 		a := attemptRow{Round: r, Reason: r.Reason}
 		if e, ok := measured(r); ok {
-			a.AUC, a.Loss = fmt.Sprintf("%.4f", float64(e.AUC)/1e6), fmt.Sprintf("%.4f", loss(e))
+			a.Accuracy, a.Loss = fmt.Sprintf("%.4f", accuracy(e)), fmt.Sprintf("%.4f", loss(e))
+			if e.AUC > 0 {
+				a.AUC = fmt.Sprintf("%.4f", float64(e.AUC)/1e6)
+			}
 		}
 		b.Attempts = append(b.Attempts, a)
 	}
@@ -136,10 +140,12 @@ func jobOf(j *state.Job, p pager) (jobBody, error) {
 
 // curves draws how good the model was from round to round.
 func curves(rounds []*state.Round) []template.HTML {
-	var x, auc, losses []float64
+	var x, auc, right, losses []float64
+	best := 0.0
 	for _, r := range rounds {
 		if e, ok := measured(r); ok {
 			x, auc, losses = append(x, float64(r.Number)), append(auc, float64(e.AUC)/1e6), append(losses, loss(e))
+			right, best = append(right, accuracy(e)), max(best, float64(e.AUC))
 		}
 	}
 	if len(x) == 0 {
@@ -149,7 +155,15 @@ func curves(rounds []*state.Round) []template.HTML {
 		c := plot.Chart{Title: title, XLabel: "round", Lines: []plot.Line{{X: x, Y: y}}}
 		return template.HTML(c.SVG()) // our own markup, with its texts escaped
 	}
-	return []template.HTML{draw("AUC on the nodes' validation parts", auc), draw("Cross entropy on the nodes' validation parts", losses)}
+	first := draw("AUC on the nodes' validation parts", auc)
+	if best == 0 { // of several classes
+		first = draw("Accuracy on the nodes' validation parts", right)
+	}
+	return []template.HTML{first, draw("Cross entropy on the nodes' validation parts", losses)}
+}
+
+func accuracy(e state.Evaluation) float64 {
+	return model.Evaluation{Examples: e.Examples, Correct: e.Correct}.Accuracy()
 }
 
 func loss(e state.Evaluation) float64 {

@@ -263,6 +263,22 @@ func (s *Schema) Tables() (tables []int) {
 	return tables
 }
 
+// CheckPlain names the first thing that a classifier over plain features cannot learn from: a label that is not one of
+// two or more classes, or a column of ids, which are names and no quantities.
+func (s *Schema) CheckPlain() error {
+	for i := range s.Columns {
+		switch c := &s.Columns[i]; {
+		case c.Name == s.Label && c.Kind == Category && len(c.Categories) < 2:
+			return fmt.Errorf("label %s has one category, want at least two", c.Name)
+		case c.Name == s.Label && c.Kind != Boolean && c.Kind != Category:
+			return fmt.Errorf("label %s is a %s column, want a boolean or a category", c.Name, c.Kind)
+		case c.Kind == ID || c.Kind == Text || c.Kind == Sequence:
+			return fmt.Errorf("column %s holds ids, for which the model has no embedding", c.Name)
+		}
+	}
+	return nil
+}
+
 // CheckBinary names the first thing that a binary classifier over plain features cannot learn from: a label of several
 // classes, or a column of ids, which are names and no quantities.
 func (s *Schema) CheckBinary() error {
