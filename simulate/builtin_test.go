@@ -24,7 +24,7 @@ func TestBuiltinNames(t *testing.T) {
 	seen := map[string]int{}
 	for _, b := range Builtins() {
 		seen[b.Name]++
-		if b.Source == "" || len(b.Expected) == 0 {
+		if b.Source == "" || len(b.Expected) == 0 && b.Table == "" { // cells of a table of our own have none
 			t.Errorf("%s: source %q, %d expected", b.Name, b.Source, len(b.Expected))
 		}
 		for _, e := range b.Expected {
@@ -57,14 +57,17 @@ func TestBuiltinNames(t *testing.T) {
 }
 
 // Every built-in experiment can be run: a round of it, cut to one epoch and two nodes. Those that need files are run where
-// CHOIR_DATA names a directory with data sets; the files of Fashion-MNIST have MNIST's names and shapes.
+// CHOIR_DATA names a directory with data sets; those on MNIST on Fashion-MNIST, whose images have the same shape.
 func TestEveryBuiltinRuns(t *testing.T) {
-	dirs := map[string]string{"fashion-mnist": "fashion-mnist", "mnist": "fashion-mnist", "banking77": "banking77"}
+	dirs := map[string]string{"fashion-mnist": "fashion-mnist", "banking77": "banking77"}
 	root := os.Getenv("CHOIR_DATA")
 	loader, left := &Loader{}, 0
 	for _, b := range Builtins() {
 		x := b.Experiment
 		x.Rounds, x.Local.Epochs, x.Cohort, x.Evaluation.Every = 1, min(x.Local.Epochs, 2), CohortSettings{Nodes: 2}, 1
+		if x.Data.Name == "mnist" {
+			x.Data.Name = "fashion-mnist"
+		}
 		if dir := dirs[x.Data.Name]; dir != "" {
 			if root == "" {
 				left++

@@ -160,9 +160,9 @@ func TestRobustExperimentsAreRefused(t *testing.T) {
 		change func(x *Experiment)
 		want   string
 	}{
-		{fedavg.RobustSettings{Rule: "krum", F: 9}, four, nil, "robust: krum with f 9 needs 21 updates and there are 20: want f at most 8, or 21 updates"},
-		{fedavg.RobustSettings{Rule: "bulyan", F: 4}, four, func(x *Experiment) { x.Cohort.Nodes = 18 }, "robust: bulyan with f 4 needs 19 updates and there are 18: want f at most 3, or 19 updates"},
-		{fedavg.RobustSettings{Rule: "krum", F: 4, Bucket: 2}, four, nil, "robust: 20 updates in buckets of 2: krum with f 4 needs 11 updates and there are 10"},
+		{fedavg.RobustSettings{Rule: "krum", F: 9}, four, nil, ": krum with f 9 needs 21 updates and there are 20: want f at most 8, or 21 updates"},
+		{fedavg.RobustSettings{Rule: "bulyan", F: 4}, four, func(x *Experiment) { x.Cohort.Nodes = 18 }, ": bulyan with f 4 needs 19 updates and there are 18: want f at most 3, or 19 updates"},
+		{fedavg.RobustSettings{Rule: "krum", F: 4, Bucket: 2}, four, nil, ": 20 updates in buckets of 2: krum with f 4 needs 11 updates and there are 10"},
 		{fedavg.RobustSettings{Rule: "krum", F: 8}, four, func(x *Experiment) { x.Fleet.Dropout = .2 }, "robust: krum with f 8 needs 19 updates and there are 16"},
 		{fedavg.RobustSettings{Rule: "fltrust", Root: 1001}, four, nil, "robust: root is 1001, want at most 1000, half of the examples"},
 		{fedavg.RobustSettings{Rule: "fltrust"}, four, func(x *Experiment) { x.Strategy.Name = "scaffold" }, "robust: the rule trusts an update of the server's own, and the strategy has nodes that remember"},
