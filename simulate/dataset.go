@@ -26,7 +26,7 @@ type DataSettings struct {
 	Length int    `json:"length,omitempty" yaml:"length"` // of one example: tinyshakespeare 80 characters, banking77 192 n-grams, online-retail 20 products
 	Form   string `json:"form,omitempty" yaml:"form"`     // online-retail: steps, of customer and product, the usual; or items
 
-	Alpha    float64 `json:"alpha,omitempty" yaml:"alpha"`       // fedprox-synthetic: how much devices' models differ
+	Alpha    float64 `json:"alpha,omitempty" yaml:"alpha"`       // fedprox-synthetic: how much devices' models differ; with a path, alpha, beta and iid only say what the file has
 	Beta     float64 `json:"beta,omitempty" yaml:"beta"`         // fedprox-synthetic: how much devices' examples differ
 	IID      bool    `json:"iid,omitempty" yaml:"iid"`           // fedprox-synthetic: devices do not differ
 	Examples int     `json:"examples,omitempty" yaml:"examples"` // blobs 2000, shop 20,000 sessions: how many are made up, a fifth to test with

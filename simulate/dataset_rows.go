@@ -152,8 +152,6 @@ func synthetic(_ *Loader, s DataSettings, seed uint64) (*Dataset, error) {
 	var devices []int32
 	var err error
 	switch {
-	case s.Path != "" && (s.Alpha != 0 || s.Beta != 0 || s.IID):
-		return nil, errors.New("both path, a file, and alpha, beta or iid, which make one up; want one of them")
 	case s.IID && (s.Alpha != 0 || s.Beta != 0):
 		return nil, errors.New("both iid and alpha or beta, by which devices differ; want one of them")
 	case s.Path != "":

@@ -215,7 +215,6 @@ func TestDataRefusals(t *testing.T) {
 		{DataSettings{Schema: dir + "/v.json", Path: dir + "/v.csv", By: "shop"}, `v.csv:1: there is no column "shop" among store, price, device, buys`},
 		{DataSettings{Schema: dir + "/v.json", Path: dir + "/bad.csv", By: "store"}, "bad.csv:2: column store, which says whose the row is, is empty"},
 		{DataSettings{Schema: dir + "/v.json", Path: dir + "/bad.csv"}, "0 rows to learn from"},
-		{DataSettings{Name: "fedprox-synthetic", Path: leafFile(t), Alpha: 1}, "both path, a file, and alpha"},
 		{DataSettings{Name: "fedprox-synthetic", IID: true, Beta: 1}, "both iid and alpha or beta"},
 		{DataSettings{Name: "fedprox-synthetic", Alpha: -1}, "synthetic(-1, 0), want 0 to 1000"},
 		{DataSettings{Name: "fedprox-synthetic", Path: dir + "/v.json"}, "unknown field"},
