@@ -171,7 +171,7 @@ func (w *workshop) statistics(job *choirv1.JobSpec) (*fedavg.Update, error) {
 // train measures the model it received on the validation part, trains it on the training part and returns the delta on
 // the job's grid, with what else the strategy sends.
 func (w *workshop) train(ctx context.Context, t *choirv1.Task, s *subject) (*fedavg.Update, error) {
-	work := fedavg.Work{Seed: seeds.Derive("choir/node/v1", t.Seed, w.name, t.Key.Round), Pause: w.pause}
+	work := fedavg.Work{Seed: nodeSeed(t, w.name), Pause: w.pause}
 	begin := w.fromRows
 	if s.schema == nil {
 		begin = w.fromTensors
@@ -204,6 +204,11 @@ func (w *workshop) train(ctx context.Context, t *choirv1.Task, s *subject) (*fed
 	}
 	u.Evaluations = []model.Evaluation{before}
 	return u, nil
+}
+
+// nodeSeed is of all chance that a node has in a round.
+func nodeSeed(t *choirv1.Task, node string) uint64 {
+	return seeds.Derive("choir/node/v1", t.Seed, node, t.Key.Round)
 }
 
 // fromRows lays out work on the node's rows, and measures the model on its validation part.
