@@ -30,7 +30,7 @@ const (
 // SVG is the grid as an svg element.
 func (g Grid) SVG() string {
 	var b strings.Builder
-	edge := 20 + gridLetter*min(longestName(g.Rows), 24)
+	edge := 36 + gridLetter*min(longestName(g.Rows), 24)
 	cell := min(gridCell, (width-edge-right)/float64(max(len(g.Columns), 1)))
 	bed := gridTop + gridRow*float64(len(g.Rows))
 	slant := gridLetter * longestName(g.Columns) * .7 // names of columns lean
