@@ -14,7 +14,8 @@ import (
 	"slices"
 )
 
-// Snapshot is a run after one of its rounds: what RunConfig.Start goes on from, to the model that a run without a break has.
+// Snapshot is a run after one of its rounds: what RunConfig.Start goes on from, to the model that a run without a break has. Parts of
+// one's own must be those of the run that was cut.
 type Snapshot struct {
 	Round  int
 	Result Result // of the rounds so far
@@ -109,9 +110,13 @@ func ReadSnapshot(r io.Reader) (*Snapshot, error) {
 
 // snapshot takes the vectors that the header speaks of.
 func (h *snapshotHeader) snapshot(b []byte) (*Snapshot, error) {
-	n := h.Parameters
-	vectors := 1 + h.State + h.Memory*len(h.Nodes)
-	if n < 0 || h.State < 0 || h.Memory < 0 || vectors < 1 || len(b)%4 != 0 || vectors > len(b) || n != len(b)/4/vectors || n*vectors != len(b)/4 {
+	n, held := h.Parameters, len(b)/4
+	switch {
+	case n < 1 || len(b)%4 != 0 || held%n != 0 || h.State < 0 || h.State > held || h.Memory < 0:
+		return nil, ErrTorn
+	case h.Memory > 0 && len(h.Nodes) > held/h.Memory: // their product might not fit an int
+		return nil, ErrTorn
+	case 1+h.State+h.Memory*len(h.Nodes) != held/n:
 		return nil, ErrTorn
 	}
 	take := func(count int) [][]float32 {

@@ -2,6 +2,8 @@ package simulate
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"strings"
 	"testing"
@@ -97,6 +99,28 @@ func TestTornSnapshot(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Whatever the bytes, the reader comes back.
+func FuzzReadSnapshot(f *testing.F) {
+	var b bytes.Buffer
+	s := &Snapshot{Round: 1, global: []float32{1, 2}, state: [][]float32{{3, 4}}, memories: map[int][][]float32{7: {{5, 6}}}}
+	if _, err := s.WriteTo(&b); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes())
+	for _, head := range []string{"{}", `{"parameters":9223372036854775807,"state":2}`, `{"parameters":-1}`, `{"parameters":1,"memory":4611686018427387904,"nodes":[1,2,3,4]}`, "null", "["} {
+		body := append([]byte(snapshotMagic), binary.LittleEndian.AppendUint32(nil, uint32(len(head)))...)
+		body = append(append(body, head...), 0, 0, 128, 63)
+		sum := sha256.Sum256(body)
+		f.Add(append(body, sum[:]...))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if sum := sha256.Sum256(b); len(b) > 100 { // most of what is tried would stop at the checksum
+			_, _ = ReadSnapshot(bytes.NewReader(append(bytes.Clone(b), sum[:]...)))
+		}
+		_, _ = ReadSnapshot(bytes.NewReader(b))
+	})
 }
 
 // exploding is federated averaging with a server that goes mad in the fourth round.

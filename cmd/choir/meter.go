@@ -18,7 +18,10 @@ type meter struct {
 	bar   *progressbar.ProgressBar
 }
 
-const meterAfter = 2 * time.Second
+const (
+	meterAfter  = 2 * time.Second
+	meterRedraw = 100 * time.Millisecond
+)
 
 func newMeter(w io.Writer, what string) *meter {
 	now := time.Now()
@@ -65,26 +68,33 @@ func (m *meter) count(done, total int64, things string) {
 // rounds shows done of total rounds, what the last one came to, and how long the others will take if all go on as the
 // rounds from first did.
 func (m *meter) rounds(first, done, total int, words string) {
-	switch {
-	case !m.due():
-	case onTerminal(m.w):
-		m.draw(uint64(done), uint64(total), progressbar.OptionShowCount())
-		m.bar.Describe(m.what + ": " + words)
-	default:
-		each := time.Since(m.begun) / time.Duration(max(done-first+1, 1))
-		left := (each * time.Duration(total-done)).Round(time.Second)
-		fmt.Fprintf(m.w, "%s: round %d of %d, %s; %v left\n", m.what, done, total, words, left)
+	if !m.due() {
+		return
 	}
+	now := time.Now()
+	each := now.Sub(m.begun) / time.Duration(max(done-first+1, 1))
+	left := (each * time.Duration(total-done)).Round(time.Second)
+	if !onTerminal(m.w) {
+		fmt.Fprintf(m.w, "%s: round %d of %d, %s; %v left\n", m.what, done, total, words, left)
+		return
+	}
+	if m.bar != nil && now.Sub(m.said) < meterRedraw {
+		return // rounds may be faster than a terminal
+	}
+	m.said = now
+	m.draw(uint64(done), uint64(total), progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false))
+	m.bar.Describe(fmt.Sprintf("%s: %s; %v left", m.what, words, left))
 }
 
-func (m *meter) draw(done, total uint64, option progressbar.Option) {
+func (m *meter) draw(done, total uint64, options ...progressbar.Option) {
 	if m.bar == nil {
 		most := int64(total)
 		if most == 0 {
 			most = -1
 		}
-		m.bar = progressbar.NewOptions64(most, progressbar.OptionSetWriter(m.w), progressbar.OptionClearOnFinish(),
-			progressbar.OptionSetWidth(24), progressbar.OptionSetDescription(m.what), option)
+		options = append(options, progressbar.OptionSetWriter(m.w), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(24),
+			progressbar.OptionSetDescription(m.what))
+		m.bar = progressbar.NewOptions64(most, options...)
 	}
 	_ = m.bar.Set64(int64(done)) // a bar that cannot be drawn is no reason to stop
 }

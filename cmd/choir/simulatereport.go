@@ -143,7 +143,7 @@ func writeReport(dir string, r *report.Report) (f reportFiles, err error) {
 		return path
 	}
 	f.page, f.table = write(pageName, page.Bytes()), write("results.csv", table.Bytes())
-	for _, figure := range slices.Concat(r.Figures(), r.Partitions()) {
+	for _, figure := range slices.Concat(r.Figures(), r.Grids(), r.Partitions()) {
 		f.figures = append(f.figures, write(figure.File+".svg", []byte(plot.File(figure.SVG))))
 	}
 	return f, err

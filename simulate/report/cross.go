@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"choir.example/internal/plot"
 	"choir.example/simulate"
 )
 
@@ -48,6 +49,22 @@ func (r *Report) Crosses() (all []*Cross) {
 	all = slices.DeleteFunc(all, func(c *Cross) bool { return len(c.Rows) < 2 && len(c.Columns) < 2 })
 	for _, c := range all {
 		c.finish()
+	}
+	return all
+}
+
+// Grids are the tables as drawings.
+func (r *Report) Grids() (all []Figure) {
+	for _, c := range r.Crosses() {
+		g := plot.Grid{Title: c.Title + ": accuracy, %", XLabel: c.ColumnKey, YLabel: c.RowKey, Columns: c.Columns, Rows: c.Rows, Format: "%.1f"}
+		for _, row := range c.Cells {
+			var values []float64
+			for _, cell := range row {
+				values = append(values, 100*cell.Mean)
+			}
+			g.Cells = append(g.Cells, values)
+		}
+		all = append(all, Figure{fileName(c.Title) + "-table", g.SVG(), ""})
 	}
 	return all
 }

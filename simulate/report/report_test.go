@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -178,7 +179,8 @@ func TestFigures(t *testing.T) {
 		r.Points[0].Sent *= int64(1 + i)
 		runs = append(runs, r)
 	}
-	figures := New(runs).Figures()
+	all := New(runs)
+	figures := slices.Concat(all.Figures(), all.Grids(), all.Partitions())
 	names := map[string]bool{}
 	for _, f := range figures {
 		if names[f.File] || !regexp.MustCompile(`^[a-z0-9._-]+$`).MatchString(f.File) {
@@ -193,7 +195,7 @@ func TestFigures(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []string{"two-accuracy", "two-loss", "two-bytes", "two-2-accuracy"} {
+	for _, want := range []string{"two-accuracy", "two-loss", "two-bytes", "two-2-accuracy", "two-table", "two-bits-2-learning_rate-usual-partition"} {
 		if !names[want] {
 			t.Errorf("%s is not among %v", want, names)
 		}
