@@ -140,8 +140,9 @@ type Deps struct {
 
 	// Of experiments, whose parts need not be in choir, and where it is not real time that decides who takes part; nil in
 	// a deployment. They are called by several goroutines at once.
-	Algorithm func(spec *choirv1.JobSpec) (*fedavg.Algorithm, error) // in place of what the specification says
-	Available func(job string, round uint64, node string) bool       // is there in a round, which then waits for all who are
+	Algorithm func(spec *choirv1.JobSpec) (*fedavg.Algorithm, error)           // in place of what the specification says
+	Available func(job string, round uint64, node string) bool                 // is there in a round, which then waits for all who are
+	Trusted   func(ctx context.Context, w fedavg.Work) (*fedavg.Update, error) // the server's own update, of examples that Work lacks
 }
 
 // dataKey opens the data key of a coordinator's directory, or makes it where nothing is sealed yet.

@@ -451,7 +451,7 @@ func (n *testNode) payload(t *choirv1.Task, q int32) *fedavg.Payload {
 	case choirv1.RoundKind_ROUND_KIND_STATISTICS:
 		p.Scalars = data.Collect(testSchema(n.f.t), n.rows)
 	case choirv1.RoundKind_ROUND_KIND_TRAIN:
-		plan, err := newPlanned(t.Job, nil)
+		plan, err := newPlanned(t.Job, Deps{})
 		if err != nil {
 			n.f.t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 	"choir.example/coordinator/state"
 	"choir.example/fedavg"
 	"choir.example/internal/jobspec"
+	"choir.example/internal/seeds"
 	"choir.example/model"
 	"choir.example/model/data"
 	choirv1 "choir.example/proto/choir/v1"
@@ -44,7 +45,7 @@ func (c *Coordinator) planned(j *state.Job) (*planned, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := newPlanned(spec, c.deps.Algorithm)
+	p, err := newPlanned(spec, c.deps)
 	if err != nil {
 		return nil, err
 	}
@@ -52,17 +53,37 @@ func (c *Coordinator) planned(j *state.Job) (*planned, error) {
 	return p, nil
 }
 
-// newPlanned parses a specification. own, which may be nil, makes algorithms in place of jobspec.Algorithm.
-func newPlanned(spec *choirv1.JobSpec, own func(*choirv1.JobSpec) (*fedavg.Algorithm, error)) (p *planned, err error) {
+// newPlanned parses a specification.
+func newPlanned(spec *choirv1.JobSpec, deps Deps) (p *planned, err error) {
 	p = &planned{spec: spec}
 	if p.schema, err = jobspec.Schema(spec); err != nil {
 		return nil, err
 	}
-	if own == nil {
-		own = jobspec.Algorithm
+	build := deps.Algorithm
+	if build == nil {
+		build = jobspec.Algorithm
 	}
-	p.Algorithm, err = own(spec)
-	return p, err
+	if p.Algorithm, err = build(spec); err != nil {
+		return nil, err
+	}
+	if err := p.lacks(deps); err != nil {
+		return nil, fmt.Errorf("job %s: %w", spec.Name, err)
+	}
+	return p, nil
+}
+
+// lacks refuses an algorithm that needs what coordinators do not have, but in experiments.
+func (p *planned) lacks(deps Deps) error {
+	_, asynchronous := p.Strategy.(fedavg.Asynchronous)
+	switch {
+	case asynchronous:
+		return errors.New("strategy: it is asynchronous, and coordinators make models in rounds")
+	case p.Strategy.Needs().Public && len(p.Public) == 0:
+		return errors.New("strategy: it looks at public inputs, which a job cannot name")
+	case p.Trusts() && deps.Trusted == nil:
+		return errors.New("robust: the rule trusts an update of the coordinators' own, who have no examples")
+	}
+	return nil
 }
 
 // shape is what an update of the round must look like.
@@ -145,6 +166,20 @@ func (c *Coordinator) global(ctx context.Context, p *planned, id state.Digest) (
 	return params, func(next []float32) ([]byte, error) { return model.EncodeNetwork(network, next) }, nil
 }
 
+// trusted is the update of the server's own in a round, nil if the algorithm wants none.
+func (c *Coordinator) trusted(ctx context.Context, p *planned, r *state.Round, global []float32, kept [][]float32) (*fedavg.Update, error) {
+	if !p.Trusts() {
+		return nil, nil
+	}
+	u, err := c.deps.Trusted(ctx, fedavg.Work{
+		Global: global, Shared: p.Shared(kept), Seed: seeds.Derive("choir/trusted/v1", r.Seed, "", r.Number),
+	})
+	if err != nil {
+		return nil, &errAbandon{err.Error()}
+	}
+	return u, nil
+}
+
 // kept fetches what the round before left of the strategy.
 func (c *Coordinator) kept(ctx context.Context, p *planned, id state.Digest) ([][]float32, error) {
 	if id.IsZero() {
@@ -154,7 +189,7 @@ func (c *Coordinator) kept(ctx context.Context, p *planned, id state.Digest) ([]
 	if err != nil {
 		return nil, &errAbandon{fmt.Sprintf("state %v of the strategy is lost: %v", id, err)}
 	}
-	kept, err := fedavg.DecodeState(body, p.Strategy.Needs().State, p.Network.Size())
+	kept, err := fedavg.DecodeState(body, len(p.FirstState()), p.Network.Size())
 	if err != nil {
 		return nil, &errAbandon{fmt.Sprintf("state %v of the strategy: %v", id, err)}
 	}

@@ -253,7 +253,11 @@ func (c *Coordinator) storeNext(ctx context.Context, p *planned, r *state.Round,
 	if err != nil {
 		return m, err
 	}
-	next, err := p.Combine(params, kept, fedavg.Counted{Sum: all.sum, Each: all.each, Fleet: int(r.Fleet), Seed: r.Seed})
+	own, err := c.trusted(ctx, p, r, params, kept)
+	if err != nil {
+		return m, err
+	}
+	next, err := p.Combine(params, kept, fedavg.Counted{Sum: all.sum, Each: all.each, Fleet: int(r.Fleet), Seed: r.Seed, Trusted: own})
 	if err != nil {
 		return m, &errAbandon{err.Error()}
 	}

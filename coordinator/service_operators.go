@@ -108,7 +108,11 @@ func (c operatorsService) SubmitJob(ctx context.Context, req *choirv1.SubmitJobR
 	if len(req.Spec.GetValidation()) > 0 {
 		return nil, status.Error(codes.InvalidArgument, "submit job: the specification names a validation set; send the set itself with it")
 	}
-	if err := state.CheckSpec(req.Spec); err != nil {
+	err := state.CheckSpec(req.Spec)
+	if err == nil {
+		_, err = newPlanned(req.Spec, c.deps)
+	}
+	if err != nil {
 		return nil, status.Errorf(codes.InvalidArgument, "submit job: %v", err)
 	}
 	if len(req.Validation) > 0 {
@@ -121,7 +125,7 @@ func (c operatorsService) SubmitJob(ctx context.Context, req *choirv1.SubmitJobR
 		}
 		req.Spec.Validation = id[:]
 	}
-	err := c.command(ctx, &choirv1.Command{Body: &choirv1.Command_SubmitJob{SubmitJob: &choirv1.SubmitJob{
+	err = c.command(ctx, &choirv1.Command{Body: &choirv1.Command_SubmitJob{SubmitJob: &choirv1.SubmitJob{
 		Spec: req.Spec, TimeMs: c.deps.Now().UnixMilli(),
 	}}}, func(s *state.State) bool { return submitted(s, req.Spec) })
 	if err != nil {

@@ -306,7 +306,7 @@ func (w *workshop) shared(ctx context.Context, t *choirv1.Task, s *subject) ([][
 	if err != nil {
 		return nil, err
 	}
-	state, err := fedavg.DecodeState(body, needs.State, s.Network.Size())
+	state, err := fedavg.DecodeState(body, len(s.FirstState()), s.Network.Size())
 	if err != nil {
 		return nil, fmt.Errorf("state %x of the strategy: %w", t.StrategyState, err)
 	}

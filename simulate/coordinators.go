@@ -89,7 +89,7 @@ func (f *Federation) prepare(name string) (*member, error) {
 	return &member{remains: remains{config: config, deps: coordinator.Deps{
 		Log: f.cfg.Log.With("coordinator", name), Listener: l, Dial: f.cfg.Network.Dialer(name), Now: time.Now, Rand: rand.Reader,
 		Root: f.root.Certificate(), Credential: cred, Issuer: &seal.Issuer{Certificate: issuer, Key: key}, Observe: f.cfg.Coordinator,
-		Algorithm: f.cfg.Algorithm, Available: f.cfg.Available,
+		Algorithm: f.cfg.Algorithm, Available: f.cfg.Available, Trusted: f.cfg.Trusted,
 	}}}, nil
 }
 

@@ -49,6 +49,7 @@ type FederationConfig struct {
 	Lab       node.Lab
 	Algorithm func(*choirv1.JobSpec) (*fedavg.Algorithm, error)
 	Available func(job string, round uint64, node string) bool
+	Trusted   func(context.Context, fedavg.Work) (*fedavg.Update, error)
 }
 
 // Federation is a running federation.

@@ -1,6 +1,12 @@
 package simulate
 
-import "testing"
+import (
+	"slices"
+	"testing"
+
+	"choir.example/fedavg"
+	"choir.example/simulate/attack"
+)
 
 // digests are the models of a run, round by round.
 func digests(t *testing.T, x Experiment, cfg RunConfig) (series []string, r *Result) {
@@ -24,6 +30,25 @@ func TestFidelities(t *testing.T) {
 			x.Rounds, x.Evaluation = 3, EvaluationSettings{}
 			sameModels(t, x, RunConfig{Seed: 5})
 		})
+	}
+}
+
+// The same of every robust rule, one of which remembers, one trusts an update of the server's own, and one has bucketed updates.
+func TestFidelitiesOfRules(t *testing.T) {
+	tested := []string{"mean"} // by TestFidelities
+	for _, rule := range append(rulesAgainstFour, fedavg.RobustSettings{Rule: "norm-bound", F: 1}) {
+		if !slices.Contains(tested, rule.Rule) {
+			tested = append(tested, rule.Rule)
+		}
+		t.Run(rule.Rule, func(t *testing.T) {
+			x := besieged(rule, attack.Settings{})
+			x.Rounds, x.Evaluation = 2, EvaluationSettings{}
+			sameModels(t, x, RunConfig{Seed: 5})
+		})
+	}
+	slices.Sort(tested)
+	if rules := fedavg.Rules(); !slices.Equal(tested, rules) {
+		t.Errorf("rules %v, want all of %v", tested, rules)
 	}
 }
 

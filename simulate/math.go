@@ -126,7 +126,8 @@ func (m *mathRound) run(ctx context.Context, t *trial, workers []*worker, state 
 	}
 	if t.algorithm.Trusts() {
 		var err error
-		if c.Trusted, err = workers[0].trusted(ctx, m); err != nil {
+		work := fedavg.Work{Global: m.global, Shared: m.shared, Seed: seeds.Derive("choir/trusted/v1", m.seed, "", uint64(m.number))}
+		if c.Trusted, err = workers[0].trusted(ctx, work); err != nil {
 			return nil, err
 		}
 	}
@@ -147,16 +148,15 @@ func (m *mathRound) forge(t *trial, sum *fedavg.Sum) error {
 }
 
 // trusted is the update that the server makes of examples of its own, as a node would.
-func (w *worker) trusted(ctx context.Context, m *mathRound) (*fedavg.Update, error) {
+func (w *worker) trusted(ctx context.Context, work fedavg.Work) (*fedavg.Update, error) {
 	t, set := w.trial, &w.trial.data.Train
 	w.x, w.y = w.x[:0], w.y[:0]
 	for _, e := range t.root {
 		w.x = append(w.x, set.X[int(e)*set.Values():][:set.Values()]...)
 		w.y = append(w.y, set.Y[int(e)*set.Targets:][:set.Targets]...)
 	}
-	u, err := w.client.Update(ctx, fedavg.Work{
-		Global: m.global, Shared: m.shared, X: w.x, Y: w.y, Seed: seeds.Derive("choir/trusted/v1", m.seed, "", uint64(m.number)),
-	})
+	work.X, work.Y = w.x, w.y
+	u, err := w.client.Update(ctx, work)
 	if err != nil {
 		return nil, fmt.Errorf("the server's own update: %w", err)
 	}

@@ -47,7 +47,7 @@ func (t *trial) system(ctx context.Context) (err error) {
 	}
 	s.f, err = Start(ctx, FederationConfig{
 		Dir: dir, Cluster: "experiment", Coordinators: coordinators, Heartbeat: heartbeat, Names: t.names, Lab: s.lab, Algorithm: t.ownAlgorithm(),
-		Available: s.lab.available, Node: s.observe, Log: log, Network: NewNetwork(),
+		Available: s.lab.available, Trusted: t.ownUpdate(), Node: s.observe, Log: log, Network: NewNetwork(),
 	})
 	if err != nil {
 		return err
@@ -103,6 +103,20 @@ func (t *trial) ownAlgorithm() func(*choirv1.JobSpec) (*fedavg.Algorithm, error)
 		return nil
 	}
 	return func(*choirv1.JobSpec) (*fedavg.Algorithm, error) { return t.algorithm, nil }
+}
+
+// ownUpdate makes the update of the server's own; nil: the algorithm wants none.
+func (t *trial) ownUpdate() func(context.Context, fedavg.Work) (*fedavg.Update, error) {
+	if !t.algorithm.Trusts() {
+		return nil
+	}
+	return func(ctx context.Context, work fedavg.Work) (*fedavg.Update, error) {
+		client, err := fedavg.NewClient(t.algorithm)
+		if err != nil {
+			return nil, err
+		}
+		return (&worker{trial: t, client: client}).trusted(ctx, work)
+	}
 }
 
 // workDir is where coordinators and nodes keep what they keep.
