@@ -44,6 +44,7 @@ var arrows = map[string][]string{
 	"examples/strategy":  {"fedavg", "simulate"},
 	"examples/partition": {"simulate", "simulate/partition"},
 	"examples/rule":      {"fedavg", "simulate"},
+	"examples/attack":    {"fedavg", "simulate", "simulate/attack"},
 	"cmd/choir":          {"internal", "model", "fedavg", "privacy", "proto", "coordinator", "coordinator/state", "node", "simulate", "simulate/partition", "simulate/report"},
 }
 

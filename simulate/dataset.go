@@ -37,6 +37,12 @@ type DataSettings struct {
 	Public float64 `json:"public,omitempty" yaml:"public"` // share of the training examples that the server has, without labels, and no node
 }
 
+// At is the same data as they lie in files: what would make them up is left out.
+func (s DataSettings) At(path string) DataSettings {
+	s.Path, s.Alpha, s.Beta, s.IID = path, 0, 0, false
+	return s
+}
+
 // Dataset is what a simulated fleet learns from, and what is measured with. It is read only.
 type Dataset struct {
 	Train, Test data.Set

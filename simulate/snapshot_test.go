@@ -10,6 +10,7 @@ import (
 
 	"choir.example/fedavg"
 	"choir.example/model"
+	"choir.example/simulate/attack"
 )
 
 // remembering is federated averaging that keeps vectors everywhere, and whose models depend on them.
@@ -39,8 +40,27 @@ func (r remembering) Server(round *fedavg.Round) error {
 
 // A run that was cut after any of its rounds goes on to the same models as one that was not.
 func TestSnapshotGoesOn(t *testing.T) {
-	x := small()
-	x.Own.Strategy = remembering{}
+	for name, change := range map[string]func(x *Experiment){
+		"vectors everywhere": func(x *Experiment) { x.Own.Strategy = remembering{} },
+		"scaffold":           func(x *Experiment) { x.Strategy.Name = "scaffold" },
+		"a rule that remembers": func(x *Experiment) {
+			x.Robust = fedavg.RobustSettings{Rule: "centred-clipping", Radius: .1}
+			x.Fleet.Liars = attack.Settings{Attack: "gaussian", Nodes: 1}
+		},
+		"a virtual clock": func(x *Experiment) {
+			x.Fleet.Speed = SpeedSettings{Examples: 1, Spread: 1}
+			x.Fleet.Availability = AvailabilitySettings{Day: .6, Night: .9}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := small()
+			change(&x)
+			snapshotGoesOn(t, x)
+		})
+	}
+}
+
+func snapshotGoesOn(t *testing.T, x Experiment) {
 	var kept [][]byte
 	whole, err := Run(t.Context(), x, RunConfig{Seed: 5, Keep: func(s *Snapshot) error {
 		var b bytes.Buffer

@@ -24,6 +24,9 @@ type experimentFlags struct {
 func (f experimentFlags) experiment() (x simulate.Experiment, err error) {
 	if b, ok := simulate.BuiltinNamed(f.Experiment); ok {
 		x = b.Experiment
+		if slices.ContainsFunc(f.Set, func(s string) bool { return strings.HasPrefix(s, "data.path=") }) {
+			x.Data = x.Data.At("") // a file in place of what choir would make up
+		}
 	} else if x, err = readExperiment(f.Experiment); err != nil {
 		return x, err
 	}

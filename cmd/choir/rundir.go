@@ -93,6 +93,17 @@ func (d *runDir) begin(experiment []byte) error {
 	return d.write(experimentName, experiment)
 }
 
+// abandon leaves nothing of a run that was refused before its first round.
+func (d *runDir) abandon() error {
+	if d.again {
+		return nil
+	}
+	if err := os.Remove(d.file(experimentName)); err != nil {
+		return err
+	}
+	return os.Remove(d.path)
+}
+
 // restore reads the snapshot, and the rounds until it.
 func (d *runDir) restore() (*simulate.Snapshot, error) {
 	f, err := os.Open(d.file(snapshotName))

@@ -152,6 +152,9 @@ func (o *oneRun) do(ctx context.Context, talk io.Writer) (*simulate.Result, erro
 		o.progress(first, p)
 	}
 	r, err := simulate.Run(ctx, o.x, cfg)
+	if r == nil && o.dir != "" {
+		err = errors.Join(err, d.abandon()) // it was refused: there is nothing to go on with
+	}
 	if err != nil && (r == nil || r.Diverged == "") {
 		return nil, err
 	}

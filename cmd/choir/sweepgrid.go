@@ -88,7 +88,7 @@ func newCell(x simulate.Experiment, seed uint64, fidelity simulate.Fidelity, val
 		return cell{}, err
 	}
 	sum := sha256.Sum256(text)
-	name := plainName(x.Name + " " + values)
+	name := plainName(strings.TrimSpace(x.Name + " " + values))
 	if len(name) > 80 {
 		name = name[:80]
 	}

@@ -28,6 +28,9 @@ func (s *Setup) Expected() []simulate.Expected {
 	if !ok {
 		return nil
 	}
+	if data := &s.Runs[0].Experiment.Data; data.Path != "" {
+		b.Data = b.Data.At(data.Path)
+	}
 	values := flat(&b.Experiment)
 	for _, key := range varyingKeys([]*Setup{{values: values}, s}) {
 		if !slices.Contains(free, key) {

@@ -134,6 +134,15 @@ func TestPublishedIsOfTheSameExperiment(t *testing.T) {
 	if n := len(New([]Run{run(x, 7, .5)}).Published()); n != 0 {
 		t.Errorf("%d numbers of another learning rate", n)
 	}
+	x = builtin(t, "fedprox-synthetic-1-1-50-fedavg")
+	x.Data = x.Data.At("d.json.gz")
+	if n := len(New([]Run{run(x, 0, .5)}).Published()); n != 1 {
+		t.Errorf("%d numbers of the same data from a file", n)
+	}
+	x.Data.Path = ""
+	if n := len(New([]Run{run(x, 0, .5)}).Published()); n != 0 {
+		t.Errorf("%d numbers of other data", n)
+	}
 	x = builtin(t, "niid-fmnist-c2-fedavg")
 	x.Rounds = 5
 	if n := len(New([]Run{run(x, 7, .5)}).Published()); n != 0 {
