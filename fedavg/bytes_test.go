@@ -13,7 +13,10 @@ func TestBytesAreThoseOfThePayload(t *testing.T) {
 		for range rng.IntN(3) {
 			v := make([]int32, rng.IntN(300))
 			for i := range v {
-				v[i] = int32(rng.Int64N(1<<rng.IntN(24))) - int32(rng.Int64N(1<<rng.IntN(24)))
+				v[i] = int32(rng.Int64N(1 << rng.IntN(24)))
+				if rng.IntN(2) == 0 {
+					v[i] = -v[i]
+				}
 			}
 			u.Vectors = append(u.Vectors, v)
 		}

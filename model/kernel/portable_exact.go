@@ -3,9 +3,10 @@ package kernel
 import "math"
 
 func exchangeGo(tile, pairs []int32) {
-	for at := 0; at+1 < len(pairs); at += 2 {
-		a := (*[Lanes]int32)(tile[int(pairs[at])*Lanes:])
-		b := (*[Lanes]int32)(tile[int(pairs[at+1])*Lanes:])
+	for ; len(pairs) > 1; pairs = pairs[2:] {
+		pair := (*[2]int32)(pairs)
+		a := (*[Lanes]int32)(tile[int(pair[0])*Lanes:])
+		b := (*[Lanes]int32)(tile[int(pair[1])*Lanes:])
 		for i := range a {
 			x, y := a[i], b[i]
 			a[i], b[i] = min(x, y), max(x, y)
@@ -23,20 +24,19 @@ func addRowsGo(sum *[Lanes]int64, tile []int32) {
 
 func addDotsGo(dst []int64, x [][]int32, _ []float64) {
 	for i, a := range x {
-		for j, b := range x[:i+1] {
-			b = b[:len(a)]
-			var s0, s1 int64
-			k := 0
-			for ; k+1 < len(a) && k+1 < len(b); k += 2 {
-				s0 += int64(a[k]) * int64(b[k])
-				s1 += int64(a[k+1]) * int64(b[k+1])
-			}
-			if k < len(a) {
-				s0 += int64(a[k]) * int64(b[k])
-			}
-			dst[i*len(x)+j] += s0 + s1
+		row := dst[i*len(x):][:i+1]
+		for j, b := range x[:len(row)] {
+			row[j] += dotIntegers(a, b)
 		}
 	}
+}
+
+func dotIntegers(a, b []int32) (sum int64) {
+	b = b[:len(a)]
+	for k, v := range a {
+		sum += int64(v) * int64(b[k])
+	}
+	return sum
 }
 
 func addScaledGo(acc []int64, q []int32, w int32) {
