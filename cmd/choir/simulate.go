@@ -69,7 +69,7 @@ Example: choir simulate show quick > mine.yaml`
 func (c *simulateShow) Run(t *terminal) error {
 	b, ok := simulate.BuiltinNamed(c.Name)
 	if !ok {
-		return &hinted{fmt.Errorf("no experiment is called %.60q", c.Name), suggest(c.Name, builtinNames())}
+		return &hinted{fmt.Errorf("no experiment is called %.60q", c.Name), suggestExperiment(c.Name)}
 	}
 	if c.json() {
 		return printJSON(t.out, b.Experiment)

@@ -276,3 +276,11 @@ func suggest(word string, known []string) string {
 	}
 	return "known here: " + strings.Join(known, ", ")
 }
+
+// suggestExperiment is suggest for the names of built-in experiments, of which there are too many to say.
+func suggestExperiment(name string) string {
+	if best := nearest.Word(name, builtinNames()); best != "" {
+		return fmt.Sprintf("did you mean %q?", best)
+	}
+	return "choir simulate list shows their names"
+}
