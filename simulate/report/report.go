@@ -248,6 +248,21 @@ func (s *Setup) Loss() Spread {
 	return s.over(func(r *Run) (float64, bool) { return r.Result.Final.Loss, len(r.Result.Series) > 0 })
 }
 
+// Backdoor is the share of marked examples that the last model takes for the liars' class; NaN where nobody marks any.
+func (s *Setup) Backdoor() Spread {
+	return s.over(func(r *Run) (float64, bool) {
+		if r.Result.Final.Backdoor == nil {
+			return 0, false
+		}
+		return *r.Result.Final.Backdoor, true
+	})
+}
+
+// Backdoors reports whether a setup has a backdoor.
+func (r *Report) Backdoors() bool {
+	return slices.ContainsFunc(r.Setups, func(s *Setup) bool { return !math.IsNaN(s.Backdoor().Mean) })
+}
+
 // SentARound is how many bytes a round's updates took, on average.
 func (s *Setup) SentARound() Spread {
 	return s.over(func(r *Run) (float64, bool) {

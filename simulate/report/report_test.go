@@ -156,11 +156,19 @@ func TestPage(t *testing.T) {
 	x.Name, x.Source = `<b>"x"`, "<script>alert(1)</script>"
 	ended := run(x, 3, .25, .5)
 	ended.Result.Diverged = "round 3: it & that"
-	var page bytes.Buffer
-	if err := New([]Run{ended, run(two(.3, 2), 0, .9)}).WritePage(&page); err != nil {
-		t.Fatal(err)
+	write := func(runs ...Run) string {
+		var page bytes.Buffer
+		if err := New(runs).WritePage(&page); err != nil {
+			t.Fatal(err)
+		}
+		return page.String()
 	}
-	text := page.String()
+	text := write(ended, run(two(.3, 2), 0, .9))
+	if share := .125; strings.Contains(text, "ackdoor") {
+		t.Error("there is no backdoor")
+	} else if ended.Result.Final.Backdoor = &share; !strings.Contains(write(ended), "<td>12.5\u00a0%</td>") {
+		t.Error("the backdoor's share is missing")
+	}
 	for _, bad := range []string{"<script", "<b>", "src=", "href=", "url(", "NaN", "no data"} {
 		if strings.Contains(text, bad) {
 			t.Errorf("the page has %q", bad)
