@@ -13,7 +13,7 @@ func quickBuiltins() []Builtin {
 	return []Builtin{{
 		Experiment: Experiment{
 			Name:         "quick",
-			Source:       "built-in web-shop sessions; the floor of choir's own demo",
+			Source:       "Sakar et al. 2019, built in: web-shop sessions, sorted by label and dealt in shards, two a node",
 			Partition:    partition.Settings{Kind: "shards", Nodes: 20},
 			Architecture: model.Architecture{Name: "mlp", Hidden: []int{32}},
 			Local:        fedavg.LocalSettings{Epochs: 2},
