@@ -84,7 +84,7 @@ func TestFedPerRefusesLayers(t *testing.T) {
 	}{
 		{StrategySettings{}, "0 of 3 layers with parameters are personal, want 1 to 2"},
 		{StrategySettings{PersonalLast: 3}, "3 of 3 layers"},
-		{StrategySettings{PersonalLast: 1 << 40}, "3 of 3 layers"},
+		{StrategySettings{PersonalLast: math.MaxInt32}, "3 of 3 layers"},
 		{StrategySettings{PersonalLast: 1, Personal: []string{"layers.0", "layers.1"}}, "3 of 3 layers"},
 		{StrategySettings{Personal: []string{"head"}}, `personal: layer "head", want some of layers.0, layers.1, layers.2`},
 		{StrategySettings{PersonalLast: -1}, "personal_last is -1"},

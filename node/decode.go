@@ -167,9 +167,11 @@ func (q *quick) tensor() (t Tensor, ok bool) {
 		case key == "shape" && t.Shape == nil:
 			at := len(q.shapes)
 			ok = q.array(func() bool {
+				before := q.text
 				n, ok := q.number()
 				q.shapes = append(q.shapes, int(n))
-				return ok && float64(int32(n)) == n
+				fraction := strings.Contains(before[:len(before)-len(q.text)], ".") // 1.0 is no whole number to encoding/json
+				return ok && !fraction && float64(int32(n)) == n
 			})
 			t.Shape = slices.Clip(q.shapes[at:])
 		case key == "data" && t.Data == nil:
