@@ -75,6 +75,7 @@ func New(cfg Config, deps Deps) (_ *Node, err error) {
 	if err := n.id.of(cfg); err != nil {
 		return nil, err
 	}
+	n.id.known = &seal.Known{}
 	if n.id.roster, err = openRoster(cfg.Dir, n.box); err != nil {
 		return nil, err
 	}
@@ -403,7 +404,7 @@ func (n *Node) answered(h fedavg.Header, payload []byte, a *answer) error {
 		}
 	}
 	n.metrics.answered(a)
-	if err := n.journal.answered(h, seal.UpdateDigest(payload), a); err != nil {
+	if err := n.journal.answered(h, a.update(), a); err != nil {
 		return err
 	}
 	return n.spool.drop(h)
