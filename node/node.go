@@ -336,9 +336,12 @@ func (n *Node) payload(ctx context.Context, t *choirv1.Task, h fedavg.Header) ([
 	}
 	err = n.shop.work(ctx, t, func(u *fedavg.Update) error {
 		payload = (&fedavg.Payload{Header: h, Update: *u}).Encode()
-		return n.spool.put(h, payload)
+		return nil
 	})
-	return payload, err
+	if err != nil {
+		return nil, err
+	}
+	return payload, n.spool.put(h, payload)
 }
 
 // settled takes in how attempts ended that count an update of the node: what it left for the strategy lasts, or is

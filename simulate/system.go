@@ -50,7 +50,7 @@ func (t *trial) system(ctx context.Context) (err error) {
 	}
 	s.f, err = Start(ctx, FederationConfig{
 		Dir: dir, Cluster: "experiment", Coordinators: coordinators, Heartbeat: heartbeat, Names: t.names, Lab: s.lab, Algorithm: t.ownAlgorithm(),
-		BatchUpdates: mostUpdates, Available: s.lab.available, Trusted: t.ownUpdate(), Node: s.observe, Log: log, Network: NewNetwork(),
+		BatchUpdates: mostUpdates, Available: s.lab.available, Trusted: t.ownUpdate(), Node: s.observe, Log: log, Network: NewMemoryNetwork(),
 	})
 	if err != nil {
 		return err
