@@ -17,8 +17,8 @@ func NewMemoryNetwork() *Network {
 	return n
 }
 
-// memoryBuffer is how many bytes wait in one direction of a connection: two records of TLS.
-const memoryBuffer = 32 << 10
+// memoryBuffer is how many bytes wait in one direction of a connection: a record of TLS.
+const memoryBuffer = 17 << 10
 
 // memoryListener is an end of a memory network.
 type memoryListener struct {
