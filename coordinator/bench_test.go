@@ -164,7 +164,7 @@ const size2NN = 785*200 + 201*200 + 201*10
 func narrowVector(i int) []int32 {
 	v := make([]int32, size2NN)
 	for k := range v {
-		v[k] = int32((k*7919+i*104729)%60_001) - 30_000
+		v[k] = int32((k*7919+i*104729)%2_000_001) - 1_000_000
 	}
 	return v
 }
