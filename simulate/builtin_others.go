@@ -41,10 +41,10 @@ func reddiBuiltins() (all []Builtin) {
 			all = append(all, Builtin{
 				Experiment: Experiment{
 					Name:   "reddi-" + task.name + "-" + s.Name,
-					Source: "Reddi et al. 2021, Adaptive Federated Optimization: client SGD for one epoch, server optimisers; sweep local.learning_rate against strategy.server_rate for its heat maps",
+					Source: "Reddi et al. 2021, Adaptive Federated Optimization: client SGD for one epoch, server optimisers, the mean of the last 100 rounds; sweep local.learning_rate against strategy.server_rate for its heat maps",
 					Data:   DataSettings{Name: task.data}, Partition: partition.Settings{Kind: "dirichlet", Nodes: 100, Alpha: task.alpha, Least: 1},
 					Architecture: task.architecture, Strategy: s, Local: fedavg.LocalSettings{Epochs: 1, Batch: 20, LearningRate: task.rate},
-					Cohort: CohortSettings{Nodes: 10}, Rounds: 200, Evaluation: EvaluationSettings{Every: 5}, Seeds: []uint64{0, 1, 2},
+					Cohort: CohortSettings{Nodes: 10}, Rounds: 200, Evaluation: EvaluationSettings{Every: 5, Average: 100}, Seeds: []uint64{0, 1, 2},
 				},
 				Expected: []Expected{claim("adaptive servers are ahead of FedAvg, most where gradients are sparse, and easier to tune (Reddi 2021, Table 1 and Figure 2)")},
 				Table:    "Server optimisers", Row: task.row, Column: s.Name,

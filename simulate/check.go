@@ -18,6 +18,8 @@ func (x *Experiment) check() error {
 		return fmt.Errorf("target: accuracy is %v, want 0 to 1", x.Target.Accuracy)
 	case e.Every < 0 || e.Every > mostRounds:
 		return fmt.Errorf("evaluation: every is %d, want 1 to %d", e.Every, mostRounds)
+	case e.Average < 0 || e.Average > mostRounds:
+		return fmt.Errorf("evaluation: average is %d, want 1 to %d", e.Average, mostRounds)
 	}
 	for _, a := range x.Evaluation.RoundsTo {
 		if !(a > 0 && a <= 1) {

@@ -59,6 +59,7 @@ type Target struct {
 type EvaluationSettings struct {
 	Every    int       `json:"every,omitempty" yaml:"every"`         // rounds; usually 1. The last round is always measured
 	RoundsTo []float64 `json:"rounds_to,omitempty" yaml:"rounds_to"` // accuracies whose first round is told
+	Average  int       `json:"average,omitempty" yaml:"average"`     // last rounds over which reports average, where single ones jump; usually 1
 
 	Personal PersonalSettings `json:"personal" yaml:"personal"`
 }

@@ -183,6 +183,9 @@ func printSetups(w io.Writer, r *report.Report) error {
 	if err := tab.print(w, "nothing was run"); err != nil {
 		return err
 	}
+	if n := r.Averages(); n != "" {
+		fmt.Fprintf(w, "Accuracy is the mean of the last %s rounds where evaluation.average says so.\n", n)
+	}
 	if published := r.Published(); len(published) > 0 {
 		fmt.Fprintln(w)
 		tab := newTable("SETUP", "WHAT", "ELSEWHERE", "HERE", "BY")

@@ -14,6 +14,7 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 
 	"choir.example/simulate"
@@ -238,14 +239,42 @@ func (s *Setup) over(of func(r *Run) (v float64, ok bool)) Spread {
 	return out
 }
 
-// Accuracy is that of the last round.
+// Accuracy is that of the last round, or the mean of so many as the experiment averages.
 func (s *Setup) Accuracy() Spread {
-	return s.over(func(r *Run) (float64, bool) { return r.Result.Final.Accuracy, len(r.Result.Series) > 0 })
+	return s.over(func(r *Run) (float64, bool) { return r.last(func(m simulate.Measured) float64 { return m.Accuracy }) })
 }
 
-// Loss is that of the last round, in nat.
+// Loss is that of the same rounds, in nat.
 func (s *Setup) Loss() Spread {
-	return s.over(func(r *Run) (float64, bool) { return r.Result.Final.Loss, len(r.Result.Series) > 0 })
+	return s.over(func(r *Run) (float64, bool) { return r.last(func(m simulate.Measured) float64 { return m.Loss }) })
+}
+
+// last is the mean of what was measured in the last rounds of a run, in evaluation.average of them. ok is false if nothing was.
+func (r *Run) last(of func(simulate.Measured) float64) (mean float64, ok bool) {
+	series := r.Result.Series
+	if len(series) == 0 {
+		return 0, false
+	}
+	from := series[len(series)-1].Round - max(r.Experiment.Evaluation.Average, 1)
+	n := 0
+	for _, m := range series {
+		if m.Round > from {
+			mean += of(m.Measured)
+			n++
+		}
+	}
+	return mean / float64(n), true
+}
+
+// Averages are how many of the last rounds the setups average, for people; empty if all show their last round alone.
+func (r *Report) Averages() string {
+	var counts []string
+	for _, s := range r.Setups {
+		if n := s.Runs[0].Experiment.Evaluation.Average; n > 1 && !slices.Contains(counts, strconv.Itoa(n)) {
+			counts = append(counts, strconv.Itoa(n))
+		}
+	}
+	return strings.Join(counts, " or ")
 }
 
 // Backdoor is the share of marked examples that the last model takes for the liars' class; NaN where nobody marks any.

@@ -62,6 +62,26 @@ func TestSeedsAreOneSetup(t *testing.T) {
 	}
 }
 
+// Where single rounds jump an experiment asks for the mean of several, and the page says so.
+func TestLastRoundsAreAveraged(t *testing.T) {
+	x := two(.1, 1)
+	x.Evaluation.Average = 2
+	r := New([]Run{run(x, 0, .9, .5, .7)})
+	if a := r.Setups[0].Accuracy(); math.Abs(a.Mean-.6) > 1e-12 {
+		t.Errorf("accuracy %v, want the mean of .5 and .7", a.Mean)
+	}
+	for average, want := range map[int]bool{0: false, 1: false, 2: true} {
+		x.Evaluation.Average = average
+		var page strings.Builder
+		if err := New([]Run{run(x, 0, .9, .5, .7)}).WritePage(&page); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(page.String(), "or the mean of the last 2 rounds"); got != want {
+			t.Errorf("average %d: the page says so: %v", average, got)
+		}
+	}
+}
+
 // A run that is there twice counts once; if the two differ, the report says so.
 func TestRunTwice(t *testing.T) {
 	a, b := run(two(.1, 1), 0, .5), run(two(.1, 1), 0, .5)
