@@ -24,14 +24,10 @@ var choir string
 // Most tests here wait, for elections, retries and rounds: some run at once, each with a federation of its own, unless
 // -parallel says otherwise. Those that measure time or memory run before them, one by one.
 func TestMain(m *testing.M) {
-	flag.Parse()
-	chosen := false
-	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
-	if !chosen {
-		if err := flag.Set("test.parallel", "4"); err != nil {
-			panic(err)
-		}
+	if err := flag.Set("test.parallel", "4"); err != nil { // the command line is read afterwards
+		panic(err)
 	}
+	flag.Parse()
 	os.Exit(withBinary(m))
 }
 

@@ -13,13 +13,8 @@ import (
 // otherwise. Tests that measure time or memory run before them, one by one. What a federation starts ends with it: after all
 // tests no goroutine is left.
 func TestMain(m *testing.M) {
-	flag.Parse()
-	chosen := false
-	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
-	if !chosen {
-		if err := flag.Set("test.parallel", "4"); err != nil {
-			panic(err)
-		}
+	if err := flag.Set("test.parallel", "4"); err != nil { // the command line is read afterwards
+		panic(err)
 	}
 	code := m.Run()
 	if err := left(); err != nil {
