@@ -172,7 +172,7 @@ func agreeAt(t *testing.T, index uint64, all ...*seat) {
 }
 
 func TestReplicasApplyTheSame(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := newSite(t, "ada", "bob", "cyd")
 	all := s.seats(t, 3*steady) // the one who leads at first is told everything
 	first, others := leader(t, all)
@@ -197,7 +197,7 @@ func TestReplicasApplyTheSame(t *testing.T) {
 }
 
 func TestLargeCommandIsRefused(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := newSite(t, "ada")
 	first, _ := leader(t, s.seats(t, steady))
 	propose(t, first, s.genesis(t))
@@ -214,7 +214,7 @@ func TestLargeCommandIsRefused(t *testing.T) {
 }
 
 func TestLeaderKilled(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := newSite(t, "ada", "bob", "cyd")
 	all := s.seats(t, 500*time.Millisecond)
 	old, others := leader(t, all)
@@ -247,7 +247,7 @@ func TestLeaderKilled(t *testing.T) {
 func TestReplicaCatchesUp(t *testing.T) {
 	for _, way := range []string{"log", "snapshot"} {
 		t.Run(way, func(t *testing.T) {
-			noLeaks(t)
+			t.Parallel()
 			s := newSite(t, "ada", "bob", "cyd")
 			all := s.seats(t, steady)
 			first, others := leader(t, all)
@@ -302,7 +302,7 @@ func ownersFiles(t *testing.T, dir string) (n int) {
 
 // Snapshots that an earlier version left readable for others are so no more once the replica is open.
 func TestOldSnapshotsBecomeTheOwners(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := newSite(t, "ada")
 	first, _ := leader(t, s.seats(t, steady))
 	propose(t, first, s.genesis(t))
@@ -339,7 +339,7 @@ func forget(t *testing.T, x *seat) {
 }
 
 func TestReplicasStartAgainFromDisk(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := newSite(t, "ada", "bob", "cyd")
 	all := s.seats(t, steady)
 	first, _ := leader(t, all)
@@ -362,7 +362,7 @@ func TestReplicasStartAgainFromDisk(t *testing.T) {
 }
 
 func TestLeadershipIsHandedOn(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := newSite(t, "ada", "bob", "cyd")
 	all := s.seats(t, 2*time.Second) // an election alone would take longer than the test allows
 	old, others := leader(t, all)
@@ -376,7 +376,7 @@ func TestLeadershipIsHandedOn(t *testing.T) {
 }
 
 func TestLeadRunsOneReignAtATime(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := newSite(t, "ada", "bob", "cyd")
 	all := s.seats(t, steady)
 	type reign struct {
@@ -421,7 +421,7 @@ func TestLeadRunsOneReignAtATime(t *testing.T) {
 }
 
 func TestDamagedSnapshotIsRefused(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	for _, file := range []string{"state.bin", "meta.json"} {
 		t.Run(file, func(t *testing.T) {
 			s := newSite(t, "ada")
@@ -462,7 +462,7 @@ func TestDamagedSnapshotIsRefused(t *testing.T) {
 }
 
 func TestKilledSnapshotsWriteNothing(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := newSite(t, "ada")
 	first, _ := leader(t, s.seats(t, steady))
 	propose(t, first, s.genesis(t))
@@ -538,7 +538,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 // What a newer version wrote is kept out of the log by an older leader; where it is in the log already, an older replica
 // applies neither it nor anything after it, takes no snapshot, and says so.
 func TestNewerCommandStopsAnOlderReplica(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := newSite(t, "ada")
 	r, _ := leader(t, s.seats(t, steady))
 	propose(t, r, s.genesis(t))
