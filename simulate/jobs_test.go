@@ -160,7 +160,7 @@ func bands(t *testing.T, nodes, each int) (*data.Schema, []data.Parts) {
 // A job whose label has several classes, by a strategy with state and memory, on encrypted stores and three coordinators:
 // it learns, it is measured without histograms, it makes no release, and its model is a network alone.
 func TestJobOfSeveralClasses(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	schema, parts := bands(t, 3, 100)
 	f, err := Start(t.Context(), FederationConfig{
 		Dir: t.TempDir(), Cluster: "test", Coordinators: 3, Schema: schema, Parts: parts, Network: NewMemoryNetwork(), Log: testLog(t),
