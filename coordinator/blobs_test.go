@@ -406,8 +406,11 @@ func TestKilledBlobStoreWritesNothing(t *testing.T) {
 	if _, _, err := h.PutQuorum(t.Context(), body(1, 1000)); !errors.Is(err, errKilled) {
 		t.Errorf("put on a quorum after the kill: %v", err)
 	}
-	if _, err := h.Get(t.Context(), id); err == nil {
+	if _, err := h.local(id); err == nil {
 		t.Error("a damaged blob was read")
+	}
+	if got, err := h.Get(t.Context(), id); err == nil && !bytes.Equal(got, body(1, 1000)) { // bob may have got it before the put failed
+		t.Error("a damaged blob was fetched")
 	}
 	if contents(t, h.dir) != before {
 		t.Error("the directory changed after the kill")

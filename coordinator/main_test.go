@@ -10,9 +10,8 @@ import (
 )
 
 // Most tests here wait, for elections, retries and time-outs, rather than compute: more of them run at once than there
-// are processors, unless -parallel says otherwise. Replicas whose leader is to stay, or be missed within seconds, are tested before them, one
-// by one. What a coordinator starts ends with it: after all tests no goroutine is
-// left.
+// are processors, unless -parallel says otherwise. Replicas whose leader is to stay, or be missed within seconds, are tested
+// before them, one by one. What a coordinator starts ends with it: after all tests no goroutine is left.
 func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil { // the command line is read afterwards
 		panic(err)
