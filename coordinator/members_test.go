@@ -60,7 +60,7 @@ func agree(t *testing.T, all []*gossiper, want ...string) {
 }
 
 func TestMembersFindEachOther(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := newSite(t, "ada", "bob", "cyd")
 	all := []*gossiper{s.gossip(t, "ada"), s.gossip(t, "bob"), s.gossip(t, "cyd")}
 	agree(t, all, "ada", "bob", "cyd")
@@ -86,7 +86,7 @@ func TestMembersFindEachOther(t *testing.T) {
 }
 
 func TestMemberLeavesAndComesBack(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := newSite(t, "ada", "bob", "cyd")
 	all := []*gossiper{s.gossip(t, "ada"), s.gossip(t, "bob"), s.gossip(t, "cyd")}
 	agree(t, all, "ada", "bob", "cyd")
@@ -100,7 +100,7 @@ func TestKilledMemberIsMissed(t *testing.T) {
 	if testing.Short() {
 		t.Skip("suspicion takes seconds")
 	}
-	noLeaks(t)
+	t.Parallel()
 	s := newSite(t, "ada", "bob", "cyd")
 	all := []*gossiper{s.gossip(t, "ada"), s.gossip(t, "bob"), s.gossip(t, "cyd")}
 	agree(t, all, "ada", "bob", "cyd")
@@ -117,7 +117,7 @@ func TestAddressTooLongToGossip(t *testing.T) {
 }
 
 func TestGossipGoesToVotersOnly(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	g := newSite(t, "ada").gossip(t, "ada")
 	tr := newGossipTransport(g.wire, "ada", g.addressOf)
 	if _, err := tr.WriteToAddress([]byte("x"), memberlist.Address{Name: "eve", Addr: gossipAddress}); err == nil {

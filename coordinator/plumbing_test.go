@@ -17,8 +17,6 @@ import (
 	"time"
 
 	"choir.example/privacy/seal"
-
-	"go.uber.org/goleak"
 )
 
 // steady is a heartbeat that a busy machine keeps up with, so that leaders change only where a test changes them.
@@ -155,22 +153,6 @@ func eventually(t *testing.T, what string, cond func() bool) {
 			t.Fatalf("not within 20 s: %s", what)
 		}
 	}
-}
-
-// noLeaks fails the test if goroutines that it started are still there after its other cleanups. Memberlist's own ones
-// end with their probe: within a second, or several when many have failed.
-func noLeaks(t *testing.T) {
-	t.Helper()
-	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() {
-		var err error
-		for range 12 { // Find itself waits for about a second
-			if err = goleak.Find(before); err == nil {
-				return
-			}
-		}
-		t.Errorf("goroutines left: %v", err)
-	})
 }
 
 // contents is the digest of every file under a directory, by path.

@@ -54,7 +54,7 @@ func (s *site) call(t *testing.T, name, proto string, cred *seal.Credential) (*t
 }
 
 func TestWireHandsEachProtocolToItsQueue(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := newSite(t, "ada", "bob")
 	ada, bob := s.wire(t, "ada"), s.wire(t, "bob")
 	ada.start()
@@ -86,7 +86,7 @@ func TestWireHandsEachProtocolToItsQueue(t *testing.T) {
 }
 
 func TestWireRefuses(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s, foreign := newSite(t, "ada", "bob"), newSite(t, "ada", "bob")
 	s.revoked["bob"] = true
 	ada := s.wire(t, "ada")
@@ -149,7 +149,7 @@ func TestClientRefusesAnotherFederation(t *testing.T) {
 }
 
 func TestGRPCOverTheWire(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := newSite(t, "ada", "bob")
 	ada, bob := s.wire(t, "ada"), s.wire(t, "bob")
 	server := grpc.NewServer(grpc.Creds(ada.serverCredentials()))
@@ -173,7 +173,7 @@ func TestGRPCOverTheWire(t *testing.T) {
 }
 
 func TestKillCutsBothWays(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := newSite(t, "ada", "bob")
 	ada, bob := s.wire(t, "ada"), s.wire(t, "bob")
 	ada.start()
@@ -218,7 +218,7 @@ func TestKillCutsBothWays(t *testing.T) {
 }
 
 func TestKillCutsAHandshake(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := newSite(t, "ada")
 	ada := s.wire(t, "ada")
 	ada.start()
@@ -236,7 +236,7 @@ func TestKillCutsAHandshake(t *testing.T) {
 
 // Callers that open connections and say nothing do not keep others out, however many there are.
 func TestIdleCallersDoNotBlockTheDoor(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := newSite(t, "ada", "bob")
 	ada, bob := s.wire(t, "ada"), s.wire(t, "bob")
 	ada.start()
@@ -273,7 +273,7 @@ func (l *faultyListener) Accept() (net.Conn, error) {
 }
 
 func TestWireOutlivesFailedAccepts(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	s := newSite(t, "ada", "bob")
 	ada, bob := s.wire(t, "ada"), s.wire(t, "bob")
 	l := &faultyListener{Listener: ada.listener}

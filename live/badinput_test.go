@@ -13,6 +13,7 @@ import (
 
 // Two processes on one directory; a port that somebody else has.
 func TestTaken(t *testing.T) {
+	t.Parallel()
 	s := federation(t)
 	for _, name := range []string{"c1", "n1"} {
 		first := s.procs[name]
@@ -39,6 +40,7 @@ func TestTaken(t *testing.T) {
 
 // Tokens that do not admit: cut, used by another node, expired, for another role.
 func TestTokensThatDoNotAdmit(t *testing.T) {
+	t.Parallel()
 	s := federation(t)
 	s.copyConfig("n1", "n8")
 	s.copyConfig("n1", "n9")
@@ -77,6 +79,7 @@ func (s *site) copyConfig(from, to string) {
 
 // What belongs to another federation is told apart: a person's context, a token.
 func TestAnotherFederation(t *testing.T) {
+	t.Parallel()
 	s := federation(t)
 	other := newSite(t)
 	write(t, other.path("pass"), passphrase+"\n")
@@ -112,6 +115,7 @@ func mainPort(t testing.TB) string {
 
 // A job that waits for nodes says for which; one for a schema that no node has data of fails with what the nodes said.
 func TestJobsThatCannotBe(t *testing.T) {
+	t.Parallel()
 	s := federation(t)
 	write(t, s.path("visits.yaml"), strings.Replace(read(t, s.path("shop.yaml")), "name: shop", "name: visits", 1))
 	s.submit("many", map[string]string{"minimum_cohort": "50"})

@@ -84,6 +84,7 @@ func (s *site) rightAgain(joined string) {
 // A machine whose clock is a day behind: where nothing is valid yet the message says so, with both times. A node with a
 // certificate takes the certificate's time, says that, and goes on.
 func TestClockBehind(t *testing.T) {
+	t.Parallel()
 	s := federation(t)
 	behind := skewed(t, -day)
 	s.refusesClock(behind, -day, "cluster", "status")
@@ -120,6 +121,7 @@ func TestClockBehind(t *testing.T) {
 // A machine whose clock is a day ahead: a token has expired for it, and it says so with both times. What has a
 // certificate that lasts longer goes on.
 func TestClockAhead(t *testing.T) {
+	t.Parallel()
 	s := federation(t)
 	ahead := skewed(t, day)
 	if out, errs, code := run(s.dir, s.env(), "", ahead, "cluster", "status"); code != 0 {

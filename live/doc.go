@@ -2,6 +2,6 @@
 // kill and break them as the world does, and look at what they print. They know the program as a stranger does, by its
 // commands, files and documents; of the packages they use the reader of audit bundles alone.
 //
-//	go test ./live                                       what runs each time, below a minute
+//	go test ./live                                       what runs each time
 //	go test ./live -run TestLeaderKilled -kills 20 -v    one of the longer proofs; results in docs/results.md
 package live

@@ -21,11 +21,11 @@ var coordinators = []string{"c1", "c2", "c3"}
 
 const passphrase = "a passphrase that is used in tests only"
 
-// seed is a federation of three coordinators and three nodes with data, stopped. It is made once; tests get copies.
-var seed struct {
-	once sync.Once
-	site *site
-	err  string
+// seeds are federations of three coordinators and three nodes with data, stopped. What they are called and where they
+// listen stands in what they have agreed, so tests that run at once take one each; those that come later take copies of it.
+var seeds struct {
+	mu   sync.Mutex // guards the field below
+	free []*site
 }
 
 // federation gives a test three coordinators and three nodes that run, on directories of their own.
@@ -39,19 +39,37 @@ func federation(t *testing.T) *site {
 // stopped gives a test the directories of a federation of which nothing runs.
 func stopped(t *testing.T) *site {
 	t.Helper()
-	seed.once.Do(func() { found(t) })
-	if seed.site == nil {
-		t.Fatal("the federation could not be founded; see the first test that failed")
-	}
-	s := &site{t: t, dir: t.TempDir(), ports: seed.site.ports, procs: map[string]*process{}}
-	if out, err := exec.Command("cp", "-a", seed.site.dir+"/.", s.dir).CombinedOutput(); err != nil {
+	seed := lend(t)
+	s := &site{t: t, dir: t.TempDir(), ports: seed.ports, procs: map[string]*process{}}
+	if out, err := exec.Command("cp", "-a", seed.dir+"/.", s.dir).CombinedOutput(); err != nil {
 		t.Fatalf("copy: %v\n%s", err, out)
 	}
 	return s
 }
 
-// found makes the seed.
-func found(t *testing.T) {
+// lend gives a test a seed whose ports nobody else uses until the test has ended and its processes with it.
+func lend(t *testing.T) *site {
+	t.Helper()
+	seeds.mu.Lock()
+	var seed *site
+	if n := len(seeds.free); n > 0 {
+		seed, seeds.free = seeds.free[n-1], seeds.free[:n-1]
+	}
+	seeds.mu.Unlock()
+	if seed == nil {
+		seed = found(t)
+	}
+	t.Cleanup(func() {
+		seeds.mu.Lock()
+		defer seeds.mu.Unlock()
+		seeds.free = append(seeds.free, seed)
+	})
+	return seed
+}
+
+// found makes a seed.
+func found(t *testing.T) *site {
+	t.Helper()
 	s := newSite(t)
 	dir, err := os.MkdirTemp(filepath.Dir(choir), "seed-")
 	if err != nil {
@@ -71,7 +89,7 @@ func found(t *testing.T) {
 	if out, err := exec.Command("cp", "-a", s.dir+"/.", dir).CombinedOutput(); err != nil {
 		t.Fatalf("copy: %v\n%s", err, out)
 	}
-	seed.site = &site{dir: dir, ports: s.ports}
+	return &site{dir: dir, ports: s.ports}
 }
 
 // join makes a coordinator a member: token, request, approval.

@@ -13,6 +13,7 @@ import (
 
 // Every daemon tells that it lives, that it is ready, and its numbers, in the form that Prometheus reads.
 func TestHealth(t *testing.T) {
+	t.Parallel()
 	s := federation(t)
 	sample := regexp.MustCompile(`^[a-zA-Z_:][a-zA-Z0-9_:]*(\{[^}]*\})? [-+0-9.eEINa-n]+$`)
 	for _, name := range []string{"c1", "n1"} {

@@ -21,7 +21,12 @@ var (
 // choir is the binary under test.
 var choir string
 
+// Most tests here wait, for elections, retries and rounds: some run at once, each with a federation of its own, unless
+// -parallel says otherwise. Those that measure time or memory run before them, one by one.
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "3"); err != nil { // the command line is read afterwards
+		panic(err)
+	}
 	flag.Parse()
 	os.Exit(withBinary(m))
 }

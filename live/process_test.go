@@ -136,14 +136,14 @@ func (p *process) status(t testing.TB, name string) int64 {
 // errEnded ends eventually at once: what is waited for cannot come any more.
 var errEnded = errors.New("the process has ended")
 
-// eventually asks until there is no error.
+// eventually asks until there is no error. It pauses four times as long as asking took, at most a fifth of a second, so that
+// a command that it starts again and again does not take the processors from those whom it waits for.
 func eventually(t testing.TB, atMost time.Duration, what string, ask func() error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), atMost)
 	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
 	for {
+		start := time.Now()
 		err := ask()
 		if err == nil {
 			return
@@ -154,7 +154,7 @@ func eventually(t testing.TB, atMost time.Duration, what string, ask func() erro
 		select {
 		case <-ctx.Done():
 			t.Fatalf("%s: not within %v: %v", what, atMost, err)
-		case <-tick.C:
+		case <-time.After(min(max(20*time.Millisecond, 4*time.Since(start)), 200*time.Millisecond)):
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 // Three coordinators become two and then one. A removed one ends and says why, also when it was down while that
 // happened; the last one decides alone, over a restart, and stays.
 func TestRemoveToTheLast(t *testing.T) {
+	t.Parallel()
 	s := stopped(t)
 	for _, c := range coordinators {
 		s.again(c)
@@ -40,6 +41,7 @@ func TestRemoveToTheLast(t *testing.T) {
 // A node is ready while coordinators answer it. A revoked one says that it is, and what it takes to come back; a new token
 // alone does not help.
 func TestRevokedNode(t *testing.T) {
+	t.Parallel()
 	s := stopped(t)
 	start := func() {
 		for _, c := range []string{"c1", "c2"} {

@@ -42,6 +42,7 @@ func (s *site) exact(job string) tally {
 
 // All processes die at once, in the middle of a round, and are started again with the same commands.
 func TestEverythingDies(t *testing.T) {
+	t.Parallel()
 	s := federation(t)
 	s.submit("again", small(6))
 	s.uploading("again")
@@ -58,6 +59,7 @@ func TestEverythingDies(t *testing.T) {
 
 // A node dies while it uploads and, later, while it imports. It goes on where it was; the import happened or did not.
 func TestNodeDies(t *testing.T) {
+	t.Parallel()
 	s := federation(t)
 	s.submit("again", small(6))
 	eventually(t, 30*time.Second, "n1 uploads", func() error {
@@ -109,6 +111,7 @@ func (s *site) examples(node string) int {
 
 // SIGTERM to the leader: it exits with 0, another leads at once, and the job goes on.
 func TestGracefulStop(t *testing.T) {
+	t.Parallel()
 	s := federation(t)
 	s.submit("again", small(8))
 	victim := s.leader()
@@ -134,6 +137,7 @@ func TestGracefulStop(t *testing.T) {
 
 // A coordinator whose disk is gone is removed, joins again with an empty directory, and counts.
 func TestLostDisk(t *testing.T) {
+	t.Parallel()
 	s := federation(t)
 	s.submit("first", small(2))
 	s.ended("first", 60*time.Second)
@@ -160,6 +164,7 @@ func TestLostDisk(t *testing.T) {
 
 // Any two of three coordinators go on, also from a cold start.
 func TestTwoOfThreeStart(t *testing.T) {
+	t.Parallel()
 	for _, absent := range coordinators {
 		t.Run("without "+absent, func(t *testing.T) {
 			s := stopped(t)

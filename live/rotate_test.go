@@ -33,6 +33,7 @@ func (s *site) says(name, text string) {
 // themselves; a new coordinator is let in by the new root key and not by the old one; every receipt is counted once, and
 // the proof holds from the first root and from the last.
 func TestRootIsRotatedWhileAJobRuns(t *testing.T) {
+	t.Parallel()
 	s := federation(t)
 	first := s.root()
 	s.submit("long", small(25))

@@ -52,6 +52,7 @@ func cut(t testing.TB, path string) {
 
 // What a coordinator refuses to start with: a log or vote it cannot trust, keys that are not whole.
 func TestTornCoordinator(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, file string
 		damage     func(testing.TB, string)
@@ -88,6 +89,7 @@ func TestTornCoordinator(t *testing.T) {
 
 // Every blob of one coordinator is damaged: it says so, and has them again from the others.
 func TestTornBlobs(t *testing.T) {
+	t.Parallel()
 	s := federation(t)
 	s.submit("first", small(2))
 	s.ended("first", 60*time.Second)
@@ -122,6 +124,7 @@ func TestTornBlobs(t *testing.T) {
 
 // A node whose store is torn says so and does not start; its updates are not made of half a store.
 func TestTornStore(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		damage func(testing.TB, string)

@@ -11,6 +11,7 @@ import (
 // A node and a coordinator whose keys are sealed anew under a passphrase start with it, by themselves and in the memory
 // that they have otherwise: what scrypt took is given back. So do those that get an identity as a credential.
 func TestUnseal(t *testing.T) {
+	t.Parallel()
 	s := stopped(t)
 	write(t, s.path("unseal.pass"), passphrase+"\n")
 	for name, command := range map[string]string{"n1": "node", "c1": "coordinator"} {

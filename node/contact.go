@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"choir.example/internal/rpc"
 	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
 
@@ -105,7 +106,7 @@ func (c *client) wasRevoked(ctx context.Context) bool {
 }
 
 func (c *client) membershipAt(ctx context.Context, address string, req *choirv1.MembershipRequest) (*choirv1.MembershipReply, error) {
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithContextDialer(c.dial),
+	conn, err := grpc.NewClient("passthrough:///"+address, rpc.Patience(), grpc.WithContextDialer(c.dial),
 		grpc.WithTransportCredentials(credentials.NewTLS(c.tls(nil))))
 	if err != nil {
 		return nil, err

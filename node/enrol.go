@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"choir.example/internal/canon"
+	"choir.example/internal/rpc"
 	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
 
@@ -193,7 +194,7 @@ func (id *identity) enrol(ctx context.Context, deps Deps, token *seal.Token) err
 
 func (id *identity) enrolAt(ctx context.Context, deps Deps, token *seal.Token, address string, req *choirv1.EnrolRequest) error {
 	var present atomic.Pointer[x509.Certificate]
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithContextDialer(deps.Dial),
+	conn, err := grpc.NewClient("passthrough:///"+address, rpc.Patience(), grpc.WithContextDialer(deps.Dial),
 		grpc.WithTransportCredentials(credentials.NewTLS(sayClock(id.pinned(token, deps, &present), deps.Now))))
 	if err != nil {
 		return err

@@ -253,7 +253,7 @@ func TestEnrolTrustsTheTokenOnly(t *testing.T) {
 				<-ctx.Done()
 				return nil, ctx.Err()
 			}})
-		}, "deadline exceeded"},
+		}, "no answer within 15s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

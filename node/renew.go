@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"choir.example/internal/rpc"
 	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
 
@@ -111,7 +112,7 @@ func (n *Node) renewed(ctx context.Context, now time.Time) ([][]byte, error) {
 
 // renewalAt asks one coordinator. The call presents no certificate, because the old one may have expired.
 func (n *Node) renewalAt(ctx context.Context, address string, req *choirv1.RenewRequest) ([][]byte, error) {
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithContextDialer(n.deps.Dial),
+	conn, err := grpc.NewClient("passthrough:///"+address, rpc.Patience(), grpc.WithContextDialer(n.deps.Dial),
 		grpc.WithTransportCredentials(credentials.NewTLS(n.client.tls(nil))))
 	if err != nil {
 		return nil, err

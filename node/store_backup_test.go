@@ -118,7 +118,7 @@ func TestBackupBringsEverythingBack(t *testing.T) {
 
 func TestBackupUnderAPassphrase(t *testing.T) {
 	s := toyStore(t, t.TempDir(), 3)
-	b := backup(t, s, seal.Lock{Passphrase: "correct horse"})
+	b := backup(t, s, seal.Lock{Passphrase: "correct horse", Work: 4})
 	to := openTestStore(t, t.TempDir())
 	if _, err := to.Restore(t.Context(), bytes.NewReader(b), seal.Unlock{Passphrase: "correct horse"}, 0, nil); err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -67,10 +68,29 @@ func TestFailover(t *testing.T) {
 
 // One seed gives one model, whatever happened to the coordinators and however many there are.
 func TestSeedDecidesTheModel(t *testing.T) {
-	killed := runDemo(t, func(c *DemoConfig) { c.Seed = 7 })
-	lived := runDemo(t, func(c *DemoConfig) { c.Seed, c.Kill = 7, false })
-	alone := runDemo(t, func(c *DemoConfig) { c.Seed, c.Kill, c.Coordinators = 7, false, 1 })
-	other := runDemo(t, func(c *DemoConfig) { c.Seed, c.Kill, c.Coordinators = 8, false, 1 })
+	t.Parallel()
+	var mu sync.Mutex
+	results := map[string]*DemoResult{}
+	t.Run("runs", func(t *testing.T) { // all of them end before it does
+		for name, change := range map[string]func(*DemoConfig){
+			"killed": func(c *DemoConfig) { c.Seed = 7 },
+			"lived":  func(c *DemoConfig) { c.Seed, c.Kill = 7, false },
+			"alone":  func(c *DemoConfig) { c.Seed, c.Kill, c.Coordinators = 7, false, 1 },
+			"other":  func(c *DemoConfig) { c.Seed, c.Kill, c.Coordinators = 8, false, 1 },
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				r := runDemo(t, change)
+				mu.Lock()
+				defer mu.Unlock()
+				results[name] = r
+			})
+		}
+	})
+	killed, lived, alone, other := results["killed"], results["lived"], results["alone"], results["other"]
+	if killed == nil || lived == nil || alone == nil || other == nil {
+		t.Fatal("not all runs came to an end")
+	}
 	if killed.Model != lived.Model || killed.Model != alone.Model {
 		t.Errorf("models of one seed: %+v, %+v, %+v", killed.Model, lived.Model, alone.Model)
 	}
@@ -86,6 +106,7 @@ func TestSeedDecidesTheModel(t *testing.T) {
 
 // A variant that misses its gate is recorded, not published, and the demo has failed.
 func TestMissedGateFailsTheDemo(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	d, err := newDemo(DemoConfig{
 		Dir: filepath.Join(dir, "files"), Report: filepath.Join(dir, "report.html"), Coordinators: 1, Nodes: 2, Rounds: 2,
@@ -117,6 +138,7 @@ func TestMissedGateFailsTheDemo(t *testing.T) {
 
 // A job may name a public validation set: its variants are measured there, and no node evaluates them.
 func TestPublicValidationSet(t *testing.T) {
+	t.Parallel()
 	schema, parts := testParts(t, 2, 0)
 	f, err := Start(t.Context(), FederationConfig{
 		Dir: t.TempDir(), Cluster: "test", Coordinators: 1, Schema: schema, Parts: parts, Network: NewNetwork(), Log: testLog(t),
@@ -157,6 +179,7 @@ func TestPublicValidationSet(t *testing.T) {
 
 // What --keep keeps is enough for a stranger to check the run, and the page needs no network.
 func TestDemoLeaves(t *testing.T) {
+	t.Parallel()
 	var cfg DemoConfig
 	var stages []string
 	r := runDemo(t, func(c *DemoConfig) {

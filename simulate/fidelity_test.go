@@ -24,8 +24,10 @@ func digests(t *testing.T, x Experiment, cfg RunConfig) (series []string, r *Res
 
 // Real coordinators and nodes make the models that their arithmetic alone makes, to the last bit, round by round.
 func TestFidelities(t *testing.T) {
+	t.Parallel()
 	for _, c := range strategySettings {
 		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
 			x := c.experiment()
 			x.Rounds, x.Evaluation = 3, EvaluationSettings{}
 			sameModels(t, x, RunConfig{Seed: 5})
@@ -35,12 +37,14 @@ func TestFidelities(t *testing.T) {
 
 // The same of every robust rule, one of which remembers, one trusts an update of the server's own, and one has bucketed updates.
 func TestFidelitiesOfRules(t *testing.T) {
+	t.Parallel()
 	tested := []string{"mean"} // by TestFidelities
 	for _, rule := range append(rulesAgainstFour, fedavg.RobustSettings{Rule: "norm-bound", F: 1}) {
 		if !slices.Contains(tested, rule.Rule) {
 			tested = append(tested, rule.Rule)
 		}
 		t.Run(rule.Rule, func(t *testing.T) {
+			t.Parallel()
 			x := besieged(rule, attack.Settings{})
 			x.Rounds, x.Evaluation = 2, EvaluationSettings{}
 			sameModels(t, x, RunConfig{Seed: 5})
@@ -71,6 +75,7 @@ func sameModels(t *testing.T, x Experiment, cfg RunConfig) {
 
 // Who is there, drops out, comes too late or does fewer epochs is the experiment's.
 func TestFidelitiesOfAFleet(t *testing.T) {
+	t.Parallel()
 	for name, fleet := range map[string]FleetSettings{
 		"dropout":      {Dropout: .3},
 		"late":         {Stragglers: .5},
@@ -79,6 +84,7 @@ func TestFidelitiesOfAFleet(t *testing.T) {
 		"availability": {Interval: 3600, Availability: AvailabilitySettings{Day: .5, Night: .9}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			x := small()
 			x.Local.Epochs, x.Rounds, x.Fleet = 3, 4, fleet
 			sameModels(t, x, RunConfig{Seed: 2})
@@ -88,6 +94,7 @@ func TestFidelitiesOfAFleet(t *testing.T) {
 
 // Three coordinators make the model that one makes.
 func TestFidelityOfThreeCoordinators(t *testing.T) {
+	t.Parallel()
 	x := small()
 	x.Rounds, x.Fleet.Dropout = 3, .2
 	sameModels(t, x, RunConfig{Seed: 4, Coordinators: 3})
@@ -95,6 +102,7 @@ func TestFidelityOfThreeCoordinators(t *testing.T) {
 
 // A run ends where its target is reached, in both fidelities.
 func TestTargetEndsASystem(t *testing.T) {
+	t.Parallel()
 	x := small()
 	x.Rounds, x.Target.Accuracy = 30, .6
 	_, math := digests(t, x, RunConfig{Fidelity: Math})

@@ -30,7 +30,7 @@ func operatorAt(t *testing.T, f *Federation, name string) choirv1.OperatorsClien
 // A leader that is cut off from the others believes for a moment that it still leads. Nobody gets from it what may be
 // old, and the nodes, all of which still reach it, go to those who decide: a job runs to its end meanwhile.
 func TestIsolatedLeaderAnswersNobody(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	schema, parts := testParts(t, 3, 0)
 	network := NewNetwork()
 	f, err := Start(t.Context(), FederationConfig{

@@ -55,7 +55,7 @@ func (b *workbook) observe(name string) node.Observer {
 // Three jobs share a fleet of real nodes: two run to their end side by side, one is stopped in the middle, at a clean
 // point, and a fourth waits for nodes that there are not. Each node does one thing at a time, and counts once a round.
 func TestJobsShareAFleet(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	schema, parts := testParts(t, 3, 0)
 	book := &workbook{busy: map[string]string{}, counted: map[string]int{}}
 	f, err := Start(t.Context(), FederationConfig{
@@ -160,7 +160,7 @@ func bands(t *testing.T, nodes, each int) (*data.Schema, []data.Parts) {
 // A job whose label has several classes, by a strategy with state and memory, on encrypted stores and three coordinators:
 // it learns, it is measured without histograms, it makes no release, and its model is a network alone.
 func TestJobOfSeveralClasses(t *testing.T) {
-	noLeaks(t)
+	t.Parallel()
 	schema, parts := bands(t, 3, 100)
 	f, err := Start(t.Context(), FederationConfig{
 		Dir: t.TempDir(), Cluster: "test", Coordinators: 3, Schema: schema, Parts: parts, Network: NewMemoryNetwork(), Log: testLog(t),

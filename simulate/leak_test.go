@@ -175,6 +175,7 @@ func csvWithSecret(t *testing.T, schema *data.Schema, rows []data.Row, s secret)
 // processes, in the logs, nor, decrypted, in what nodes sign and in what is published. The category is no secret once it is
 // decrypted, since the schema lists it; that it is not seen shows that wire and disks hold nothing in clear.
 func TestNothingLeaks(t *testing.T) {
+	t.Parallel()
 	schema, parts := testParts(t, 3, 0)
 	s := newSecret(t, schema)
 	network, wire, log, signed := NewNetwork(), &recorder{}, &recorder{}, &recorder{}
@@ -319,6 +320,7 @@ func searchFiles(t *testing.T, dir string, s secret, nodes int) {
 
 // What the demo leaves for people, its page and its bundle, holds nothing of a row, and of what a model makes of it.
 func TestTheDemosPageHoldsNoRow(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	d, err := newDemo(DemoConfig{
 		Dir: filepath.Join(dir, "files"), Report: filepath.Join(dir, "report.html"), Coordinators: 1, Nodes: 2, Rounds: 1,

@@ -134,7 +134,7 @@ func openConsole(t *testing.T, dir string) string {
 	var errs bytes.Buffer
 	done := make(chan int, 1)
 	go func() {
-		code := run(ctx, []string{"console", "--context", dir, "--no-browser"}, w, &errs)
+		code := run(ctx, []string{"console", "--context", dir, "--no-browser"}, &terminal{out: w, err: &errs})
 		_ = w.Close()
 		done <- code
 	}()
@@ -335,7 +335,7 @@ func testLiar(t *testing.T, s *consoleSite) {
 func testOutlives(t *testing.T, s *consoleSite) {
 	dir := s.context(t, seal.RoleOperator)
 	url := openConsole(t, dir)
-	f, err := contextFlag{dir}.open(&terminal{io.Discard, io.Discard})
+	f, err := contextFlag{dir}.open(&terminal{out: io.Discard, err: io.Discard})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -255,7 +255,7 @@ func (c *coordinatorRun) root(t *terminal, cfg coordinator.Config, dir string) (
 	if err != nil {
 		return nil, err
 	}
-	if err := seal.WriteRootKey(c.RootKey, root, pass); err != nil {
+	if err := seal.WriteRootKey(c.RootKey, root, pass, t.work); err != nil {
 		return nil, err
 	}
 	return root, c.firstOperator(dir, cfg, root, at)

@@ -35,7 +35,7 @@ func (c *dataBackup) Run(ctx context.Context, t *terminal) (err error) {
 	if _, err := os.Lstat(c.File); err == nil && !c.Force {
 		return &hinted{fmt.Errorf("%s exists already", c.File), "add --force to write over it, or name another file"}
 	}
-	lock := seal.Lock{Recipients: c.Recipient}
+	lock := seal.Lock{Recipients: c.Recipient, Work: t.work}
 	if len(c.Recipient) == 0 {
 		if lock.Passphrase, err = backupPassphrase(t, c.Passphrase, true); err != nil {
 			return err

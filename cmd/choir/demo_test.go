@@ -19,7 +19,7 @@ import (
 func choir(t *testing.T, args ...string) (out, errs string, code int) {
 	t.Helper()
 	var o, e bytes.Buffer
-	code = run(t.Context(), args, &o, &e)
+	code = run(t.Context(), args, &terminal{out: &o, err: &e})
 	return o.String(), e.String(), code
 }
 
@@ -173,7 +173,7 @@ func TestDemoInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var out bytes.Buffer
 	errs := &interrupter{cancel: cancel}
-	if code := run(ctx, []string{"demo", "--nodes", "2", "--coordinators", "1", "--no-kill"}, &out, errs); code != exitFail {
+	if code := run(ctx, []string{"demo", "--nodes", "2", "--coordinators", "1", "--no-kill"}, &terminal{out: &out, err: errs}); code != exitFail {
 		t.Errorf("exit code %d", code)
 	}
 	if !strings.Contains(errs.String(), "choir: error: interrupted") || out.Len() > 0 {

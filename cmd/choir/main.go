@@ -49,6 +49,7 @@ const (
 // terminal is what a command talks to: data on out, talk on err.
 type terminal struct {
 	out, err io.Writer
+	work     int // how hard passphrases that are set here are to guess (seal.Lock); 0, but for tests
 }
 
 // usageError is wrong usage that only the command itself can notice.
@@ -71,25 +72,27 @@ func (e *hinted) Unwrap() error { return e.err }
 // errSilent ends with exit code 1 after the command has said all there is to say.
 var errSilent = errors.New("")
 
-func main() {
+func main() { os.Exit(process(&terminal{out: os.Stdout, err: os.Stderr})) }
+
+// process runs what the command line of this process asks for and returns its exit code.
+func process(t *terminal) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	os.Exit(code)
+	return run(ctx, os.Args[1:], t)
 }
 
 // run parses the arguments, runs the command and returns the exit code.
-func run(ctx context.Context, args []string, out, errs io.Writer) int {
+func run(ctx context.Context, args []string, t *terminal) int {
 	if err := kernel.Check(); err != nil {
-		return complain(errs, &usageError{err.Error(), "unset CHOIR_KERNEL: choir then takes the fastest"})
+		return complain(t.err, &usageError{err.Error(), "unset CHOIR_KERNEL: choir then takes the fastest"})
 	}
 	var c cli
 	exited := -1
-	parser, err := kong.New(&c, kong.Name("choir"), kong.UsageOnError(), kong.Writers(out, errs),
+	parser, err := kong.New(&c, kong.Name("choir"), kong.UsageOnError(), kong.Writers(t.out, t.err),
 		kong.Description("Federated learning for fleets of edge nodes: many voices, one song."),
 		kong.Exit(func(code int) { exited = code }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.Help(help))
 	if err != nil {
-		return complain(errs, err)
+		return complain(t.err, err)
 	}
 	if len(args) == 0 {
 		args = []string{"--help"}
@@ -99,11 +102,11 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 		return exited
 	}
 	if err != nil {
-		fmt.Fprintf(errs, "choir: error: %v\nhint: choir --help lists the commands, choir COMMAND --help their flags\n", err)
+		fmt.Fprintf(t.err, "choir: error: %v\nhint: choir --help lists the commands, choir COMMAND --help their flags\n", err)
 		return exitUsage
 	}
 	k.BindTo(ctx, (*context.Context)(nil))
-	return complain(errs, k.Run(&terminal{out, errs}))
+	return complain(t.err, k.Run(t))
 }
 
 // joined writes `--nodes -1` as `--nodes=-1`. No flag is a digit: it is the value, which its command knows how to judge.

@@ -141,7 +141,7 @@ func (c *clusterRotate) next(t *terminal, f *federation) (*seal.Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	return root, seal.WriteRootKey(c.New, root, pass)
+	return root, seal.WriteRootKey(c.New, root, pass, t.work)
 }
 
 // certificates asks for roots, coordinators and officers.

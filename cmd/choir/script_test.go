@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -13,8 +14,19 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// Scripts wait more than they compute: some run at once, unless -parallel says otherwise.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"choir": main})
+	if err := flag.Set("test.parallel", "4"); err != nil { // the command line is read afterwards
+		panic(err)
+	}
+	testscript.Main(m, map[string]func(){"choir": cheap, "program": main})
+}
+
+// cheap is main, but for the second that scrypt takes for each passphrase: the scripts open keys a hundred times.
+// strength.txtar runs main itself.
+func cheap() {
+	const work = 4
+	os.Exit(process(&terminal{out: os.Stdout, err: os.Stderr, work: work}))
 }
 
 // Each file in testdata/script tells one story in commands, as separate processes of this program.
@@ -64,7 +76,8 @@ func fill(ts *testscript.TestScript, _ bool, files []string) {
 func until(ts *testscript.TestScript, _ bool, args []string) {
 	want := regexp.MustCompile("(?m)" + args[0])
 	var said string
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(40 * time.Second); time.Now().Before(end); {
+		start := time.Now()
 		cmd := exec.Command(args[1], args[2:]...)
 		cmd.Dir = ts.MkAbs(".")
 		for _, key := range []string{"HOME", "PATH", "USER", "TMPDIR", "CHOIR_CONTEXT", "CHOIR_NODE", "CHOIR_PASSPHRASE_FILE"} {
@@ -76,6 +89,7 @@ func until(ts *testscript.TestScript, _ bool, args []string) {
 		if said = string(out); want.MatchString(said) {
 			return
 		}
+		time.Sleep(max(100*time.Millisecond, 4*time.Since(start))) // the processors are for those it waits for
 	}
 	ts.Fatalf("%s never printed %q; last it said\n%s", strings.Join(args[1:], " "), args[0], said)
 }

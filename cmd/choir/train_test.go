@@ -113,7 +113,7 @@ func TestInterruptedTraining(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	c := &trainCommand{Data: "shoppers", Model: "logistic", Epochs: 1, Batch: 32, Rate: .1, Out: filepath.Join(t.TempDir(), "m.safetensors")}
-	err := c.Run(ctx, &terminal{io.Discard, io.Discard})
+	err := c.Run(ctx, &terminal{out: io.Discard, err: io.Discard})
 	if err == nil || err.Error() != "interrupted; nothing was written" {
 		t.Error(err)
 	}

@@ -41,6 +41,7 @@ func (k unsealKeys) check() error {
 
 // way gets the secret that the keys name. fresh is true for a passphrase that nothing is sealed under yet.
 func (k unsealKeys) way(t *terminal, dir string, fresh bool) (u seal.Unseal, err error) {
+	u.Work = t.work
 	switch u.Mode = seal.UnsealMode(k.Unseal); u.Mode {
 	case seal.UnsealCredential:
 		u.Secret, err = readCredential(cmp.Or(k.UnsealCredential, defaultCredential))

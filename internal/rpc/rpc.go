@@ -30,6 +30,6 @@ func Client() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connWindow), experimental.WithBufferPool(newBuffers()),
 		grpc.WithReadBufferSize(readBytes), grpc.WithWriteBufferSize(writeBytes),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(newCodec())),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(newCodec())), Patience(),
 	}
 }

@@ -2,6 +2,7 @@ package seal
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +42,7 @@ func UnsealModes() []UnsealMode { return []UnsealMode{UnsealFile, UnsealCredenti
 type Unseal struct {
 	Mode   UnsealMode
 	Secret string // the text of an age identity, or a passphrase; empty for a file, which lies in the directory
-	work   int    // of a passphrase; 0: unsealWork
+	Work   int    // of a passphrase that is set: the binary logarithm of scrypt's rounds, for tests; 0: 17
 }
 
 // unsealWork is the work factor of a passphrase: 2^17 scrypt rounds, 128 MiB and less than a second at each start, which
@@ -137,10 +138,7 @@ func (u Unseal) passphraseLock() (ageLock, error) {
 	if err != nil {
 		return ageLock{}, fmt.Errorf("open keys: %w", err)
 	}
-	to.SetWorkFactor(unsealWork)
-	if u.work > 0 {
-		to.SetWorkFactor(u.work)
-	}
+	to.SetWorkFactor(cmp.Or(u.Work, unsealWork))
 	by, err := age.NewScryptIdentity(u.Secret)
 	if err != nil {
 		return ageLock{}, fmt.Errorf("open keys: %w", err)

@@ -15,7 +15,7 @@ func TestExposedKeysAreRefused(t *testing.T) {
 	box := openKeys(t, dir)
 	f := newFederation(t, "shop", noon)
 	rootKey := filepath.Join(dir, "root.key")
-	if err := writeRootKey(rootKey, f.root, "many voices", 2); err != nil {
+	if err := WriteRootKey(rootKey, f.root, "many voices", 2); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.creds[RoleOperator].Save(dir, box); err != nil {

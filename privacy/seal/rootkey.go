@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"crypto/x509"
 	"fmt"
@@ -14,17 +15,14 @@ import (
 const rootWork = 18
 
 // WriteRootKey keeps a root in a file of mode 0600, encrypted by age under a passphrase. The file stays with the
-// operator: who opens it can certify anybody.
-func WriteRootKey(path string, root *Root, passphrase string) error {
-	return writeRootKey(path, root, passphrase, rootWork)
-}
-
-func writeRootKey(path string, root *Root, passphrase string, work int) error {
+// operator: who opens it can certify anybody. work is the binary logarithm of scrypt's rounds, from 1 to 18, so that tests
+// need not spend a second on each key; 0 is 18, which everybody else wants.
+func WriteRootKey(path string, root *Root, passphrase string, work int) error {
 	to, err := age.NewScryptRecipient(passphrase)
 	if err != nil {
 		return fmt.Errorf("write root key %s: %w", path, err)
 	}
-	to.SetWorkFactor(work)
+	to.SetWorkFactor(cmp.Or(work, rootWork))
 	var w canon.Writer
 	w.Bytes(root.cert.Raw)
 	w.Fixed(root.key.Seed())

@@ -11,7 +11,7 @@ func TestRootKeyFile(t *testing.T) {
 	f := newFederation(t, "shop", noon)
 	path := filepath.Join(t.TempDir(), "root.key")
 	const cheap = 4 // the real work factor takes a second
-	if err := writeRootKey(path, f.root, "correct horse", cheap); err != nil {
+	if err := WriteRootKey(path, f.root, "correct horse", cheap); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
@@ -41,10 +41,10 @@ func TestRootKeyFile(t *testing.T) {
 	if _, err := ReadRootKey(path+"x", "wrong"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
-	if err := writeRootKey(path, f.root, "", cheap); err == nil {
+	if err := WriteRootKey(path, f.root, "", cheap); err == nil {
 		t.Error("written without a passphrase")
 	}
-	if err := writeRootKey(path, &Root{newKey(t), f.cert()}, "p", cheap); err != nil {
+	if err := WriteRootKey(path, &Root{newKey(t), f.cert()}, "p", cheap); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ReadRootKey(path, "p"); err == nil {
@@ -58,7 +58,7 @@ func TestRootKeyFileAtFullStrength(t *testing.T) {
 	}
 	f := newFederation(t, "shop", noon)
 	path := filepath.Join(t.TempDir(), "root.key")
-	if err := WriteRootKey(path, f.root, "correct horse"); err != nil {
+	if err := WriteRootKey(path, f.root, "correct horse", 0); err != nil {
 		t.Fatal(err)
 	}
 	if root, err := ReadRootKey(path, "correct horse"); err != nil || root.Fingerprint() != f.root.Fingerprint() {

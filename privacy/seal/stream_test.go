@@ -75,6 +75,10 @@ func TestStreamUnderAPassphrase(t *testing.T) {
 	if got, err := openStream(sealed, Unlock{Passphrase: "correct horse"}); err != nil || string(got) != "plain" {
 		t.Errorf("%q, %v", got, err)
 	}
+	sealed = sealStream(t, Lock{Passphrase: "correct horse", Work: 4}, []byte("plain")) // not another second
+	if got, err := openStream(sealed, Unlock{Passphrase: "correct horse"}); err != nil || string(got) != "plain" {
+		t.Errorf("%q, %v", got, err)
+	}
 	if _, err := openStream(sealed, Unlock{Passphrase: "battery staple"}); !errors.Is(err, ErrRecipient) {
 		t.Errorf("a wrong passphrase: %v", err)
 	}

@@ -20,8 +20,8 @@ func ways(t *testing.T) map[string]Unseal {
 		"file":               {Mode: UnsealFile},
 		"credential":         {Mode: UnsealCredential, Secret: "# created: today\n# public key: " + id.Recipient().String() + "\n" + id.String() + "\n"},
 		"another credential": {Mode: UnsealCredential, Secret: other.String()},
-		"passphrase":         {Mode: UnsealPassphrase, Secret: "many voices", work: 2},
-		"another passphrase": {Mode: UnsealPassphrase, Secret: "one song", work: 2},
+		"passphrase":         {Mode: UnsealPassphrase, Secret: "many voices", Work: 2},
+		"another passphrase": {Mode: UnsealPassphrase, Secret: "one song", Work: 2},
 	}
 }
 
