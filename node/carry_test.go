@@ -215,6 +215,14 @@ func (l *fakeLab) Take(context.Context, string) (*Place, error) {
 	return &Place{X: l.x, Y: l.y}, nil
 }
 
+func (l *fakeLab) Computed(_ string, _ uint64, u *fedavg.Update, err error) (lie func(context.Context) (*fedavg.Update, error)) {
+	if err != nil || l.lie == nil {
+		return nil
+	}
+	own := u.Clone()
+	return func(context.Context) (*fedavg.Update, error) { return own, l.lie(own) }
+}
+
 func (l *fakeLab) Return(*Place) { l.out-- }
 
 // A node in a lab trains on the examples that lie there, as many epochs as it is told; one without a lab has no tensors.

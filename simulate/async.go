@@ -228,7 +228,7 @@ func (a *airspace) arrive(ctx context.Context) error {
 		a.last.late++
 		return nil
 	}
-	a.trial.exchanged(f.update)
+	a.trial.sent.Add(int64(f.update.Bytes()))
 	a.trial.result.Saturated += int64(f.outside)
 	u, err := f.update.Discounted(a.strategy.Discount(a.version - f.version))
 	if err == nil {
