@@ -304,6 +304,9 @@ func TestFleetRuns(t *testing.T) {
 		}
 		digests[r.ModelDigest] = true
 		last := r.Series[len(r.Series)-1]
+		if alone, err := Run(t.Context(), x, RunConfig{Seed: 6, Workers: workers}); err != nil || alone.Spent != r.Spent {
+			t.Errorf("while nobody watches %+v, %v, want %+v", alone.Spent, err, r.Spent)
+		}
 		if sum.Dropped == 0 || sum.Late == 0 || sum.Counted == 0 || sum.Received != r.BytesDown || sum.Sent != r.BytesUp || last.Spent != r.Spent || r.VirtualSeconds == 0 {
 			t.Errorf("%+v, %+v", sum, r)
 		}

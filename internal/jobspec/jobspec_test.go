@@ -56,6 +56,15 @@ func TestOlderJob(t *testing.T) {
 		a.Batch != 4 || a.Grid.Range != 2 || a.Clip != 3 || a.WeightCap != 9 {
 		t.Errorf("%+v", a)
 	}
+	spec.Range = 0
+	if _, err := Algorithm(spec); err == nil || err.Error() != "job job: range is 0, want 1e-06 to 1e+06" {
+		t.Errorf("range 0: %v", err)
+	}
+	spec.Range, spec.Hidden = 2, nil
+	if _, err := Algorithm(spec); err == nil || err.Error() != "job job: hidden is empty, want 1 to 8 layers" {
+		t.Errorf("no layers: %v", err)
+	}
+	spec.Hidden = []uint32{7}
 	if s, err := Settings(spec); err != nil || s.Architecture.Hidden[0] != 7 || s.Compression.Range != 2 || s.Privacy.Clip != 3 {
 		t.Errorf("%+v, %v", s, err)
 	}
