@@ -36,7 +36,7 @@ func (t *trial) math(ctx context.Context) error {
 		if t.closed(round, counted, e.global) {
 			break
 		}
-		if err := e.keep(round); err != nil {
+		if err := e.keep(round, nil); err != nil {
 			return err
 		}
 	}

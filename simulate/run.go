@@ -36,8 +36,9 @@ type RunConfig struct {
 	Dir          string       // where fidelity system keeps coordinators and nodes, empty before; "": a temporary one, removed afterwards
 	Log          *slog.Logger // of coordinators and nodes; nil: none
 
-	Start *Snapshot             // goes on from there; nil: from the beginning. Fidelity math alone
-	Keep  func(*Snapshot) error // called after each round but the last, before the next; valid until it returns. nil: not called, nor is it for an asynchronous strategy, whose nodes are always under way
+	// Snapshots are of fidelity math alone: coordinators and nodes of a federation keep what they keep on their disks.
+	Start *Snapshot             // goes on from there; nil: from the beginning
+	Keep  func(*Snapshot) error // called after each round but the last, before the next; valid until it returns. nil, or fidelity system: not called
 }
 
 // Point is where a run stands after a round. Accuracy and Loss are NaN where the round was not measured.

@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -51,6 +52,9 @@ func newTrial(x Experiment, cfg RunConfig) (*trial, error) {
 	err := x.check()
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Start != nil && t.result.Fidelity == System {
+		return nil, errors.New("fidelity system has no snapshots to go on from; want a run from the beginning, or fidelity math")
 	}
 	if t.data == nil {
 		t.data, err = cmp.Or(cfg.Loader, &Loader{}).Load(x.Data, cfg.Seed)

@@ -111,6 +111,7 @@ type oneRun struct {
 	loader   *simulate.Loader
 	dir      string // empty: nothing is kept
 	resume   bool
+	anew     bool // what cannot go on begins anew; otherwise that is an error
 	progress func(first int, p simulate.Point) // first is the round that this process began with
 
 	points  []simulate.Point
@@ -138,6 +139,9 @@ func (o *oneRun) do(ctx context.Context, talk io.Writer) (*simulate.Result, erro
 		}
 		if done != nil {
 			return o.finished(done, talk)
+		}
+		if d.again && o.fidelity == simulate.System && !o.anew {
+			return nil, &hinted{fmt.Errorf("%s: fidelity system has no snapshots to go on from", o.dir), "remove the directory and run it again: it comes to the same model"}
 		}
 		if cfg.Start != nil {
 			first = cfg.Start.Round + 1

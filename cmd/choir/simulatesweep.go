@@ -164,7 +164,8 @@ func (s *sweep) run(ctx context.Context, cells []cell) {
 // cell runs one cell, or what is left of it.
 func (s *sweep) cell(ctx context.Context, c cell) {
 	one := oneRun{
-		x: c.x, fidelity: s.fidelity, workers: s.workers, loader: s.loader, dir: filepath.Join(s.dir, c.dir), resume: true, progress: func(int, simulate.Point) {},
+		x: c.x, fidelity: s.fidelity, workers: s.workers, loader: s.loader, dir: filepath.Join(s.dir, c.dir), resume: true, anew: true,
+		progress: func(int, simulate.Point) {},
 	}
 	r, err := one.do(ctx, io.Discard)
 	diverged := r != nil && r.Diverged != ""
