@@ -352,6 +352,8 @@ func TestFleetRefusals(t *testing.T) {
 		{FleetSettings{Dropout: math.NaN()}, "fleet: dropout is NaN, want 0 to 1"},
 		{FleetSettings{Stragglers: -1}, "fleet: stragglers is -1, want 0 to 1"},
 		{FleetSettings{Least: 11}, "fleet: least is 11, want at most 10, the cohort"},
+		{FleetSettings{Least: 9, Dropout: .2}, "fleet: least is 9, and dropout of 0.2 and stragglers of 0 leave at most 8 updates; want at most so many"},
+		{FleetSettings{Dropout: 1}, "fleet: dropout of 1 and stragglers of 0 leave nobody of 10 who is heard; want each below 1"},
 		{FleetSettings{Least: -1}, "fleet: least is -1, want 0"},
 		{FleetSettings{OverSelection: 3.5}, "over_selection is 3.5 and draws 45 nodes of 40, want at most 3"},
 		{FleetSettings{Deadline: 5}, "deadline: nothing takes time"},

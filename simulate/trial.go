@@ -123,7 +123,7 @@ func (t *trial) drawable() error {
 	case !(c.Share >= 0 && c.Share <= 1):
 		return fmt.Errorf("cohort: share is %v, want 0 to 1", c.Share)
 	case c.Nodes > 0 && c.Share > 0:
-		return fmt.Errorf("cohort: both nodes and share, want one")
+		return fmt.Errorf("cohort: both nodes, %d, and share, %v: want one, and 0 in the other", c.Nodes, c.Share)
 	}
 	t.cohort = fleet
 	if c.Nodes > 0 {
