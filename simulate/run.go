@@ -32,6 +32,8 @@ type RunConfig struct {
 	Loader   *Loader     // of data sets, to share between runs; nil: one of the run's own
 	Progress func(Point) // called after each round, in the goroutine of Run; nil: not told
 
+	Stage func(what string) // called before the first round with what begins, such as reading data, in the goroutine of Run; nil: not told
+
 	Coordinators int          // of fidelity system; 0: 1
 	Dir          string       // where fidelity system keeps coordinators and nodes, empty before; "": a temporary one, removed afterwards
 	Log          *slog.Logger // of coordinators and nodes; nil: none
@@ -113,6 +115,7 @@ func Run(ctx context.Context, x Experiment, cfg RunConfig) (*Result, error) {
 		return nil, fmt.Errorf("experiment %s: %w", x.Name, err)
 	}
 	t.start = time.Now()
+	t.cfg.Stage("training")
 	rounds := t.math
 	if t.result.Fidelity == System {
 		rounds = t.system

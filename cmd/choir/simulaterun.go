@@ -58,9 +58,17 @@ func (c *simulateRun) Run(ctx context.Context, t *terminal) error {
 	}
 	x.Seeds = []uint64{c.seed(t.err, &x)}
 	one := oneRun{x: x, fidelity: simulate.Fidelity(c.Fidelity), dir: c.Out, resume: c.Resume, loader: newLoader()}
-	m := newMeter(t.err, x.Name)
-	one.progress = func(first int, p simulate.Point) { m.rounds(first, p.Round, one.rounds(), pointText(p)) }
+	early, m := newStages(t.err, x.Name), newMeter(t.err, x.Name)
+	one.stage = func(what string) {
+		early.begin(what)
+		m = newMeter(t.err, x.Name) // what came before is no measure for rounds
+	}
+	one.progress = func(first int, p simulate.Point) {
+		early.end()
+		m.rounds(first, p.Round, roundsOf(&x), pointText(p))
+	}
 	r, err := one.do(ctx, t.err)
+	early.end()
 	m.finish()
 	if r == nil || err != nil && len(r.Series) == 0 {
 		return c.explain(ctx, err)
@@ -111,7 +119,8 @@ type oneRun struct {
 	loader   *simulate.Loader
 	dir      string // empty: nothing is kept
 	resume   bool
-	anew     bool // what cannot go on begins anew; otherwise that is an error
+	anew     bool                              // what cannot go on begins anew; otherwise that is an error
+	stage    func(what string)                 // told what begins before there are rounds; nil: not told
 	progress func(first int, p simulate.Point) // first is the round that this process began with
 
 	points  []simulate.Point
@@ -123,14 +132,14 @@ func (o *oneRun) found(r *simulate.Result) report.Run {
 	return report.Run{Experiment: o.x, Result: r, Points: o.points, Picture: o.picture}
 }
 
-// rounds is how many there will be, at most.
-func (o *oneRun) rounds() int { return cmp.Or(o.x.Rounds, simulate.UsualRounds) }
+// roundsOf is how many rounds an experiment has, at most.
+func roundsOf(x *simulate.Experiment) int { return cmp.Or(x.Rounds, simulate.UsualRounds) }
 
 // do runs it, or what is left of it. A run that diverged has a result and an error. What people should know on the way goes
 // to talk.
 func (o *oneRun) do(ctx context.Context, talk io.Writer) (*simulate.Result, error) {
 	d, first := &runDir{}, 1
-	cfg := simulate.RunConfig{Seed: o.x.Seeds[0], Fidelity: o.fidelity, Workers: o.workers, Loader: o.loader}
+	cfg := simulate.RunConfig{Seed: o.x.Seeds[0], Fidelity: o.fidelity, Workers: o.workers, Loader: o.loader, Stage: o.stage}
 	if o.dir != "" {
 		var done *simulate.Result
 		var err error
@@ -145,7 +154,7 @@ func (o *oneRun) do(ctx context.Context, talk io.Writer) (*simulate.Result, erro
 		}
 		if cfg.Start != nil {
 			first = cfg.Start.Round + 1
-			fmt.Fprintf(talk, "%s: goes on after round %d of %d\n", o.x.Name, cfg.Start.Round, o.rounds())
+			fmt.Fprintf(talk, "%s: goes on after round %d of %d\n", o.x.Name, cfg.Start.Round, roundsOf(&o.x))
 		} else if d.again {
 			fmt.Fprintf(talk, "%s: there is no snapshot yet, so it begins anew\n", o.x.Name)
 		}
