@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 
@@ -100,11 +101,14 @@ func (c *simulateRun) seed(talk io.Writer, x *simulate.Experiment) uint64 {
 
 // explain says what to do about a run that ended early.
 func (c *simulateRun) explain(ctx context.Context, err error) error {
+	var file *fs.PathError
 	switch {
 	case err != nil && ctx.Err() != nil && c.Out != "":
 		return &hinted{errors.New("interrupted"), "the same command with --resume goes on"}
 	case err != nil && ctx.Err() != nil:
 		return errors.New("interrupted; with --out it could go on")
+	case errors.As(err, &file) && c.Out != "" && underWay(c.Out):
+		return &hinted{err, "mend that, or name another directory; the same command with --resume goes on with what there is"}
 	case errors.Is(err, model.ErrDiverged):
 		return &hinted{err, "try a lower --set local.learning_rate=…"}
 	}
@@ -146,6 +150,7 @@ func (o *oneRun) do(ctx context.Context, talk io.Writer) (*simulate.Result, erro
 		if d, cfg.Start, done, err = openRunDir(o.dir, &o.x, o.fidelity, o.resume); err != nil {
 			return nil, err
 		}
+		defer d.unlock()
 		if done != nil {
 			return o.finished(done, talk)
 		}
