@@ -83,15 +83,19 @@ func (c *Coordinator) shape(j *state.Job, r *state.Round) (fedavg.Shape, error) 
 	if err != nil {
 		return fedavg.Shape{}, err
 	}
+	return p.shape(r), nil
+}
+
+func (p *planned) shape(r *state.Round) fedavg.Shape {
 	switch r.Kind {
 	case choirv1.RoundKind_ROUND_KIND_STATISTICS:
-		return fedavg.Shape{WeightCap: p.WeightCap, Scalars: p.Schema.StatLen()}, nil
+		return fedavg.Shape{WeightCap: p.WeightCap, Scalars: p.Schema.StatLen()}
 	case choirv1.RoundKind_ROUND_KIND_TRAIN:
 		shape := p.Shape()
 		shape.Evaluations, shape.Classes = 1, p.Classes()
-		return shape, nil
+		return shape
 	}
-	return fedavg.Shape{WeightCap: p.WeightCap, Evaluations: len(r.Candidates), Classes: p.Classes()}, nil
+	return fedavg.Shape{WeightCap: p.WeightCap, Evaluations: len(r.Candidates), Classes: p.Classes()}
 }
 
 // inRows reports whether the global model is a file with the schema, as releases are. One of several classes, or of

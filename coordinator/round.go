@@ -169,10 +169,7 @@ func (c *Coordinator) merge(ctx context.Context, s *state.State, j *state.Job, r
 	if err != nil {
 		return nil, err
 	}
-	shape, err := c.shape(j, r)
-	if err != nil {
-		return nil, err
-	}
+	shape := p.shape(r)
 	all := &counted{}
 	var each func(*fedavg.Payload)
 	if p.each(r) {

@@ -8,7 +8,7 @@ import (
 )
 
 // Algorithm is all that node and server must agree on to train a model together: what a round is, apart from who takes
-// part and on which data. Nodes make a Client of it, whoever combines a Server.
+// part and on which data. Nodes make a Client of it; whoever combines calls Combine.
 type Algorithm struct {
 	Network    *model.Network
 	Strategy   Strategy
