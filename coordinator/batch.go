@@ -82,16 +82,16 @@ func (p *partials) take(key attempt) map[state.Digest]partial {
 
 // encodeBatch writes the smaller form that all recipients can open. sum is the partial sum's encoding; recipients are the voters' epoch recipients.
 func encodeBatch(updates []*verified, sum []byte, recipients []string) ([]byte, error) {
-	if envelopes, open := encodeEnvelopes(updates, recipients); open && len(envelopes) <= len(sum) {
-		return envelopes, nil
+	if size, open := envelopesSize(updates, recipients); open && size <= len(sum) {
+		return encodeEnvelopes(updates, size), nil
 	}
 	return encodeSealed(batchPartial, sum, recipients)
 }
 
 // encodeEach writes a batch whose updates are combined one by one.
 func encodeEach(updates []*verified, recipients []string) ([]byte, error) {
-	if envelopes, open := encodeEnvelopes(updates, recipients); open {
-		return envelopes, nil
+	if size, open := envelopesSize(updates, recipients); open {
+		return encodeEnvelopes(updates, size), nil
 	}
 	var w canon.Writer
 	w.Uint(uint64(len(updates)))
@@ -101,22 +101,26 @@ func encodeEach(updates []*verified, recipients []string) ([]byte, error) {
 	return encodeSealed(batchPayloads, w.Buf, recipients)
 }
 
-// encodeEnvelopes writes envelopes as they were received, and reports whether all recipients can open all of them.
-func encodeEnvelopes(updates []*verified, recipients []string) (encoded []byte, open bool) {
-	size := 16
+// envelopesSize is about how many bytes envelopes have together, and whether all recipients can open all of them.
+func envelopesSize(updates []*verified, recipients []string) (size int, open bool) {
 	for _, u := range updates {
-		size += len(u.envelope) + 4
 		if !u.sealedTo(recipients) {
-			return nil, false
+			return 0, false
 		}
+		size += len(u.envelope) + 4
 	}
-	w := canon.Writer{Buf: make([]byte, 0, size)}
+	return size, true
+}
+
+// encodeEnvelopes writes envelopes as they were received; they have about size bytes together.
+func encodeEnvelopes(updates []*verified, size int) []byte {
+	w := canon.Writer{Buf: make([]byte, 0, size+8)}
 	w.Uint(batchEnvelopes)
 	w.Uint(uint64(len(updates)))
 	for _, u := range updates {
 		w.Bytes(u.envelope)
 	}
-	return w.Buf, true
+	return w.Buf
 }
 
 // encodeSealed writes a form whose body is sealed to the recipients.

@@ -133,21 +133,45 @@ func fetchModel(ctx context.Context, client choirv1.NodesClient, id []byte) erro
 }
 
 // BenchmarkFloor moves the same bytes through the same primitives in a bare loop, without protocol, log or checks: the
-// model to ten clients over TLS, hashed; ten updates hashed, sealed, sent over TLS, written and synced, opened, hashed,
+// model to all clients over TLS, hashed; their updates hashed, sealed, sent over TLS, written and synced, opened, hashed,
 // unpacked and folded; their sum sealed and synced; the next model hashed and synced.
 func BenchmarkFloor(b *testing.B) {
-	fl := newFloor(b)
-	b.SetBytes(benchNodes * 8 * int64(benchSize))
-	for b.Loop() {
-		if err := fl.round(); err != nil {
-			b.Fatal(err)
-		}
+	for _, c := range []struct {
+		name        string
+		nodes, size int
+		vector      func(i int) []int32
+	}{
+		{"10x1M", benchNodes, benchSize, benchVector},
+		{"50x2nn", 50, size2NN, narrowVector}, // BenchmarkFidelity of package simulate
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			fl := newFloor(b, c.nodes, c.size, c.vector)
+			b.SetBytes(int64(c.nodes) * 8 * int64(c.size))
+			for b.Loop() {
+				if err := fl.round(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "s/round")
+		})
 	}
-	b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "s/round")
+}
+
+// size2NN is the number of parameters of the perceptron 784-200-200-10.
+const size2NN = 785*200 + 201*200 + 201*10
+
+// narrowVector is an update of that perceptron, as wide as one of a few steps: three bytes.
+func narrowVector(i int) []int32 {
+	v := make([]int32, size2NN)
+	for k := range v {
+		v[k] = int32((k*7919+i*104729)%2_000_001) - 1_000_000
+	}
+	return v
 }
 
 type floor struct {
 	dir     string
+	nodes   int
 	key     *seal.EpochKey
 	model   []byte
 	updates [][]int32
@@ -156,22 +180,21 @@ type floor struct {
 	servers []net.Conn
 }
 
-func newFloor(b *testing.B) *floor {
+func newFloor(b *testing.B, nodes, size int, vector func(i int) []int32) *floor {
 	b.Helper()
 	key, err := seal.NewEpochKey(1)
 	if err != nil {
 		b.Fatal(err)
 	}
-	size := benchSize
-	fl := &floor{dir: b.TempDir(), key: key, model: make([]byte, 4*size), shape: fedavg.Shape{Vectors: []int{size}, WeightCap: 1000}}
+	fl := &floor{dir: b.TempDir(), nodes: nodes, key: key, model: make([]byte, 4*size), shape: fedavg.Shape{Vectors: []int{size}, WeightCap: 1000}}
 	server, client := floorTLS(b)
 	l, err := tls.Listen("tcp", "127.0.0.1:0", server)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer l.Close()
-	for i := range benchNodes {
-		fl.updates = append(fl.updates, benchVector(i))
+	for i := range nodes {
+		fl.updates = append(fl.updates, vector(i))
 		accepted := make(chan net.Conn, 1)
 		go func() {
 			c, err := l.Accept()
@@ -210,8 +233,8 @@ func floorTLS(b *testing.B) (server, client *tls.Config) {
 // round is one round of the floor; clients and server run side by side.
 func (f *floor) round() error {
 	var g errgroup.Group
-	partial := make([]*fedavg.Sum, benchNodes)
-	for i := range benchNodes {
+	partial := make([]*fedavg.Sum, f.nodes)
+	for i := range f.nodes {
 		g.Go(func() error { return f.client(i) })
 		g.Go(func() (err error) {
 			partial[i], err = f.serve(i)

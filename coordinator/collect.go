@@ -135,8 +135,11 @@ func (k *collector) settle(batch []*verified, err error) {
 	}
 }
 
-// next waits for the next batch: cut at BatchUpdates, when the first update has waited BatchDelay, or at once when no
-// other upload is under way here. ok is false when the attempt no longer collects.
+// batchQuiet is how long a batch waits for an upload to begin, where none is under way here.
+const batchQuiet = 20 * time.Millisecond
+
+// next waits for the next batch: cut at BatchUpdates, when it completes the round, when the first update has waited
+// BatchDelay, or when for a moment no other upload is under way here. ok is false when the attempt no longer collects.
 func (k *collector) next(ctx context.Context) (batch []*verified, ok bool) {
 	var late <-chan time.Time
 	for {
@@ -144,7 +147,7 @@ func (k *collector) next(ctx context.Context) (batch []*verified, ok bool) {
 		open := k.open()
 		k.mu.Lock()
 		n, busy := len(k.pending), k.receiving > 0
-		if n >= k.c.cfg.BatchUpdates || n > 0 && !busy {
+		if n >= k.c.cfg.BatchUpdates || n > 0 && !busy && k.completes(n) {
 			batch = k.take(k.c.cfg.BatchUpdates)
 		}
 		k.mu.Unlock()
@@ -159,18 +162,38 @@ func (k *collector) next(ctx context.Context) (batch []*verified, ok bool) {
 			defer timer.Stop()
 			late = timer.C
 		}
+		var quiet <-chan time.Time
+		if n > 0 && !busy {
+			quiet = time.After(batchQuiet)
+		}
 		select {
 		case <-ctx.Done():
 			return nil, false
 		case <-k.wake:
 		case <-changed:
+		case <-quiet:
+			return k.cut(), true
 		case <-late:
-			k.mu.Lock()
-			batch = k.take(k.c.cfg.BatchUpdates)
-			k.mu.Unlock()
-			return batch, true
+			return k.cut(), true
 		}
 	}
+}
+
+// cut takes a batch as it is.
+func (k *collector) cut() []*verified {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.take(k.c.cfg.BatchUpdates)
+}
+
+// completes reports whether n more updates are all that the round wants, as far as this replica knows.
+func (k *collector) completes(n int) bool {
+	j, ok := k.c.replica.State().Jobs[k.key.job]
+	if !ok {
+		return false
+	}
+	r := j.Find(k.key.round, k.key.attempt)
+	return r == nil || r.Phase != state.PhaseOpen || int(r.Count)+n >= int(r.Goal)
 }
 
 // take removes up to n updates from the front; k.mu is held.

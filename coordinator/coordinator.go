@@ -82,6 +82,7 @@ type Coordinator struct {
 	load       int              // updates under way
 	made       partials
 	plans      plans
+	callers    seal.Known // whose certificates were verified before
 }
 
 // New opens the directory and everything in it, and keeps others out of it until Run has returned. It starts nothing

@@ -155,3 +155,12 @@ func TestJobWaitsForEligibleNodes(t *testing.T) {
 	west := f.enrolWith(reply.Tokens[0], "west")
 	west.poll("c1")
 }
+
+// Jobs take turns: whoever a node has worked for least lately comes first.
+func TestJobsComeByTurn(t *testing.T) {
+	jobs := map[string]*state.Job{"a": nil, "b": nil, "c": nil, "d": nil}
+	finished := []*choirv1.RoundKey{{Job: "c", Round: 1}, {Job: "a", Round: 4}, {Job: "a", Round: 4}, nil}
+	if got := byTurn(jobs, finished); !slices.Equal(got, []string{"b", "d", "c", "a"}) {
+		t.Errorf("%v", got)
+	}
+}

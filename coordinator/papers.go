@@ -189,5 +189,5 @@ func (c *Coordinator) clientTLS(proto string, want func(seal.Identity) error) *t
 
 // identify is who is at the other end of a connection.
 func (c *Coordinator) identify(cs tls.ConnectionState) (seal.Identity, error) {
-	return seal.PeerIdentity(cs, c.roots(), c.deps.Now())
+	return c.callers.PeerIdentity(cs, c.roots(), c.deps.Now())
 }

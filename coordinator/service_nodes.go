@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -106,9 +107,9 @@ func (c *Coordinator) taskFor(s *state.State, node string, req *choirv1.PollRequ
 }
 
 // task is the node's invitation, nil if there is none: an open round that drew it, that has not counted it, and that
-// comes after what it has finished with.
+// comes after what it has finished with. Of several jobs it is one that the node has not worked for yet, or not for longest.
 func (c *Coordinator) task(s *state.State, node string, finished []*choirv1.RoundKey) (*choirv1.Task, error) {
-	for _, name := range slices.Sorted(maps.Keys(s.Jobs)) {
+	for _, name := range byTurn(s.Jobs, finished) {
 		j := s.Jobs[name]
 		r := j.Active()
 		if j.Ended() || r == nil || r.Phase != state.PhaseOpen || !r.Invites(node) {
@@ -141,6 +142,15 @@ func (c *Coordinator) task(s *state.State, node string, finished []*choirv1.Roun
 		return t, nil
 	}
 	return nil, nil
+}
+
+// byTurn orders jobs by when a node last finished with a task of theirs, those first of which it had none, and by name.
+func byTurn(jobs map[string]*state.Job, finished []*choirv1.RoundKey) []string {
+	last := map[string]int{}
+	for i, k := range finished { // the latest stands last
+		last[k.GetJob()] = i + 1
+	}
+	return slices.SortedFunc(maps.Keys(jobs), func(a, b string) int { return cmp.Or(cmp.Compare(last[a], last[b]), cmp.Compare(a, b)) })
 }
 
 func after(r *state.Round, done *choirv1.RoundKey) bool {

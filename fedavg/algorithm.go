@@ -22,6 +22,9 @@ type Algorithm struct {
 	Public     []float32         // inputs without labels, for a strategy that needs them where it is combined; nil on nodes
 }
 
+// maxEpochs bounds a node's work in a round: more is a slip of the fingers, or a coordinator that keeps nodes from all else.
+const maxEpochs = 1000
+
 // Check names the setting that cannot be.
 func (a *Algorithm) Check() error {
 	if a.WeightCap < 1 || a.WeightCap > MaxWeight {
@@ -43,6 +46,9 @@ func (a *Algorithm) Check() error {
 	}
 	if err := a.Local.Validate(); err != nil {
 		return err
+	}
+	if a.Local.Epochs > maxEpochs {
+		return fmt.Errorf("local: epochs is %d, want at most %d", a.Local.Epochs, maxEpochs)
 	}
 	if s, ok := a.Strategy.(checker); ok {
 		return s.Check(a)

@@ -32,6 +32,7 @@ type identity struct {
 
 	roster *rosterBook // whom to believe among the coordinators; not part of the file, nor is the next
 	roots  *rootBook   // that came after root
+	known  *seal.Known // coordinators whose certificates were verified before; nil: none are remembered
 }
 
 const identityFile = "identity"

@@ -75,6 +75,7 @@ func New(cfg Config, deps Deps) (_ *Node, err error) {
 	if err := n.id.of(cfg); err != nil {
 		return nil, err
 	}
+	n.id.known = &seal.Known{}
 	if n.id.roster, err = openRoster(cfg.Dir, n.box); err != nil {
 		return nil, err
 	}
@@ -335,9 +336,12 @@ func (n *Node) payload(ctx context.Context, t *choirv1.Task, h fedavg.Header) ([
 	}
 	err = n.shop.work(ctx, t, func(u *fedavg.Update) error {
 		payload = (&fedavg.Payload{Header: h, Update: *u}).Encode()
-		return n.spool.put(h, payload)
+		return nil
 	})
-	return payload, err
+	if err != nil {
+		return nil, err
+	}
+	return payload, n.spool.put(h, payload)
 }
 
 // settled takes in how attempts ended that count an update of the node: what it left for the strategy lasts, or is
@@ -403,7 +407,7 @@ func (n *Node) answered(h fedavg.Header, payload []byte, a *answer) error {
 		}
 	}
 	n.metrics.answered(a)
-	if err := n.journal.answered(h, seal.UpdateDigest(payload), a); err != nil {
+	if err := n.journal.answered(h, a.update(), a); err != nil {
 		return err
 	}
 	return n.spool.drop(h)

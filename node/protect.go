@@ -67,6 +67,14 @@ type answer struct {
 	refusal *audit.Refusal
 }
 
+// update is the digest of the update that the answer is about.
+func (a *answer) update() [32]byte {
+	if a.receipt != nil {
+		return a.receipt.Update
+	}
+	return a.refusal.Update
+}
+
 // verifyAnswer checks an outcome: signed by a coordinator of this federation, about this update. A pending outcome gives
 // nil.
 func verifyAnswer(id *identity, deps Deps, h fedavg.Header, update [32]byte, out *choirv1.Outcome) (*answer, error) {

@@ -110,7 +110,7 @@ func (b *rosterBook) check(who seal.Identity) error {
 
 // coordinator verifies that a chain is of a coordinator of the federation, one that is in the roster.
 func (id *identity) coordinator(chain [][]byte, now time.Time) (seal.Identity, error) {
-	who, err := seal.VerifyChain(chain, id.trusted(), now)
+	who, err := id.known.VerifyChain(chain, id.trusted(), now)
 	if err != nil {
 		return who, clockError(err, now)
 	}

@@ -72,7 +72,11 @@ func (w *workshop) work(ctx context.Context, t *choirv1.Task, use func(*fedavg.U
 	}
 	defer func() { leave() }()
 	var u *fedavg.Update
-	inBackground(func() { u, err = w.compute(ctx, t, s) })
+	do := inBackground
+	if w.lab != nil { // where nothing else waits for the processor
+		do = func(f func()) { f() }
+	}
+	do(func() { u, err = w.compute(ctx, t, s) })
 	if lie := w.told(t, u, err); lie != nil {
 		leave()
 		leave = func() {}

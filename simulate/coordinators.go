@@ -83,6 +83,9 @@ func (f *Federation) prepare(name string) (*member, error) {
 	}
 	config := coordinator.DefaultConfig()
 	config.Name, config.Cluster, config.Dir, config.Address = name, f.cfg.Cluster, filepath.Join(f.cfg.Dir, name), l.Addr().String()
+	if f.cfg.BatchUpdates > 0 {
+		config.BatchUpdates = f.cfg.BatchUpdates
+	}
 	if f.cfg.Heartbeat > 0 {
 		config.Heartbeat = f.cfg.Heartbeat
 	}

@@ -36,6 +36,7 @@ type FederationConfig struct {
 	Schema       *data.Schema
 	Parts        []data.Parts  // the data of each node; their number is the number of nodes
 	Heartbeat    time.Duration // raft's timers; 0: coordinator.DefaultConfig's
+	BatchUpdates int           // that a coordinator commits together; 0: coordinator.DefaultConfig's
 	Variant      string        // that nodes serve; empty: node.DefaultConfig's
 	Serve        bool          // nodes run a prediction server on a free port
 	Log          *slog.Logger

@@ -2,9 +2,16 @@ package simulate
 
 import (
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"sync"
 	"testing"
+	"time"
 
+	"choir.example/fedavg"
+	"choir.example/internal/jobspec"
+	"choir.example/model"
+	"choir.example/model/data"
 	"choir.example/node"
 	"choir.example/privacy/audit"
 	choirv1 "choir.example/proto/choir/v1"
@@ -126,5 +133,81 @@ func TestJobsShareAFleet(t *testing.T) {
 	}
 	if first["bob"] > last["ada"] || first["ada"] > last["bob"] || first["long"] > last["ada"] {
 		t.Errorf("one after the other: first receipts %v, last ones %v", first, last)
+	}
+}
+
+// bands are rows of a schema whose label is one of three categories, by thresholds of one column.
+func bands(t *testing.T, nodes, each int) (*data.Schema, []data.Parts) {
+	t.Helper()
+	schema, err := data.ParseSchema([]byte(`{"name":"bands","unit":"row","label":"band","columns":[
+		{"name":"x","kind":"numeric","max":1},{"name":"band","kind":"category","categories":["low","middle","high"]}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	var parts []data.Parts
+	for range nodes {
+		var rows []data.Row
+		for range each {
+			x := rng.Float64()
+			rows = append(rows, data.Row{x, math.Floor(3 * x)})
+		}
+		parts = append(parts, data.Split(schema, rows, 1))
+	}
+	return schema, parts
+}
+
+// A job whose label has several classes, by a strategy with state and memory, on encrypted stores and three coordinators:
+// it learns, it is measured without histograms, it makes no release, and its model is a network alone.
+func TestJobOfSeveralClasses(t *testing.T) {
+	noLeaks(t)
+	schema, parts := bands(t, 3, 100)
+	f, err := Start(t.Context(), FederationConfig{
+		Dir: t.TempDir(), Cluster: "test", Coordinators: 3, Schema: schema, Parts: parts, Network: NewMemoryNetwork(), Log: testLog(t),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	algorithm, err := jobspec.Encode(&fedavg.Settings{
+		Architecture: model.Architecture{Name: "mlp", Hidden: []int{8}}, Strategy: fedavg.StrategySettings{Name: "scaffold"},
+		Local: fedavg.LocalSettings{Epochs: 5, Batch: 10},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := runJob(t, f, &choirv1.JobSpec{
+		Name: "bands", Model: "bands", Schema: schema.Encode(), Algorithm: algorithm, Publish: jobspec.PublishNone, Rounds: 6, WeightCap: 1000,
+		MinimumCohort: 3, DurationMs: 30_000, MaxAttempts: 3, WaitMs: 20_000,
+	})
+	if s.Release != 0 || s.Round != 6 || len(s.Rounds) != 7 {
+		t.Fatalf("release %d, round %d, %d rounds", s.Release, s.Round, len(s.Rounds))
+	}
+	accuracy := func(r *choirv1.RoundStatus) float64 {
+		return float64(r.Evaluation.Correct) / float64(max(r.Evaluation.Examples, 1))
+	}
+	first, last := s.Rounds[1], s.Rounds[6]
+	if first.Evaluation.Examples == 0 || accuracy(last) < .8 || accuracy(last) <= accuracy(first) || last.Evaluation.AucMillionths != 0 {
+		t.Errorf("accuracy %v at first and %v at last, %+v", accuracy(first), accuracy(last), last.Evaluation)
+	}
+	body, err := f.Blob(testContext(t), last.Model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if network, params, _, err := model.DecodeNetwork(body); err != nil || network.Outputs() != 3 || len(params) == 0 {
+		t.Errorf("%v", err)
+	}
+	bundle, err := f.Bundle(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range audit.Verify(bundle, f.Fingerprint(), time.Now()).Checks {
+		if !c.OK {
+			t.Errorf("audit: %s: %s", c.Name, c.Detail)
+		}
 	}
 }

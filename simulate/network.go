@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// Network is the loopback TCP network of a federation in one process. Each end has a name; links between names can be
+// Network is the network of a federation in one process: loopback TCP, or memory. Each end has a name; links between names can be
 // cut and healed, and everything that crosses can be copied to a writer. Nothing is shared across it but bytes.
 type Network struct {
 	mu      sync.Mutex        // guards the fields below
@@ -18,6 +18,7 @@ type Network struct {
 	conns   map[*linkConn]bool
 	sent    map[string]int64 // bytes, by the end that sent them
 	capture io.Writer
+	memory  map[string]*memoryListener // by address; nil: on loopback
 }
 
 // link is a direction of dialling.
@@ -44,6 +45,9 @@ func (n *Network) Sent(name string) int64 {
 
 // Listen opens a named end on a free loopback port.
 func (n *Network) Listen(name string) (net.Listener, error) {
+	if n.memory != nil {
+		return n.listenMemory(name, "")
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("listen for %s: %w", name, err)
@@ -54,6 +58,9 @@ func (n *Network) Listen(name string) (net.Listener, error) {
 
 // Relisten opens a named end again on the address it had.
 func (n *Network) Relisten(name, address string) (net.Listener, error) {
+	if n.memory != nil {
+		return n.listenMemory(name, address)
+	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for %s again: %w", name, err)
@@ -78,7 +85,7 @@ func (n *Network) Dialer(from string) func(ctx context.Context, address string) 
 		if cut {
 			return nil, fmt.Errorf("dial %s: %w", address, syscall.ECONNREFUSED)
 		}
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		conn, err := n.dial(ctx, address)
 		if err != nil {
 			return nil, err
 		}
@@ -92,6 +99,13 @@ func (n *Network) Dialer(from string) func(ctx context.Context, address string) 
 		n.conns[c] = true
 		return c, nil
 	}
+}
+
+func (n *Network) dial(ctx context.Context, address string) (net.Conn, error) {
+	if n.memory != nil {
+		return n.dialMemory(ctx, address)
+	}
+	return (&net.Dialer{}).DialContext(ctx, "tcp", address)
 }
 
 // Cut closes the connections that from opened to each of to, and refuses new ones.

@@ -40,8 +40,10 @@ func say(c net.Conn, text string) error {
 	return err
 }
 
-func TestNetworkCutsAndHeals(t *testing.T) {
-	n := NewNetwork()
+func TestNetworkCutsAndHeals(t *testing.T)       { cutsAndHeals(t, NewNetwork()) }
+func TestMemoryNetworkCutsAndHeals(t *testing.T) { cutsAndHeals(t, NewMemoryNetwork()) }
+
+func cutsAndHeals(t *testing.T, n *Network) {
 	address := echo(t, n, "b")
 	dial := n.Dialer("a")
 	c, err := dial(t.Context(), address)

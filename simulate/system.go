@@ -18,6 +18,9 @@ import (
 	choirv1 "choir.example/proto/choir/v1"
 )
 
+// mostUpdates is the most that coordinators commit together: in an experiment all come at once.
+const mostUpdates = 64
+
 // system runs the trial by real coordinators and nodes: tokens, certificates, replication, sealed updates, an audit log
 // that is verified in the end. Which nodes take part, and what becomes of their updates, is the experiment's; real time
 // decides nothing.
@@ -48,7 +51,7 @@ func (t *trial) system(ctx context.Context) (err error) {
 	t.cfg.Stage("founding coordinators and nodes")
 	s.f, err = Start(ctx, FederationConfig{
 		Dir: dir, Cluster: "experiment", Coordinators: coordinators, Heartbeat: heartbeat, Names: t.names, Lab: s.lab, Algorithm: t.ownAlgorithm(),
-		Available: s.lab.available, Trusted: t.ownUpdate(), Node: s.observe, Log: log, Network: NewNetwork(),
+		BatchUpdates: mostUpdates, Available: s.lab.available, Trusted: t.ownUpdate(), Node: s.observe, Log: log, Network: NewMemoryNetwork(),
 	})
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ type jobCommand struct {
 	List     jobList   `cmd:"" help:"List jobs."`
 	Show     jobShow   `cmd:"" help:"Show a job and its rounds."`
 	Watch    jobWatch  `cmd:"" help:"Follow a job until it has ended."`
+	Model    jobModel  `cmd:"" help:"Fetch the model that a round of a job made."`
 	Stop     jobStop   `cmd:"" help:"End a job at a clean point: after the round under way."`
 	Pause    jobPause  `cmd:"" help:"Let a job rest after the round under way."`
 	Resume   jobResume `cmd:"" help:"Let a paused job go on."`

@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 
-	"choir.example/internal/blob"
 	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
 
@@ -196,20 +195,8 @@ func (f *federation) variant(ctx context.Context, t *terminal, r *choirv1.Releas
 	case !v.Published:
 		return nil, nil, &hinted{fmt.Errorf("variant %s of release %d of %s was not published: %s", name, r.Version, r.Model, v.Reason), "take another variant, such as --variant float32"}
 	}
-	stream, err := f.operators().GetBlob(ctx, &choirv1.BlobRequest{Id: v.Blob})
-	if err != nil {
-		return nil, nil, said(err)
-	}
-	shown := newMeter(t.err, "fetching "+r.Model+" "+name)
-	body, err := readBlob(stream.Recv, shown.bytes)
-	shown.finish()
-	if err != nil {
-		return nil, nil, err
-	}
-	if id := blob.ID(body); string(id[:]) != string(v.Blob) {
-		return nil, nil, fmt.Errorf("what came is not the release: its digest is %x, not %x", id, v.Blob)
-	}
-	return body, v, nil
+	body, err := f.blob(ctx, t, v.Blob, "fetching "+r.Model+" "+name)
+	return body, v, err
 }
 
 // writeNew writes a file, over an existing one only by force.

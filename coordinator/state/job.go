@@ -139,12 +139,11 @@ func checkTraining(s *choirv1.JobSpec) ([]bound, error) {
 	if err != nil {
 		return nil, fmt.Errorf("job %s: %w", s.Name, err)
 	}
-	check := schema.CheckBinary
-	if !jobspec.Publishes(s) { // a release answers yes or no
-		check = schema.CheckPlain
-	}
-	if err := check(); err != nil {
+	if err := schema.CheckPlain(); err != nil {
 		return nil, fmt.Errorf("job %s: schema %s: %w", s.Name, schema.Name, err)
+	}
+	if err := schema.CheckBinary(); err != nil && jobspec.Publishes(s) { // a release answers yes or no
+		return nil, fmt.Errorf("job %s: schema %s: %w, or publish %s", s.Name, schema.Name, err, jobspec.PublishNone)
 	}
 	return nil, nil
 }

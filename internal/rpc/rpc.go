@@ -13,14 +13,15 @@ const ChunkBytes = 256 << 10
 const (
 	streamWindow = 1 << 20 // what a sender may be ahead of a reader: four chunks
 	connWindow   = 2 << 20
-	bufferBytes  = 128 << 10
+	readBytes    = 32 << 10 // of a connection, which may be idle for long: TLS gives no more than 16 KiB at once
+	writeBytes   = 128 << 10
 )
 
 // Server is what a server is made with.
 func Server() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connWindow), experimental.BufferPool(newBuffers()),
-		grpc.ReadBufferSize(bufferBytes), grpc.WriteBufferSize(bufferBytes), grpc.ForceServerCodecV2(newCodec()),
+		grpc.ReadBufferSize(readBytes), grpc.WriteBufferSize(writeBytes), grpc.ForceServerCodecV2(newCodec()),
 	}
 }
 
@@ -28,7 +29,7 @@ func Server() []grpc.ServerOption {
 func Client() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connWindow), experimental.WithBufferPool(newBuffers()),
-		grpc.WithReadBufferSize(bufferBytes), grpc.WithWriteBufferSize(bufferBytes),
+		grpc.WithReadBufferSize(readBytes), grpc.WithWriteBufferSize(writeBytes),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(newCodec())),
 	}
 }
