@@ -162,8 +162,9 @@ func TestUpdatesAreClipped(t *testing.T) {
 			t.Errorf("free norm %v, clipped to %v: %v", free, clip, got)
 		}
 	}
-	if got := norm(1e-7); got > 1e-7 { // below a step of the grid: nothing is left
-		t.Errorf("norm %v", got)
+	step := codec.Grid{Range: 4}.Step()
+	if got := norm(step); got > step { // hardly anything is left
+		t.Errorf("norm %v, want at most %v", got, step)
 	}
 }
 
