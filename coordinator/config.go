@@ -14,8 +14,8 @@ import (
 
 	"choir.example/coordinator/state"
 	"choir.example/fedavg"
+	"choir.example/internal/jobspec"
 	"choir.example/privacy/seal"
-	choirv1 "choir.example/proto/choir/v1"
 )
 
 // Config says how one coordinator runs. The zero value is not usable; start from DefaultConfig.
@@ -140,7 +140,7 @@ type Deps struct {
 
 	// Of experiments, whose parts need not be in choir, and where it is not real time that decides who takes part; nil in
 	// a deployment. They are called by several goroutines at once.
-	Algorithm func(spec *choirv1.JobSpec) (*fedavg.Algorithm, error)           // in place of what the specification says
+	Algorithm jobspec.Builder                                                  // in place of what the specification says
 	Available func(job string, round uint64, node string) bool                 // is there in a round, which then waits for all who are
 	Trusted   func(ctx context.Context, w fedavg.Work) (*fedavg.Update, error) // the server's own update, of examples that Work lacks
 }

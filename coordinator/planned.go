@@ -12,15 +12,13 @@ import (
 	"choir.example/internal/jobspec"
 	"choir.example/internal/seeds"
 	"choir.example/model"
-	"choir.example/model/data"
 	choirv1 "choir.example/proto/choir/v1"
 )
 
 // planned is a job's specification, parsed: what the coordinator computes with.
 type planned struct {
-	*fedavg.Algorithm
-	spec   *choirv1.JobSpec
-	schema *data.Schema // nil where examples are tensors
+	jobspec.Job
+	spec *choirv1.JobSpec
 }
 
 // plans are the specifications that were parsed lately, by name of the job.
@@ -56,14 +54,7 @@ func (c *Coordinator) planned(j *state.Job) (*planned, error) {
 // newPlanned parses a specification.
 func newPlanned(spec *choirv1.JobSpec, deps Deps) (p *planned, err error) {
 	p = &planned{spec: spec}
-	if p.schema, err = jobspec.Schema(spec); err != nil {
-		return nil, err
-	}
-	build := deps.Algorithm
-	if build == nil {
-		build = jobspec.Algorithm
-	}
-	if p.Algorithm, err = build(spec); err != nil {
+	if p.Job, err = jobspec.Parse(spec, deps.Algorithm); err != nil {
 		return nil, err
 	}
 	if err := p.lacks(deps); err != nil {
@@ -92,28 +83,24 @@ func (c *Coordinator) shape(j *state.Job, r *state.Round) (fedavg.Shape, error) 
 	if err != nil {
 		return fedavg.Shape{}, err
 	}
-	switch r.Kind {
-	case choirv1.RoundKind_ROUND_KIND_STATISTICS:
-		return fedavg.Shape{WeightCap: p.WeightCap, Scalars: p.schema.StatLen()}, nil
-	case choirv1.RoundKind_ROUND_KIND_TRAIN:
-		shape := p.Shape()
-		shape.Evaluations, shape.Classes = 1, p.classes()
-		return shape, nil
-	}
-	return fedavg.Shape{WeightCap: p.WeightCap, Evaluations: len(r.Candidates), Classes: p.classes()}, nil
+	return p.shape(r), nil
 }
 
-// classes is how many the label of a schema has, 1 where it is a boolean. Tensors are not evaluated.
-func (p *planned) classes() int {
-	if p.schema == nil {
-		return 1
+func (p *planned) shape(r *state.Round) fedavg.Shape {
+	switch r.Kind {
+	case choirv1.RoundKind_ROUND_KIND_STATISTICS:
+		return fedavg.Shape{WeightCap: p.WeightCap, Scalars: p.Schema.StatLen()}
+	case choirv1.RoundKind_ROUND_KIND_TRAIN:
+		shape := p.Shape()
+		shape.Evaluations, shape.Classes = 1, p.Classes()
+		return shape
 	}
-	return p.schema.Classes()
+	return fedavg.Shape{WeightCap: p.WeightCap, Evaluations: len(r.Candidates), Classes: p.Classes()}
 }
 
 // inRows reports whether the global model is a file with the schema, as releases are. One of several classes, or of
 // tensors, is a network alone.
-func (p *planned) inRows() bool { return p.schema != nil && p.schema.Classes() == 1 }
+func (p *planned) inRows() bool { return p.Schema != nil && p.Schema.Classes() == 1 }
 
 // each reports whether a round's updates are kept one by one until they are combined.
 func (p *planned) each(r *state.Round) bool {

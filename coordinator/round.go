@@ -169,10 +169,7 @@ func (c *Coordinator) merge(ctx context.Context, s *state.State, j *state.Job, r
 	if err != nil {
 		return nil, err
 	}
-	shape, err := c.shape(j, r)
-	if err != nil {
-		return nil, err
-	}
+	shape := p.shape(r)
 	all := &counted{}
 	var each func(*fedavg.Payload)
 	if p.each(r) {
@@ -217,7 +214,7 @@ func (c *Coordinator) store(ctx context.Context, job string, r *state.Round, all
 
 // storeStatistics makes the federated statistics and the initial model.
 func (c *Coordinator) storeStatistics(ctx context.Context, p *planned, sum *fedavg.Sum) (m made, err error) {
-	t, err := data.NewStatistics(p.schema, sum.Scalars)
+	t, err := data.NewStatistics(p.Schema, sum.Scalars)
 	if err != nil {
 		return m, &errAbandon{err.Error()}
 	}
@@ -233,7 +230,7 @@ func (c *Coordinator) storeStatistics(ctx context.Context, p *planned, sum *feda
 		m.model, err = c.put(ctx, body)
 		return m, err
 	}
-	first := &model.Model{Name: p.spec.Model, Variant: state.VariantFloat32, Network: p.Network, Schema: p.schema, Statistics: t,
+	first := &model.Model{Name: p.spec.Model, Variant: state.VariantFloat32, Network: p.Network, Schema: p.Schema, Statistics: t,
 		Params: params}
 	body, err := first.Encode()
 	if err != nil {

@@ -282,11 +282,7 @@ func (c *Coordinator) ingest(stream choirv1.Nodes_UploadServer, s *state.State, 
 	if err != nil {
 		return nil, err
 	}
-	shape, err := c.shape(j, r)
-	if err != nil {
-		return nil, err
-	}
-	k := c.collector(key, shape, p.each(r))
+	k := c.collector(key, p.shape(r), p.each(r))
 	k.begin()
 	defer k.end()
 	u, err := c.receiveUpdate(stream, s, j, r, node, h)

@@ -8,7 +8,7 @@ import (
 )
 
 // Algorithm is all that node and server must agree on to train a model together: what a round is, apart from who takes
-// part and on which data. Nodes make a Client of it, whoever combines a Server.
+// part and on which data. Nodes make a Client of it; whoever combines calls Combine.
 type Algorithm struct {
 	Network    *model.Network
 	Strategy   Strategy
@@ -21,6 +21,9 @@ type Algorithm struct {
 	WeightCap  int64             // largest weight of an update, in [1, MaxWeight]
 	Public     []float32         // inputs without labels, for a strategy that needs them where it is combined; nil on nodes
 }
+
+// maxEpochs bounds a node's work in a round: more is a slip of the fingers, or a coordinator that keeps nodes from all else.
+const maxEpochs = 1000
 
 // Check names the setting that cannot be.
 func (a *Algorithm) Check() error {
@@ -43,6 +46,9 @@ func (a *Algorithm) Check() error {
 	}
 	if err := a.Local.Validate(); err != nil {
 		return err
+	}
+	if a.Local.Epochs > maxEpochs {
+		return fmt.Errorf("local: epochs is %d, want at most %d", a.Local.Epochs, maxEpochs)
 	}
 	if s, ok := a.Strategy.(checker); ok {
 		return s.Check(a)

@@ -23,6 +23,9 @@ func (r Bucketing) Check(updates int) error {
 	if r.F > 0 && r.Size > updates/(2*r.F) {
 		return fmt.Errorf("bucket is %d with f %d and %d updates, want at most %d: half of the buckets may hold a liar", r.Size, r.F, updates, updates/(2*r.F))
 	}
+	if r.Size >= updates {
+		return fmt.Errorf("bucket is %d of %d updates, want at most %d: the rule would see a single mean", r.Size, updates, updates-1)
+	}
 	if err := r.Rule.Check((updates + r.Size - 1) / r.Size); err != nil {
 		return fmt.Errorf("%d updates in buckets of %d: %w", updates, r.Size, err)
 	}

@@ -441,6 +441,7 @@ func TestImpossibleNumbers(t *testing.T) {
 		{CentredClipping{F: 10}, 20, "centred-clipping with f 10 needs 21 updates"},
 		{NormBound{F: 10}, 20, "norm-bound with f 10 needs 21 updates"},
 		{Bucketing{CoordinateMedian{4}, 4, 3}, 20, "bucket is 3 with f 4 and 20 updates, want at most 2"},
+		{Bucketing{CoordinateMedian{}, 0, 30}, 20, "bucket is 30 of 20 updates, want at most 19"},
 		{Bucketing{Krum{4}, 4, 2}, 20, "20 updates in buckets of 2: krum with f 4 needs 11 updates and there are 10: want f at most 3"},
 	} {
 		if err := c.rule.Check(c.updates); err == nil || !strings.HasPrefix(err.Error(), c.want) {

@@ -17,7 +17,7 @@ func (a Architecture) Spec(input []int, outputs int, ids ...int) (Spec, error) {
 	switch {
 	case a.Name != "" && a.Layers != nil:
 		return spec, fmt.Errorf("architecture: both a name and layers, want one")
-	case len(a.Hidden) > 0 && a.Name != "mlp":
+	case len(a.Hidden) > 0 && a.Name != "mlp" && (a.Name == "" || architectures[a.Name].build != nil):
 		return spec, fmt.Errorf("architecture: hidden is for mlp, not for %q", a.Name)
 	case a.Name == "" && a.Layers == nil:
 		return spec, fmt.Errorf("architecture: want a name or layers")

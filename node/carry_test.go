@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -205,7 +206,8 @@ func TestDamagedMemoryIsNamed(t *testing.T) {
 type fakeLab struct {
 	x, y   []float32
 	absent string
-	out    int // places lent
+	out    int                            // places lent
+	lie    func(own *fedavg.Update) error // nil: nobody lies
 }
 
 func (l *fakeLab) Part(string, string, uint64) (int, string) { return 2, l.absent }
@@ -213,6 +215,14 @@ func (l *fakeLab) Part(string, string, uint64) (int, string) { return 2, l.absen
 func (l *fakeLab) Take(context.Context, string) (*Place, error) {
 	l.out++
 	return &Place{X: l.x, Y: l.y}, nil
+}
+
+func (l *fakeLab) Computed(_ string, _ uint64, u *fedavg.Update, err error) (lie func(context.Context) (*fedavg.Update, error)) {
+	if err != nil || l.lie == nil {
+		return nil
+	}
+	own := u.Clone()
+	return func(context.Context) (*fedavg.Update, error) { return own, l.lie(own) }
 }
 
 func (l *fakeLab) Return(*Place) { l.out-- }
@@ -253,6 +263,16 @@ func TestLab(t *testing.T) {
 	want.Evaluations = make([]model.Evaluation, 1)
 	if bytesOf(got) != bytesOf(want) {
 		t.Error("another update than of the lab's examples")
+	}
+	lab.lie = func(own *fedavg.Update) error {
+		own.Vectors[0][0] = 7
+		if lab.out != 0 {
+			return errors.New("who waits for others keeps their place")
+		}
+		return nil
+	}
+	if got, err := b.work(t.Context(), task); err != nil || got.Vectors[0][0] != 7 {
+		t.Errorf("a liar sends %v, %v, want its lie", got, err)
 	}
 	lab.absent = "it sleeps"
 	if _, err := b.work(t.Context(), task); err == nil || err.Error() != "it sleeps" {

@@ -10,10 +10,9 @@ import (
 	"regexp"
 	"time"
 
-	"choir.example/fedavg"
+	"choir.example/internal/jobspec"
 	"choir.example/privacy/audit"
 	"choir.example/privacy/seal"
-	choirv1 "choir.example/proto/choir/v1"
 )
 
 // Config says how one node runs. Start from DefaultConfig.
@@ -121,7 +120,7 @@ type Deps struct {
 
 	// Of experiments, whose nodes have no data of their own and whose parts need not be in choir; nil in a deployment.
 	Lab       Lab
-	Algorithm func(spec *choirv1.JobSpec) (*fedavg.Algorithm, error) // in place of what the job says; called by several goroutines
+	Algorithm jobspec.Builder // in place of what the job says; called by several goroutines
 }
 
 // dataKey opens the data key of a node's directory.

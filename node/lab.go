@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"choir.example/fedavg"
+	choirv1 "choir.example/proto/choir/v1"
 )
 
 // Lab is where nodes of an experiment work, which hold no data of their own: many in one process, which take turns at a
@@ -14,6 +15,10 @@ type Lab interface {
 	Part(node, job string, round uint64) (epochs int, absent string)
 	// Take waits for a place and lays the node's training examples there. The place is the node's until it calls Return.
 	Take(ctx context.Context, node string) (*Place, error)
+	// Computed is told each update that a node has computed in a training round, or why there is none. It only reads u, until
+	// it returns. A nil lie has the node send u. Otherwise the node gives its place back and sends what lie returns, which
+	// may wait for other nodes.
+	Computed(node string, round uint64, u *fedavg.Update, err error) (lie func(ctx context.Context) (*fedavg.Update, error))
 	// Return gives a place back.
 	Return(p *Place)
 }
@@ -44,6 +49,14 @@ func (p *Place) clientFor(s *subject) (*fedavg.Client, error) {
 		p.client, p.made = c, s.key
 	}
 	return p.client, nil
+}
+
+// told tells the lab what was computed, and returns how the node lies; nil: it does not.
+func (w *workshop) told(t *choirv1.Task, u *fedavg.Update, err error) (lie func(ctx context.Context) (*fedavg.Update, error)) {
+	if w.lab == nil || t.Kind != choirv1.RoundKind_ROUND_KIND_TRAIN {
+		return nil
+	}
+	return w.lab.Computed(w.name, t.Key.GetRound(), u, err)
 }
 
 // enter takes the place for a task, and returns what leaves it.

@@ -23,9 +23,9 @@ type workshop struct {
 	name      string // of the node: its chance derives from the round's seed and this
 	pause     func() // called before each step of training; nil: nothing else wants the processor
 	carry     *carry
-	lab       Lab                                                    // nil: the store has the examples
-	algorithm func(spec *choirv1.JobSpec) (*fedavg.Algorithm, error) // nil: what the job says
-	subject   *subject                                               // of the last task
+	lab       Lab             // nil: the store has the examples
+	algorithm jobspec.Builder // nil: what the job says
+	subject   *subject        // of the last task
 	own       Place
 	place     *Place            // where the task under way is done
 	stats     string            // statistics that sets were made with
@@ -35,17 +35,8 @@ type workshop struct {
 
 // subject is what a job wants of the node, parsed.
 type subject struct {
-	*fedavg.Algorithm
-	schema *data.Schema // nil where examples are tensors
-	key    string       // the same for the same algorithm
-}
-
-// classes is how many the label has, 1 where it is a boolean. Tensors are not evaluated.
-func (s *subject) classes() int {
-	if s.schema == nil {
-		return 1
-	}
-	return s.schema.Classes()
+	jobspec.Job
+	key string // the same for the same algorithm
 }
 
 // subjectOf parses a job, if it is another than before.
@@ -58,14 +49,7 @@ func (w *workshop) subjectOf(job *choirv1.JobSpec) (*subject, error) {
 		return w.subject, nil
 	}
 	s := &subject{key: string(spec)}
-	if s.schema, err = jobspec.Schema(job); err != nil {
-		return nil, err
-	}
-	build := w.algorithm
-	if build == nil {
-		build = jobspec.Algorithm
-	}
-	if s.Algorithm, err = build(job); err != nil {
+	if s.Job, err = jobspec.Parse(job, w.algorithm); err != nil {
 		return nil, err
 	}
 	w.subject = s
@@ -86,20 +70,25 @@ func (w *workshop) work(ctx context.Context, t *choirv1.Task, use func(*fedavg.U
 	if err != nil {
 		return err
 	}
-	defer leave()
+	defer func() { leave() }()
 	var u *fedavg.Update
 	do := inBackground
 	if w.lab != nil { // where nothing else waits for the processor
 		do = func(f func()) { f() }
 	}
 	do(func() { u, err = w.compute(ctx, t, s) })
+	if lie := w.told(t, u, err); lie != nil {
+		leave()
+		leave = func() {}
+		u, err = lie(ctx)
+	}
 	if err != nil {
 		return err
 	}
 	shape := fedavg.Shape{Scalars: len(u.Scalars), Evaluations: len(u.Evaluations), WeightCap: s.WeightCap}
 	if t.Kind == choirv1.RoundKind_ROUND_KIND_TRAIN {
 		shape = s.Shape()
-		shape.Evaluations, shape.Classes = 1, s.classes()
+		shape.Evaluations, shape.Classes = 1, s.Classes()
 	}
 	if err := u.Check(shape); err != nil {
 		return fmt.Errorf("round %d of job %s: %w", t.Key.GetRound(), t.Job.Name, err)
@@ -122,19 +111,19 @@ func (w *workshop) check(t *choirv1.Task) (*subject, error) {
 		return nil, err
 	}
 	switch own := w.store.Schema(); {
-	case s.schema == nil && (w.lab == nil || t.Kind != choirv1.RoundKind_ROUND_KIND_TRAIN):
+	case s.Schema == nil && (w.lab == nil || t.Kind != choirv1.RoundKind_ROUND_KIND_TRAIN):
 		return nil, &unfitError{fmt.Sprintf("job %s learns from tensors, and this node has rows of a schema alone", t.Job.Name), "it has no tensors"}
-	case s.schema == nil:
+	case s.Schema == nil:
 		_, absent := w.lab.Part(w.name, t.Job.Name, t.Key.GetRound())
 		if absent != "" {
 			err = &unfitError{absent, absent}
 		}
 		return s, err
 	case own == nil:
-		return nil, &unfitError{fmt.Sprintf("job %s is for schema %s, and this node has no data", t.Job.Name, s.schema.Name), "it has no data"}
-	case own.Digest() != s.schema.Digest():
-		return nil, &unfitError{fmt.Sprintf("job %s is for schema %s, which this node's data do not have", t.Job.Name, s.schema.Name),
-			fmt.Sprintf("its data are not of this schema %s", s.schema.Name)}
+		return nil, &unfitError{fmt.Sprintf("job %s is for schema %s, and this node has no data", t.Job.Name, s.Schema.Name), "it has no data"}
+	case own.Digest() != s.Schema.Digest():
+		return nil, &unfitError{fmt.Sprintf("job %s is for schema %s, which this node's data do not have", t.Job.Name, s.Schema.Name),
+			fmt.Sprintf("its data are not of this schema %s", s.Schema.Name)}
 	}
 	n, err := w.store.Count(Train)
 	if err == nil && int64(n) < t.Job.MinimumExamples {
@@ -177,7 +166,7 @@ func (w *workshop) statistics(job *choirv1.JobSpec) (*fedavg.Update, error) {
 func (w *workshop) train(ctx context.Context, t *choirv1.Task, s *subject) (*fedavg.Update, error) {
 	work := fedavg.Work{Seed: nodeSeed(t, w.name), Pause: w.pause}
 	begin := w.fromRows
-	if s.schema == nil {
+	if s.Schema == nil {
 		begin = w.fromTensors
 	}
 	before, err := begin(ctx, t, s, &work)
@@ -231,7 +220,7 @@ func (w *workshop) fromRows(ctx context.Context, t *choirv1.Task, s *subject, wo
 	}
 	work.Global, work.X, work.Y = params, set.x, set.y
 	predictor := model.NewPredictor(s.Network, params)
-	if classes := s.classes(); classes > 1 {
+	if classes := s.Classes(); classes > 1 {
 		return model.EvaluateClasses(predictor, classes, validation.x, validation.y), nil
 	}
 	return model.Evaluate(predictor, validation.x, validation.y), nil
@@ -240,7 +229,7 @@ func (w *workshop) fromRows(ctx context.Context, t *choirv1.Task, s *subject, wo
 // received fetches the parameters of the global model, and the statistics that standardise features: they are in the
 // model's file, but for one of several classes.
 func (w *workshop) received(ctx context.Context, t *choirv1.Task, s *subject) ([]float32, *data.Statistics, error) {
-	if s.classes() == 1 {
+	if s.Classes() == 1 {
 		m, err := w.model(ctx, t.Model)
 		if err != nil {
 			return nil, nil, err
@@ -258,7 +247,7 @@ func (w *workshop) received(ctx context.Context, t *choirv1.Task, s *subject) ([
 	if err != nil {
 		return nil, nil, err
 	}
-	statistics, err := data.DecodeStatistics(s.schema, body)
+	statistics, err := data.DecodeStatistics(s.Schema, body)
 	if err != nil {
 		return nil, nil, fmt.Errorf("statistics %x: %w", t.Statistics, err)
 	}

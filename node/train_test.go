@@ -162,8 +162,9 @@ func TestUpdatesAreClipped(t *testing.T) {
 			t.Errorf("free norm %v, clipped to %v: %v", free, clip, got)
 		}
 	}
-	if got := norm(1e-7); got > 1e-7 { // below a step of the grid: nothing is left
-		t.Errorf("norm %v", got)
+	step := codec.Grid{Range: 4}.Step()
+	if got := norm(step); got > step { // hardly anything is left
+		t.Errorf("norm %v, want at most %v", got, step)
 	}
 }
 
@@ -304,7 +305,7 @@ func TestBadTasksAreRefused(t *testing.T) {
 		"range infinite":      {func(t *choirv1.Task) { t.Job.Range = math.Inf(1) }, "range is +Inf"},
 		"clip NaN":            {func(t *choirv1.Task) { t.Job.Clip = math.NaN() }, "clip is NaN"},
 		"clip negative":       {func(t *choirv1.Task) { t.Job.Clip = -1 }, "clip is -1"},
-		"epochs without end":  {func(t *choirv1.Task) { t.Job.LocalEpochs = 1 << 31 }, "local_epochs is"},
+		"epochs without end":  {func(t *choirv1.Task) { t.Job.LocalEpochs = 1 << 31 }, "job job: local: epochs is 2147483648, want at most 1000"},
 		"no batch":            {func(t *choirv1.Task) { t.Job.Batch = 0 }, "batch of 0"},
 		"huge batch":          {func(t *choirv1.Task) { t.Job.Batch = 1 << 31 }, "batch of"},
 		"rate NaN":            {func(t *choirv1.Task) { t.Job.LearningRate = math.NaN() }, "learning rate NaN"},

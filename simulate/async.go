@@ -79,8 +79,8 @@ func (c *caller) checkAsynchronous() error {
 	switch {
 	case t.result.Fidelity == System:
 		return errors.New("the strategy is asynchronous, and fidelity system runs coordinators, who make models in rounds; want fidelity math")
-	case t.cfg.Start != nil:
-		return errors.New("the strategy is asynchronous: nodes are always under way, so there is no point to go on from; want a run from the beginning")
+	case t.attack != nil:
+		return errors.New("fleet: liars: what they send follows from what others send in a round, and an asynchronous strategy has none; want no liars")
 	case !s.timed():
 		return errors.New("fleet: the strategy is asynchronous, so time says who comes next, and nothing takes time; want speed or bandwidth")
 	case s.OverSelection != 0 || s.Deadline != 0 || s.Interval != 0 || s.Least != 0:
@@ -112,6 +112,14 @@ func (t *trial) asynchronous(ctx context.Context, strategy fedavg.Asynchronous) 
 		a.last = account{}
 		return told
 	}
+	if s := t.cfg.Start; s != nil {
+		if err := e.restore(s); err != nil {
+			return err
+		}
+		if err := a.restore(s); err != nil {
+			return err
+		}
+	}
 	for a.version < t.rounds {
 		if err := a.launch(); err != nil {
 			return err
@@ -122,12 +130,15 @@ func (t *trial) asynchronous(ctx context.Context, strategy fedavg.Asynchronous) 
 		if int(a.buffer.Count) < strategy.Buffer() {
 			continue
 		}
+		e.global = a.global
 		if t.closed(a.version, int(a.buffer.Count), a.global) {
 			break
 		}
 		a.buffer = fedavg.NewSum(t.algorithm.Shape())
+		if err := e.keep(a.version, a.aloft()); err != nil {
+			return err
+		}
 	}
-	e.global = a.global
 	return e.personal(ctx)
 }
 
@@ -228,7 +239,7 @@ func (a *airspace) arrive(ctx context.Context) error {
 		a.last.late++
 		return nil
 	}
-	a.trial.exchanged(f.update)
+	a.trial.sent.Add(int64(f.update.Bytes()))
 	a.trial.result.Saturated += int64(f.outside)
 	u, err := f.update.Discounted(a.strategy.Discount(a.version - f.version))
 	if err == nil {

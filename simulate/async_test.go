@@ -9,6 +9,7 @@ import (
 
 	"choir.example/fedavg"
 	"choir.example/internal/seeds"
+	"choir.example/simulate/attack"
 )
 
 // open is an experiment without rounds: 40 nodes, of which 10 train at a time, at speeds that differ.
@@ -171,7 +172,8 @@ func TestAsynchronousRefusals(t *testing.T) {
 		want   string
 	}{
 		{func(_ *Experiment, cfg *RunConfig) { cfg.Fidelity = System }, "runs coordinators, who make models in rounds; want fidelity math"},
-		{func(_ *Experiment, cfg *RunConfig) { cfg.Start = &Snapshot{} }, "no point to go on from"},
+		{func(_ *Experiment, cfg *RunConfig) { cfg.Start = &Snapshot{} }, "the snapshot is of another experiment"},
+		{func(x *Experiment, _ *RunConfig) { x.Fleet.Liars = attack.Settings{Attack: "sign-flip", Nodes: 2} }, "fleet: liars: "},
 		{func(x *Experiment, _ *RunConfig) { x.Fleet = FleetSettings{} }, "nothing takes time; want speed or bandwidth"},
 		{func(x *Experiment, _ *RunConfig) { x.Fleet.Interval = 3 }, "are for rounds, and an asynchronous strategy has none"},
 		{func(x *Experiment, _ *RunConfig) { x.Fleet.Dropout = 1 }, "leave nobody who is heard"},

@@ -100,7 +100,7 @@ func (s *DataSettings) find() (dataSet, error) {
 		{"beta", s.Beta != 0}, {"iid", s.IID}, {"examples", s.Examples != 0}, {"features", s.Features != 0}, {"classes", s.Classes != 0}, {"users", s.Users != 0},
 	} {
 		if f.set && !slices.Contains(d.keys, f.key) {
-			return d, fmt.Errorf("%s is not for %s, but for %s", f.key, s.Name, strings.Join(reading(f.key), " and "))
+			return d, fmt.Errorf("%s is not for %s, but for %s", f.key, s.Name, strings.Join(reading(f.key), ", "))
 		}
 	}
 	return d, s.present(d)

@@ -205,7 +205,7 @@ func TestDataRefusals(t *testing.T) {
 		{DataSettings{Name: "mnist", Path: part}, "has neither t10k-images-idx3-ubyte nor t10k-images-idx3-ubyte.gz: want"},
 		{DataSettings{Name: "mnist", Path: written(t, wrong)}, "t10k-images-idx3-ubyte: read IDX images: the file begins with 504e4720, want 00000803"},
 		{DataSettings{Name: "mnist", Path: dir, Schema: "x"}, "schema is not for mnist, but for rows"},
-		{DataSettings{Name: "shoppers", Path: "x"}, "path is not for shoppers, but for banking77 and fashion-mnist"},
+		{DataSettings{Name: "shoppers", Path: "x"}, "path is not for shoppers, but for banking77, fashion-mnist, "},
 		{DataSettings{Alpha: 1}, "alpha is not for shoppers, but for fedprox-synthetic"},
 		{DataSettings{Name: "rows"}, "rows: want path, the file of rows, and schema"},
 		{DataSettings{Schema: dir + "/v.json"}, "rows: want path"},

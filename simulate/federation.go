@@ -22,10 +22,10 @@ import (
 
 	"choir.example/coordinator"
 	"choir.example/fedavg"
+	"choir.example/internal/jobspec"
 	"choir.example/model/data"
 	"choir.example/node"
 	"choir.example/privacy/seal"
-	choirv1 "choir.example/proto/choir/v1"
 )
 
 // FederationConfig describes a federation in one process.
@@ -48,7 +48,7 @@ type FederationConfig struct {
 	// Algorithm, if it is not nil, in place of what jobs say. Available says who is there in a round; nil: all.
 	Names     []string
 	Lab       node.Lab
-	Algorithm func(*choirv1.JobSpec) (*fedavg.Algorithm, error)
+	Algorithm jobspec.Builder
 	Available func(job string, round uint64, node string) bool
 	Trusted   func(context.Context, fedavg.Work) (*fedavg.Update, error)
 }

@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 
@@ -56,6 +57,19 @@ func TestFidelitiesOfRules(t *testing.T) {
 	}
 }
 
+// The same of every attack, each against another rule, in rounds that not all liars are drawn for or heard in.
+func TestFidelitiesOfLiars(t *testing.T) {
+	for i, name := range attack.Attacks() {
+		rule := rulesAgainstFour[i%len(rulesAgainstFour)]
+		rule.F = min(rule.F, 2)
+		t.Run(name+"/"+rule.Rule, func(t *testing.T) {
+			x := besieged(rule, attack.Settings{Attack: name, Nodes: 4})
+			x.Rounds, x.Cohort.Nodes, x.Fleet.Dropout, x.Evaluation = 3, 15, .2, EvaluationSettings{}
+			sameModels(t, x, RunConfig{Seed: 5, Workers: 2}) // fewer than liars, who wait
+		})
+	}
+}
+
 // sameModels runs an experiment in both fidelities and compares everything that it says of models.
 func sameModels(t *testing.T, x Experiment, cfg RunConfig) {
 	t.Helper()
@@ -68,7 +82,7 @@ func sameModels(t *testing.T, x Experiment, cfg RunConfig) {
 			t.Fatalf("models %v, want %v", got, want)
 		}
 	}
-	if len(got) != len(want) || system.Final != math.Final || system.Saturated != math.Saturated {
+	if len(got) != len(want) || !reflect.DeepEqual(system.Final, math.Final) || system.Saturated != math.Saturated {
 		t.Errorf("%d rounds to %+v, want %d to %+v", len(got), system.Final, len(want), math.Final)
 	}
 }

@@ -145,8 +145,8 @@ func TestRoundTimeByHand(t *testing.T) {
 		{func(s *FleetSettings) { s.Deadline, s.Dropout = 28, .5 }, 28, 5, 0, ""},    // it waits for those who do not come
 		{func(s *FleetSettings) { s.Dropout = .5 }, 26, 5, 0, ""},
 		{func(s *FleetSettings) { s.Dropout, s.OverSelection = .25, 1 }, 26, 10, 0, ""}, // 15 of 20 come, the first 10 count
-		{func(s *FleetSettings) { s.Dropout, s.Least = .5, 6 }, 26, 0, 0, "5 of 10 updates came, at least 6 are wanted"},
-		{func(s *FleetSettings) { s.Dropout = 1 }, 0, 0, 0, "0 of 10 updates came, at least 1 are wanted"},
+		{func(s *FleetSettings) { s.Dropout, s.Stragglers, s.Least = .3, .3, 7 }, 26, 0, 0, "5 of 10 updates came, at least 7 are wanted"}, // one does both
+		{func(s *FleetSettings) { s.Dropout = .99 }, 0, 0, 0, "0 of 10 updates came, at least 1 are wanted"},
 	} {
 		s := s
 		c.change(&s)
@@ -304,6 +304,9 @@ func TestFleetRuns(t *testing.T) {
 		}
 		digests[r.ModelDigest] = true
 		last := r.Series[len(r.Series)-1]
+		if alone, err := Run(t.Context(), x, RunConfig{Seed: 6, Workers: workers}); err != nil || alone.Spent != r.Spent {
+			t.Errorf("while nobody watches %+v, %v, want %+v", alone.Spent, err, r.Spent)
+		}
 		if sum.Dropped == 0 || sum.Late == 0 || sum.Counted == 0 || sum.Received != r.BytesDown || sum.Sent != r.BytesUp || last.Spent != r.Spent || r.VirtualSeconds == 0 {
 			t.Errorf("%+v, %+v", sum, r)
 		}
@@ -349,6 +352,8 @@ func TestFleetRefusals(t *testing.T) {
 		{FleetSettings{Dropout: math.NaN()}, "fleet: dropout is NaN, want 0 to 1"},
 		{FleetSettings{Stragglers: -1}, "fleet: stragglers is -1, want 0 to 1"},
 		{FleetSettings{Least: 11}, "fleet: least is 11, want at most 10, the cohort"},
+		{FleetSettings{Least: 9, Dropout: .2}, "fleet: least is 9, and dropout of 0.2 and stragglers of 0 leave at most 8 updates; want at most so many"},
+		{FleetSettings{Dropout: 1}, "fleet: dropout of 1 and stragglers of 0 leave nobody of 10 who is heard; want each below 1"},
 		{FleetSettings{Least: -1}, "fleet: least is -1, want 0"},
 		{FleetSettings{OverSelection: 3.5}, "over_selection is 3.5 and draws 45 nodes of 40, want at most 3"},
 		{FleetSettings{Deadline: 5}, "deadline: nothing takes time"},

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"choir.example/fedavg"
 	"choir.example/node"
 )
 
@@ -31,6 +32,7 @@ type bench struct {
 type called struct {
 	there map[string]bool // by name
 	parts map[string]invitee
+	liars *conspiracy // nil: nobody lies
 }
 
 func newLab(t *trial) (*lab, error) {
@@ -51,7 +53,7 @@ func (l *lab) round(number int) *called {
 		return c
 	}
 	m := l.caller.round(number)
-	c := &called{there: map[string]bool{}, parts: map[string]invitee{}}
+	c := &called{there: map[string]bool{}, parts: map[string]invitee{}, liars: l.trial.conspire(m)}
 	for _, name := range l.caller.there(m.begin) {
 		c.there[name] = true
 	}
@@ -100,6 +102,17 @@ func (l *lab) Take(ctx context.Context, name string) (*node.Place, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// Computed implements node.Lab.
+func (l *lab) Computed(name string, round uint64, u *fedavg.Update, err error) (lie func(ctx context.Context) (*fedavg.Update, error)) {
+	l.mu.Lock()
+	liars := l.round(int(round)).liars
+	l.mu.Unlock()
+	if liars == nil {
+		return nil
+	}
+	return liars.add(name, u, err)
 }
 
 // Return implements node.Lab.

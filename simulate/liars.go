@@ -30,9 +30,6 @@ func (t *trial) suborn() (err error) {
 	if t.liars, err = s.Liars(len(t.parts), seeds.Derive("choir/liars/v1", t.cfg.Seed, "", 0)); err != nil {
 		return fmt.Errorf("fleet: liars: %w", err)
 	}
-	if t.result.Fidelity != Math {
-		return fmt.Errorf("fleet: liars: a node of fidelity %s does not lie, want fidelity math", t.result.Fidelity)
-	}
 	return nil
 }
 
@@ -78,11 +75,6 @@ func (t *trial) forge(number int, each []fedavg.Named) error {
 				return fmt.Errorf("%s: the attack sends %d coordinates, want %d", liars[k].Node, len(v), len(liars[k].Vectors[i]))
 			}
 			toGrid(v, liars[k].Vectors[i], t.algorithm.Grid, shape.ClipSquared)
-		}
-	}
-	for _, u := range liars {
-		if err := u.Check(shape); err != nil {
-			return fmt.Errorf("%s: what the attack sends: %w", u.Node, err)
 		}
 	}
 	return nil

@@ -36,7 +36,7 @@ func (t *trial) math(ctx context.Context) error {
 		if t.closed(round, counted, e.global) {
 			break
 		}
-		if err := e.keep(round); err != nil {
+		if err := e.keep(round, nil); err != nil {
 			return err
 		}
 	}
@@ -139,8 +139,14 @@ func (m *mathRound) forge(t *trial, sum *fedavg.Sum) error {
 	if err := t.forge(m.number, m.each); err != nil {
 		return err
 	}
+	shape := t.algorithm.Shape()
 	for _, u := range m.each {
-		if err := sum.Add(u.Update); err != nil {
+		t.sent.Add(int64(u.Bytes()))
+		err := u.Check(shape)
+		if err == nil {
+			err = sum.Add(u.Update)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", u.Node, err)
 		}
 	}
@@ -185,11 +191,9 @@ func (w *worker) train(ctx context.Context, m *mathRound) (*fedavg.Sum, error) {
 			Global: m.global, Shared: m.shared, Memory: m.memories.of(p.node), X: w.x, Y: w.y, Epochs: p.epochs,
 			Seed: seeds.Derive("choir/node/v1", m.seed, p.name, uint64(m.number)),
 		})
-		if err == nil {
-			w.trial.exchanged(u)
-			if w.trial.attack == nil { // otherwise liars first see all of them
-				err = w.sum.AddWithin(u, w.client.Changed())
-			}
+		if err == nil && w.trial.attack == nil { // otherwise liars first see all of them
+			w.trial.sent.Add(int64(u.Bytes()))
+			err = w.sum.AddWithin(u, w.client.Changed())
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.name, err)

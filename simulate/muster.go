@@ -97,15 +97,20 @@ func (c *caller) check() error {
 	case wanted > len(t.parts):
 		return fmt.Errorf("fleet: over_selection is %v and draws %d nodes of %d, want at most %.4g", s.OverSelection, wanted, len(t.parts), float64(len(t.parts))/float64(t.cohort)-1)
 	}
-	if r := t.algorithm.Rule; r != nil {
-		if err := r.Check(t.cohort); err != nil {
-			return fmt.Errorf("a cohort of %d: %w", t.cohort, err)
-		}
+	if err := t.algorithm.CheckCohort(t.cohort); err != nil {
+		return err
 	}
 	if fastest := c.fastest(); s.Deadline > 0 && fastest > s.Deadline {
 		return fmt.Errorf("fleet: deadline is %v seconds, and the fastest node takes %.4g; want at least so many", s.Deadline, fastest)
 	}
-	return t.algorithm.CheckCohort(c.most(wanted))
+	most := c.most(wanted)
+	switch {
+	case most == 0:
+		return fmt.Errorf("fleet: dropout of %v and stragglers of %v leave nobody of %d who is heard; want each below 1", s.Dropout, s.Stragglers, wanted)
+	case s.Least > most:
+		return fmt.Errorf("fleet: least is %d, and dropout of %v and stragglers of %v leave at most %d updates; want at most so many", s.Least, s.Dropout, s.Stragglers, most)
+	}
+	return t.algorithm.CheckCohort(most)
 }
 
 // most is how many updates of so many nodes that are drawn can come in a round, at most.

@@ -32,12 +32,15 @@ type RunConfig struct {
 	Loader   *Loader     // of data sets, to share between runs; nil: one of the run's own
 	Progress func(Point) // called after each round, in the goroutine of Run; nil: not told
 
+	Stage func(what string) // called before the first round with what begins, such as reading data, in the goroutine of Run; nil: not told
+
 	Coordinators int          // of fidelity system; 0: 1
 	Dir          string       // where fidelity system keeps coordinators and nodes, empty before; "": a temporary one, removed afterwards
 	Log          *slog.Logger // of coordinators and nodes; nil: none
 
-	Start *Snapshot             // goes on from there; nil: from the beginning. Fidelity math alone
-	Keep  func(*Snapshot) error // called after each round but the last, before the next; valid until it returns. nil: not called, nor is it for an asynchronous strategy, whose nodes are always under way
+	// Snapshots are of fidelity math alone: coordinators and nodes of a federation keep what they keep on their disks.
+	Start *Snapshot             // goes on from there; nil: from the beginning
+	Keep  func(*Snapshot) error // called after each round but the last, before the next; valid until it returns. nil, or fidelity system: not called
 }
 
 // Point is where a run stands after a round. Accuracy and Loss are NaN where the round was not measured.
@@ -94,7 +97,7 @@ type Measurement struct {
 // Spent is what a run has cost: time on the virtual clock, and bytes on the simulated wire.
 type Spent struct {
 	VirtualSeconds float64 `json:"virtual_seconds"`
-	BytesUp        int64   `json:"bytes_up"`   // of updates that nodes sent; 0 without RunConfig.Progress: then nobody counts them
+	BytesUp        int64   `json:"bytes_up"`   // of updates that nodes sent
 	BytesDown      int64   `json:"bytes_down"` // of models that nodes received
 }
 
@@ -112,6 +115,7 @@ func Run(ctx context.Context, x Experiment, cfg RunConfig) (*Result, error) {
 		return nil, fmt.Errorf("experiment %s: %w", x.Name, err)
 	}
 	t.start = time.Now()
+	t.cfg.Stage("training")
 	rounds := t.math
 	if t.result.Fidelity == System {
 		rounds = t.system
@@ -139,18 +143,12 @@ func (t *trial) timed() *Result {
 // closed takes in the model of a round and reports whether that was the last one: the target is reached, or the
 // run diverged.
 func (t *trial) closed(round, counted int, params []float32) (done bool) {
-	a := t.account(round)
-	p := Point{
-		Round: round, Accuracy: math.NaN(), Loss: math.NaN(), Digest: digestOf(params), Counted: counted,
-		Dropped: a.dropped, Late: a.late, Skipped: a.skipped, Seconds: a.seconds, Sent: t.sent.Swap(0), Received: a.received,
-	}
-	if t.cfg.Progress != nil {
-		p.Sent += a.tooLate
-	}
-	t.result.VirtualSeconds, t.result.BytesUp, t.result.BytesDown = p.Seconds, t.result.BytesUp+p.Sent, t.result.BytesDown+p.Received
-	t.result.Rounds, t.result.ModelDigest = round, p.Digest
-	if a.skipped != "" {
-		t.result.Skipped = append(t.result.Skipped, SkippedRound{round, a.skipped})
+	p := t.point(round, counted, params)
+	r := t.result
+	r.VirtualSeconds, r.BytesUp, r.BytesDown = p.Seconds, r.BytesUp+p.Sent, r.BytesDown+p.Received
+	r.Rounds, r.ModelDigest = round, p.Digest
+	if p.Skipped != "" {
+		r.Skipped = append(r.Skipped, SkippedRound{round, p.Skipped})
 	}
 	if every := cmp.Or(t.x.Evaluation.Every, 1); round%every == 0 || round == t.rounds {
 		m := t.measure(params)
@@ -158,20 +156,34 @@ func (t *trial) closed(round, counted int, params []float32) (done bool) {
 			return true
 		}
 		p.Accuracy, p.Loss = m.Accuracy, m.Loss
-		t.result.Final = m
-		t.result.Series = append(t.result.Series, Measurement{round, m, p.Digest, counted, t.result.Spent})
-		for _, a := range t.x.Evaluation.RoundsTo {
-			key := levelKey(a)
-			if _, reached := t.result.RoundsTo[key]; m.Accuracy >= a && !reached {
-				t.result.RoundsTo[key] = round
-			}
-		}
-		done = t.x.Target.Accuracy > 0 && m.Accuracy >= t.x.Target.Accuracy
+		done = t.learnt(&p, m)
 	}
 	if t.cfg.Progress != nil {
 		t.cfg.Progress(p)
 	}
 	return done
+}
+
+// point is where the run stands after a round, before its model is measured.
+func (t *trial) point(round, counted int, params []float32) Point {
+	a := t.account(round)
+	return Point{
+		Round: round, Accuracy: math.NaN(), Loss: math.NaN(), Digest: digestOf(params), Counted: counted,
+		Dropped: a.dropped, Late: a.late, Skipped: a.skipped, Seconds: a.seconds, Sent: t.sent.Swap(0) + a.tooLate, Received: a.received,
+	}
+}
+
+// learnt takes in how well the model of a round does, and reports whether the target is reached.
+func (t *trial) learnt(p *Point, m Measured) (reached bool) {
+	t.result.Final = m
+	t.result.Series = append(t.result.Series, Measurement{p.Round, m, p.Digest, p.Counted, t.result.Spent})
+	for _, a := range t.x.Evaluation.RoundsTo {
+		key := levelKey(a)
+		if _, reached := t.result.RoundsTo[key]; m.Accuracy >= a && !reached {
+			t.result.RoundsTo[key] = p.Round
+		}
+	}
+	return t.x.Target.Accuracy > 0 && m.Accuracy >= t.x.Target.Accuracy
 }
 
 // lostLoss is a cross entropy, in nat, that no model has which learns: it gives what is true a probability of e^-10000.

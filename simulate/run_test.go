@@ -142,7 +142,7 @@ func TestExperimentsAreRefused(t *testing.T) {
 		{func(x *Experiment) { x.Evaluation.Every = -2 }, "evaluation: every is -2, want 1 to"},
 		{func(x *Experiment) { x.Evaluation.RoundsTo = []float64{.5, 75} }, "evaluation: rounds_to has 75, want accuracies"},
 		{func(x *Experiment) { x.Cohort.Nodes = 9 }, "cohort: nodes is 9, want 1 to 8, the fleet"},
-		{func(x *Experiment) { x.Cohort.Share = .5 }, "cohort: both nodes and share"},
+		{func(x *Experiment) { x.Cohort.Share = .5 }, "cohort: both nodes, 5, and share, 0.5: want one"},
 		{func(x *Experiment) { x.Cohort = CohortSettings{Share: 2} }, "cohort: share is 2, want 0 to 1"},
 		{func(x *Experiment) { x.Partition.Nodes = 801 }, "801 nodes for 800 examples, want 1 to 800"},
 		{func(x *Experiment) { x.Partition.Kind = "fair" }, `kind "fair": want one of`},

@@ -10,16 +10,7 @@ import (
 	"io"
 	"math"
 	"strconv"
-
-	"choir.example/fedavg"
 )
-
-// exchanged takes note of what a node sent. Nobody is told without Progress: then it is not counted either.
-func (t *trial) exchanged(u *fedavg.Update) {
-	if t.cfg.Progress != nil {
-		t.sent.Add(int64(u.Bytes()))
-	}
-}
 
 // pointLine is a point in JSON. What was not measured is left out: JSON has no NaN.
 type pointLine struct {

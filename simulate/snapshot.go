@@ -24,6 +24,7 @@ type Snapshot struct {
 	global   []float32           // the model after Round
 	state    [][]float32         // of the server
 	memories map[int][][]float32 // of the nodes that have one, by place
+	aloft    *aloft              // of an asynchronous strategy; nil: there are rounds
 }
 
 // ErrTorn is a snapshot that is not whole, or was altered.
@@ -41,17 +42,22 @@ type snapshotHeader struct {
 	State      int    `json:"state"`      // vectors of the server
 	Memory     int    `json:"memory"`     // vectors of a node
 	Nodes      []int  `json:"nodes"`      // that have a memory, in order
+	Aloft      *aloft `json:"aloft,omitempty"`
 }
 
 // WriteTo writes all of the snapshot.
 func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	h := snapshotHeader{
-		Round: s.Round, Identity: s.identity, Result: s.Result, Parameters: len(s.global), State: len(s.state), Nodes: slices.Sorted(maps.Keys(s.memories)),
+		Round: s.Round, Identity: s.identity, Result: s.Result, Parameters: len(s.global), State: len(s.state),
+		Nodes: slices.Sorted(maps.Keys(s.memories)), Aloft: s.aloft,
 	}
 	vectors := append([][]float32{s.global}, s.state...)
 	for _, node := range h.Nodes {
 		h.Memory = len(s.memories[node])
 		vectors = append(vectors, s.memories[node]...)
+	}
+	if s.aloft != nil {
+		vectors = append(vectors, s.aloft.models...)
 	}
 	head, err := json.Marshal(h)
 	if err != nil {
@@ -110,13 +116,16 @@ func ReadSnapshot(r io.Reader) (*Snapshot, error) {
 
 // snapshot takes the vectors that the header speaks of.
 func (h *snapshotHeader) snapshot(b []byte) (*Snapshot, error) {
-	n, held := h.Parameters, len(b)/4
+	n, held, models := h.Parameters, len(b)/4, 0
+	if h.Aloft != nil {
+		models = len(h.Aloft.Models)
+	}
 	switch {
 	case n < 1 || len(b)%4 != 0 || held%n != 0 || h.State < 0 || h.State > held || h.Memory < 0:
 		return nil, ErrTorn
 	case h.Memory > 0 && len(h.Nodes) > held/h.Memory: // their product might not fit an int
 		return nil, ErrTorn
-	case 1+h.State+h.Memory*len(h.Nodes) != held/n:
+	case 1+h.State+h.Memory*len(h.Nodes)+models != held/n:
 		return nil, ErrTorn
 	}
 	take := func(count int) [][]float32 {
@@ -134,6 +143,9 @@ func (h *snapshotHeader) snapshot(b []byte) (*Snapshot, error) {
 	s.global, s.state = take(1)[0], take(h.State)
 	for _, node := range h.Nodes {
 		s.memories[node] = take(h.Memory)
+	}
+	if s.aloft = h.Aloft; s.aloft != nil {
+		s.aloft.models = take(models)
 	}
 	return s, nil
 }
@@ -169,8 +181,8 @@ func (e *engine) restore(s *Snapshot) error {
 	return nil
 }
 
-// keep hands out where the engine stands after a round that is not the last.
-func (e *engine) keep(round int) error {
+// keep hands out where the engine stands after a round that is not the last; who is under way then is nil if nobody is.
+func (e *engine) keep(round int, underWay *aloft) error {
 	if e.trial.cfg.Keep == nil || round == e.trial.rounds {
 		return nil
 	}
@@ -178,7 +190,7 @@ func (e *engine) keep(round int) error {
 	if err != nil {
 		return err
 	}
-	s := &Snapshot{Round: round, Result: *e.trial.timed(), identity: identity, global: e.global, state: e.state, memories: e.memories.byNode}
+	s := &Snapshot{Round: round, Result: *e.trial.timed(), identity: identity, global: e.global, state: e.state, memories: e.memories.byNode, aloft: underWay}
 	if err := e.trial.cfg.Keep(s); err != nil {
 		return fmt.Errorf("keep round %d: %w", round, err)
 	}

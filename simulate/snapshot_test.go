@@ -51,6 +51,11 @@ func TestSnapshotGoesOn(t *testing.T) {
 			x.Fleet.Speed = SpeedSettings{Examples: 1, Spread: 1}
 			x.Fleet.Availability = AvailabilitySettings{Day: .6, Night: .9}
 		},
+		"an asynchronous strategy": func(x *Experiment) { *x = open("fedasync", FleetSettings{Dropout: .1, Stragglers: .2}) },
+		"nodes that buffer, by night": func(x *Experiment) {
+			*x = open("fedbuff", FleetSettings{Stragglers: .5, Partial: true, Availability: AvailabilitySettings{Night: .1, Zones: 1}})
+			x.Local.Epochs, x.Rounds = 2, 8
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			x := small()
@@ -90,6 +95,9 @@ func snapshotGoesOn(t *testing.T, x Experiment) {
 		}
 	}
 	s, _ := ReadSnapshot(bytes.NewReader(kept[0]))
+	if _, err := Run(t.Context(), x, RunConfig{Seed: 5, Start: s, Fidelity: System}); err == nil {
+		t.Error("fidelity system goes on from a snapshot, which it has none of")
+	}
 	if _, err := Run(t.Context(), x, RunConfig{Seed: 6, Start: s}); err == nil || !strings.Contains(err.Error(), "of another seed") {
 		t.Errorf("another seed: %v", err)
 	}
@@ -101,13 +109,16 @@ func snapshotGoesOn(t *testing.T, x Experiment) {
 
 // A snapshot that lacks bytes or has a wrong one is refused as a whole, and none brings the reader down.
 func TestTornSnapshot(t *testing.T) {
-	s := &Snapshot{Round: 1, global: []float32{1, 2}, state: [][]float32{{3, 4}}, memories: map[int][][]float32{7: {{5, 6}}}}
+	s := &Snapshot{
+		Round: 1, global: []float32{1, 2}, state: [][]float32{{3, 4}}, memories: map[int][][]float32{7: {{5, 6}}},
+		aloft: &aloft{Flights: []flightLine{{Node: 3, Model: 1}}, Models: []int{1}, models: [][]float32{{7, 8}}},
+	}
 	var b bytes.Buffer
 	if _, err := s.WriteTo(&b); err != nil {
 		t.Fatal(err)
 	}
 	got, err := ReadSnapshot(bytes.NewReader(b.Bytes()))
-	if err != nil || got.memories[7][0][1] != 6 || got.state[0][0] != 3 || got.global[1] != 2 {
+	if err != nil || got.memories[7][0][1] != 6 || got.state[0][0] != 3 || got.global[1] != 2 || got.aloft.models[0][1] != 8 || got.aloft.Flights[0].Node != 3 {
 		t.Fatalf("%+v: %v", got, err)
 	}
 	for i := range b.Len() {

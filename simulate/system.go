@@ -48,6 +48,7 @@ func (t *trial) system(ctx context.Context) (err error) {
 	if coordinators == 1 {
 		heartbeat = 50 * time.Millisecond // nobody is waited for
 	}
+	t.cfg.Stage("founding coordinators and nodes")
 	s.f, err = Start(ctx, FederationConfig{
 		Dir: dir, Cluster: "experiment", Coordinators: coordinators, Heartbeat: heartbeat, Names: t.names, Lab: s.lab, Algorithm: t.ownAlgorithm(),
 		BatchUpdates: mostUpdates, Available: s.lab.available, Trusted: t.ownUpdate(), Node: s.observe, Log: log, Network: NewMemoryNetwork(),
@@ -57,6 +58,7 @@ func (t *trial) system(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.f.Close()) }()
 	t.start = time.Now() // founding is no part of a round
+	t.cfg.Stage("training")
 	if _, err := s.f.Operator().SubmitJob(ctx, &choirv1.SubmitJobRequest{Spec: spec}); err != nil {
 		return fmt.Errorf("submit job: %w", err)
 	}

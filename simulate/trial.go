@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -44,54 +45,65 @@ type trial struct {
 
 func newTrial(x Experiment, cfg RunConfig) (*trial, error) {
 	t := &trial{x: &x, cfg: cfg, data: x.Own.Data, rounds: cmp.Or(x.Rounds, UsualRounds)}
+	if t.cfg.Stage == nil {
+		t.cfg.Stage = func(string) {}
+	}
 	t.result = &Result{Name: x.Name, Seed: cfg.Seed, Fidelity: cmp.Or(cfg.Fidelity, Math), RoundsTo: map[string]int{}, Series: []Measurement{}}
 	if t.cfg.Workers == 0 {
 		t.cfg.Workers = runtime.GOMAXPROCS(0)
 	}
-	err := x.check()
-	if err != nil {
-		return nil, err
+	for _, step := range []func() error{t.check, t.load, t.divide, t.compose, t.setAside, t.suborn, t.drawable, t.call} {
+		if err := step(); err != nil {
+			return nil, err
+		}
 	}
-	if t.data == nil {
-		t.data, err = cmp.Or(cfg.Loader, &Loader{}).Load(x.Data, cfg.Seed)
-	} else {
-		err = t.data.check()
+	return t, nil
+}
+
+// check refuses what cannot be, before anything is read.
+func (t *trial) check() error {
+	if t.cfg.Start != nil && t.result.Fidelity == System {
+		return errors.New("fidelity system has no snapshots to go on from; want a run from the beginning, or fidelity math")
 	}
-	if err != nil {
-		return nil, err
+	return t.x.check()
+}
+
+// load reads the data set, unless it is one's own.
+func (t *trial) load() (err error) {
+	if t.data != nil {
+		return t.data.check()
 	}
-	if err := t.divide(); err != nil {
-		return nil, err
+	t.cfg.Stage("reading data")
+	t.data, err = cmp.Or(t.cfg.Loader, &Loader{}).Load(t.x.Data, t.cfg.Seed)
+	return err
+}
+
+// compose makes the algorithm of the settings and of parts of one's own.
+func (t *trial) compose() (err error) {
+	if t.algorithm, err = t.x.settings().Algorithm(t.data.Train.Input, t.data.Train.Classes, t.data.Tables...); err != nil {
+		return err
 	}
-	outputs := t.data.Train.Classes
-	if t.algorithm, err = x.settings().Algorithm(t.data.Train.Input, outputs, t.data.Tables...); err != nil {
-		return nil, err
+	if t.x.Own.Strategy != nil {
+		t.algorithm.Strategy = t.x.Own.Strategy
 	}
-	if x.Own.Strategy != nil {
-		t.algorithm.Strategy = x.Own.Strategy
+	if t.x.Own.Rule != nil {
+		t.algorithm.Rule = t.x.Own.Rule
 	}
-	if x.Own.Rule != nil {
-		t.algorithm.Rule = x.Own.Rule
+	return t.algorithm.Check()
+}
+
+// call makes who calls the cohorts.
+func (t *trial) call() (err error) {
+	if t.caller, err = newCaller(t); err != nil {
+		return err
 	}
-	if err := t.algorithm.Check(); err != nil { // of parts of one's own
-		return nil, err
-	}
-	if err := t.setAside(); err != nil {
-		return nil, err
-	}
-	if err := t.suborn(); err != nil {
-		return nil, err
-	}
-	if err := t.drawable(); err != nil {
-		return nil, err
-	}
-	t.caller, err = newCaller(t)
 	t.account = t.caller.account
-	return t, err
+	return nil
 }
 
 // divide deals the examples to nodes.
 func (t *trial) divide() (err error) {
+	t.cfg.Stage("dealing examples")
 	p := t.x.Own.Partition
 	if p == nil {
 		if p, err = t.x.Partition.Partitioner(); err != nil {
@@ -119,7 +131,7 @@ func (t *trial) drawable() error {
 	case !(c.Share >= 0 && c.Share <= 1):
 		return fmt.Errorf("cohort: share is %v, want 0 to 1", c.Share)
 	case c.Nodes > 0 && c.Share > 0:
-		return fmt.Errorf("cohort: both nodes and share, want one")
+		return fmt.Errorf("cohort: both nodes, %d, and share, %v: want one, and 0 in the other", c.Nodes, c.Share)
 	}
 	t.cohort = fleet
 	if c.Nodes > 0 {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"choir.example/internal/nearest"
 	"choir.example/simulate"
 )
 
@@ -98,7 +99,9 @@ func (f experimentFlags) inExperiment(err error) error {
 	}
 	var known *hinted
 	if m := wantOneOf.FindStringSubmatch(err.Error()); m != nil && !errors.As(err, &known) {
-		err = &hinted{err, suggest(m[1], strings.Split(strings.TrimSpace(m[2]), ", "))}
+		if best := nearest.Word(m[1], strings.Split(strings.TrimSpace(m[2]), ", ")); best != "" { // all names were said already
+			err = &hinted{err, didYouMean(best)}
+		}
 	}
 	if _, missing := os.Stat(f.Experiment); missing != nil {
 		return err

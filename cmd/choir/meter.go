@@ -73,9 +73,9 @@ func (m *meter) rounds(first, done, total int, words string) {
 	}
 	now := time.Now()
 	each := now.Sub(m.begun) / time.Duration(max(done-first+1, 1))
-	left := (each * time.Duration(total-done)).Round(time.Second)
+	words += leftText(each * time.Duration(total-done))
 	if !onTerminal(m.w) {
-		fmt.Fprintf(m.w, "%s: round %d of %d, %s; %v left\n", m.what, done, total, words, left)
+		fmt.Fprintf(m.w, "%s: round %d of %d, %s\n", m.what, done, total, words)
 		return
 	}
 	if m.bar != nil && now.Sub(m.said) < meterRedraw {
@@ -83,7 +83,18 @@ func (m *meter) rounds(first, done, total int, words string) {
 	}
 	m.said = now
 	m.draw(uint64(done), uint64(total), progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false))
-	m.bar.Describe(fmt.Sprintf("%s: %s; %v left", m.what, words, left))
+	m.bar.Describe(m.what + ": " + words)
+}
+
+// leftText says how long the rest will take, nothing if there is none.
+func leftText(left time.Duration) string {
+	switch {
+	case left <= 0:
+		return ""
+	case left < time.Second:
+		return "; under 1s left"
+	}
+	return fmt.Sprintf("; %v left", left.Round(time.Second))
 }
 
 func (m *meter) draw(done, total uint64, options ...progressbar.Option) {

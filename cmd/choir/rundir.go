@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
+	"choir.example/internal/lockdir"
 	"choir.example/privacy/seal"
 	"choir.example/simulate"
 	"choir.example/simulate/report"
@@ -24,6 +26,7 @@ type runDir struct {
 	points []simulate.Point
 	saved  time.Time     // when there was a snapshot, or the run began
 	cost   time.Duration // of writing it
+	unlock func()
 }
 
 // The files of a run.
@@ -35,6 +38,7 @@ const (
 	pageName       = "report.html"
 	resultName     = "result.json"
 	pictureName    = "partition.json"
+	lockName       = ".lock"
 )
 
 // How often a snapshot is written: not oftener than so, and so seldom that it takes no more than a fiftieth of the time.
@@ -50,18 +54,15 @@ func openRunDir(path string, x *simulate.Experiment, fidelity simulate.Fidelity,
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	d = &runDir{path: path, saved: time.Now()}
+	d = &runDir{path: path, saved: time.Now(), unlock: func() {}}
 	have, err := os.ReadFile(d.file(experimentName))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if err := d.begin(want); err != nil {
-			return nil, nil, nil, err
-		}
-		return d, nil, nil, nil
+		return d, nil, nil, d.begin(want)
 	case err != nil:
 		return nil, nil, nil, err
 	case !resume:
-		return nil, nil, nil, &hinted{fmt.Errorf("%s has a run already", path), "add --resume to go on with it, or name another directory"}
+		return nil, nil, nil, d.taken()
 	case !bytes.Equal(have, want):
 		return nil, nil, nil, &hinted{fmt.Errorf("%s has another run than this", path),
 			fmt.Sprintf("compare %s with what choir was told now, or name another directory", d.file(experimentName))}
@@ -69,9 +70,27 @@ func openRunDir(path string, x *simulate.Experiment, fidelity simulate.Fidelity,
 	if done, err = readResult(d.file(resultName)); done != nil || err != nil {
 		return d, nil, done, err
 	}
+	if err := d.lock(); err != nil {
+		return nil, nil, nil, err
+	}
 	d.again = true
-	start, err = d.restore()
+	if start, err = d.restore(); err != nil {
+		d.unlock()
+	}
 	return d, start, nil, err
+}
+
+// taken is why no run begins in the directory.
+func (d *runDir) taken() error {
+	return &hinted{fmt.Errorf("%s has a run already", d.path), "add --resume to go on with it, or name another directory"}
+}
+
+// underWay reports whether a directory has a run that is not finished.
+func underWay(path string) bool {
+	d := runDir{path: path}
+	_, begun := os.Stat(d.file(experimentName))
+	_, finished := os.Stat(d.file(resultName))
+	return begun == nil && finished != nil
 }
 
 // runText is all that a run depends on, as a file: the experiment with the run's seed, and in a comment how much of it is real.
@@ -84,13 +103,47 @@ func (d *runDir) file(name string) string { return filepath.Join(d.path, name) }
 
 // begin makes the directory of a new run.
 func (d *runDir) begin(experiment []byte) error {
-	if entries, err := os.ReadDir(d.path); err == nil && len(entries) > 0 {
+	if entries, err := os.ReadDir(d.path); err == nil && slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() != lockName }) {
 		return &hinted{fmt.Errorf("%s is not empty, and has no run", d.path), "name a directory that is empty or does not exist"}
 	}
-	if err := os.MkdirAll(d.path, 0o755); err != nil {
+	err := os.MkdirAll(d.path, 0o755)
+	if err == nil {
+		err = d.lock()
+	}
+	if err != nil {
 		return err
 	}
-	return d.write(experimentName, experiment)
+	if _, err := os.Stat(d.file(experimentName)); err == nil { // somebody was faster
+		err = d.taken()
+	} else {
+		err = d.write(experimentName, experiment)
+	}
+	if err != nil {
+		d.unlock()
+	}
+	return err
+}
+
+// lock keeps other processes out until unlock, and clears away what a killed one had not finished.
+func (d *runDir) lock() error {
+	unlock, err := lockdir.Lock(d.file(lockName))
+	if errors.Is(err, lockdir.ErrTaken) {
+		return &hinted{fmt.Errorf("the run in %s is under way: %w", d.path, err), "wait for it or stop it, or name another directory"}
+	}
+	if err != nil {
+		return err
+	}
+	d.unlock = unlock
+	for _, pattern := range []string{".new-*", "." + snapshotName + "-*"} {
+		left, _ := filepath.Glob(d.file(pattern)) // the patterns are fine
+		for _, name := range left {
+			if err := os.Remove(name); err != nil {
+				unlock()
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // abandon leaves nothing of a run that was refused before its first round.
@@ -98,10 +151,20 @@ func (d *runDir) abandon() error {
 	if d.again {
 		return nil
 	}
-	if err := os.Remove(d.file(experimentName)); err != nil {
+	if err := d.remove(experimentName, lockName); err != nil {
 		return err
 	}
 	return os.Remove(d.path)
+}
+
+// remove removes those of the files that are there.
+func (d *runDir) remove(names ...string) error {
+	for _, name := range names {
+		if err := os.Remove(d.file(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // restore reads the snapshot, and the rounds until it.
@@ -196,10 +259,7 @@ func (d *runDir) finish(run report.Run) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(d.file(snapshotName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return d.remove(snapshotName, lockName)
 }
 
 // write writes a file that everybody may read.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 
@@ -58,9 +59,17 @@ func (c *simulateRun) Run(ctx context.Context, t *terminal) error {
 	}
 	x.Seeds = []uint64{c.seed(t.err, &x)}
 	one := oneRun{x: x, fidelity: simulate.Fidelity(c.Fidelity), dir: c.Out, resume: c.Resume, loader: newLoader()}
-	m := newMeter(t.err, x.Name)
-	one.progress = func(first int, p simulate.Point) { m.rounds(first, p.Round, one.rounds(), pointText(p)) }
+	early, m := newStages(t.err, x.Name), newMeter(t.err, x.Name)
+	one.stage = func(what string) {
+		early.begin(what)
+		m = newMeter(t.err, x.Name) // what came before is no measure for rounds
+	}
+	one.progress = func(first int, p simulate.Point) {
+		early.end()
+		m.rounds(first, p.Round, roundsOf(&x), pointText(p))
+	}
 	r, err := one.do(ctx, t.err)
+	early.end()
 	m.finish()
 	if r == nil || err != nil && len(r.Series) == 0 {
 		return c.explain(ctx, err)
@@ -92,11 +101,14 @@ func (c *simulateRun) seed(talk io.Writer, x *simulate.Experiment) uint64 {
 
 // explain says what to do about a run that ended early.
 func (c *simulateRun) explain(ctx context.Context, err error) error {
+	var file *fs.PathError
 	switch {
 	case err != nil && ctx.Err() != nil && c.Out != "":
 		return &hinted{errors.New("interrupted"), "the same command with --resume goes on"}
 	case err != nil && ctx.Err() != nil:
 		return errors.New("interrupted; with --out it could go on")
+	case errors.As(err, &file) && c.Out != "" && underWay(c.Out):
+		return &hinted{err, "mend that, or name another directory; the same command with --resume goes on with what there is"}
 	case errors.Is(err, model.ErrDiverged):
 		return &hinted{err, "try a lower --set local.learning_rate=…"}
 	}
@@ -111,6 +123,8 @@ type oneRun struct {
 	loader   *simulate.Loader
 	dir      string // empty: nothing is kept
 	resume   bool
+	anew     bool                              // what cannot go on begins anew; otherwise that is an error
+	stage    func(what string)                 // told what begins before there are rounds; nil: not told
 	progress func(first int, p simulate.Point) // first is the round that this process began with
 
 	points  []simulate.Point
@@ -122,26 +136,30 @@ func (o *oneRun) found(r *simulate.Result) report.Run {
 	return report.Run{Experiment: o.x, Result: r, Points: o.points, Picture: o.picture}
 }
 
-// rounds is how many there will be, at most.
-func (o *oneRun) rounds() int { return cmp.Or(o.x.Rounds, simulate.UsualRounds) }
+// roundsOf is how many rounds an experiment has, at most.
+func roundsOf(x *simulate.Experiment) int { return cmp.Or(x.Rounds, simulate.UsualRounds) }
 
 // do runs it, or what is left of it. A run that diverged has a result and an error. What people should know on the way goes
 // to talk.
 func (o *oneRun) do(ctx context.Context, talk io.Writer) (*simulate.Result, error) {
 	d, first := &runDir{}, 1
-	cfg := simulate.RunConfig{Seed: o.x.Seeds[0], Fidelity: o.fidelity, Workers: o.workers, Loader: o.loader}
+	cfg := simulate.RunConfig{Seed: o.x.Seeds[0], Fidelity: o.fidelity, Workers: o.workers, Loader: o.loader, Stage: o.stage}
 	if o.dir != "" {
 		var done *simulate.Result
 		var err error
 		if d, cfg.Start, done, err = openRunDir(o.dir, &o.x, o.fidelity, o.resume); err != nil {
 			return nil, err
 		}
+		defer d.unlock()
 		if done != nil {
 			return o.finished(done, talk)
 		}
+		if d.again && o.fidelity == simulate.System && !o.anew {
+			return nil, &hinted{fmt.Errorf("%s: fidelity system has no snapshots to go on from", o.dir), "remove the directory and run it again: it comes to the same model"}
+		}
 		if cfg.Start != nil {
 			first = cfg.Start.Round + 1
-			fmt.Fprintf(talk, "%s: goes on after round %d of %d\n", o.x.Name, cfg.Start.Round, o.rounds())
+			fmt.Fprintf(talk, "%s: goes on after round %d of %d\n", o.x.Name, cfg.Start.Round, roundsOf(&o.x))
 		} else if d.again {
 			fmt.Fprintf(talk, "%s: there is no snapshot yet, so it begins anew\n", o.x.Name)
 		}

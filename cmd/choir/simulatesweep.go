@@ -64,6 +64,9 @@ func (c *simulateSweep) Run(ctx context.Context, t *terminal) error {
 		fmt.Fprintf(t.err, "%s: %d of %d cells (%s)\n", share, len(mine), len(all), share.from)
 	}
 	s := &sweep{dir: c.Out, fidelity: simulate.Fidelity(c.Fidelity), meter: newMeter(t.err, "sweep"), total: len(mine), loader: newLoader()}
+	for _, cell := range mine {
+		s.rounds += roundsOf(&cell.x)
+	}
 	s.divide(c.Parallel, len(mine))
 	s.run(ctx, mine)
 	s.meter.finish()
@@ -118,13 +121,16 @@ type sweep struct {
 	dir      string
 	fidelity simulate.Fidelity
 	meter    *meter
-	total    int
+	total    int // cells
+	rounds   int // of all cells
 	parallel int // cells at a time
 	workers  int // of a cell
 	loader   *simulate.Loader
 
 	mu     sync.Mutex // guards what follows
 	over   int        // cells that are done or failed
+	done   int        // rounds that are behind
+	saved  int        // rounds among them that nobody had to wait for: of an earlier sweep, or after a target
 	runs   []report.Run
 	failed []failedCell
 }
@@ -163,14 +169,21 @@ func (s *sweep) run(ctx context.Context, cells []cell) {
 
 // cell runs one cell, or what is left of it.
 func (s *sweep) cell(ctx context.Context, c cell) {
+	behind := 0 // rounds
 	one := oneRun{
-		x: c.x, fidelity: s.fidelity, workers: s.workers, loader: s.loader, dir: filepath.Join(s.dir, c.dir), resume: true, progress: func(int, simulate.Point) {},
+		x: c.x, fidelity: s.fidelity, workers: s.workers, loader: s.loader, dir: filepath.Join(s.dir, c.dir), resume: true, anew: true,
+		progress: func(first int, p simulate.Point) {
+			s.move(p.Round-behind, max(first-1-behind, 0))
+			behind = p.Round
+		},
 	}
 	r, err := one.do(ctx, io.Discard)
 	diverged := r != nil && r.Diverged != ""
 	if err != nil && ctx.Err() != nil && !diverged {
 		return
 	}
+	rest := roundsOf(&c.x) - behind
+	defer s.move(rest, rest)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.over++
@@ -186,5 +199,12 @@ func (s *sweep) cell(ctx context.Context, c cell) {
 	case diverged:
 		s.failed = append(s.failed, failedCell{c.dir, r.Diverged})
 	}
-	s.meter.count(int64(s.over), int64(s.total), "cells")
+}
+
+// move shows that so many rounds more are behind, of which some were saved.
+func (s *sweep) move(rounds, saved int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.done, s.saved = s.done+rounds, s.saved+saved
+	s.meter.rounds(s.saved+1, s.done, s.rounds, fmt.Sprintf("%d of %s", s.over, counted(s.total, "cell")))
 }

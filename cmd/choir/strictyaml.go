@@ -272,15 +272,17 @@ func in(key string) string {
 func suggest(word string, known []string) string {
 	best := nearest.Word(word, known)
 	if best != "" {
-		return fmt.Sprintf("did you mean %q?", best)
+		return didYouMean(best)
 	}
 	return "known here: " + strings.Join(known, ", ")
 }
 
+func didYouMean(word string) string { return fmt.Sprintf("did you mean %q?", word) }
+
 // suggestExperiment is suggest for the names of built-in experiments, of which there are too many to say.
 func suggestExperiment(name string) string {
 	if best := nearest.Word(name, builtinNames()); best != "" {
-		return fmt.Sprintf("did you mean %q?", best)
+		return didYouMean(best)
 	}
 	return "choir simulate list shows their names"
 }

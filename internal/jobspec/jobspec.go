@@ -14,7 +14,6 @@ import (
 
 	"choir.example/fedavg"
 	"choir.example/model"
-	"choir.example/model/codec"
 	"choir.example/model/data"
 	choirv1 "choir.example/proto/choir/v1"
 )
@@ -61,62 +60,39 @@ func older(spec *choirv1.JobSpec) *fedavg.Settings {
 
 // Algorithm is what a job's nodes train by, and its coordinators combine by.
 func Algorithm(spec *choirv1.JobSpec) (*fedavg.Algorithm, error) {
-	a, err := algorithm(spec)
-	if err != nil {
-		return nil, err
-	}
-	a.WeightCap = spec.WeightCap
-	if err := a.Check(); err != nil {
-		return nil, fmt.Errorf("job %s: %w", spec.Name, err)
-	}
-	return a, nil
-}
-
-func algorithm(spec *choirv1.JobSpec) (*fedavg.Algorithm, error) {
 	input, outputs, ids, err := Shape(spec)
 	if err != nil {
 		return nil, err
-	}
-	if len(spec.Algorithm) == 0 {
-		return olderAlgorithm(spec, input[0])
 	}
 	s, err := Settings(spec)
 	if err != nil {
 		return nil, err
 	}
 	a, err := s.Algorithm(input, outputs, ids...)
+	if err == nil && len(spec.Algorithm) == 0 {
+		err = asItStands(a, spec)
+	}
+	if err == nil {
+		a.WeightCap = spec.WeightCap
+		err = a.Check()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("job %s: %w", spec.Name, err)
 	}
 	return a, nil
 }
 
-// olderAlgorithm takes numbers as they stand: where a section's zero is its usual value, here it is zero.
-func olderAlgorithm(spec *choirv1.JobSpec, features int) (*fedavg.Algorithm, error) {
-	for _, f := range []struct {
-		field           string
-		value, low, top float64
-	}{
-		{"range", spec.Range, 1e-6, 1e6},
-		{"clip", spec.Clip, 0, 1e9},
-		{"local_epochs", float64(spec.LocalEpochs), 0, 1000},
-	} {
-		if !(f.value >= f.low && f.value <= f.top) { // so that NaN is refused too
-			return nil, fmt.Errorf("job %s: %s is %v, want %v to %v", spec.Name, f.field, f.value, f.low, f.top)
-		}
+// asItStands gives an older job's algorithm its numbers as they are: where a section's zero stands for its usual value,
+// theirs is zero.
+func asItStands(a *fedavg.Algorithm, spec *choirv1.JobSpec) error {
+	switch {
+	case spec.Range == 0:
+		return errors.New("range is 0, want 1e-06 to 1e+06")
+	case len(spec.Hidden) == 0:
+		return errors.New("hidden is empty, want 1 to 8 layers")
 	}
-	network, err := model.MLP(features, hidden(spec)...).Compile()
-	if err != nil {
-		return nil, fmt.Errorf("job %s: %w", spec.Name, err)
-	}
-	strategy := fedavg.FedAvg{Rate: spec.ServerRate}
-	if strategy.Rate == 0 {
-		strategy.Rate = 1
-	}
-	return &fedavg.Algorithm{
-		Network: network, Strategy: strategy, Batch: int(spec.Batch), Grid: codec.Grid{Range: spec.Range}, Clip: spec.Clip,
-		Local: model.TrainConfig{Epochs: int(spec.LocalEpochs), Rate: spec.LearningRate},
-	}, nil
+	a.Local.Epochs, a.Local.Rate, a.Batch = int(spec.LocalEpochs), spec.LearningRate, int(spec.Batch)
+	return nil
 }
 
 func hidden(spec *choirv1.JobSpec) (widths []int) {

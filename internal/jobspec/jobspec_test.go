@@ -56,6 +56,15 @@ func TestOlderJob(t *testing.T) {
 		a.Batch != 4 || a.Grid.Range != 2 || a.Clip != 3 || a.WeightCap != 9 {
 		t.Errorf("%+v", a)
 	}
+	spec.Range = 0
+	if _, err := Algorithm(spec); err == nil || err.Error() != "job job: range is 0, want 1e-06 to 1e+06" {
+		t.Errorf("range 0: %v", err)
+	}
+	spec.Range, spec.Hidden = 2, nil
+	if _, err := Algorithm(spec); err == nil || err.Error() != "job job: hidden is empty, want 1 to 8 layers" {
+		t.Errorf("no layers: %v", err)
+	}
+	spec.Hidden = []uint32{7}
 	if s, err := Settings(spec); err != nil || s.Architecture.Hidden[0] != 7 || s.Compression.Range != 2 || s.Privacy.Clip != 3 {
 		t.Errorf("%+v, %v", s, err)
 	}
@@ -75,6 +84,7 @@ func TestBadSpecifications(t *testing.T) {
 		"privacy: clip is -1, want":              func(s *choirv1.JobSpec) { change(t, s, func(x *fedavg.Settings) { x.Privacy.Clip = -1 }) },
 		"privacy: clip is 1e-09, want at least":  func(s *choirv1.JobSpec) { change(t, s, func(x *fedavg.Settings) { x.Privacy.Clip = 1e-9 }) },
 		"local: batch of":                        func(s *choirv1.JobSpec) { change(t, s, func(x *fedavg.Settings) { x.Local.Batch = 1 << 20 }) },
+		"local: epochs is 1001, want at most":    func(s *choirv1.JobSpec) { change(t, s, func(x *fedavg.Settings) { x.Local.Epochs = 1001 }) },
 		"compression: bits is 1, want 2 to":      func(s *choirv1.JobSpec) { change(t, s, func(x *fedavg.Settings) { x.Compression.Bits = 1 }) },
 		"local: learning rate -1, want a finite": func(s *choirv1.JobSpec) { change(t, s, func(x *fedavg.Settings) { x.Local.LearningRate = -1 }) },
 	} {

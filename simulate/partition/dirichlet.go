@@ -50,10 +50,10 @@ func (d Dirichlet) draw(x Examples, nodes int, rng *rand.Rand) [][]int32 {
 	return parts
 }
 
-// redrawn draws until the smallest part has so many examples. Where that does not come it says what would do: the most
-// that the smallest node had in any draw, or as many nodes as have that many.
-func redrawn(draw func(nodes int) [][]int32, examples, nodes, least int, parameter string) ([][]int32, error) {
-	least = usualLeast(least, examples, nodes)
+// redrawn draws until the smallest part has so many examples; asked 0 is the usual number of so many nodes. Where that does
+// not come it says what would do: the most that the smallest node had in any draw, or as many nodes as all have enough.
+func redrawn(draw func(nodes int) [][]int32, examples, nodes, asked int, parameter string) ([][]int32, error) {
+	least := usualLeast(asked, examples, nodes)
 	if least < 1 || least > examples/nodes {
 		return nil, fmt.Errorf("least is %d, want 1 to %d: so many examples a node there are", least, examples/nodes)
 	}
@@ -72,13 +72,17 @@ func redrawn(draw func(nodes int) [][]int32, examples, nodes, least int, paramet
 	}
 	fewer := largest(nodes, func(n int) bool {
 		for range searched {
-			if smallest(draw(n)) >= least {
+			if smallest(draw(n)) >= usualLeast(asked, examples, n) {
 				return true
 			}
 		}
 		return false
 	})
-	return nil, fmt.Errorf("in %d draws for %d nodes some node always has no example; %d nodes would do, or a larger %s", redraws, nodes, fewer, parameter)
+	things := "nodes"
+	if fewer == 1 {
+		things = "node"
+	}
+	return nil, fmt.Errorf("in %d draws for %d nodes some node always has no example; %d %s would do, or a larger %s", redraws, nodes, fewer, things, parameter)
 }
 
 // largest is the largest number below n for which fits says yes, if it says so for all below; 1 always fits.

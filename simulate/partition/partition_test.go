@@ -385,6 +385,9 @@ func TestNearestValidValueIsValid(t *testing.T) {
 	s = Settings{Kind: "dirichlet", Alpha: .01, Nodes: 200, Least: 1}
 	s.Nodes = refused(s, "partition: in 200 draws for 200 nodes some node always has no example; %d nodes")
 	divide(t, s, x, 1)
+	s = Settings{Kind: "dirichlet", Alpha: .01, Nodes: 200} // fewer nodes usually have more each
+	s.Nodes = refused(s, "partition: in 200 draws for 200 nodes some node always has no example; %d nodes")
+	divide(t, s, x, 1)
 }
 
 // broken returns what Divide must not.
