@@ -63,35 +63,30 @@ func newMaxPool(l LayerSpec, in [][]int) (layer, error) {
 	return maxPool{p}, err
 }
 
+// row is a row of windows.
+func (m maxPool) row() kernel.Pool {
+	return kernel.Pool{Columns: m.columns, Channels: m.channels, Kernel: m.kernel, Step: m.stride * m.channels, Width: m.width * m.channels}
+}
+
+// places are where row i of the windows, of a batch, begins, and what it sees of the images.
+func (m maxPool) places(i int) (out, in int) {
+	return i * m.columns * m.channels, (i/m.rows*m.height + i%m.rows*m.stride) * m.width * m.channels
+}
+
 func (m maxPool) forward(p *pass) {
-	c := m.channels
 	for i := range p.n * m.rows {
-		top := (i/m.rows*m.height + i%m.rows*m.stride) * m.width
-		for x := range m.columns {
-			out := p.out[(i*m.columns+x)*c:][:c]
-			copy(out, p.in[0][(top+x*m.stride)*c:])
-			for k := 1; k < m.kernel*m.kernel; k++ {
-				in := p.in[0][(top+k/m.kernel*m.width+x*m.stride+k%m.kernel)*c:][:c]
-				kernel.Maximum(out, out, in)
-			}
-		}
+		out, in := m.places(i)
+		kernel.MaxPool(p.out[out:], p.in[0][in:], m.row())
 	}
 }
 
-func (m maxPool) work(int) int { return m.channels }
-
 func (m maxPool) backward(p *pass) {
-	c, left := m.channels, p.work[:m.channels]
-	taken := -1
 	for image := range p.n {
 		m.clearUnless(p, image)
-		m.each(image, func(out, in int) {
-			if out != taken {
-				taken = out
-				copy(left, p.dout[out:])
-			}
-			kernel.RouteMaximum(p.din[0][in:][:c], left, p.in[0][in:][:c], p.out[out:][:c])
-		})
+		for i := image * m.rows; i < (image+1)*m.rows; i++ {
+			out, in := m.places(i)
+			kernel.RoutePool(p.din[0][in:], p.dout[out:], p.in[0][in:], p.out[out:], m.row())
+		}
 	}
 }
 

@@ -149,16 +149,6 @@ func fold4AVX2(dst []float32, x0 []float32, x1 []float32, x2 []float32, x3 []flo
 //go:noescape
 func reluAVX2(dst []float32, x []float32)
 
-// maximumAVX2 is dst = max(x, y).
-//
-//go:noescape
-func maximumAVX2(dst []float32, x []float32, y []float32)
-
-// routeMaximumAVX2 is RouteMaximum.
-//
-//go:noescape
-func routeMaximumAVX2(dst []float32, left []float32, x []float32, top []float32)
-
 // reluGradAVX2 zeroes grad where y <= 0.
 //
 //go:noescape
@@ -343,6 +333,16 @@ func addScaledAVX2(acc []int64, q []int32, w int32)
 //
 //go:noescape
 func addScaledDoubleAVX2(acc []float64, q []int32, w float64)
+
+// maxPoolAVX2 is MaxPool; step and width are in bytes.
+//
+//go:noescape
+func maxPoolAVX2(dst *float32, src *float32, columns int, channels int, kernel int, step int, width int)
+
+// routePoolAVX2 is RoutePool; step and width are in bytes.
+//
+//go:noescape
+func routePoolAVX2(dst *float32, grad *float32, src *float32, top *float32, columns int, channels int, kernel int, step int, width int)
 
 // peakAVX2 does n times 12 vectors of multiplications and additions.
 //

@@ -2884,137 +2884,6 @@ done211:
 	VZEROUPPER
 	RET
 
-// func maximumAVX2(dst []float32, x []float32, y []float32)
-// Requires: AVX, CMOV
-TEXT ·maximumAVX2(SB), NOSPLIT, $0-72
-	MOVQ dst_base+0(FP), AX
-	MOVQ x_base+24(FP), CX
-	MOVQ y_base+48(FP), DX
-	MOVQ dst_len+8(FP), BX
-	SUBQ $+16, BX
-	JLT  rest213
-
-loop212:
-	VMOVUPS   (CX), Y0
-	VMOVUPS   (DX), Y1
-	VMAXPS    Y1, Y0, Y1
-	VCMPPS    $0x03, Y0, Y0, Y2
-	VBLENDVPS Y2, Y0, Y1, Y1
-	VMOVUPS   Y1, (AX)
-	VMOVUPS   32(CX), Y0
-	VMOVUPS   32(DX), Y1
-	VMAXPS    Y1, Y0, Y1
-	VCMPPS    $0x03, Y0, Y0, Y2
-	VBLENDVPS Y2, Y0, Y1, Y1
-	VMOVUPS   Y1, 32(AX)
-	ADDQ      $+64, AX
-	ADDQ      $+64, CX
-	ADDQ      $+64, DX
-	SUBQ      $+16, BX
-	JGE       loop212
-
-rest213:
-	ADDQ $+16, BX
-	JLE  done215
-
-tail214:
-	XORQ       DI, DI
-	MOVQ       $+8, SI
-	SUBQ       BX, SI
-	CMOVQLT    DI, SI
-	LEAQ       signsAVX2<>+0(SB), DI
-	VMOVUPS    (DI)(SI*4), Y0
-	VMASKMOVPS (CX), Y0, Y1
-	VMASKMOVPS (DX), Y0, Y2
-	VMAXPS     Y2, Y1, Y2
-	VCMPPS     $0x03, Y1, Y1, Y3
-	VBLENDVPS  Y3, Y1, Y2, Y2
-	VMASKMOVPS Y2, Y0, (AX)
-	ADDQ       $+32, AX
-	ADDQ       $+32, CX
-	ADDQ       $+32, DX
-	SUBQ       $+8, BX
-	JGT        tail214
-
-done215:
-	VZEROUPPER
-	RET
-
-// func routeMaximumAVX2(dst []float32, left []float32, x []float32, top []float32)
-// Requires: AVX, CMOV
-TEXT ·routeMaximumAVX2(SB), NOSPLIT, $0-96
-	VXORPS Y0, Y0, Y0
-	MOVQ   dst_base+0(FP), AX
-	MOVQ   left_base+24(FP), CX
-	MOVQ   x_base+48(FP), DX
-	MOVQ   top_base+72(FP), BX
-	MOVQ   dst_len+8(FP), SI
-	SUBQ   $+16, SI
-	JLT    rest217
-
-loop216:
-	VMOVUPS   (DX), Y1
-	VMOVUPS   (BX), Y2
-	VMOVUPS   (CX), Y3
-	VMOVUPS   (AX), Y5
-	VCMPPS    $0x00, Y2, Y1, Y4
-	VBLENDVPS Y4, Y3, Y0, Y4
-	VCMPPS    $0x00, Y2, Y1, Y1
-	VBLENDVPS Y1, Y0, Y3, Y3
-	VADDPS    Y4, Y5, Y5
-	VMOVUPS   Y5, (AX)
-	VMOVUPS   Y3, (CX)
-	VMOVUPS   32(DX), Y1
-	VMOVUPS   32(BX), Y2
-	VMOVUPS   32(CX), Y3
-	VMOVUPS   32(AX), Y5
-	VCMPPS    $0x00, Y2, Y1, Y4
-	VBLENDVPS Y4, Y3, Y0, Y4
-	VCMPPS    $0x00, Y2, Y1, Y1
-	VBLENDVPS Y1, Y0, Y3, Y3
-	VADDPS    Y4, Y5, Y5
-	VMOVUPS   Y5, 32(AX)
-	VMOVUPS   Y3, 32(CX)
-	ADDQ      $+64, AX
-	ADDQ      $+64, CX
-	ADDQ      $+64, DX
-	ADDQ      $+64, BX
-	SUBQ      $+16, SI
-	JGE       loop216
-
-rest217:
-	ADDQ $+16, SI
-	JLE  done219
-
-tail218:
-	XORQ       R8, R8
-	MOVQ       $+8, DI
-	SUBQ       SI, DI
-	CMOVQLT    R8, DI
-	LEAQ       signsAVX2<>+0(SB), R8
-	VMOVUPS    (R8)(DI*4), Y1
-	VMASKMOVPS (DX), Y1, Y2
-	VMASKMOVPS (BX), Y1, Y3
-	VMASKMOVPS (CX), Y1, Y4
-	VMASKMOVPS (AX), Y1, Y6
-	VCMPPS     $0x00, Y3, Y2, Y5
-	VBLENDVPS  Y5, Y4, Y0, Y5
-	VCMPPS     $0x00, Y3, Y2, Y2
-	VBLENDVPS  Y2, Y0, Y4, Y4
-	VADDPS     Y5, Y6, Y6
-	VMASKMOVPS Y6, Y1, (AX)
-	VMASKMOVPS Y4, Y1, (CX)
-	ADDQ       $+32, AX
-	ADDQ       $+32, CX
-	ADDQ       $+32, DX
-	ADDQ       $+32, BX
-	SUBQ       $+8, SI
-	JGT        tail218
-
-done219:
-	VZEROUPPER
-	RET
-
 // func reluGradAVX2(grad []float32, y []float32)
 // Requires: AVX, CMOV
 TEXT ·reluGradAVX2(SB), NOSPLIT, $0-48
@@ -3023,9 +2892,9 @@ TEXT ·reluGradAVX2(SB), NOSPLIT, $0-48
 	MOVQ   y_base+24(FP), CX
 	MOVQ   grad_len+8(FP), DX
 	SUBQ   $+32, DX
-	JLT    rest221
+	JLT    rest213
 
-loop220:
+loop212:
 	VMOVUPS   (AX), Y1
 	VMOVUPS   (CX), Y2
 	VCMPPS    $0x12, Y0, Y2, Y2
@@ -3049,13 +2918,13 @@ loop220:
 	ADDQ      $+128, AX
 	ADDQ      $+128, CX
 	SUBQ      $+32, DX
-	JGE       loop220
+	JGE       loop212
 
-rest221:
+rest213:
 	ADDQ $+32, DX
-	JLE  done223
+	JLE  done215
 
-tail222:
+tail214:
 	XORQ       SI, SI
 	MOVQ       $+8, BX
 	SUBQ       DX, BX
@@ -3070,9 +2939,9 @@ tail222:
 	ADDQ       $+32, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        tail222
+	JGT        tail214
 
-done223:
+done215:
 	VZEROUPPER
 	RET
 
@@ -3084,9 +2953,9 @@ TEXT ·sigmoidGradAVX2(SB), NOSPLIT, $0-48
 	MOVQ         y_base+24(FP), CX
 	MOVQ         grad_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest225
+	JLT          rest217
 
-loop224:
+loop216:
 	VMOVUPS (CX), Y1
 	VSUBPS  Y1, Y0, Y2
 	VMULPS  Y1, Y2, Y2
@@ -3114,13 +2983,13 @@ loop224:
 	ADDQ    $+128, AX
 	ADDQ    $+128, CX
 	SUBQ    $+32, DX
-	JGE     loop224
+	JGE     loop216
 
-rest225:
+rest217:
 	ADDQ $+32, DX
-	JLE  done227
+	JLE  done219
 
-tail226:
+tail218:
 	XORQ       SI, SI
 	MOVQ       $+8, BX
 	SUBQ       DX, BX
@@ -3136,9 +3005,9 @@ tail226:
 	ADDQ       $+32, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        tail226
+	JGT        tail218
 
-done227:
+done219:
 	VZEROUPPER
 	RET
 
@@ -3153,9 +3022,9 @@ TEXT ·tanhGradAVX2(SB), NOSPLIT, $0-48
 	MOVQ         y_base+24(FP), CX
 	MOVQ         grad_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest229
+	JLT          rest221
 
-loop228:
+loop220:
 	VMOVUPS      (CX), Y1
 	VFNMADD213PS Y0, Y1, Y1
 	VMOVUPS      (AX), Y2
@@ -3179,13 +3048,13 @@ loop228:
 	ADDQ         $+128, AX
 	ADDQ         $+128, CX
 	SUBQ         $+32, DX
-	JGE          loop228
+	JGE          loop220
 
-rest229:
+rest221:
 	ADDQ $+32, DX
-	JLE  done231
+	JLE  done223
 
-tail230:
+tail222:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -3200,9 +3069,9 @@ tail230:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail230
+	JGT          tail222
 
-done231:
+done223:
 	VZEROUPPER
 	RET
 
@@ -3218,9 +3087,9 @@ TEXT ·momentumAVX2(SB), NOSPLIT, $0-88
 	MOVQ         g_base+48(FP), DX
 	MOVQ         w_len+8(FP), BX
 	SUBQ         $+16, BX
-	JLT          rest233
+	JLT          rest225
 
-loop232:
+loop224:
 	VMOVUPS      (AX), Y4
 	VMOVUPS      (CX), Y5
 	VMOVUPS      (DX), Y6
@@ -3243,13 +3112,13 @@ loop232:
 	ADDQ         $+64, CX
 	ADDQ         $+64, DX
 	SUBQ         $+16, BX
-	JGE          loop232
+	JGE          loop224
 
-rest233:
+rest225:
 	ADDQ $+16, BX
-	JLE  done235
+	JLE  done227
 
-tail234:
+tail226:
 	XORQ         DI, DI
 	MOVQ         $+8, SI
 	SUBQ         BX, SI
@@ -3269,9 +3138,9 @@ tail234:
 	ADDQ         $+32, CX
 	ADDQ         $+32, DX
 	SUBQ         $+8, BX
-	JGT          tail234
+	JGT          tail226
 
-done235:
+done227:
 	VZEROUPPER
 	RET
 
@@ -3292,9 +3161,9 @@ TEXT ·adaptiveAVX2(SB), NOSPLIT, $0-128
 	MOVQ         g_base+72(FP), BX
 	MOVQ         w_len+8(FP), SI
 	SUBQ         $+8, SI
-	JLT          rest237
+	JLT          rest229
 
-loop236:
+loop228:
 	VMOVUPS     (CX), Y8
 	VMOVUPS     (DX), Y9
 	VMOVUPS     (BX), Y10
@@ -3317,13 +3186,13 @@ loop236:
 	ADDQ        $+32, DX
 	ADDQ        $+32, BX
 	SUBQ        $+8, SI
-	JGE         loop236
+	JGE         loop228
 
-rest237:
+rest229:
 	ADDQ $+8, SI
-	JLE  done239
+	JLE  done231
 
-tail238:
+tail230:
 	XORQ        R8, R8
 	MOVQ        $+8, DI
 	SUBQ        SI, DI
@@ -3352,9 +3221,9 @@ tail238:
 	ADDQ        $+32, DX
 	ADDQ        $+32, BX
 	SUBQ        $+8, SI
-	JGT         tail238
+	JGT         tail230
 
-done239:
+done231:
 	VZEROUPPER
 	RET
 
@@ -3369,9 +3238,9 @@ TEXT ·dotAVX2(SB), NOSPLIT, $0-52
 	MOVQ   y_base+24(FP), CX
 	MOVQ   x_len+8(FP), DX
 	SUBQ   $+32, DX
-	JLT    rest241
+	JLT    rest233
 
-loop240:
+loop232:
 	VMOVUPS     (AX), Y4
 	VMOVUPS     (CX), Y5
 	VFMADD231PS Y4, Y5, Y0
@@ -3387,13 +3256,13 @@ loop240:
 	ADDQ        $+128, AX
 	ADDQ        $+128, CX
 	SUBQ        $+32, DX
-	JGE         loop240
+	JGE         loop232
 
-rest241:
+rest233:
 	ADDQ $+32, DX
-	JLE  done243
+	JLE  done235
 
-tail242:
+tail234:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -3406,9 +3275,9 @@ tail242:
 	ADDQ        $+32, AX
 	ADDQ        $+32, CX
 	SUBQ        $+8, DX
-	JGT         tail242
+	JGT         tail234
 
-done243:
+done235:
 	VADDPS       Y1, Y0, Y0
 	VADDPS       Y3, Y2, Y2
 	VADDPS       Y2, Y0, Y0
@@ -3432,9 +3301,9 @@ TEXT ·sumAVX2(SB), NOSPLIT, $0-28
 	MOVQ   x_base+0(FP), AX
 	MOVQ   x_len+8(FP), CX
 	SUBQ   $+32, CX
-	JLT    rest245
+	JLT    rest237
 
-loop244:
+loop236:
 	VMOVUPS (AX), Y4
 	VADDPS  Y4, Y0, Y0
 	VMOVUPS 32(AX), Y4
@@ -3445,13 +3314,13 @@ loop244:
 	VADDPS  Y4, Y3, Y3
 	ADDQ    $+128, AX
 	SUBQ    $+32, CX
-	JGE     loop244
+	JGE     loop236
 
-rest245:
+rest237:
 	ADDQ $+32, CX
-	JLE  done247
+	JLE  done239
 
-tail246:
+tail238:
 	XORQ       BX, BX
 	MOVQ       $+8, DX
 	SUBQ       CX, DX
@@ -3462,9 +3331,9 @@ tail246:
 	VADDPS     Y4, Y0, Y0
 	ADDQ       $+32, AX
 	SUBQ       $+8, CX
-	JGT        tail246
+	JGT        tail238
 
-done247:
+done239:
 	VADDPS       Y1, Y0, Y0
 	VADDPS       Y3, Y2, Y2
 	VADDPS       Y2, Y0, Y0
@@ -3489,9 +3358,9 @@ TEXT ·maxAbsAVX2(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	SUBQ         $+32, CX
-	JLT          rest249
+	JLT          rest241
 
-loop248:
+loop240:
 	VMOVUPS (AX), Y5
 	VPAND   Y5, Y4, Y5
 	VPMAXSD Y5, Y0, Y0
@@ -3506,13 +3375,13 @@ loop248:
 	VPMAXSD Y5, Y3, Y3
 	ADDQ    $+128, AX
 	SUBQ    $+32, CX
-	JGE     loop248
+	JGE     loop240
 
-rest249:
+rest241:
 	ADDQ $+32, CX
-	JLE  done251
+	JLE  done243
 
-tail250:
+tail242:
 	XORQ       BX, BX
 	MOVQ       $+8, DX
 	SUBQ       CX, DX
@@ -3524,9 +3393,9 @@ tail250:
 	VPMAXSD    Y5, Y0, Y0
 	ADDQ       $+32, AX
 	SUBQ       $+8, CX
-	JGT        tail250
+	JGT        tail242
 
-done251:
+done243:
 	VPMAXSD      Y1, Y0, Y0
 	VPMAXSD      Y2, Y0, Y0
 	VPMAXSD      Y3, Y0, Y0
@@ -3552,9 +3421,9 @@ TEXT ·maxAVX2(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	SUBQ         $+16, CX
-	JLT          rest253
+	JLT          rest245
 
-loop252:
+loop244:
 	VMOVUPS (AX), Y3
 	VMAXPS  Y3, Y2, Y2
 	VCMPPS  $0x03, Y3, Y3, Y3
@@ -3565,13 +3434,13 @@ loop252:
 	VPOR    Y3, Y1, Y1
 	ADDQ    $+64, AX
 	SUBQ    $+16, CX
-	JGE     loop252
+	JGE     loop244
 
-rest253:
+rest245:
 	ADDQ $+16, CX
-	JLE  done255
+	JLE  done247
 
-tail254:
+tail246:
 	XORQ       BX, BX
 	MOVQ       $+8, DX
 	SUBQ       CX, DX
@@ -3585,9 +3454,9 @@ tail254:
 	VPOR       Y3, Y1, Y1
 	ADDQ       $+32, AX
 	SUBQ       $+8, CX
-	JGT        tail254
+	JGT        tail246
 
-done255:
+done247:
 	VEXTRACTF128 $0x01, Y1, X0
 	VPOR         X0, X1, X1
 	VPSHUFD      $0x4e, X1, X0
@@ -3617,9 +3486,9 @@ TEXT ·expAVX2(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest257
+	JLT          rest249
 
-loop256:
+loop248:
 	VMOVUPS      (CX), Y2
 	VMINPS       Y2, Y0, Y2
 	VMAXPS       Y2, Y1, Y2
@@ -3677,13 +3546,13 @@ loop256:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGE          loop256
+	JGE          loop248
 
-rest257:
+rest249:
 	ADDQ $+16, DX
-	JLE  done259
+	JLE  done251
 
-tail258:
+tail250:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -3720,9 +3589,9 @@ tail258:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail258
+	JGT          tail250
 
-done259:
+done251:
 	VZEROUPPER
 	RET
 
@@ -3846,9 +3715,9 @@ TEXT ·expSumAVX2(SB), NOSPLIT, $0-60
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest261
+	JLT          rest253
 
-loop260:
+loop252:
 	VMOVUPS      (CX), Y4
 	VSUBPS       Y1, Y4, Y4
 	VMINPS       Y4, Y2, Y4
@@ -3882,13 +3751,13 @@ loop260:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGE          loop260
+	JGE          loop252
 
-rest261:
+rest253:
 	ADDQ $+8, DX
-	JLE  done263
+	JLE  done255
 
-tail262:
+tail254:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -3929,9 +3798,9 @@ tail262:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail262
+	JGT          tail254
 
-done263:
+done255:
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X1, X0, X0
 	VPSHUFD      $0x4e, X0, X1
@@ -3953,9 +3822,9 @@ TEXT ·sigmoidAVX2(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest265
+	JLT          rest257
 
-loop264:
+loop256:
 	VMOVUPS      (CX), Y4
 	VPXOR        Y2, Y4, Y4
 	VMINPS       Y4, Y0, Y4
@@ -4019,13 +3888,13 @@ loop264:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGE          loop264
+	JGE          loop256
 
-rest265:
+rest257:
 	ADDQ $+16, DX
-	JLE  done267
+	JLE  done259
 
-tail266:
+tail258:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -4065,9 +3934,9 @@ tail266:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail266
+	JGT          tail258
 
-done267:
+done259:
 	VZEROUPPER
 	RET
 
@@ -4083,9 +3952,9 @@ TEXT ·tanhAVX2(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest269
+	JLT          rest261
 
-loop268:
+loop260:
 	VMOVUPS     (CX), Y2
 	VMINPS      Y2, Y0, Y2
 	VMAXPS      Y2, Y1, Y2
@@ -4125,13 +3994,13 @@ loop268:
 	ADDQ        $+64, AX
 	ADDQ        $+64, CX
 	SUBQ        $+16, DX
-	JGE         loop268
+	JGE         loop260
 
-rest269:
+rest261:
 	ADDQ $+16, DX
-	JLE  done271
+	JLE  done263
 
-tail270:
+tail262:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -4159,9 +4028,9 @@ tail270:
 	ADDQ        $+32, AX
 	ADDQ        $+32, CX
 	SUBQ        $+8, DX
-	JGT         tail270
+	JGT         tail262
 
-done271:
+done263:
 	VZEROUPPER
 	RET
 
@@ -4289,9 +4158,9 @@ TEXT ·fromFixedAVX2(SB), NOSPLIT, $0-56
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest273
+	JLT          rest265
 
-loop272:
+loop264:
 	VMOVUPS      (CX), Y1
 	VEXTRACTF128 $0x00, Y1, X2
 	VCVTDQ2PD    X2, Y2
@@ -4319,13 +4188,13 @@ loop272:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGE          loop272
+	JGE          loop264
 
-rest273:
+rest265:
 	ADDQ $+16, DX
-	JLE  done275
+	JLE  done267
 
-tail274:
+tail266:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -4347,9 +4216,9 @@ tail274:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail274
+	JGT          tail266
 
-done275:
+done267:
 	VZEROUPPER
 	RET
 
@@ -4360,9 +4229,9 @@ TEXT ·addUint32AVX2(SB), NOSPLIT, $0-48
 	MOVQ x_base+24(FP), CX
 	MOVQ dst_len+8(FP), DX
 	SUBQ $+32, DX
-	JLT  rest277
+	JLT  rest269
 
-loop276:
+loop268:
 	VMOVUPS (AX), Y0
 	VMOVUPS (CX), Y1
 	VPADDD  Y1, Y0, Y0
@@ -4382,13 +4251,13 @@ loop276:
 	ADDQ    $+128, AX
 	ADDQ    $+128, CX
 	SUBQ    $+32, DX
-	JGE     loop276
+	JGE     loop268
 
-rest277:
+rest269:
 	ADDQ $+32, DX
-	JLE  done279
+	JLE  done271
 
-tail278:
+tail270:
 	XORQ       SI, SI
 	MOVQ       $+8, BX
 	SUBQ       DX, BX
@@ -4402,9 +4271,9 @@ tail278:
 	ADDQ       $+32, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        tail278
+	JGT        tail270
 
-done279:
+done271:
 	VZEROUPPER
 	RET
 
@@ -4418,9 +4287,9 @@ TEXT ·rescaleAVX2(SB), NOSPLIT, $0-100
 	MOVQ         bias_base+72(FP), BX
 	MOVQ         dst_len+8(FP), SI
 	SUBQ         $+16, SI
-	JLT          rest281
+	JLT          rest273
 
-loop280:
+loop272:
 	VMOVUPS     (CX), Y1
 	VMOVUPS     (DX), Y2
 	VCVTDQ2PS   Y1, Y1
@@ -4440,13 +4309,13 @@ loop280:
 	ADDQ        $+64, DX
 	ADDQ        $+64, BX
 	SUBQ        $+16, SI
-	JGE         loop280
+	JGE         loop272
 
-rest281:
+rest273:
 	ADDQ $+16, SI
-	JLE  done283
+	JLE  done275
 
-tail282:
+tail274:
 	XORQ        R8, R8
 	MOVQ        $+8, DI
 	SUBQ        SI, DI
@@ -4465,9 +4334,9 @@ tail282:
 	ADDQ        $+32, DX
 	ADDQ        $+32, BX
 	SUBQ        $+8, SI
-	JGT         tail282
+	JGT         tail274
 
-done283:
+done275:
 	VZEROUPPER
 	RET
 
@@ -4483,9 +4352,9 @@ TEXT ·toFixedAVX2(SB), NOSPLIT, $0-72
 	MOVQ         x_base+24(FP), DX
 	MOVQ         q_len+8(FP), BX
 	SUBQ         $+8, BX
-	JLT          rest285
+	JLT          rest277
 
-loop284:
+loop276:
 	VMOVUPS      (DX), Y3
 	VEXTRACTF128 $0x00, Y3, X5
 	VCVTPS2PD    X5, Y5
@@ -4500,7 +4369,7 @@ loop284:
 	VORPD        Y6, Y4, Y6
 	VMOVMSKPD    Y6, SI
 	TESTL        SI, SI
-	JEQ          within288
+	JEQ          within280
 	VMINPD       Y1, Y5, Y4
 	VMAXPD       Y2, Y4, Y4
 	VCMPPD       $0x04, Y5, Y4, Y6
@@ -4518,7 +4387,7 @@ loop284:
 	POPCNTQ      SI, SI
 	ADDQ         SI, AX
 
-within288:
+within280:
 	VCVTPD2DQY  Y5, X5
 	VINSERTF128 $0x00, X5, Y3, Y3
 	VCVTPD2DQY  Y7, X7
@@ -4527,13 +4396,13 @@ within288:
 	ADDQ        $+32, CX
 	ADDQ        $+32, DX
 	SUBQ        $+8, BX
-	JGE         loop284
+	JGE         loop276
 
-rest285:
+rest277:
 	ADDQ $+8, BX
-	JLE  done287
+	JLE  done279
 
-tail286:
+tail278:
 	XORQ         DI, DI
 	MOVQ         $+8, SI
 	SUBQ         BX, SI
@@ -4554,7 +4423,7 @@ tail286:
 	VORPD        Y7, Y5, Y7
 	VMOVMSKPD    Y7, SI
 	TESTL        SI, SI
-	JEQ          within289
+	JEQ          within281
 	VMINPD       Y1, Y6, Y5
 	VMAXPD       Y2, Y5, Y5
 	VCMPPD       $0x04, Y6, Y5, Y7
@@ -4572,7 +4441,7 @@ tail286:
 	POPCNTQ      SI, SI
 	ADDQ         SI, AX
 
-within289:
+within281:
 	VCVTPD2DQY  Y6, X6
 	VINSERTF128 $0x00, X6, Y4, Y4
 	VCVTPD2DQY  Y8, X8
@@ -4581,9 +4450,9 @@ within289:
 	ADDQ        $+32, CX
 	ADDQ        $+32, DX
 	SUBQ        $+8, BX
-	JGT         tail286
+	JGT         tail278
 
-done287:
+done279:
 	MOVQ AX, ret+64(FP)
 	VZEROUPPER
 	RET
@@ -4610,9 +4479,9 @@ TEXT ·toFixedRandomlyAVX2(SB), NOSPLIT, $0-96
 	MOVQ         random_base+48(FP), BX
 	MOVQ         q_len+8(FP), SI
 	SUBQ         $+8, SI
-	JLT          rest291
+	JLT          rest283
 
-loop290:
+loop282:
 	VMOVUPS      (DX), Y3
 	VMOVUPS      (BX), Y4
 	VEXTRACTF128 $0x00, Y3, X6
@@ -4628,7 +4497,7 @@ loop290:
 	VORPD        Y7, Y5, Y7
 	VMOVMSKPD    Y7, DI
 	TESTL        DI, DI
-	JEQ          within294
+	JEQ          within286
 	VMINPD       Y1, Y6, Y5
 	VMAXPD       Y2, Y5, Y5
 	VCMPPD       $0x04, Y6, Y5, Y7
@@ -4646,7 +4515,7 @@ loop290:
 	POPCNTQ      DI, DI
 	ADDQ         DI, AX
 
-within294:
+within286:
 	VBROADCASTSD long3ff0000000000000AVX2<>+0(SB), Y9
 	VEXTRACTF128 $0x00, Y4, X5
 	VBROADCASTSS word80000000AVX2<>+0(SB), Y7
@@ -4688,13 +4557,13 @@ within294:
 	ADDQ         $+32, DX
 	ADDQ         $+32, BX
 	SUBQ         $+8, SI
-	JGE          loop290
+	JGE          loop282
 
-rest291:
+rest283:
 	ADDQ $+8, SI
-	JLE  done293
+	JLE  done285
 
-tail292:
+tail284:
 	XORQ         R8, R8
 	MOVQ         $+8, DI
 	SUBQ         SI, DI
@@ -4716,7 +4585,7 @@ tail292:
 	VORPD        Y8, Y6, Y8
 	VMOVMSKPD    Y8, DI
 	TESTL        DI, DI
-	JEQ          within295
+	JEQ          within287
 	VMINPD       Y1, Y7, Y6
 	VMAXPD       Y2, Y6, Y6
 	VCMPPD       $0x04, Y7, Y6, Y8
@@ -4734,7 +4603,7 @@ tail292:
 	POPCNTQ      DI, DI
 	ADDQ         DI, AX
 
-within295:
+within287:
 	VBROADCASTSD long3ff0000000000000AVX2<>+0(SB), Y10
 	VEXTRACTF128 $0x00, Y5, X6
 	VBROADCASTSS word80000000AVX2<>+0(SB), Y8
@@ -4776,9 +4645,9 @@ within295:
 	ADDQ         $+32, DX
 	ADDQ         $+32, BX
 	SUBQ         $+8, SI
-	JGT          tail292
+	JGT          tail284
 
-done293:
+done285:
 	MOVQ AX, ret+88(FP)
 	VZEROUPPER
 	RET
@@ -4805,9 +4674,9 @@ TEXT ·addFixedAVX2(SB), NOSPLIT, $0-80
 	MOVQ         x_base+24(FP), DX
 	MOVQ         x_len+32(FP), BX
 	SUBQ         $+8, BX
-	JLT          done297
+	JLT          done289
 
-loop296:
+loop288:
 	VMOVUPS      (DX), Y4
 	VEXTRACTF128 $0x00, Y4, X6
 	VCVTPS2PD    X6, Y6
@@ -4822,7 +4691,7 @@ loop296:
 	VORPD        Y7, Y5, Y7
 	VMOVMSKPD    Y7, SI
 	TESTL        SI, SI
-	JEQ          within298
+	JEQ          within290
 	VMINPD       Y1, Y6, Y5
 	VMAXPD       Y2, Y5, Y5
 	VCMPPD       $0x04, Y6, Y5, Y7
@@ -4840,7 +4709,7 @@ loop296:
 	POPCNTQ      SI, SI
 	ADDQ         SI, AX
 
-within298:
+within290:
 	VCVTPD2DQY Y6, X6
 	VPMOVSXDQ  X6, Y6
 	VPMULDQ    Y3, Y6, Y6
@@ -4854,9 +4723,9 @@ within298:
 	ADDQ       $+32, DX
 	ADDQ       $+64, CX
 	SUBQ       $+8, BX
-	JGE        loop296
+	JGE        loop288
 
-done297:
+done289:
 	MOVQ AX, ret+72(FP)
 	VZEROUPPER
 	RET
@@ -4871,9 +4740,9 @@ TEXT ·quantiseAVX2(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         q_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest300
+	JLT          rest292
 
-loop299:
+loop291:
 	VMOVUPS      (CX), Y3
 	VMULPS       Y0, Y3, Y3
 	VCMPPS       $0x07, Y3, Y3, Y4
@@ -4888,13 +4757,13 @@ loop299:
 	ADDQ         $+8, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGE          loop299
+	JGE          loop291
 
-rest300:
+rest292:
 	ADDQ $+8, DX
-	JLE  done302
+	JLE  done294
 
-tail301:
+tail293:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -4915,9 +4784,9 @@ tail301:
 	ADDQ         $+8, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail301
+	JGT          tail293
 
-done302:
+done294:
 	VZEROUPPER
 	RET
 
@@ -4935,9 +4804,9 @@ TEXT ·axpyInt8AVX2(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest304
+	JLT          rest296
 
-loop303:
+loop295:
 	VPMOVSXBD   (CX), Y1
 	VCVTDQ2PS   Y1, Y1
 	VMOVUPS     (AX), Y2
@@ -4946,13 +4815,13 @@ loop303:
 	ADDQ        $+32, AX
 	ADDQ        $+8, CX
 	SUBQ        $+8, DX
-	JGE         loop303
+	JGE         loop295
 
-rest304:
+rest296:
 	ADDQ $+8, DX
-	JLE  done306
+	JLE  done298
 
-tail305:
+tail297:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -4967,9 +4836,9 @@ tail305:
 	ADDQ        $+32, AX
 	ADDQ        $+8, CX
 	SUBQ        $+8, DX
-	JGT         tail305
+	JGT         tail297
 
-done306:
+done298:
 	VZEROUPPER
 	RET
 
@@ -4983,9 +4852,9 @@ TEXT ·dotInt8AVX2(SB), NOSPLIT, $0-52
 	VXORPS       Y1, Y1, Y1
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y1
 	SUBQ         $+16, DX
-	JLT          rest308
+	JLT          rest300
 
-loop307:
+loop299:
 	VPMOVSXBW (AX), Y1
 	VPMOVSXBW (CX), Y2
 	VPMADDWD  Y1, Y2, Y1
@@ -4993,9 +4862,9 @@ loop307:
 	ADDQ      $+16, AX
 	ADDQ      $+16, CX
 	SUBQ      $+16, DX
-	JGE       loop307
+	JGE       loop299
 
-rest308:
+rest300:
 	VEXTRACTF128 $0x01, Y0, X1
 	VPADDD       X1, X0, X0
 	VPSHUFD      $0x4e, X0, X1
@@ -5028,9 +4897,9 @@ TEXT ·tile1xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y2
 	TESTQ        BX, BX
-	JEQ          done312
+	JEQ          done304
 
-loop311:
+loop303:
 	VMASKMOVPS   (CX), Y0, Y2
 	VPSLLW       $0x08, Y2, Y3
 	VPSRAW       $0x08, Y3, Y3
@@ -5046,9 +4915,9 @@ loop311:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop311
+	JNZ          loop303
 
-done312:
+done304:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -5058,7 +4927,7 @@ done312:
 // func tile1x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile1x1Int8AVX2(SB), NOSPLIT, $0-64
-next313:
+next305:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -5068,9 +4937,9 @@ next313:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y1
 	TESTQ        BX, BX
-	JEQ          done315
+	JEQ          done307
 
-loop314:
+loop306:
 	VMOVUPS      (CX), Y1
 	VPSLLW       $0x08, Y1, Y2
 	VPSRAW       $0x08, Y2, Y2
@@ -5086,16 +4955,16 @@ loop314:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop314
+	JNZ          loop306
 
-done315:
+done307:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next313
+	JNZ     next305
 	VZEROUPPER
 	RET
 
@@ -5119,9 +4988,9 @@ TEXT ·tile2xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y3
 	TESTQ        SI, SI
-	JEQ          done318
+	JEQ          done310
 
-loop317:
+loop309:
 	VMASKMOVPS   (DX), Y0, Y3
 	VPSLLW       $0x08, Y3, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -5145,9 +5014,9 @@ loop317:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop317
+	JNZ          loop309
 
-done318:
+done310:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -5158,7 +5027,7 @@ done318:
 // func tile2x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile2x1Int8AVX2(SB), NOSPLIT, $0-64
-next319:
+next311:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -5169,9 +5038,9 @@ next319:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y2
 	TESTQ        SI, SI
-	JEQ          done321
+	JEQ          done313
 
-loop320:
+loop312:
 	VMOVUPS      (DX), Y2
 	VPSLLW       $0x08, Y2, Y3
 	VPSRAW       $0x08, Y3, Y3
@@ -5195,9 +5064,9 @@ loop320:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop320
+	JNZ          loop312
 
-done321:
+done313:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
@@ -5205,7 +5074,7 @@ done321:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next319
+	JNZ     next311
 	VZEROUPPER
 	RET
 
@@ -5230,9 +5099,9 @@ TEXT ·tile3xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y4
 	TESTQ        SI, SI
-	JEQ          done324
+	JEQ          done316
 
-loop323:
+loop315:
 	VMASKMOVPS   (DX), Y0, Y4
 	VPSLLW       $0x08, Y4, Y5
 	VPSRAW       $0x08, Y5, Y5
@@ -5264,9 +5133,9 @@ loop323:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop323
+	JNZ          loop315
 
-done324:
+done316:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -5278,7 +5147,7 @@ done324:
 // func tile3x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile3x1Int8AVX2(SB), NOSPLIT, $0-64
-next325:
+next317:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -5290,9 +5159,9 @@ next325:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y3
 	TESTQ        SI, SI
-	JEQ          done327
+	JEQ          done319
 
-loop326:
+loop318:
 	VMOVUPS      (DX), Y3
 	VPSLLW       $0x08, Y3, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -5324,9 +5193,9 @@ loop326:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop326
+	JNZ          loop318
 
-done327:
+done319:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
@@ -5335,7 +5204,7 @@ done327:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next325
+	JNZ     next317
 	VZEROUPPER
 	RET
 
@@ -5362,9 +5231,9 @@ TEXT ·tile4xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y5
 	TESTQ        DI, DI
-	JEQ          done330
+	JEQ          done322
 
-loop329:
+loop321:
 	VMASKMOVPS   (BX), Y0, Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPSRAW       $0x08, Y6, Y6
@@ -5404,9 +5273,9 @@ loop329:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop329
+	JNZ          loop321
 
-done330:
+done322:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	LEAQ       (CX)(CX*2), DX
@@ -5420,7 +5289,7 @@ done330:
 // func tile4x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile4x1Int8AVX2(SB), NOSPLIT, $0-64
-next331:
+next323:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -5434,9 +5303,9 @@ next331:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y4
 	TESTQ        DI, DI
-	JEQ          done333
+	JEQ          done325
 
-loop332:
+loop324:
 	VMOVUPS      (BX), Y4
 	VPSLLW       $0x08, Y4, Y5
 	VPSRAW       $0x08, Y5, Y5
@@ -5476,9 +5345,9 @@ loop332:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop332
+	JNZ          loop324
 
-done333:
+done325:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -5489,7 +5358,7 @@ done333:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next331
+	JNZ     next323
 	VZEROUPPER
 	RET
 
@@ -5502,16 +5371,16 @@ TEXT ·transposeAVX2(SB), NOSPLIT, $0-48
 	MOVQ dstStride+8(FP), BX
 	MOVQ srcStride+24(FP), SI
 
-down334:
+down326:
 	MOVQ cols+40(FP), DI
 	MOVQ CX, R8
 	MOVQ AX, R9
 
-across335:
+across327:
 	CMPQ       DI, $+8
-	JLT        edge336
+	JLT        edge328
 	CMPQ       DX, $+8
-	JLT        edge336
+	JLT        edge328
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	VMOVUPS    (R10), Y0
@@ -5568,9 +5437,9 @@ across335:
 	VMOVUPS    Y8, (R11)
 	ADDQ       BX, R11
 	VMOVUPS    Y0, (R11)
-	JMP        next337
+	JMP        next329
 
-edge336:
+edge328:
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	XORQ       R13, R13
@@ -5647,47 +5516,47 @@ edge336:
 	VPERM2F128 $0x31, Y0, Y1, Y0
 	VMASKMOVPS Y5, Y8, (R11)
 	CMPQ       DI, $+1
-	JLE        next337
+	JLE        next329
 	ADDQ       BX, R11
 	VMASKMOVPS Y3, Y8, (R11)
 	CMPQ       DI, $+2
-	JLE        next337
+	JLE        next329
 	ADDQ       BX, R11
 	VMASKMOVPS Y2, Y8, (R11)
 	CMPQ       DI, $+3
-	JLE        next337
+	JLE        next329
 	ADDQ       BX, R11
 	VMASKMOVPS Y6, Y8, (R11)
 	CMPQ       DI, $+4
-	JLE        next337
+	JLE        next329
 	ADDQ       BX, R11
 	VMASKMOVPS Y7, Y8, (R11)
 	CMPQ       DI, $+5
-	JLE        next337
+	JLE        next329
 	ADDQ       BX, R11
 	VMASKMOVPS Y4, Y8, (R11)
 	CMPQ       DI, $+6
-	JLE        next337
+	JLE        next329
 	ADDQ       BX, R11
 	VMASKMOVPS Y9, Y8, (R11)
 	CMPQ       DI, $+7
-	JLE        next337
+	JLE        next329
 	ADDQ       BX, R11
 	VMASKMOVPS Y0, Y8, (R11)
 
-next337:
+next329:
 	ADDQ   $+32, R8
 	MOVQ   BX, R10
 	IMUL3Q $+8, R10, R10
 	ADDQ   R10, R9
 	SUBQ   $+8, DI
-	JGT    across335
+	JGT    across327
 	ADDQ   $+32, AX
 	MOVQ   SI, R10
 	IMUL3Q $+8, R10, R10
 	ADDQ   R10, CX
 	SUBQ   $+8, DX
-	JGT    down334
+	JGT    down326
 	VZEROUPPER
 	RET
 
@@ -5698,9 +5567,9 @@ TEXT ·exchangeAVX2(SB), NOSPLIT, $0-48
 	MOVQ pairs_base+24(FP), CX
 	MOVQ pairs_len+32(FP), DX
 	SUBQ $0x02, DX
-	JLT  done340
+	JLT  done332
 
-loop339:
+loop331:
 	MOVLQSX (CX), BX
 	MOVLQSX 4(CX), SI
 	SHLQ    $0x08, BX
@@ -5755,9 +5624,9 @@ loop339:
 	VMOVUPS Y1, 224(AX)(SI*1)
 	ADDQ    $0x08, CX
 	SUBQ    $0x02, DX
-	JGE     loop339
+	JGE     loop331
 
-done340:
+done332:
 	VZEROUPPER
 	RET
 
@@ -5776,9 +5645,9 @@ TEXT ·addRowsAVX2(SB), NOSPLIT, $0-32
 	VMOVUPS 192(AX), Y6
 	VMOVUPS 224(AX), Y7
 	SUBQ    $+64, DX
-	JLT     done342
+	JLT     done334
 
-loop341:
+loop333:
 	VPMOVSXDQ (CX), Y8
 	VPADDQ    Y8, Y0, Y0
 	VPMOVSXDQ 16(CX), Y8
@@ -5797,9 +5666,9 @@ loop341:
 	VPADDQ    Y8, Y7, Y7
 	ADDQ      $+256, CX
 	SUBQ      $+64, DX
-	JGE       loop341
+	JGE       loop333
 
-done342:
+done334:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, 64(AX)
@@ -5819,9 +5688,9 @@ done342:
 	VMOVUPS 448(AX), Y6
 	VMOVUPS 480(AX), Y7
 	SUBQ    $+64, DX
-	JLT     done344
+	JLT     done336
 
-loop343:
+loop335:
 	VPMOVSXDQ 128(CX), Y8
 	VPADDQ    Y8, Y0, Y0
 	VPMOVSXDQ 144(CX), Y8
@@ -5840,9 +5709,9 @@ loop343:
 	VPADDQ    Y8, Y7, Y7
 	ADDQ      $+256, CX
 	SUBQ      $+64, DX
-	JGE       loop343
+	JGE       loop335
 
-done344:
+done336:
 	VMOVUPS Y0, 256(AX)
 	VMOVUPS Y1, 288(AX)
 	VMOVUPS Y2, 320(AX)
@@ -5861,17 +5730,17 @@ TEXT ·widenAVX2(SB), NOSPLIT, $0-48
 	MOVQ q_base+24(FP), CX
 	MOVQ q_len+32(FP), DX
 	SUBQ $+4, DX
-	JLT  done346
+	JLT  done338
 
-loop345:
+loop337:
 	VCVTDQ2PD (CX), Y0
 	VMOVUPS   Y0, (AX)
 	ADDQ      $+16, CX
 	ADDQ      $+32, AX
 	SUBQ      $+4, DX
-	JGE       loop345
+	JGE       loop337
 
-done346:
+done338:
 	VZEROUPPER
 	RET
 
@@ -5897,7 +5766,7 @@ TEXT ·dotTileAVX2(SB), NOSPLIT, $0-32
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-loop347:
+loop339:
 	VMOVUPS      (CX)(R9*8), Y8
 	VMOVUPS      (AX)(R9*8), Y9
 	VMOVUPS      (BX)(R9*8), Y10
@@ -5914,7 +5783,7 @@ loop347:
 	VFMADD231PD  Y9, Y10, Y7
 	ADDQ         $+4, R9
 	CMPQ         R9, R8
-	JLT          loop347
+	JLT          loop339
 	MOVQ         dst+0(FP), AX
 	VEXTRACTF128 $0x01, Y0, X8
 	VCVTTSD2SIQ  X0, CX
@@ -6015,9 +5884,9 @@ TEXT ·addScaledAVX2(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         acc_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest349
+	JLT          rest341
 
-loop348:
+loop340:
 	VPMOVSXDQ (CX), Y1
 	VMOVUPS   (AX), Y2
 	VPMULDQ   Y1, Y0, Y1
@@ -6041,13 +5910,13 @@ loop348:
 	ADDQ      $+128, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGE       loop348
+	JGE       loop340
 
-rest349:
+rest341:
 	ADDQ $+16, DX
-	JEQ  done350
+	JEQ  done342
 
-tail351:
+tail343:
 	VPMOVSXDQ (CX), Y1
 	VMOVUPS   (AX), Y2
 	VPMULDQ   Y1, Y0, Y1
@@ -6056,9 +5925,9 @@ tail351:
 	ADDQ      $+32, AX
 	ADDQ      $+16, CX
 	SUBQ      $+4, DX
-	JGT       tail351
+	JGT       tail343
 
-done350:
+done342:
 	VZEROUPPER
 	RET
 
@@ -6070,9 +5939,9 @@ TEXT ·addScaledDoubleAVX2(SB), NOSPLIT, $0-56
 	MOVQ         q_base+24(FP), CX
 	MOVQ         acc_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest353
+	JLT          rest345
 
-loop352:
+loop344:
 	VCVTDQ2PD (CX), Y1
 	VMOVUPS   (AX), Y2
 	VMULPD    Y1, Y0, Y1
@@ -6096,13 +5965,13 @@ loop352:
 	ADDQ      $+128, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGE       loop352
+	JGE       loop344
 
-rest353:
+rest345:
 	ADDQ $+16, DX
-	JEQ  done354
+	JEQ  done346
 
-tail355:
+tail347:
 	VCVTDQ2PD (CX), Y1
 	VMOVUPS   (AX), Y2
 	VMULPD    Y1, Y0, Y1
@@ -6111,9 +5980,126 @@ tail355:
 	ADDQ      $+32, AX
 	ADDQ      $+16, CX
 	SUBQ      $+4, DX
-	JGT       tail355
+	JGT       tail347
 
-done354:
+done346:
+	VZEROUPPER
+	RET
+
+// func maxPoolAVX2(dst *float32, src *float32, columns int, channels int, kernel int, step int, width int)
+// Requires: AVX, CMOV
+TEXT ·maxPoolAVX2(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ channels+24(FP), DX
+	MOVQ DX, BX
+	SHLQ $0x02, BX
+
+deep348:
+	XORQ    DI, DI
+	MOVQ    $+8, SI
+	SUBQ    DX, SI
+	CMOVQLT DI, SI
+	LEAQ    signsAVX2<>+0(SB), DI
+	VMOVUPS (DI)(SI*4), Y1
+	MOVQ    CX, SI
+	MOVQ    columns+16(FP), R9
+
+across349:
+	VMASKMOVPS (SI), Y1, Y0
+	MOVQ       SI, DI
+	MOVQ       kernel+32(FP), R10
+
+down350:
+	MOVQ DI, R8
+	MOVQ kernel+32(FP), R11
+
+along351:
+	VMASKMOVPS (R8), Y1, Y2
+	VMAXPS     Y2, Y0, Y2
+	VCMPPS     $0x03, Y0, Y0, Y3
+	VBLENDVPS  Y3, Y0, Y2, Y0
+	ADDQ       BX, R8
+	DECQ       R11
+	JNZ        along351
+	ADDQ       width+48(FP), DI
+	DECQ       R10
+	JNZ        down350
+	VMASKMOVPS Y0, Y1, (AX)
+	ADDQ       BX, AX
+	ADDQ       step+40(FP), SI
+	DECQ       R9
+	JNZ        across349
+	MOVQ       columns+16(FP), SI
+	IMULQ      BX, SI
+	SUBQ       $+32, SI
+	SUBQ       SI, AX
+	ADDQ       $+32, CX
+	SUBQ       $+8, DX
+	JGT        deep348
+	VZEROUPPER
+	RET
+
+// func routePoolAVX2(dst *float32, grad *float32, src *float32, top *float32, columns int, channels int, kernel int, step int, width int)
+// Requires: AVX, AVX2, CMOV
+TEXT ·routePoolAVX2(SB), NOSPLIT, $0-72
+	VXORPS Y0, Y0, Y0
+	MOVQ   dst+0(FP), AX
+	MOVQ   grad+8(FP), CX
+	MOVQ   src+16(FP), DX
+	MOVQ   top+24(FP), BX
+	SUBQ   DX, AX
+	MOVQ   channels+40(FP), SI
+	MOVQ   SI, DI
+	SHLQ   $0x02, DI
+
+deep352:
+	XORQ    R9, R9
+	MOVQ    $+8, R8
+	SUBQ    SI, R8
+	CMOVQLT R9, R8
+	LEAQ    signsAVX2<>+0(SB), R9
+	VMOVUPS (R9)(R8*4), Y3
+	MOVQ    DX, R8
+	MOVQ    columns+32(FP), R11
+
+across353:
+	VMASKMOVPS (CX), Y3, Y1
+	VMASKMOVPS (BX), Y3, Y2
+	MOVQ       R8, R9
+	MOVQ       kernel+48(FP), R12
+
+down354:
+	MOVQ R9, R10
+	MOVQ kernel+48(FP), R13
+
+along355:
+	VMASKMOVPS (R10), Y3, Y4
+	VCMPPS     $0x00, Y2, Y4, Y4
+	VBLENDVPS  Y4, Y1, Y0, Y4
+	VPXOR      Y4, Y1, Y1
+	VMASKMOVPS (R10)(AX*1), Y3, Y5
+	VADDPS     Y5, Y4, Y4
+	VMASKMOVPS Y4, Y3, (R10)(AX*1)
+	ADDQ       DI, R10
+	DECQ       R13
+	JNZ        along355
+	ADDQ       width+64(FP), R9
+	DECQ       R12
+	JNZ        down354
+	ADDQ       DI, CX
+	ADDQ       DI, BX
+	ADDQ       step+56(FP), R8
+	DECQ       R11
+	JNZ        across353
+	MOVQ       columns+32(FP), R8
+	IMULQ      DI, R8
+	SUBQ       $+32, R8
+	SUBQ       R8, CX
+	SUBQ       R8, BX
+	ADDQ       $+32, DX
+	SUBQ       $+8, SI
+	JGT        deep352
 	VZEROUPPER
 	RET
 

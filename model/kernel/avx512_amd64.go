@@ -294,16 +294,6 @@ func fold4AVX512(dst []float32, x0 []float32, x1 []float32, x2 []float32, x3 []f
 //go:noescape
 func reluAVX512(dst []float32, x []float32)
 
-// maximumAVX512 is dst = max(x, y).
-//
-//go:noescape
-func maximumAVX512(dst []float32, x []float32, y []float32)
-
-// routeMaximumAVX512 is RouteMaximum.
-//
-//go:noescape
-func routeMaximumAVX512(dst []float32, left []float32, x []float32, top []float32)
-
 // reluGradAVX512 zeroes grad where y <= 0.
 //
 //go:noescape
@@ -508,6 +498,16 @@ func addScaledAVX512(acc []int64, q []int32, w int32)
 //
 //go:noescape
 func addScaledDoubleAVX512(acc []float64, q []int32, w float64)
+
+// maxPoolAVX512 is MaxPool; step and width are in bytes.
+//
+//go:noescape
+func maxPoolAVX512(dst *float32, src *float32, columns int, channels int, kernel int, step int, width int)
+
+// routePoolAVX512 is RoutePool; step and width are in bytes.
+//
+//go:noescape
+func routePoolAVX512(dst *float32, grad *float32, src *float32, top *float32, columns int, channels int, kernel int, step int, width int)
 
 // peakAVX512 does n times 12 vectors of multiplications and additions.
 //

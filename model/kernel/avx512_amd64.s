@@ -7746,137 +7746,6 @@ done443:
 	VZEROUPPER
 	RET
 
-// func maximumAVX512(dst []float32, x []float32, y []float32)
-// Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·maximumAVX512(SB), NOSPLIT, $0-72
-	MOVQ dst_base+0(FP), AX
-	MOVQ x_base+24(FP), CX
-	MOVQ y_base+48(FP), DX
-	MOVQ dst_len+8(FP), BX
-	SUBQ $+32, BX
-	JLT  rest445
-
-loop444:
-	VMOVUPS   (CX), Z0
-	VMOVUPS   (DX), Z1
-	VMAXPS    Z1, Z0, Z1
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS Z0, Z1, K1, Z1
-	VMOVUPS   Z1, (AX)
-	VMOVUPS   64(CX), Z0
-	VMOVUPS   64(DX), Z1
-	VMAXPS    Z1, Z0, Z1
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS Z0, Z1, K1, Z1
-	VMOVUPS   Z1, 64(AX)
-	ADDQ      $+128, AX
-	ADDQ      $+128, CX
-	ADDQ      $+128, DX
-	SUBQ      $+32, BX
-	JGE       loop444
-
-rest445:
-	ADDQ $+32, BX
-	JLE  done447
-
-tail446:
-	MOVQ      $+16, DI
-	CMPQ      BX, DI
-	CMOVQLT   BX, DI
-	MOVQ      $-1, SI
-	BZHIQ     DI, SI, SI
-	KMOVW     SI, K1
-	VMOVUPS.Z (CX), K1, Z0
-	VMOVUPS.Z (DX), K1, Z1
-	VMAXPS    Z1, Z0, Z1
-	VCMPPS    $0x03, Z0, Z0, K2
-	VBLENDMPS Z0, Z1, K2, Z1
-	VMOVUPS   Z1, K1, (AX)
-	ADDQ      $+64, AX
-	ADDQ      $+64, CX
-	ADDQ      $+64, DX
-	SUBQ      $+16, BX
-	JGT       tail446
-
-done447:
-	VZEROUPPER
-	RET
-
-// func routeMaximumAVX512(dst []float32, left []float32, x []float32, top []float32)
-// Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·routeMaximumAVX512(SB), NOSPLIT, $0-96
-	VPXORD Z0, Z0, Z0
-	MOVQ   dst_base+0(FP), AX
-	MOVQ   left_base+24(FP), CX
-	MOVQ   x_base+48(FP), DX
-	MOVQ   top_base+72(FP), BX
-	MOVQ   dst_len+8(FP), SI
-	SUBQ   $+32, SI
-	JLT    rest449
-
-loop448:
-	VMOVUPS   (DX), Z1
-	VMOVUPS   (BX), Z2
-	VMOVUPS   (CX), Z3
-	VMOVUPS   (AX), Z5
-	VCMPPS    $0x00, Z2, Z1, K1
-	VBLENDMPS Z3, Z0, K1, Z4
-	VCMPPS    $0x00, Z2, Z1, K1
-	VBLENDMPS Z0, Z3, K1, Z3
-	VADDPS    Z4, Z5, Z5
-	VMOVUPS   Z5, (AX)
-	VMOVUPS   Z3, (CX)
-	VMOVUPS   64(DX), Z1
-	VMOVUPS   64(BX), Z2
-	VMOVUPS   64(CX), Z3
-	VMOVUPS   64(AX), Z5
-	VCMPPS    $0x00, Z2, Z1, K1
-	VBLENDMPS Z3, Z0, K1, Z6
-	VCMPPS    $0x00, Z2, Z1, K1
-	VBLENDMPS Z0, Z3, K1, Z3
-	VADDPS    Z6, Z5, Z5
-	VMOVUPS   Z5, 64(AX)
-	VMOVUPS   Z3, 64(CX)
-	ADDQ      $+128, AX
-	ADDQ      $+128, CX
-	ADDQ      $+128, DX
-	ADDQ      $+128, BX
-	SUBQ      $+32, SI
-	JGE       loop448
-
-rest449:
-	ADDQ $+32, SI
-	JLE  done451
-
-tail450:
-	MOVQ      $+16, R8
-	CMPQ      SI, R8
-	CMOVQLT   SI, R8
-	MOVQ      $-1, DI
-	BZHIQ     R8, DI, DI
-	KMOVW     DI, K1
-	VMOVUPS.Z (DX), K1, Z1
-	VMOVUPS.Z (BX), K1, Z2
-	VMOVUPS.Z (CX), K1, Z3
-	VMOVUPS.Z (AX), K1, Z4
-	VCMPPS    $0x00, Z2, Z1, K2
-	VBLENDMPS Z3, Z0, K2, Z7
-	VCMPPS    $0x00, Z2, Z1, K2
-	VBLENDMPS Z0, Z3, K2, Z3
-	VADDPS    Z7, Z4, Z4
-	VMOVUPS   Z4, K1, (AX)
-	VMOVUPS   Z3, K1, (CX)
-	ADDQ      $+64, AX
-	ADDQ      $+64, CX
-	ADDQ      $+64, DX
-	ADDQ      $+64, BX
-	SUBQ      $+16, SI
-	JGT       tail450
-
-done451:
-	VZEROUPPER
-	RET
-
 // func reluGradAVX512(grad []float32, y []float32)
 // Requires: AVX, AVX512F, BMI2, CMOV
 TEXT ·reluGradAVX512(SB), NOSPLIT, $0-48
@@ -7885,9 +7754,9 @@ TEXT ·reluGradAVX512(SB), NOSPLIT, $0-48
 	MOVQ   y_base+24(FP), CX
 	MOVQ   grad_len+8(FP), DX
 	SUBQ   $+64, DX
-	JLT    rest453
+	JLT    rest445
 
-loop452:
+loop444:
 	VMOVUPS   (AX), Z1
 	VMOVUPS   (CX), Z2
 	VCMPPS    $0x12, Z0, Z2, K1
@@ -7911,13 +7780,13 @@ loop452:
 	ADDQ      $+256, AX
 	ADDQ      $+256, CX
 	SUBQ      $+64, DX
-	JGE       loop452
+	JGE       loop444
 
-rest453:
+rest445:
 	ADDQ $+64, DX
-	JLE  done455
+	JLE  done447
 
-tail454:
+tail446:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -7932,9 +7801,9 @@ tail454:
 	ADDQ      $+64, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail454
+	JGT       tail446
 
-done455:
+done447:
 	VZEROUPPER
 	RET
 
@@ -7946,9 +7815,9 @@ TEXT ·sigmoidGradAVX512(SB), NOSPLIT, $0-48
 	MOVQ         y_base+24(FP), CX
 	MOVQ         grad_len+8(FP), DX
 	SUBQ         $+64, DX
-	JLT          rest457
+	JLT          rest449
 
-loop456:
+loop448:
 	VMOVUPS (CX), Z1
 	VSUBPS  Z1, Z0, Z2
 	VMULPS  Z1, Z2, Z2
@@ -7976,13 +7845,13 @@ loop456:
 	ADDQ    $+256, AX
 	ADDQ    $+256, CX
 	SUBQ    $+64, DX
-	JGE     loop456
+	JGE     loop448
 
-rest457:
+rest449:
 	ADDQ $+64, DX
-	JLE  done459
+	JLE  done451
 
-tail458:
+tail450:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -7998,9 +7867,9 @@ tail458:
 	ADDQ      $+64, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail458
+	JGT       tail450
 
-done459:
+done451:
 	VZEROUPPER
 	RET
 
@@ -8015,9 +7884,9 @@ TEXT ·tanhGradAVX512(SB), NOSPLIT, $0-48
 	MOVQ         y_base+24(FP), CX
 	MOVQ         grad_len+8(FP), DX
 	SUBQ         $+64, DX
-	JLT          rest461
+	JLT          rest453
 
-loop460:
+loop452:
 	VMOVUPS      (CX), Z1
 	VFNMADD213PS Z0, Z1, Z1
 	VMOVUPS      (AX), Z2
@@ -8041,13 +7910,13 @@ loop460:
 	ADDQ         $+256, AX
 	ADDQ         $+256, CX
 	SUBQ         $+64, DX
-	JGE          loop460
+	JGE          loop452
 
-rest461:
+rest453:
 	ADDQ $+64, DX
-	JLE  done463
+	JLE  done455
 
-tail462:
+tail454:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -8062,9 +7931,9 @@ tail462:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail462
+	JGT          tail454
 
-done463:
+done455:
 	VZEROUPPER
 	RET
 
@@ -8080,9 +7949,9 @@ TEXT ·momentumAVX512(SB), NOSPLIT, $0-88
 	MOVQ         g_base+48(FP), DX
 	MOVQ         w_len+8(FP), BX
 	SUBQ         $+32, BX
-	JLT          rest465
+	JLT          rest457
 
-loop464:
+loop456:
 	VMOVUPS      (AX), Z4
 	VMOVUPS      (CX), Z5
 	VMOVUPS      (DX), Z6
@@ -8105,13 +7974,13 @@ loop464:
 	ADDQ         $+128, CX
 	ADDQ         $+128, DX
 	SUBQ         $+32, BX
-	JGE          loop464
+	JGE          loop456
 
-rest465:
+rest457:
 	ADDQ $+32, BX
-	JLE  done467
+	JLE  done459
 
-tail466:
+tail458:
 	MOVQ         $+16, DI
 	CMPQ         BX, DI
 	CMOVQLT      BX, DI
@@ -8131,9 +8000,9 @@ tail466:
 	ADDQ         $+64, CX
 	ADDQ         $+64, DX
 	SUBQ         $+16, BX
-	JGT          tail466
+	JGT          tail458
 
-done467:
+done459:
 	VZEROUPPER
 	RET
 
@@ -8154,9 +8023,9 @@ TEXT ·adaptiveAVX512(SB), NOSPLIT, $0-128
 	MOVQ         g_base+72(FP), BX
 	MOVQ         w_len+8(FP), SI
 	SUBQ         $+16, SI
-	JLT          rest469
+	JLT          rest461
 
-loop468:
+loop460:
 	VMOVUPS     (CX), Z8
 	VMOVUPS     (DX), Z9
 	VMOVUPS     (BX), Z10
@@ -8179,13 +8048,13 @@ loop468:
 	ADDQ        $+64, DX
 	ADDQ        $+64, BX
 	SUBQ        $+16, SI
-	JGE         loop468
+	JGE         loop460
 
-rest469:
+rest461:
 	ADDQ $+16, SI
-	JLE  done471
+	JLE  done463
 
-tail470:
+tail462:
 	MOVQ        $+16, R8
 	CMPQ        SI, R8
 	CMOVQLT     SI, R8
@@ -8214,9 +8083,9 @@ tail470:
 	ADDQ        $+64, DX
 	ADDQ        $+64, BX
 	SUBQ        $+16, SI
-	JGT         tail470
+	JGT         tail462
 
-done471:
+done463:
 	VZEROUPPER
 	RET
 
@@ -8231,9 +8100,9 @@ TEXT ·dotAVX512(SB), NOSPLIT, $0-52
 	MOVQ   y_base+24(FP), CX
 	MOVQ   x_len+8(FP), DX
 	SUBQ   $+64, DX
-	JLT    rest473
+	JLT    rest465
 
-loop472:
+loop464:
 	VMOVUPS     (AX), Z4
 	VMOVUPS     (CX), Z5
 	VFMADD231PS Z4, Z5, Z0
@@ -8249,13 +8118,13 @@ loop472:
 	ADDQ        $+256, AX
 	ADDQ        $+256, CX
 	SUBQ        $+64, DX
-	JGE         loop472
+	JGE         loop464
 
-rest473:
+rest465:
 	ADDQ $+64, DX
-	JLE  done475
+	JLE  done467
 
-tail474:
+tail466:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -8268,9 +8137,9 @@ tail474:
 	ADDQ        $+64, AX
 	ADDQ        $+64, CX
 	SUBQ        $+16, DX
-	JGT         tail474
+	JGT         tail466
 
-done475:
+done467:
 	VADDPS        Z1, Z0, Z0
 	VADDPS        Z3, Z2, Z2
 	VADDPS        Z2, Z0, Z0
@@ -8296,9 +8165,9 @@ TEXT ·sumAVX512(SB), NOSPLIT, $0-28
 	MOVQ   x_base+0(FP), AX
 	MOVQ   x_len+8(FP), CX
 	SUBQ   $+64, CX
-	JLT    rest477
+	JLT    rest469
 
-loop476:
+loop468:
 	VMOVUPS (AX), Z4
 	VADDPS  Z4, Z0, Z0
 	VMOVUPS 64(AX), Z4
@@ -8309,13 +8178,13 @@ loop476:
 	VADDPS  Z4, Z3, Z3
 	ADDQ    $+256, AX
 	SUBQ    $+64, CX
-	JGE     loop476
+	JGE     loop468
 
-rest477:
+rest469:
 	ADDQ $+64, CX
-	JLE  done479
+	JLE  done471
 
-tail478:
+tail470:
 	MOVQ      $+16, BX
 	CMPQ      CX, BX
 	CMOVQLT   CX, BX
@@ -8326,9 +8195,9 @@ tail478:
 	VADDPS    Z4, Z0, Z0
 	ADDQ      $+64, AX
 	SUBQ      $+16, CX
-	JGT       tail478
+	JGT       tail470
 
-done479:
+done471:
 	VADDPS        Z1, Z0, Z0
 	VADDPS        Z3, Z2, Z2
 	VADDPS        Z2, Z0, Z0
@@ -8355,9 +8224,9 @@ TEXT ·maxAbsAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	SUBQ         $+64, CX
-	JLT          rest481
+	JLT          rest473
 
-loop480:
+loop472:
 	VMOVUPS (AX), Z5
 	VPANDD  Z5, Z4, Z5
 	VPMAXSD Z5, Z0, Z0
@@ -8372,13 +8241,13 @@ loop480:
 	VPMAXSD Z5, Z3, Z3
 	ADDQ    $+256, AX
 	SUBQ    $+64, CX
-	JGE     loop480
+	JGE     loop472
 
-rest481:
+rest473:
 	ADDQ $+64, CX
-	JLE  done483
+	JLE  done475
 
-tail482:
+tail474:
 	MOVQ      $+16, BX
 	CMPQ      CX, BX
 	CMOVQLT   CX, BX
@@ -8390,9 +8259,9 @@ tail482:
 	VPMAXSD   Z5, Z0, Z0
 	ADDQ      $+64, AX
 	SUBQ      $+16, CX
-	JGT       tail482
+	JGT       tail474
 
-done483:
+done475:
 	VPMAXSD       Z1, Z0, Z0
 	VPMAXSD       Z2, Z0, Z0
 	VPMAXSD       Z3, Z0, Z0
@@ -8420,9 +8289,9 @@ TEXT ·maxAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	SUBQ         $+32, CX
-	JLT          rest485
+	JLT          rest477
 
-loop484:
+loop476:
 	VMOVUPS    (AX), Z3
 	VMAXPS     Z3, Z2, Z2
 	VCMPPS     $0x03, Z3, Z3, K1
@@ -8433,13 +8302,13 @@ loop484:
 	VPTERNLOGD $0xff, Z4, Z4, K1, Z1
 	ADDQ       $+128, AX
 	SUBQ       $+32, CX
-	JGE        loop484
+	JGE        loop476
 
-rest485:
+rest477:
 	ADDQ $+32, CX
-	JLE  done487
+	JLE  done479
 
-tail486:
+tail478:
 	MOVQ       $+16, BX
 	CMPQ       CX, BX
 	CMOVQLT    CX, BX
@@ -8453,9 +8322,9 @@ tail486:
 	VPTERNLOGD $0xff, Z4, Z4, K1, Z1
 	ADDQ       $+64, AX
 	SUBQ       $+16, CX
-	JGT        tail486
+	JGT        tail478
 
-done487:
+done479:
 	VEXTRACTF64X4 $0x01, Z1, Y0
 	VPOR          Y0, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X0
@@ -8489,9 +8358,9 @@ TEXT ·expAVX512(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest489
+	JLT          rest481
 
-loop488:
+loop480:
 	VMOVUPS      (CX), Z2
 	VMINPS       Z2, Z0, Z2
 	VMAXPS       Z2, Z1, Z2
@@ -8531,13 +8400,13 @@ loop488:
 	ADDQ         $+128, AX
 	ADDQ         $+128, CX
 	SUBQ         $+32, DX
-	JGE          loop488
+	JGE          loop480
 
-rest489:
+rest481:
 	ADDQ $+32, DX
-	JLE  done491
+	JLE  done483
 
-tail490:
+tail482:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -8565,9 +8434,9 @@ tail490:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail490
+	JGT          tail482
 
-done491:
+done483:
 	VZEROUPPER
 	RET
 
@@ -8768,9 +8637,9 @@ TEXT ·expSumAVX512(SB), NOSPLIT, $0-60
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest493
+	JLT          rest485
 
-loop492:
+loop484:
 	VMOVUPS      (CX), Z4
 	VSUBPS       Z1, Z4, Z4
 	VMINPS       Z4, Z2, Z4
@@ -8795,13 +8664,13 @@ loop492:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGE          loop492
+	JGE          loop484
 
-rest493:
+rest485:
 	ADDQ $+16, DX
-	JLE  done495
+	JLE  done487
 
-tail494:
+tail486:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -8833,9 +8702,9 @@ tail494:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail494
+	JGT          tail486
 
-done495:
+done487:
 	VEXTRACTF64X4 $0x01, Z0, Y1
 	VADDPS        Y1, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X1
@@ -8859,9 +8728,9 @@ TEXT ·sigmoidAVX512(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest497
+	JLT          rest489
 
-loop496:
+loop488:
 	VMOVUPS      (CX), Z4
 	VPXORD       Z2, Z4, Z4
 	VMINPS       Z4, Z0, Z4
@@ -8907,13 +8776,13 @@ loop496:
 	ADDQ         $+128, AX
 	ADDQ         $+128, CX
 	SUBQ         $+32, DX
-	JGE          loop496
+	JGE          loop488
 
-rest497:
+rest489:
 	ADDQ $+32, DX
-	JLE  done499
+	JLE  done491
 
-tail498:
+tail490:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -8944,9 +8813,9 @@ tail498:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail498
+	JGT          tail490
 
-done499:
+done491:
 	VZEROUPPER
 	RET
 
@@ -8962,9 +8831,9 @@ TEXT ·tanhAVX512(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest501
+	JLT          rest493
 
-loop500:
+loop492:
 	VMOVUPS     (CX), Z2
 	VMINPS      Z2, Z0, Z2
 	VMAXPS      Z2, Z1, Z2
@@ -9004,13 +8873,13 @@ loop500:
 	ADDQ        $+128, AX
 	ADDQ        $+128, CX
 	SUBQ        $+32, DX
-	JGE         loop500
+	JGE         loop492
 
-rest501:
+rest493:
 	ADDQ $+32, DX
-	JLE  done503
+	JLE  done495
 
-tail502:
+tail494:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -9038,9 +8907,9 @@ tail502:
 	ADDQ        $+64, AX
 	ADDQ        $+64, CX
 	SUBQ        $+16, DX
-	JGT         tail502
+	JGT         tail494
 
-done503:
+done495:
 	VZEROUPPER
 	RET
 
@@ -9256,9 +9125,9 @@ TEXT ·fromFixedAVX512(SB), NOSPLIT, $0-56
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest505
+	JLT          rest497
 
-loop504:
+loop496:
 	VMOVUPS       (CX), Z1
 	VEXTRACTF64X4 $0x00, Z1, Y2
 	VCVTDQ2PD     Y2, Z2
@@ -9286,13 +9155,13 @@ loop504:
 	ADDQ          $+128, AX
 	ADDQ          $+128, CX
 	SUBQ          $+32, DX
-	JGE           loop504
+	JGE           loop496
 
-rest505:
+rest497:
 	ADDQ $+32, DX
-	JLE  done507
+	JLE  done499
 
-tail506:
+tail498:
 	MOVQ          $+16, SI
 	CMPQ          DX, SI
 	CMOVQLT       DX, SI
@@ -9314,9 +9183,9 @@ tail506:
 	ADDQ          $+64, AX
 	ADDQ          $+64, CX
 	SUBQ          $+16, DX
-	JGT           tail506
+	JGT           tail498
 
-done507:
+done499:
 	VZEROUPPER
 	RET
 
@@ -9327,9 +9196,9 @@ TEXT ·addUint32AVX512(SB), NOSPLIT, $0-48
 	MOVQ x_base+24(FP), CX
 	MOVQ dst_len+8(FP), DX
 	SUBQ $+64, DX
-	JLT  rest509
+	JLT  rest501
 
-loop508:
+loop500:
 	VMOVUPS (AX), Z0
 	VMOVUPS (CX), Z1
 	VPADDD  Z1, Z0, Z0
@@ -9349,13 +9218,13 @@ loop508:
 	ADDQ    $+256, AX
 	ADDQ    $+256, CX
 	SUBQ    $+64, DX
-	JGE     loop508
+	JGE     loop500
 
-rest509:
+rest501:
 	ADDQ $+64, DX
-	JLE  done511
+	JLE  done503
 
-tail510:
+tail502:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -9369,9 +9238,9 @@ tail510:
 	ADDQ      $+64, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail510
+	JGT       tail502
 
-done511:
+done503:
 	VZEROUPPER
 	RET
 
@@ -9385,9 +9254,9 @@ TEXT ·rescaleAVX512(SB), NOSPLIT, $0-100
 	MOVQ         bias_base+72(FP), BX
 	MOVQ         dst_len+8(FP), SI
 	SUBQ         $+32, SI
-	JLT          rest513
+	JLT          rest505
 
-loop512:
+loop504:
 	VMOVUPS     (CX), Z1
 	VMOVUPS     (DX), Z2
 	VCVTDQ2PS   Z1, Z1
@@ -9407,13 +9276,13 @@ loop512:
 	ADDQ        $+128, DX
 	ADDQ        $+128, BX
 	SUBQ        $+32, SI
-	JGE         loop512
+	JGE         loop504
 
-rest513:
+rest505:
 	ADDQ $+32, SI
-	JLE  done515
+	JLE  done507
 
-tail514:
+tail506:
 	MOVQ        $+16, R8
 	CMPQ        SI, R8
 	CMOVQLT     SI, R8
@@ -9432,9 +9301,9 @@ tail514:
 	ADDQ        $+64, DX
 	ADDQ        $+64, BX
 	SUBQ        $+16, SI
-	JGT         tail514
+	JGT         tail506
 
-done515:
+done507:
 	VZEROUPPER
 	RET
 
@@ -9450,9 +9319,9 @@ TEXT ·toFixedAVX512(SB), NOSPLIT, $0-72
 	MOVQ         x_base+24(FP), DX
 	MOVQ         q_len+8(FP), BX
 	SUBQ         $+16, BX
-	JLT          rest517
+	JLT          rest509
 
-loop516:
+loop508:
 	VMOVUPS       (DX), Z3
 	VEXTRACTF64X4 $0x00, Z3, Y5
 	VCVTPS2PD     Y5, Z5
@@ -9465,7 +9334,7 @@ loop516:
 	VANDPD        magnitudesAVX512<>+0(SB), Z6, Z4
 	VCMPPD        $0x06, Z1, Z4, K2
 	KORTESTB      K1, K2
-	JEQ           within520
+	JEQ           within512
 	VMINPD        Z1, Z5, Z4
 	VMAXPD        Z2, Z4, Z4
 	VCMPPD        $0x04, Z5, Z4, K1
@@ -9483,7 +9352,7 @@ loop516:
 	POPCNTQ       SI, SI
 	ADDQ          SI, AX
 
-within520:
+within512:
 	VCVTPD2DQ    Z5, Y5
 	VINSERTF64X4 $0x00, Y5, Z3, Z3
 	VCVTPD2DQ    Z6, Y6
@@ -9492,13 +9361,13 @@ within520:
 	ADDQ         $+64, CX
 	ADDQ         $+64, DX
 	SUBQ         $+16, BX
-	JGE          loop516
+	JGE          loop508
 
-rest517:
+rest509:
 	ADDQ $+16, BX
-	JLE  done519
+	JLE  done511
 
-tail518:
+tail510:
 	MOVQ          $+16, DI
 	CMPQ          BX, DI
 	CMOVQLT       BX, DI
@@ -9517,7 +9386,7 @@ tail518:
 	VANDPD        magnitudesAVX512<>+0(SB), Z6, Z4
 	VCMPPD        $0x06, Z1, Z4, K3
 	KORTESTB      K2, K3
-	JEQ           within521
+	JEQ           within513
 	VMINPD        Z1, Z5, Z4
 	VMAXPD        Z2, Z4, Z4
 	VCMPPD        $0x04, Z5, Z4, K2
@@ -9535,7 +9404,7 @@ tail518:
 	POPCNTQ       SI, SI
 	ADDQ          SI, AX
 
-within521:
+within513:
 	VCVTPD2DQ    Z5, Y5
 	VINSERTF64X4 $0x00, Y5, Z3, Z3
 	VCVTPD2DQ    Z6, Y6
@@ -9544,9 +9413,9 @@ within521:
 	ADDQ         $+64, CX
 	ADDQ         $+64, DX
 	SUBQ         $+16, BX
-	JGT          tail518
+	JGT          tail510
 
-done519:
+done511:
 	MOVQ AX, ret+64(FP)
 	VZEROUPPER
 	RET
@@ -9577,9 +9446,9 @@ TEXT ·toFixedRandomlyAVX512(SB), NOSPLIT, $0-96
 	MOVQ         random_base+48(FP), BX
 	MOVQ         q_len+8(FP), SI
 	SUBQ         $+16, SI
-	JLT          rest523
+	JLT          rest515
 
-loop522:
+loop514:
 	VMOVUPS       (DX), Z3
 	VMOVUPS       (BX), Z4
 	VEXTRACTF64X4 $0x00, Z3, Y6
@@ -9593,7 +9462,7 @@ loop522:
 	VANDPD        magnitudesAVX512<>+0(SB), Z7, Z5
 	VCMPPD        $0x06, Z1, Z5, K2
 	KORTESTB      K1, K2
-	JEQ           within526
+	JEQ           within518
 	VMINPD        Z1, Z6, Z5
 	VMAXPD        Z2, Z5, Z5
 	VCMPPD        $0x04, Z6, Z5, K1
@@ -9611,7 +9480,7 @@ loop522:
 	POPCNTQ       DI, DI
 	ADDQ          DI, AX
 
-within526:
+within518:
 	VBROADCASTSD  long3ff0000000000000AVX512<>+0(SB), Z9
 	VEXTRACTF64X4 $0x00, Z4, Y5
 	VCVTUDQ2PD    Y5, Z5
@@ -9643,13 +9512,13 @@ within526:
 	ADDQ          $+64, DX
 	ADDQ          $+64, BX
 	SUBQ          $+16, SI
-	JGE           loop522
+	JGE           loop514
 
-rest523:
+rest515:
 	ADDQ $+16, SI
-	JLE  done525
+	JLE  done517
 
-tail524:
+tail516:
 	MOVQ          $+16, R8
 	CMPQ          SI, R8
 	CMOVQLT       SI, R8
@@ -9669,7 +9538,7 @@ tail524:
 	VANDPD        magnitudesAVX512<>+0(SB), Z7, Z5
 	VCMPPD        $0x06, Z1, Z5, K3
 	KORTESTB      K2, K3
-	JEQ           within527
+	JEQ           within519
 	VMINPD        Z1, Z6, Z5
 	VMAXPD        Z2, Z5, Z5
 	VCMPPD        $0x04, Z6, Z5, K2
@@ -9687,7 +9556,7 @@ tail524:
 	POPCNTQ       DI, DI
 	ADDQ          DI, AX
 
-within527:
+within519:
 	VBROADCASTSD  long3ff0000000000000AVX512<>+0(SB), Z9
 	VEXTRACTF64X4 $0x00, Z4, Y5
 	VCVTUDQ2PD    Y5, Z5
@@ -9719,9 +9588,9 @@ within527:
 	ADDQ          $+64, DX
 	ADDQ          $+64, BX
 	SUBQ          $+16, SI
-	JGT           tail524
+	JGT           tail516
 
-done525:
+done517:
 	MOVQ AX, ret+88(FP)
 	VZEROUPPER
 	RET
@@ -9745,9 +9614,9 @@ TEXT ·addFixedAVX512(SB), NOSPLIT, $0-80
 	MOVQ         x_base+24(FP), DX
 	MOVQ         x_len+32(FP), BX
 	SUBQ         $+16, BX
-	JLT          done529
+	JLT          done521
 
-loop528:
+loop520:
 	VMOVUPS       (DX), Z4
 	VEXTRACTF64X4 $0x00, Z4, Y6
 	VCVTPS2PD     Y6, Z6
@@ -9760,7 +9629,7 @@ loop528:
 	VANDPD        magnitudesAVX512<>+0(SB), Z4, Z5
 	VCMPPD        $0x06, Z1, Z5, K2
 	KORTESTB      K1, K2
-	JEQ           within530
+	JEQ           within522
 	VMINPD        Z1, Z6, Z5
 	VMAXPD        Z2, Z5, Z5
 	VCMPPD        $0x04, Z6, Z5, K1
@@ -9778,7 +9647,7 @@ loop528:
 	POPCNTQ       SI, SI
 	ADDQ          SI, AX
 
-within530:
+within522:
 	VCVTPD2QQ Z6, Z6
 	VPMULDQ   Z3, Z6, Z6
 	VPADDQ    (CX), Z6, Z6
@@ -9790,9 +9659,9 @@ within530:
 	ADDQ      $+64, DX
 	ADDQ      $+128, CX
 	SUBQ      $+16, BX
-	JGE       loop528
+	JGE       loop520
 
-done529:
+done521:
 	MOVQ AX, ret+72(FP)
 	VZEROUPPER
 	RET
@@ -9807,9 +9676,9 @@ TEXT ·quantiseAVX512(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         q_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest532
+	JLT          rest524
 
-loop531:
+loop523:
 	VMOVUPS   (CX), Z3
 	VMULPS    Z0, Z3, Z3
 	VCMPPS    $0x07, Z3, Z3, K1
@@ -9821,13 +9690,13 @@ loop531:
 	ADDQ      $+16, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGE       loop531
+	JGE       loop523
 
-rest532:
+rest524:
 	ADDQ $+16, DX
-	JLE  done534
+	JLE  done526
 
-tail533:
+tail525:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -9845,9 +9714,9 @@ tail533:
 	ADDQ      $+16, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail533
+	JGT       tail525
 
-done534:
+done526:
 	VZEROUPPER
 	RET
 
@@ -9865,9 +9734,9 @@ TEXT ·axpyInt8AVX512(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest536
+	JLT          rest528
 
-loop535:
+loop527:
 	VPMOVSXBD   (CX), Z1
 	VCVTDQ2PS   Z1, Z1
 	VMOVUPS     (AX), Z2
@@ -9876,13 +9745,13 @@ loop535:
 	ADDQ        $+64, AX
 	ADDQ        $+16, CX
 	SUBQ        $+16, DX
-	JGE         loop535
+	JGE         loop527
 
-rest536:
+rest528:
 	ADDQ $+16, DX
-	JLE  done538
+	JLE  done530
 
-tail537:
+tail529:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -9897,9 +9766,9 @@ tail537:
 	ADDQ        $+64, AX
 	ADDQ        $+16, CX
 	SUBQ        $+16, DX
-	JGT         tail537
+	JGT         tail529
 
-done538:
+done530:
 	VZEROUPPER
 	RET
 
@@ -9913,9 +9782,9 @@ TEXT ·dotInt8AVX512(SB), NOSPLIT, $0-52
 	VPXORD       Z1, Z1, Z1
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	SUBQ         $+64, DX
-	JLT          rest540
+	JLT          rest532
 
-loop539:
+loop531:
 	VMOVDQU8 (AX), Z3
 	VMOVDQU8 (CX), Z4
 	VPXORD   Z2, Z3, Z3
@@ -9924,11 +9793,11 @@ loop539:
 	ADDQ     $+64, AX
 	ADDQ     $+64, CX
 	SUBQ     $+64, DX
-	JGE      loop539
+	JGE      loop531
 
-rest540:
+rest532:
 	ADDQ       $+64, DX
-	JEQ        done541
+	JEQ        done533
 	MOVQ       $-1, BX
 	BZHIQ      DX, BX, BX
 	KMOVQ      BX, K1
@@ -9938,7 +9807,7 @@ rest540:
 	VPDPBUSD   Z4, Z3, Z0
 	VPDPBUSD   Z4, Z2, Z1
 
-done541:
+done533:
 	VPSUBD        Z1, Z0, Z0
 	VEXTRACTF64X4 $0x01, Z0, Y1
 	VPADDD        Y1, Y0, Y0
@@ -9974,9 +9843,9 @@ TEXT ·tile1xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z1
 	TESTQ        BX, BX
-	JEQ          done544
+	JEQ          done536
 
-loop543:
+loop535:
 	VMOVUPS.Z    (CX), K1, Z2
 	VPBROADCASTD (AX), Z3
 	VPXORD       Z1, Z3, Z3
@@ -9984,9 +9853,9 @@ loop543:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop543
+	JNZ          loop535
 
-done544:
+done536:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -9996,7 +9865,7 @@ done544:
 // func tile1x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile1x1Int8AVX512(SB), NOSPLIT, $0-64
-next545:
+next537:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -10006,9 +9875,9 @@ next545:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z1
 	TESTQ        BX, BX
-	JEQ          done547
+	JEQ          done539
 
-loop546:
+loop538:
 	VMOVUPS      (CX), Z2
 	VPBROADCASTD (AX), Z3
 	VPXORD       Z1, Z3, Z3
@@ -10016,23 +9885,23 @@ loop546:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop546
+	JNZ          loop538
 
-done547:
+done539:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next545
+	JNZ     next537
 	VZEROUPPER
 	RET
 
 // func tile1x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile1x4Int8AVX512(SB), NOSPLIT, $0-64
-next548:
+next540:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -10045,9 +9914,9 @@ next548:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        BX, BX
-	JEQ          done550
+	JEQ          done542
 
-loop549:
+loop541:
 	VMOVUPS      (CX), Z5
 	VMOVUPS      64(CX), Z6
 	VMOVUPS      128(CX), Z7
@@ -10061,9 +9930,9 @@ loop549:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop549
+	JNZ          loop541
 
-done550:
+done542:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10073,7 +9942,7 @@ done550:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next548
+	JNZ     next540
 	VZEROUPPER
 	RET
 
@@ -10097,9 +9966,9 @@ TEXT ·tile2xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	TESTQ        SI, SI
-	JEQ          done553
+	JEQ          done545
 
-loop552:
+loop544:
 	VMOVUPS.Z    (DX), K1, Z3
 	VPBROADCASTD (AX), Z4
 	VPXORD       Z2, Z4, Z4
@@ -10110,9 +9979,9 @@ loop552:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop552
+	JNZ          loop544
 
-done553:
+done545:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -10123,7 +9992,7 @@ done553:
 // func tile2x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile2x1Int8AVX512(SB), NOSPLIT, $0-64
-next554:
+next546:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10134,9 +10003,9 @@ next554:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	TESTQ        SI, SI
-	JEQ          done556
+	JEQ          done548
 
-loop555:
+loop547:
 	VMOVUPS      (DX), Z3
 	VPBROADCASTD (AX), Z4
 	VPXORD       Z2, Z4, Z4
@@ -10147,9 +10016,9 @@ loop555:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop555
+	JNZ          loop547
 
-done556:
+done548:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10157,14 +10026,14 @@ done556:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next554
+	JNZ     next546
 	VZEROUPPER
 	RET
 
 // func tile2x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile2x4Int8AVX512(SB), NOSPLIT, $0-64
-next557:
+next549:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10181,9 +10050,9 @@ next557:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z8
 	TESTQ        SI, SI
-	JEQ          done559
+	JEQ          done551
 
-loop558:
+loop550:
 	VMOVUPS      (DX), Z9
 	VMOVUPS      64(DX), Z10
 	VMOVUPS      128(DX), Z11
@@ -10203,9 +10072,9 @@ loop558:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop558
+	JNZ          loop550
 
-done559:
+done551:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10219,7 +10088,7 @@ done559:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next557
+	JNZ     next549
 	VZEROUPPER
 	RET
 
@@ -10244,9 +10113,9 @@ TEXT ·tile3xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z3
 	TESTQ        SI, SI
-	JEQ          done562
+	JEQ          done554
 
-loop561:
+loop553:
 	VMOVUPS.Z    (DX), K1, Z4
 	VPBROADCASTD (AX), Z5
 	VPXORD       Z3, Z5, Z5
@@ -10260,9 +10129,9 @@ loop561:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop561
+	JNZ          loop553
 
-done562:
+done554:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -10274,7 +10143,7 @@ done562:
 // func tile3x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile3x1Int8AVX512(SB), NOSPLIT, $0-64
-next563:
+next555:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10286,9 +10155,9 @@ next563:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z3
 	TESTQ        SI, SI
-	JEQ          done565
+	JEQ          done557
 
-loop564:
+loop556:
 	VMOVUPS      (DX), Z4
 	VPBROADCASTD (AX), Z5
 	VPXORD       Z3, Z5, Z5
@@ -10302,9 +10171,9 @@ loop564:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop564
+	JNZ          loop556
 
-done565:
+done557:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10313,14 +10182,14 @@ done565:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next563
+	JNZ     next555
 	VZEROUPPER
 	RET
 
 // func tile3x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile3x4Int8AVX512(SB), NOSPLIT, $0-64
-next566:
+next558:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10341,9 +10210,9 @@ next566:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z12
 	TESTQ        SI, SI
-	JEQ          done568
+	JEQ          done560
 
-loop567:
+loop559:
 	VMOVUPS      (DX), Z13
 	VMOVUPS      64(DX), Z14
 	VMOVUPS      128(DX), Z15
@@ -10369,9 +10238,9 @@ loop567:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop567
+	JNZ          loop559
 
-done568:
+done560:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10389,7 +10258,7 @@ done568:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next566
+	JNZ     next558
 	VZEROUPPER
 	RET
 
@@ -10416,9 +10285,9 @@ TEXT ·tile4xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        DI, DI
-	JEQ          done571
+	JEQ          done563
 
-loop570:
+loop562:
 	VMOVUPS.Z    (BX), K1, Z5
 	VPBROADCASTD (AX), Z6
 	VPXORD       Z4, Z6, Z6
@@ -10435,9 +10304,9 @@ loop570:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop570
+	JNZ          loop562
 
-done571:
+done563:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10451,7 +10320,7 @@ done571:
 // func tile4x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile4x1Int8AVX512(SB), NOSPLIT, $0-64
-next572:
+next564:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -10465,9 +10334,9 @@ next572:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        DI, DI
-	JEQ          done574
+	JEQ          done566
 
-loop573:
+loop565:
 	VMOVUPS      (BX), Z5
 	VPBROADCASTD (AX), Z6
 	VPXORD       Z4, Z6, Z6
@@ -10484,9 +10353,9 @@ loop573:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop573
+	JNZ          loop565
 
-done574:
+done566:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10497,14 +10366,14 @@ done574:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next572
+	JNZ     next564
 	VZEROUPPER
 	RET
 
 // func tile4x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile4x4Int8AVX512(SB), NOSPLIT, $0-64
-next575:
+next567:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -10530,9 +10399,9 @@ next575:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z16
 	TESTQ        DI, DI
-	JEQ          done577
+	JEQ          done569
 
-loop576:
+loop568:
 	VMOVUPS      (BX), Z17
 	VMOVUPS      64(BX), Z18
 	VMOVUPS      128(BX), Z19
@@ -10564,9 +10433,9 @@ loop576:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop576
+	JNZ          loop568
 
-done577:
+done569:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10589,7 +10458,7 @@ done577:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next575
+	JNZ     next567
 	VZEROUPPER
 	RET
 
@@ -10602,16 +10471,16 @@ TEXT ·transposeAVX512(SB), NOSPLIT, $0-48
 	MOVQ dstStride+8(FP), BX
 	MOVQ srcStride+24(FP), SI
 
-down578:
+down570:
 	MOVQ cols+40(FP), DI
 	MOVQ CX, R8
 	MOVQ AX, R9
 
-across579:
+across571:
 	CMPQ       DI, $+16
-	JLT        edge580
+	JLT        edge572
 	CMPQ       DX, $+16
-	JLT        edge580
+	JLT        edge572
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	VMOVUPS    (R10), Z0
@@ -10740,9 +10609,9 @@ across579:
 	VMOVUPS    Z5, (R11)
 	ADDQ       BX, R11
 	VMOVUPS    Z0, (R11)
-	JMP        next581
+	JMP        next573
 
-edge580:
+edge572:
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	MOVQ       $+16, R13
@@ -10899,79 +10768,79 @@ edge580:
 	VSHUFF32X4 $0xdd, Z17, Z0, Z0
 	VMOVUPS    Z6, K1, (R11)
 	CMPQ       DI, $+1
-	JLE        next581
+	JLE        next573
 	ADDQ       BX, R11
 	VMOVUPS    Z7, K1, (R11)
 	CMPQ       DI, $+2
-	JLE        next581
+	JLE        next573
 	ADDQ       BX, R11
 	VMOVUPS    Z9, K1, (R11)
 	CMPQ       DI, $+3
-	JLE        next581
+	JLE        next573
 	ADDQ       BX, R11
 	VMOVUPS    Z8, K1, (R11)
 	CMPQ       DI, $+4
-	JLE        next581
+	JLE        next573
 	ADDQ       BX, R11
 	VMOVUPS    Z10, K1, (R11)
 	CMPQ       DI, $+5
-	JLE        next581
+	JLE        next573
 	ADDQ       BX, R11
 	VMOVUPS    Z11, K1, (R11)
 	CMPQ       DI, $+6
-	JLE        next581
+	JLE        next573
 	ADDQ       BX, R11
 	VMOVUPS    Z13, K1, (R11)
 	CMPQ       DI, $+7
-	JLE        next581
+	JLE        next573
 	ADDQ       BX, R11
 	VMOVUPS    Z12, K1, (R11)
 	CMPQ       DI, $+8
-	JLE        next581
+	JLE        next573
 	ADDQ       BX, R11
 	VMOVUPS    Z14, K1, (R11)
 	CMPQ       DI, $+9
-	JLE        next581
+	JLE        next573
 	ADDQ       BX, R11
 	VMOVUPS    Z3, K1, (R11)
 	CMPQ       DI, $+10
-	JLE        next581
+	JLE        next573
 	ADDQ       BX, R11
 	VMOVUPS    Z15, K1, (R11)
 	CMPQ       DI, $+11
-	JLE        next581
+	JLE        next573
 	ADDQ       BX, R11
 	VMOVUPS    Z4, K1, (R11)
 	CMPQ       DI, $+12
-	JLE        next581
+	JLE        next573
 	ADDQ       BX, R11
 	VMOVUPS    Z2, K1, (R11)
 	CMPQ       DI, $+13
-	JLE        next581
+	JLE        next573
 	ADDQ       BX, R11
 	VMOVUPS    Z1, K1, (R11)
 	CMPQ       DI, $+14
-	JLE        next581
+	JLE        next573
 	ADDQ       BX, R11
 	VMOVUPS    Z5, K1, (R11)
 	CMPQ       DI, $+15
-	JLE        next581
+	JLE        next573
 	ADDQ       BX, R11
 	VMOVUPS    Z0, K1, (R11)
 
-next581:
+next573:
 	ADDQ   $+64, R8
 	MOVQ   BX, R10
 	IMUL3Q $+16, R10, R10
 	ADDQ   R10, R9
 	SUBQ   $+16, DI
-	JGT    across579
+	JGT    across571
 	ADDQ   $+64, AX
 	MOVQ   SI, R10
 	IMUL3Q $+16, R10, R10
 	ADDQ   R10, CX
 	SUBQ   $+16, DX
-	JGT    down578
+	JGT    down570
 	VZEROUPPER
 	RET
 
@@ -10982,9 +10851,9 @@ TEXT ·exchangeAVX512(SB), NOSPLIT, $0-48
 	MOVQ pairs_base+24(FP), CX
 	MOVQ pairs_len+32(FP), DX
 	SUBQ $0x02, DX
-	JLT  done584
+	JLT  done576
 
-loop583:
+loop575:
 	MOVLQSX (CX), BX
 	MOVLQSX 4(CX), SI
 	SHLQ    $0x08, BX
@@ -11015,9 +10884,9 @@ loop583:
 	VMOVUPS Z1, 192(AX)(SI*1)
 	ADDQ    $0x08, CX
 	SUBQ    $0x02, DX
-	JGE     loop583
+	JGE     loop575
 
-done584:
+done576:
 	VZEROUPPER
 	RET
 
@@ -11036,9 +10905,9 @@ TEXT ·addRowsAVX512(SB), NOSPLIT, $0-32
 	VMOVUPS 384(AX), Z6
 	VMOVUPS 448(AX), Z7
 	SUBQ    $+64, DX
-	JLT     done586
+	JLT     done578
 
-loop585:
+loop577:
 	VPMOVSXDQ (CX), Z8
 	VPADDQ    Z8, Z0, Z0
 	VPMOVSXDQ 32(CX), Z8
@@ -11057,9 +10926,9 @@ loop585:
 	VPADDQ    Z8, Z7, Z7
 	ADDQ      $+256, CX
 	SUBQ      $+64, DX
-	JGE       loop585
+	JGE       loop577
 
-done586:
+done578:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -11078,17 +10947,17 @@ TEXT ·widenAVX512(SB), NOSPLIT, $0-48
 	MOVQ q_base+24(FP), CX
 	MOVQ q_len+32(FP), DX
 	SUBQ $+8, DX
-	JLT  done588
+	JLT  done580
 
-loop587:
+loop579:
 	VCVTDQ2PD (CX), Z0
 	VMOVUPS   Z0, (AX)
 	ADDQ      $+32, CX
 	ADDQ      $+64, AX
 	SUBQ      $+8, DX
-	JGE       loop587
+	JGE       loop579
 
-done588:
+done580:
 	VZEROUPPER
 	RET
 
@@ -11124,7 +10993,7 @@ TEXT ·dotTileAVX512(SB), NOSPLIT, $0-32
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 
-loop589:
+loop581:
 	VMOVUPS       (CX)(R11*8), Z16
 	VMOVUPS       (DX)(R11*8), Z17
 	VMOVUPS       (BX)(R11*8), Z18
@@ -11151,7 +11020,7 @@ loop589:
 	VFMADD231PD   Z19, Z20, Z15
 	ADDQ          $+8, R11
 	CMPQ          R11, R10
-	JLT           loop589
+	JLT           loop581
 	MOVQ          dst+0(FP), AX
 	VCVTPD2QQ     Z0, Z0
 	VEXTRACTI64X4 $0x01, Z0, Y16
@@ -11292,9 +11161,9 @@ TEXT ·addScaledAVX512(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         acc_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest591
+	JLT          rest583
 
-loop590:
+loop582:
 	VPMOVSXDQ (CX), Z1
 	VMOVUPS   (AX), Z2
 	VPMULDQ   Z1, Z0, Z1
@@ -11318,13 +11187,13 @@ loop590:
 	ADDQ      $+256, AX
 	ADDQ      $+128, CX
 	SUBQ      $+32, DX
-	JGE       loop590
+	JGE       loop582
 
-rest591:
+rest583:
 	ADDQ $+32, DX
-	JEQ  done592
+	JEQ  done584
 
-tail593:
+tail585:
 	VPMOVSXDQ (CX), Z1
 	VMOVUPS   (AX), Z2
 	VPMULDQ   Z1, Z0, Z1
@@ -11333,9 +11202,9 @@ tail593:
 	ADDQ      $+64, AX
 	ADDQ      $+32, CX
 	SUBQ      $+8, DX
-	JGT       tail593
+	JGT       tail585
 
-done592:
+done584:
 	VZEROUPPER
 	RET
 
@@ -11347,9 +11216,9 @@ TEXT ·addScaledDoubleAVX512(SB), NOSPLIT, $0-56
 	MOVQ         q_base+24(FP), CX
 	MOVQ         acc_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest595
+	JLT          rest587
 
-loop594:
+loop586:
 	VCVTDQ2PD (CX), Z1
 	VMOVUPS   (AX), Z2
 	VMULPD    Z1, Z0, Z1
@@ -11373,13 +11242,13 @@ loop594:
 	ADDQ      $+256, AX
 	ADDQ      $+128, CX
 	SUBQ      $+32, DX
-	JGE       loop594
+	JGE       loop586
 
-rest595:
+rest587:
 	ADDQ $+32, DX
-	JEQ  done596
+	JEQ  done588
 
-tail597:
+tail589:
 	VCVTDQ2PD (CX), Z1
 	VMOVUPS   (AX), Z2
 	VMULPD    Z1, Z0, Z1
@@ -11388,9 +11257,126 @@ tail597:
 	ADDQ      $+64, AX
 	ADDQ      $+32, CX
 	SUBQ      $+8, DX
-	JGT       tail597
+	JGT       tail589
 
-done596:
+done588:
+	VZEROUPPER
+	RET
+
+// func maxPoolAVX512(dst *float32, src *float32, columns int, channels int, kernel int, step int, width int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·maxPoolAVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ channels+24(FP), DX
+	MOVQ DX, BX
+	SHLQ $0x02, BX
+
+deep590:
+	MOVQ    $+16, DI
+	CMPQ    DX, DI
+	CMOVQLT DX, DI
+	MOVQ    $-1, SI
+	BZHIQ   DI, SI, SI
+	KMOVW   SI, K1
+	MOVQ    CX, SI
+	MOVQ    columns+16(FP), R9
+
+across591:
+	VMOVUPS.Z (SI), K1, Z0
+	MOVQ      SI, DI
+	MOVQ      kernel+32(FP), R10
+
+down592:
+	MOVQ DI, R8
+	MOVQ kernel+32(FP), R11
+
+along593:
+	VMOVUPS.Z (R8), K1, Z1
+	VMAXPS    Z1, Z0, Z1
+	VCMPPS    $0x03, Z0, Z0, K2
+	VBLENDMPS Z0, Z1, K2, Z0
+	ADDQ      BX, R8
+	DECQ      R11
+	JNZ       along593
+	ADDQ      width+48(FP), DI
+	DECQ      R10
+	JNZ       down592
+	VMOVUPS   Z0, K1, (AX)
+	ADDQ      BX, AX
+	ADDQ      step+40(FP), SI
+	DECQ      R9
+	JNZ       across591
+	MOVQ      columns+16(FP), SI
+	IMULQ     BX, SI
+	SUBQ      $+64, SI
+	SUBQ      SI, AX
+	ADDQ      $+64, CX
+	SUBQ      $+16, DX
+	JGT       deep590
+	VZEROUPPER
+	RET
+
+// func routePoolAVX512(dst *float32, grad *float32, src *float32, top *float32, columns int, channels int, kernel int, step int, width int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·routePoolAVX512(SB), NOSPLIT, $0-72
+	VPXORD Z0, Z0, Z0
+	MOVQ   dst+0(FP), AX
+	MOVQ   grad+8(FP), CX
+	MOVQ   src+16(FP), DX
+	MOVQ   top+24(FP), BX
+	SUBQ   DX, AX
+	MOVQ   channels+40(FP), SI
+	MOVQ   SI, DI
+	SHLQ   $0x02, DI
+
+deep594:
+	MOVQ    $+16, R9
+	CMPQ    SI, R9
+	CMOVQLT SI, R9
+	MOVQ    $-1, R8
+	BZHIQ   R9, R8, R8
+	KMOVW   R8, K1
+	MOVQ    DX, R8
+	MOVQ    columns+32(FP), R11
+
+across595:
+	VMOVUPS.Z (CX), K1, Z1
+	VMOVUPS.Z (BX), K1, Z2
+	MOVQ      R8, R9
+	MOVQ      kernel+48(FP), R12
+
+down596:
+	MOVQ R9, R10
+	MOVQ kernel+48(FP), R13
+
+along597:
+	VMOVUPS.Z (R10), K1, Z3
+	VCMPPS    $0x00, Z2, Z3, K2
+	VBLENDMPS Z1, Z0, K2, Z4
+	VPXORD    Z4, Z1, Z1
+	VMOVUPS.Z (R10)(AX*1), K1, Z3
+	VADDPS    Z3, Z4, Z4
+	VMOVUPS   Z4, K1, (R10)(AX*1)
+	ADDQ      DI, R10
+	DECQ      R13
+	JNZ       along597
+	ADDQ      width+64(FP), R9
+	DECQ      R12
+	JNZ       down596
+	ADDQ      DI, CX
+	ADDQ      DI, BX
+	ADDQ      step+56(FP), R8
+	DECQ      R11
+	JNZ       across595
+	MOVQ      columns+32(FP), R8
+	IMULQ     DI, R8
+	SUBQ      $+64, R8
+	SUBQ      R8, CX
+	SUBQ      R8, BX
+	ADDQ      $+64, DX
+	SUBQ      $+16, SI
+	JGT       deep594
 	VZEROUPPER
 	RET
 

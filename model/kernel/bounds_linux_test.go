@@ -40,8 +40,6 @@ func TestNothingIsReadBeyond(t *testing.T) {
 			Max(x)
 			Softmax(d, x)
 			SoftmaxCrossEntropy(d, []float32{0}, min(n, 1), n, 1)
-			Maximum(d, x, y)
-			RouteMaximum(d, y, x, d)
 			Adaptive(d, x, y, d, AdaptiveStep{})
 			q, words, bytes := atEnd[int32](t, n), atEnd[uint32](t, n), atEnd[int8](t, n)
 			ToFixed(q, x, 1, 100)
@@ -52,6 +50,12 @@ func TestNothingIsReadBeyond(t *testing.T) {
 			AxpyInt8(d, 1, bytes)
 			DotInt8(bytes, bytes)
 			Rescale(d, q, x, y, 1, Identity)
+		}
+		for channels := 1; channels <= edge; channels++ {
+			p := Pool{Columns: 3, Channels: channels, Kernel: 2, Step: 2 * channels, Width: 7 * channels}
+			image, windows := 13*channels, 3*channels
+			MaxPool(atEnd[float32](t, windows), atEnd[float32](t, image), p)
+			RoutePool(atEnd[float32](t, image), atEnd[float32](t, windows), atEnd[float32](t, image), atEnd[float32](t, windows), p)
 		}
 		for _, s := range [][3]int{{1, 1, 1}, {1, 37, 9}, {5, 16, 7}, {14, 67, 5}, {17, 33, 20}, {30, 5, 300}, {65, 66, 67}, {3, 4, 5}} {
 			m, n, k := s[0], s[1], s[2]

@@ -57,8 +57,8 @@ type path struct {
 	maxAbs func(x []float32) float32
 	max    func(x []float32) float32
 
-	maximum      func(dst, x, y []float32)
-	routeMaximum func(dst, left, x, top []float32)
+	maxPool   func(dst, src []float32, p Pool)
+	routePool func(dst, grad, src, top []float32, p Pool)
 
 	relu        func(dst, x []float32)
 	exp         func(dst, x []float32)

@@ -32,6 +32,7 @@ func main() {
 		g.transpose()
 		g.network()
 		g.exact()
+		g.pools()
 		g.peak()
 		if err := g.write(os.Args[1]); err != nil {
 			build.LogError(log.Default(), err, 0)
