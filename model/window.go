@@ -10,77 +10,97 @@ type window struct {
 	kernel, stride, padding int
 }
 
-// lineSize is what line writes.
-func (v window) lineSize() int { return (v.width + 2*v.padding) * v.column() }
-
-// column is the size of one column of a line.
-func (v window) column() int { return v.kernel * v.seen }
-
-// line writes what row y of the output sees: for every column of the padded image the kernel's rows of it, one below
-// the other. Windows side by side then overlap in memory as they do in the image: the window at x is kernel·column
-// values from x·stride·column on, so that a line is a matrix with overlapping rows, and a convolution a product of it
-// with the weights, where im2col would copy every value kernel² times. A kernel of one column needs no copy at all.
-func (v window) line(dst, image []float32, y int) kernel.Matrix {
-	if !v.pixels() {
-		layOut(v, dst, image, y)
-	}
-	return v.view(dst, image, y)
+// turned is an image, or its gradient, as products read and write it: padded, and columns first. What a window sees of a
+// column of pixels is then contiguous, and as many values as a column has lie between one and the next: windows are rows
+// of a matrix in blocks, and a convolution is a product of them with the weights, where im2col would copy every value
+// kernel² times.
+type turned struct {
+	data        []float32
+	column, row int // from a pixel to the one beside it, and to the one below
 }
 
-// layOut writes a line of an image of floats or of int8.
-func layOut[T float32 | int8](v window, dst, image []T, y int) {
-	column := v.column()
-	clear(dst[:v.padding*column])
-	clear(dst[(v.padding+v.width)*column : v.lineSize()])
-	inner := dst[v.padding*column : (v.padding+v.width)*column]
-	for k := range v.kernel {
-		strip(v, inner[k*v.seen:], image, y*v.stride+k-v.padding)
-	}
-}
-
-// pixels reports whether a window is a single pixel, which lies in the image as it does in a line.
+// pixels reports whether a window is a single pixel, which lies in an image as it does in a turned one.
 func (v window) pixels() bool { return v.kernel == 1 && v.padding == 0 }
 
-// view is the line that line wrote before.
-func (v window) view(line, image []float32, y int) kernel.Matrix {
+// block is how much a window sees of a column.
+func (v window) block() int { return v.kernel * v.seen }
+
+// column is the size of a column of a turned image.
+func (v window) column() int { return (v.height + 2*v.padding) * v.seen }
+
+// size is that of a turned image; 0 if nothing need be turned.
+func (v window) size() int {
 	if v.pixels() {
-		return kernel.Matrix{Data: image[y*v.stride*v.width*v.channels+v.from:], Stride: v.stride * v.channels}
+		return 0
 	}
-	return kernel.Matrix{Data: line, Stride: v.stride * v.column()}
+	return (v.width + 2*v.padding) * v.column()
 }
 
-// strip writes one row of the image, or zeros outside of it, a column apart.
-func strip[T float32 | int8](v window, dst, image []T, row int) {
-	column := v.column()
-	if row < 0 || row >= v.height {
-		for x := range v.width {
-			clear(dst[x*column:][:v.seen])
-		}
-		return
+// over is the image turned, which lies in dst.
+func (v window) over(dst, image []float32) turned {
+	if v.pixels() {
+		return turned{image[v.from:], v.channels, v.width * v.channels}
 	}
-	src := image[row*v.width*v.channels+v.from:]
-	if v.seen == 1 {
-		for x := range v.width {
-			dst[x*column] = src[x*v.channels]
-		}
-		return
+	return turned{dst[:v.size()], v.column(), v.seen}
+}
+
+// turn writes the image to dst, of length size.
+func (v window) turn(dst, image []float32) turned {
+	switch {
+	case v.pixels():
+	case v.channels == 1:
+		v.clearPadding(dst)
+		inner := kernel.Matrix{Data: dst[v.padding*(v.column()+1):], Stride: v.column()}
+		kernel.Transpose(inner, kernel.Matrix{Data: image, Stride: v.width}, v.height, v.width)
+	default:
+		turnPixels(v, dst, image)
 	}
-	for x := range v.width {
-		copy(dst[x*column:][:v.seen], src[x*v.channels:])
+	return v.over(dst, image)
+}
+
+func (v window) clearPadding(dst []float32) {
+	if v.padding > 0 {
+		clear(dst[:v.size()])
 	}
 }
 
-// addLine adds what line would have read: the gradient of a line to the gradient of the image.
-func (v window) addLine(image, line []float32, columns, y int) {
-	size := v.kernel * v.column()
-	for x := range columns {
-		for i := range v.kernel * v.kernel { // column by column
-			row, column := y*v.stride+i%v.kernel-v.padding, x*v.stride+i/v.kernel-v.padding
-			if row < 0 || row >= v.height || column < 0 || column >= v.width {
-				continue
+// turnPixels turns an image of floats or of int8 of any channels.
+func turnPixels[T float32 | int8](v window, dst, image []T) {
+	if v.padding > 0 {
+		clear(dst[:(v.width+2*v.padding)*v.column()])
+	}
+	for y := range v.height {
+		src := image[y*v.width*v.channels+v.from:]
+		for x := range v.width {
+			copy(dst[v.at(x, y):][:v.seen], src[x*v.channels:])
+		}
+	}
+}
+
+// at is where pixel x, y lies in a turned image.
+func (v window) at(x, y int) int { return (x+v.padding)*v.column() + (y+v.padding)*v.seen }
+
+// turnBack writes a turned gradient as that of the image, or adds it.
+func (v window) turnBack(image, src []float32, add bool) {
+	for y := range v.height {
+		dst := image[y*v.width*v.channels+v.from:]
+		for x := range v.width {
+			from, to := src[v.at(x, y):][:v.seen], dst[x*v.channels:][:v.seen]
+			if add {
+				kernel.Add(to, to, from)
+			} else {
+				copy(to, from)
 			}
-			dst := image[(row*v.width+column)*v.channels+v.from:][:v.seen]
-			kernel.Add(dst, dst, line[x*size+i*v.seen:][:v.seen])
 		}
 	}
+}
+
+// row is row y of the windows over a turned image: one a row of a matrix.
+func (v window) row(t turned, y int) kernel.Strided {
+	return kernel.Strided{Data: t.data[y*v.stride*t.row:], Row: v.stride * t.column, Column: 1, Block: v.block(), Jump: t.column}
+}
+
+// values are, each a row, what the windows see in one of their columns, of rows × columns windows in order.
+func (v window) values(t turned, column, columns int) kernel.Strided {
+	return kernel.Strided{Data: t.data[column*t.column:], Row: 1, Column: v.stride * t.column, Block: columns, Jump: v.stride * t.row}
 }

@@ -7,107 +7,107 @@ package kernel
 // tile1xMaskAVX2 computes 1 rows of one vector of which count lanes take part.
 //
 //go:noescape
-func tile1xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile1xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile1x1AVX2 computes 1 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile1x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile1x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile1x2AVX2 computes 1 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile1x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile1x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile1x4AVX2 computes 1 rows of 4 vectors, count times along the row.
 //
 //go:noescape
-func tile1x4AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile1x4AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile1x8AVX2 computes 1 rows of 8 vectors, count times along the row.
 //
 //go:noescape
-func tile1x8AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile1x8AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile2xMaskAVX2 computes 2 rows of one vector of which count lanes take part.
 //
 //go:noescape
-func tile2xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile2xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile2x1AVX2 computes 2 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile2x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile2x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile2x2AVX2 computes 2 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile2x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile2x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile2x4AVX2 computes 2 rows of 4 vectors, count times along the row.
 //
 //go:noescape
-func tile2x4AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile2x4AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile3xMaskAVX2 computes 3 rows of one vector of which count lanes take part.
 //
 //go:noescape
-func tile3xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile3xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile3x1AVX2 computes 3 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile3x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile3x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile3x2AVX2 computes 3 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile3x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile3x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile4xMaskAVX2 computes 4 rows of one vector of which count lanes take part.
 //
 //go:noescape
-func tile4xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile4xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile4x1AVX2 computes 4 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile4x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile4x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile4x2AVX2 computes 4 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile4x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile4x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile5xMaskAVX2 computes 5 rows of one vector of which count lanes take part.
 //
 //go:noescape
-func tile5xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile5xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile5x1AVX2 computes 5 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile5x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile5x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile5x2AVX2 computes 5 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile5x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile5x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile6xMaskAVX2 computes 6 rows of one vector of which count lanes take part.
 //
 //go:noescape
-func tile6xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile6xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile6x1AVX2 computes 6 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile6x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile6x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile6x2AVX2 computes 6 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile6x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile6x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // axpyAVX2 is dst += a·x.
 //

@@ -4,10 +4,10 @@
 
 #include "textflag.h"
 
-// func tile1xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile1xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·tile1xMaskAVX2(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile1xMaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	XORQ    DX, DX
 	MOVQ    $+8, CX
 	SUBQ    AX, CX
@@ -19,15 +19,18 @@ TEXT ·tile1xMaskAVX2(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), CX
 	MOVQ    b+40(FP), DX
 	MOVQ    bStride+48(FP), BX
-	MOVQ    k+56(FP), SI
+	MOVQ    blocks+64(FP), DI
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
 	VXORPS  Y3, Y3, Y3
 	VXORPS  Y4, Y4, Y4
-	SUBQ    $+4, SI
-	JLT     rest3
 
-loop2:
+block2:
+	MOVQ k+56(FP), SI
+	SUBQ $+4, SI
+	JLT  rest4
+
+loop3:
 	VBROADCASTSS (AX), Y5
 	VMASKMOVPS   (DX), Y0, Y6
 	VFMADD231PS  Y6, Y5, Y1
@@ -49,54 +52,57 @@ loop2:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	SUBQ         $+4, SI
-	JGE          loop2
+	JGE          loop3
 
-rest3:
+rest4:
 	ADDQ $+4, SI
-	JEQ  done4
+	JEQ  done5
 
-loop5:
+loop6:
 	VBROADCASTSS (AX), Y5
 	VMASKMOVPS   (DX), Y0, Y6
 	VFMADD231PS  Y6, Y5, Y1
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop5
+	JNZ          loop6
 
-done4:
+done5:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block2
 	VADDPS       Y2, Y1, Y1
 	VADDPS       Y4, Y3, Y3
 	VADDPS       Y3, Y1, Y1
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), CX
-	VBROADCASTSS alpha+72(FP), Y2
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Y2
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd6
+	JEQ          noAdd7
 	VMASKMOVPS   (AX), Y0, Y3
 	VFMADD213PS  Y3, Y2, Y1
-	JMP          scaled7
+	JMP          scaled8
 
-noAdd6:
+noAdd7:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled7
+	JEQ    scaled8
 	VMULPS Y2, Y1, Y1
 
-scaled7:
+scaled8:
 	TESTQ      $0x00000008, CX
-	JEQ        noBias8
-	MOVQ       bias+80(FP), DX
+	JEQ        noBias9
+	MOVQ       bias+96(FP), DX
 	VMASKMOVPS (DX), Y0, Y2
 	VADDPS     Y2, Y1, Y1
 
-noBias8:
+noBias9:
 	TESTQ  $0x00000004, CX
-	JEQ    store9
+	JEQ    store10
 	VXORPS Y2, Y2, Y2
 	VMAXPS Y1, Y2, Y1
 
-store9:
+store10:
 	VMASKMOVPS Y1, Y0, (AX)
 	VZEROUPPER
 	RET
@@ -119,24 +125,27 @@ DATA signsAVX2<>+56(SB)/4, $0x00000000
 DATA signsAVX2<>+60(SB)/4, $0x00000000
 GLOBL signsAVX2<>(SB), RODATA|NOPTR, $64
 
-// func tile1x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile1x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile1x1AVX2(SB), NOSPLIT, $0-96
-next10:
+TEXT ·tile1x1AVX2(SB), NOSPLIT, $0-112
+next11:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), CX
 	MOVQ   b+40(FP), DX
 	MOVQ   bStride+48(FP), BX
-	MOVQ   k+56(FP), SI
+	MOVQ   blocks+64(FP), DI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
-	SUBQ   $+4, SI
-	JLT    rest12
 
-loop11:
+block12:
+	MOVQ k+56(FP), SI
+	SUBQ $+4, SI
+	JLT  rest14
+
+loop13:
 	VBROADCASTSS (AX), Y4
 	VFMADD231PS  (DX), Y4, Y0
 	ADDQ         CX, AX
@@ -154,71 +163,74 @@ loop11:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	SUBQ         $+4, SI
-	JGE          loop11
+	JGE          loop13
 
-rest12:
+rest14:
 	ADDQ $+4, SI
-	JEQ  done13
+	JEQ  done15
 
-loop14:
+loop16:
 	VBROADCASTSS (AX), Y4
 	VFMADD231PS  (DX), Y4, Y0
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop14
+	JNZ          loop16
 
-done13:
+done15:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block12
 	VADDPS       Y1, Y0, Y0
 	VADDPS       Y3, Y2, Y2
 	VADDPS       Y2, Y0, Y0
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), CX
-	VBROADCASTSS alpha+72(FP), Y1
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Y1
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd15
+	JEQ          noAdd17
 	VFMADD213PS  (AX), Y1, Y0
-	JMP          scaled16
+	JMP          scaled18
 
-noAdd15:
+noAdd17:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled16
+	JEQ    scaled18
 	VMULPS Y1, Y0, Y0
 
-scaled16:
+scaled18:
 	TESTQ   $0x00000008, CX
-	JEQ     noBias17
-	MOVQ    bias+80(FP), DX
+	JEQ     noBias19
+	MOVQ    bias+96(FP), DX
 	VMOVUPS (DX), Y1
 	VADDPS  Y1, Y0, Y0
 
-noBias17:
+noBias19:
 	TESTQ  $0x00000004, CX
-	JEQ    store18
+	JEQ    store20
 	VXORPS Y1, Y1, Y1
 	VMAXPS Y0, Y1, Y0
 
-store18:
+store20:
 	VMOVUPS Y0, (AX)
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, b+40(FP)
-	ADDQ    $+32, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next10
+	ADDQ    $+32, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next11
 	VZEROUPPER
 	RET
 
-// func tile1x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile1x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile1x2AVX2(SB), NOSPLIT, $0-96
-next19:
+TEXT ·tile1x2AVX2(SB), NOSPLIT, $0-112
+next21:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), CX
 	MOVQ   b+40(FP), DX
 	MOVQ   bStride+48(FP), BX
-	MOVQ   k+56(FP), SI
+	MOVQ   blocks+64(FP), DI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -227,10 +239,13 @@ next19:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	SUBQ   $+4, SI
-	JLT    rest21
 
-loop20:
+block22:
+	MOVQ k+56(FP), SI
+	SUBQ $+4, SI
+	JLT  rest24
+
+loop23:
 	VBROADCASTSS (AX), Y8
 	VFMADD231PS  (DX), Y8, Y0
 	VFMADD231PS  32(DX), Y8, Y1
@@ -252,22 +267,25 @@ loop20:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	SUBQ         $+4, SI
-	JGE          loop20
+	JGE          loop23
 
-rest21:
+rest24:
 	ADDQ $+4, SI
-	JEQ  done22
+	JEQ  done25
 
-loop23:
+loop26:
 	VBROADCASTSS (AX), Y8
 	VFMADD231PS  (DX), Y8, Y0
 	VFMADD231PS  32(DX), Y8, Y1
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop23
+	JNZ          loop26
 
-done22:
+done25:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block22
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y6, Y4, Y4
@@ -276,57 +294,57 @@ done22:
 	VADDPS       Y5, Y1, Y1
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), CX
-	VBROADCASTSS alpha+72(FP), Y2
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Y2
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd24
+	JEQ          noAdd27
 	VFMADD213PS  (AX), Y2, Y0
 	VFMADD213PS  32(AX), Y2, Y1
-	JMP          scaled25
+	JMP          scaled28
 
-noAdd24:
+noAdd27:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled25
+	JEQ    scaled28
 	VMULPS Y2, Y0, Y0
 	VMULPS Y2, Y1, Y1
 
-scaled25:
+scaled28:
 	TESTQ   $0x00000008, CX
-	JEQ     noBias26
-	MOVQ    bias+80(FP), DX
+	JEQ     noBias29
+	MOVQ    bias+96(FP), DX
 	VMOVUPS (DX), Y2
 	VADDPS  Y2, Y0, Y0
 	VMOVUPS 32(DX), Y2
 	VADDPS  Y2, Y1, Y1
 
-noBias26:
+noBias29:
 	TESTQ  $0x00000004, CX
-	JEQ    store27
+	JEQ    store30
 	VXORPS Y2, Y2, Y2
 	VMAXPS Y0, Y2, Y0
 	VMAXPS Y1, Y2, Y1
 
-store27:
+store30:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next19
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next21
 	VZEROUPPER
 	RET
 
-// func tile1x4AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile1x4AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile1x4AVX2(SB), NOSPLIT, $0-96
-next28:
+TEXT ·tile1x4AVX2(SB), NOSPLIT, $0-112
+next31:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), CX
 	MOVQ   b+40(FP), DX
 	MOVQ   bStride+48(FP), BX
-	MOVQ   k+56(FP), SI
+	MOVQ   blocks+64(FP), DI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -335,10 +353,13 @@ next28:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	SUBQ   $+2, SI
-	JLT    rest30
 
-loop29:
+block32:
+	MOVQ k+56(FP), SI
+	SUBQ $+2, SI
+	JLT  rest34
+
+loop33:
 	VBROADCASTSS (AX), Y8
 	VFMADD231PS  (DX), Y8, Y0
 	VFMADD231PS  32(DX), Y8, Y1
@@ -354,13 +375,13 @@ loop29:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	SUBQ         $+2, SI
-	JGE          loop29
+	JGE          loop33
 
-rest30:
+rest34:
 	ADDQ $+2, SI
-	JEQ  done31
+	JEQ  done35
 
-loop32:
+loop36:
 	VBROADCASTSS (AX), Y8
 	VFMADD231PS  (DX), Y8, Y0
 	VFMADD231PS  32(DX), Y8, Y1
@@ -369,37 +390,40 @@ loop32:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop32
+	JNZ          loop36
 
-done31:
+done35:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block32
 	VADDPS       Y4, Y0, Y0
 	VADDPS       Y5, Y1, Y1
 	VADDPS       Y6, Y2, Y2
 	VADDPS       Y7, Y3, Y3
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), CX
-	VBROADCASTSS alpha+72(FP), Y4
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Y4
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd33
+	JEQ          noAdd37
 	VFMADD213PS  (AX), Y4, Y0
 	VFMADD213PS  32(AX), Y4, Y1
 	VFMADD213PS  64(AX), Y4, Y2
 	VFMADD213PS  96(AX), Y4, Y3
-	JMP          scaled34
+	JMP          scaled38
 
-noAdd33:
+noAdd37:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled34
+	JEQ    scaled38
 	VMULPS Y4, Y0, Y0
 	VMULPS Y4, Y1, Y1
 	VMULPS Y4, Y2, Y2
 	VMULPS Y4, Y3, Y3
 
-scaled34:
+scaled38:
 	TESTQ   $0x00000008, CX
-	JEQ     noBias35
-	MOVQ    bias+80(FP), DX
+	JEQ     noBias39
+	MOVQ    bias+96(FP), DX
 	VMOVUPS (DX), Y4
 	VADDPS  Y4, Y0, Y0
 	VMOVUPS 32(DX), Y4
@@ -409,38 +433,38 @@ scaled34:
 	VMOVUPS 96(DX), Y4
 	VADDPS  Y4, Y3, Y3
 
-noBias35:
+noBias39:
 	TESTQ  $0x00000004, CX
-	JEQ    store36
+	JEQ    store40
 	VXORPS Y4, Y4, Y4
 	VMAXPS Y0, Y4, Y0
 	VMAXPS Y1, Y4, Y1
 	VMAXPS Y2, Y4, Y2
 	VMAXPS Y3, Y4, Y3
 
-store36:
+store40:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, 64(AX)
 	VMOVUPS Y3, 96(AX)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next28
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next31
 	VZEROUPPER
 	RET
 
-// func tile1x8AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile1x8AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile1x8AVX2(SB), NOSPLIT, $0-96
-next37:
+TEXT ·tile1x8AVX2(SB), NOSPLIT, $0-112
+next41:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), CX
 	MOVQ   b+40(FP), DX
 	MOVQ   bStride+48(FP), BX
-	MOVQ   k+56(FP), SI
+	MOVQ   blocks+64(FP), DI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -449,10 +473,13 @@ next37:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	TESTQ  SI, SI
-	JEQ    done40
 
-loop38:
+block42:
+	MOVQ  k+56(FP), SI
+	TESTQ SI, SI
+	JEQ   done45
+
+loop43:
 	VBROADCASTSS (AX), Y8
 	VFMADD231PS  (DX), Y8, Y0
 	VFMADD231PS  32(DX), Y8, Y1
@@ -465,15 +492,18 @@ loop38:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop38
+	JNZ          loop43
 
-done40:
+done45:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block42
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), CX
-	VBROADCASTSS alpha+72(FP), Y8
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Y8
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd41
+	JEQ          noAdd46
 	VFMADD213PS  (AX), Y8, Y0
 	VFMADD213PS  32(AX), Y8, Y1
 	VFMADD213PS  64(AX), Y8, Y2
@@ -482,11 +512,11 @@ done40:
 	VFMADD213PS  160(AX), Y8, Y5
 	VFMADD213PS  192(AX), Y8, Y6
 	VFMADD213PS  224(AX), Y8, Y7
-	JMP          scaled42
+	JMP          scaled47
 
-noAdd41:
+noAdd46:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled42
+	JEQ    scaled47
 	VMULPS Y8, Y0, Y0
 	VMULPS Y8, Y1, Y1
 	VMULPS Y8, Y2, Y2
@@ -496,10 +526,10 @@ noAdd41:
 	VMULPS Y8, Y6, Y6
 	VMULPS Y8, Y7, Y7
 
-scaled42:
+scaled47:
 	TESTQ   $0x00000008, CX
-	JEQ     noBias43
-	MOVQ    bias+80(FP), DX
+	JEQ     noBias48
+	MOVQ    bias+96(FP), DX
 	VMOVUPS (DX), Y8
 	VADDPS  Y8, Y0, Y0
 	VMOVUPS 32(DX), Y8
@@ -517,9 +547,9 @@ scaled42:
 	VMOVUPS 224(DX), Y8
 	VADDPS  Y8, Y7, Y7
 
-noBias43:
+noBias48:
 	TESTQ  $0x00000004, CX
-	JEQ    store44
+	JEQ    store49
 	VXORPS Y8, Y8, Y8
 	VMAXPS Y0, Y8, Y0
 	VMAXPS Y1, Y8, Y1
@@ -530,7 +560,7 @@ noBias43:
 	VMAXPS Y6, Y8, Y6
 	VMAXPS Y7, Y8, Y7
 
-store44:
+store49:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, 64(AX)
@@ -541,16 +571,16 @@ store44:
 	VMOVUPS Y7, 224(AX)
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, b+40(FP)
-	ADDQ    $+256, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next37
+	ADDQ    $+256, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next41
 	VZEROUPPER
 	RET
 
-// func tile2xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile2xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·tile2xMaskAVX2(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile2xMaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	XORQ    DX, DX
 	MOVQ    $+8, CX
 	SUBQ    AX, CX
@@ -562,7 +592,7 @@ TEXT ·tile2xMaskAVX2(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DX
 	MOVQ    b+40(FP), BX
 	MOVQ    bStride+48(FP), SI
-	MOVQ    k+56(FP), DI
+	MOVQ    blocks+64(FP), R8
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
 	VXORPS  Y3, Y3, Y3
@@ -571,10 +601,13 @@ TEXT ·tile2xMaskAVX2(SB), NOSPLIT, $0-96
 	VXORPS  Y6, Y6, Y6
 	VXORPS  Y7, Y7, Y7
 	VXORPS  Y8, Y8, Y8
-	SUBQ    $+4, DI
-	JLT     rest47
 
-loop46:
+block51:
+	MOVQ k+56(FP), DI
+	SUBQ $+4, DI
+	JLT  rest53
+
+loop52:
 	VMASKMOVPS   (BX), Y0, Y9
 	VBROADCASTSS (AX), Y10
 	VFMADD231PS  Y10, Y9, Y1
@@ -604,13 +637,13 @@ loop46:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	SUBQ         $+4, DI
-	JGE          loop46
+	JGE          loop52
 
-rest47:
+rest53:
 	ADDQ $+4, DI
-	JEQ  done48
+	JEQ  done54
 
-loop49:
+loop55:
 	VMASKMOVPS   (BX), Y0, Y9
 	VBROADCASTSS (AX), Y10
 	VFMADD231PS  Y10, Y9, Y1
@@ -619,9 +652,12 @@ loop49:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop49
+	JNZ          loop55
 
-done48:
+done54:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block51
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y4, Y2, Y2
 	VADDPS       Y7, Y5, Y5
@@ -630,53 +666,53 @@ done48:
 	VADDPS       Y6, Y2, Y2
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Y3
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Y3
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd50
+	JEQ          noAdd56
 	VMASKMOVPS   (AX), Y0, Y4
 	VFMADD213PS  Y4, Y3, Y1
 	VMASKMOVPS   (AX)(CX*1), Y0, Y4
 	VFMADD213PS  Y4, Y3, Y2
-	JMP          scaled51
+	JMP          scaled57
 
-noAdd50:
+noAdd56:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled51
+	JEQ    scaled57
 	VMULPS Y3, Y1, Y1
 	VMULPS Y3, Y2, Y2
 
-scaled51:
+scaled57:
 	TESTQ      $0x00000008, DX
-	JEQ        noBias52
-	MOVQ       bias+80(FP), BX
+	JEQ        noBias58
+	MOVQ       bias+96(FP), BX
 	VMASKMOVPS (BX), Y0, Y3
 	VADDPS     Y3, Y1, Y1
 	VADDPS     Y3, Y2, Y2
 
-noBias52:
+noBias58:
 	TESTQ  $0x00000004, DX
-	JEQ    store53
+	JEQ    store59
 	VXORPS Y3, Y3, Y3
 	VMAXPS Y1, Y3, Y1
 	VMAXPS Y2, Y3, Y2
 
-store53:
+store59:
 	VMASKMOVPS Y1, Y0, (AX)
 	VMASKMOVPS Y2, Y0, (AX)(CX*1)
 	VZEROUPPER
 	RET
 
-// func tile2x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile2x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile2x1AVX2(SB), NOSPLIT, $0-96
-next54:
+TEXT ·tile2x1AVX2(SB), NOSPLIT, $0-112
+next60:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -685,10 +721,13 @@ next54:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	SUBQ   $+4, DI
-	JLT    rest56
 
-loop55:
+block61:
+	MOVQ k+56(FP), DI
+	SUBQ $+4, DI
+	JLT  rest63
+
+loop62:
 	VMOVUPS      (BX), Y8
 	VBROADCASTSS (AX), Y9
 	VFMADD231PS  Y9, Y8, Y0
@@ -718,13 +757,13 @@ loop55:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	SUBQ         $+4, DI
-	JGE          loop55
+	JGE          loop62
 
-rest56:
+rest63:
 	ADDQ $+4, DI
-	JEQ  done57
+	JEQ  done64
 
-loop58:
+loop65:
 	VMOVUPS      (BX), Y8
 	VBROADCASTSS (AX), Y9
 	VFMADD231PS  Y9, Y8, Y0
@@ -733,9 +772,12 @@ loop58:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop58
+	JNZ          loop65
 
-done57:
+done64:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block61
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y6, Y4, Y4
@@ -744,56 +786,56 @@ done57:
 	VADDPS       Y5, Y1, Y1
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Y2
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Y2
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd59
+	JEQ          noAdd66
 	VFMADD213PS  (AX), Y2, Y0
 	VFMADD213PS  (AX)(CX*1), Y2, Y1
-	JMP          scaled60
+	JMP          scaled67
 
-noAdd59:
+noAdd66:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled60
+	JEQ    scaled67
 	VMULPS Y2, Y0, Y0
 	VMULPS Y2, Y1, Y1
 
-scaled60:
+scaled67:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias61
-	MOVQ    bias+80(FP), BX
+	JEQ     noBias68
+	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Y2
 	VADDPS  Y2, Y0, Y0
 	VADDPS  Y2, Y1, Y1
 
-noBias61:
+noBias68:
 	TESTQ  $0x00000004, DX
-	JEQ    store62
+	JEQ    store69
 	VXORPS Y2, Y2, Y2
 	VMAXPS Y0, Y2, Y0
 	VMAXPS Y1, Y2, Y1
 
-store62:
+store69:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, (AX)(CX*1)
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, b+40(FP)
-	ADDQ    $+32, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next54
+	ADDQ    $+32, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next60
 	VZEROUPPER
 	RET
 
-// func tile2x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile2x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile2x2AVX2(SB), NOSPLIT, $0-96
-next63:
+TEXT ·tile2x2AVX2(SB), NOSPLIT, $0-112
+next70:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -802,10 +844,13 @@ next63:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	SUBQ   $+2, DI
-	JLT    rest65
 
-loop64:
+block71:
+	MOVQ k+56(FP), DI
+	SUBQ $+2, DI
+	JLT  rest73
+
+loop72:
 	VMOVUPS      (BX), Y8
 	VMOVUPS      32(BX), Y9
 	VBROADCASTSS (AX), Y10
@@ -827,13 +872,13 @@ loop64:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	SUBQ         $+2, DI
-	JGE          loop64
+	JGE          loop72
 
-rest65:
+rest73:
 	ADDQ $+2, DI
-	JEQ  done66
+	JEQ  done74
 
-loop67:
+loop75:
 	VMOVUPS      (BX), Y8
 	VMOVUPS      32(BX), Y9
 	VBROADCASTSS (AX), Y10
@@ -845,37 +890,40 @@ loop67:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop67
+	JNZ          loop75
 
-done66:
+done74:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block71
 	VADDPS       Y4, Y0, Y0
 	VADDPS       Y5, Y1, Y1
 	VADDPS       Y6, Y2, Y2
 	VADDPS       Y7, Y3, Y3
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Y4
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Y4
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd68
+	JEQ          noAdd76
 	VFMADD213PS  (AX), Y4, Y0
 	VFMADD213PS  32(AX), Y4, Y1
 	VFMADD213PS  (AX)(CX*1), Y4, Y2
 	VFMADD213PS  32(AX)(CX*1), Y4, Y3
-	JMP          scaled69
+	JMP          scaled77
 
-noAdd68:
+noAdd76:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled69
+	JEQ    scaled77
 	VMULPS Y4, Y0, Y0
 	VMULPS Y4, Y1, Y1
 	VMULPS Y4, Y2, Y2
 	VMULPS Y4, Y3, Y3
 
-scaled69:
+scaled77:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias70
-	MOVQ    bias+80(FP), BX
+	JEQ     noBias78
+	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Y4
 	VADDPS  Y4, Y0, Y0
 	VADDPS  Y4, Y2, Y2
@@ -883,38 +931,38 @@ scaled69:
 	VADDPS  Y4, Y1, Y1
 	VADDPS  Y4, Y3, Y3
 
-noBias70:
+noBias78:
 	TESTQ  $0x00000004, DX
-	JEQ    store71
+	JEQ    store79
 	VXORPS Y4, Y4, Y4
 	VMAXPS Y0, Y4, Y0
 	VMAXPS Y1, Y4, Y1
 	VMAXPS Y2, Y4, Y2
 	VMAXPS Y3, Y4, Y3
 
-store71:
+store79:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, (AX)(CX*1)
 	VMOVUPS Y3, 32(AX)(CX*1)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next63
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next70
 	VZEROUPPER
 	RET
 
-// func tile2x4AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile2x4AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile2x4AVX2(SB), NOSPLIT, $0-96
-next72:
+TEXT ·tile2x4AVX2(SB), NOSPLIT, $0-112
+next80:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -923,10 +971,13 @@ next72:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	TESTQ  DI, DI
-	JEQ    done75
 
-loop73:
+block81:
+	MOVQ  k+56(FP), DI
+	TESTQ DI, DI
+	JEQ   done84
+
+loop82:
 	VMOVUPS      (BX), Y8
 	VMOVUPS      32(BX), Y9
 	VMOVUPS      64(BX), Y10
@@ -944,15 +995,18 @@ loop73:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop73
+	JNZ          loop82
 
-done75:
+done84:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block81
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Y8
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Y8
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd76
+	JEQ          noAdd85
 	VFMADD213PS  (AX), Y8, Y0
 	VFMADD213PS  32(AX), Y8, Y1
 	VFMADD213PS  64(AX), Y8, Y2
@@ -961,11 +1015,11 @@ done75:
 	VFMADD213PS  32(AX)(CX*1), Y8, Y5
 	VFMADD213PS  64(AX)(CX*1), Y8, Y6
 	VFMADD213PS  96(AX)(CX*1), Y8, Y7
-	JMP          scaled77
+	JMP          scaled86
 
-noAdd76:
+noAdd85:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled77
+	JEQ    scaled86
 	VMULPS Y8, Y0, Y0
 	VMULPS Y8, Y1, Y1
 	VMULPS Y8, Y2, Y2
@@ -975,10 +1029,10 @@ noAdd76:
 	VMULPS Y8, Y6, Y6
 	VMULPS Y8, Y7, Y7
 
-scaled77:
+scaled86:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias78
-	MOVQ    bias+80(FP), BX
+	JEQ     noBias87
+	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Y8
 	VADDPS  Y8, Y0, Y0
 	VADDPS  Y8, Y4, Y4
@@ -992,9 +1046,9 @@ scaled77:
 	VADDPS  Y8, Y3, Y3
 	VADDPS  Y8, Y7, Y7
 
-noBias78:
+noBias87:
 	TESTQ  $0x00000004, DX
-	JEQ    store79
+	JEQ    store88
 	VXORPS Y8, Y8, Y8
 	VMAXPS Y0, Y8, Y0
 	VMAXPS Y1, Y8, Y1
@@ -1005,7 +1059,7 @@ noBias78:
 	VMAXPS Y6, Y8, Y6
 	VMAXPS Y7, Y8, Y7
 
-store79:
+store88:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, 64(AX)
@@ -1016,16 +1070,16 @@ store79:
 	VMOVUPS Y7, 96(AX)(CX*1)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next72
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next80
 	VZEROUPPER
 	RET
 
-// func tile3xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile3xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·tile3xMaskAVX2(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile3xMaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	XORQ    DX, DX
 	MOVQ    $+8, CX
 	SUBQ    AX, CX
@@ -1037,267 +1091,361 @@ TEXT ·tile3xMaskAVX2(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DX
 	MOVQ    b+40(FP), BX
 	MOVQ    bStride+48(FP), SI
-	MOVQ    k+56(FP), DI
+	MOVQ    blocks+64(FP), R8
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
 	VXORPS  Y3, Y3, Y3
 	VXORPS  Y4, Y4, Y4
 	VXORPS  Y5, Y5, Y5
 	VXORPS  Y6, Y6, Y6
-	SUBQ    $+2, DI
-	JLT     rest82
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	VXORPS  Y9, Y9, Y9
 
-loop81:
-	VMASKMOVPS   (BX), Y0, Y7
-	VBROADCASTSS (AX), Y8
-	VFMADD231PS  Y8, Y7, Y1
-	VBROADCASTSS (AX)(CX*1), Y8
-	VFMADD231PS  Y8, Y7, Y2
-	VBROADCASTSS (AX)(CX*2), Y8
-	VFMADD231PS  Y8, Y7, Y3
+block90:
+	MOVQ k+56(FP), DI
+	SUBQ $+3, DI
+	JLT  rest92
+
+loop91:
+	VMASKMOVPS   (BX), Y0, Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y10, Y1
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y10, Y2
+	VBROADCASTSS (AX)(CX*2), Y11
+	VFMADD231PS  Y11, Y10, Y3
 	ADDQ         DX, AX
 	ADDQ         SI, BX
-	VMASKMOVPS   (BX), Y0, Y7
-	VBROADCASTSS (AX), Y8
-	VFMADD231PS  Y8, Y7, Y4
-	VBROADCASTSS (AX)(CX*1), Y8
-	VFMADD231PS  Y8, Y7, Y5
-	VBROADCASTSS (AX)(CX*2), Y8
-	VFMADD231PS  Y8, Y7, Y6
+	VMASKMOVPS   (BX), Y0, Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y10, Y4
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y10, Y5
+	VBROADCASTSS (AX)(CX*2), Y11
+	VFMADD231PS  Y11, Y10, Y6
 	ADDQ         DX, AX
 	ADDQ         SI, BX
-	SUBQ         $+2, DI
-	JGE          loop81
+	VMASKMOVPS   (BX), Y0, Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y10, Y7
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y10, Y8
+	VBROADCASTSS (AX)(CX*2), Y11
+	VFMADD231PS  Y11, Y10, Y9
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	SUBQ         $+3, DI
+	JGE          loop91
 
-rest82:
-	ADDQ $+2, DI
-	JEQ  done83
+rest92:
+	ADDQ $+3, DI
+	JEQ  done93
 
-loop84:
-	VMASKMOVPS   (BX), Y0, Y7
-	VBROADCASTSS (AX), Y8
-	VFMADD231PS  Y8, Y7, Y1
-	VBROADCASTSS (AX)(CX*1), Y8
-	VFMADD231PS  Y8, Y7, Y2
-	VBROADCASTSS (AX)(CX*2), Y8
-	VFMADD231PS  Y8, Y7, Y3
+loop94:
+	VMASKMOVPS   (BX), Y0, Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y10, Y1
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y10, Y2
+	VBROADCASTSS (AX)(CX*2), Y11
+	VFMADD231PS  Y11, Y10, Y3
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop84
+	JNZ          loop94
 
-done83:
+done93:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block90
 	VADDPS       Y4, Y1, Y1
 	VADDPS       Y5, Y2, Y2
 	VADDPS       Y6, Y3, Y3
+	VADDPS       Y7, Y1, Y1
+	VADDPS       Y8, Y2, Y2
+	VADDPS       Y9, Y3, Y3
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Y4
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Y4
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd85
+	JEQ          noAdd95
 	VMASKMOVPS   (AX), Y0, Y5
 	VFMADD213PS  Y5, Y4, Y1
 	VMASKMOVPS   (AX)(CX*1), Y0, Y5
 	VFMADD213PS  Y5, Y4, Y2
 	VMASKMOVPS   (AX)(CX*2), Y0, Y5
 	VFMADD213PS  Y5, Y4, Y3
-	JMP          scaled86
+	JMP          scaled96
 
-noAdd85:
+noAdd95:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled86
+	JEQ    scaled96
 	VMULPS Y4, Y1, Y1
 	VMULPS Y4, Y2, Y2
 	VMULPS Y4, Y3, Y3
 
-scaled86:
+scaled96:
 	TESTQ      $0x00000008, DX
-	JEQ        noBias87
-	MOVQ       bias+80(FP), BX
+	JEQ        noBias97
+	MOVQ       bias+96(FP), BX
 	VMASKMOVPS (BX), Y0, Y4
 	VADDPS     Y4, Y1, Y1
 	VADDPS     Y4, Y2, Y2
 	VADDPS     Y4, Y3, Y3
 
-noBias87:
+noBias97:
 	TESTQ  $0x00000004, DX
-	JEQ    store88
+	JEQ    store98
 	VXORPS Y4, Y4, Y4
 	VMAXPS Y1, Y4, Y1
 	VMAXPS Y2, Y4, Y2
 	VMAXPS Y3, Y4, Y3
 
-store88:
+store98:
 	VMASKMOVPS Y1, Y0, (AX)
 	VMASKMOVPS Y2, Y0, (AX)(CX*1)
 	VMASKMOVPS Y3, Y0, (AX)(CX*2)
 	VZEROUPPER
 	RET
 
-// func tile3x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile3x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile3x1AVX2(SB), NOSPLIT, $0-96
-next89:
+TEXT ·tile3x1AVX2(SB), NOSPLIT, $0-112
+next99:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
-	SUBQ   $+2, DI
-	JLT    rest91
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
 
-loop90:
-	VMOVUPS      (BX), Y6
-	VBROADCASTSS (AX), Y7
-	VFMADD231PS  Y7, Y6, Y0
-	VBROADCASTSS (AX)(CX*1), Y7
-	VFMADD231PS  Y7, Y6, Y1
-	VBROADCASTSS (AX)(CX*2), Y7
-	VFMADD231PS  Y7, Y6, Y2
+block100:
+	MOVQ k+56(FP), DI
+	SUBQ $+3, DI
+	JLT  rest102
+
+loop101:
+	VMOVUPS      (BX), Y9
+	VBROADCASTSS (AX), Y10
+	VFMADD231PS  Y10, Y9, Y0
+	VBROADCASTSS (AX)(CX*1), Y10
+	VFMADD231PS  Y10, Y9, Y1
+	VBROADCASTSS (AX)(CX*2), Y10
+	VFMADD231PS  Y10, Y9, Y2
 	ADDQ         DX, AX
 	ADDQ         SI, BX
-	VMOVUPS      (BX), Y6
-	VBROADCASTSS (AX), Y7
-	VFMADD231PS  Y7, Y6, Y3
-	VBROADCASTSS (AX)(CX*1), Y7
-	VFMADD231PS  Y7, Y6, Y4
-	VBROADCASTSS (AX)(CX*2), Y7
-	VFMADD231PS  Y7, Y6, Y5
+	VMOVUPS      (BX), Y9
+	VBROADCASTSS (AX), Y10
+	VFMADD231PS  Y10, Y9, Y3
+	VBROADCASTSS (AX)(CX*1), Y10
+	VFMADD231PS  Y10, Y9, Y4
+	VBROADCASTSS (AX)(CX*2), Y10
+	VFMADD231PS  Y10, Y9, Y5
 	ADDQ         DX, AX
 	ADDQ         SI, BX
-	SUBQ         $+2, DI
-	JGE          loop90
+	VMOVUPS      (BX), Y9
+	VBROADCASTSS (AX), Y10
+	VFMADD231PS  Y10, Y9, Y6
+	VBROADCASTSS (AX)(CX*1), Y10
+	VFMADD231PS  Y10, Y9, Y7
+	VBROADCASTSS (AX)(CX*2), Y10
+	VFMADD231PS  Y10, Y9, Y8
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	SUBQ         $+3, DI
+	JGE          loop101
 
-rest91:
-	ADDQ $+2, DI
-	JEQ  done92
+rest102:
+	ADDQ $+3, DI
+	JEQ  done103
 
-loop93:
-	VMOVUPS      (BX), Y6
-	VBROADCASTSS (AX), Y7
-	VFMADD231PS  Y7, Y6, Y0
-	VBROADCASTSS (AX)(CX*1), Y7
-	VFMADD231PS  Y7, Y6, Y1
-	VBROADCASTSS (AX)(CX*2), Y7
-	VFMADD231PS  Y7, Y6, Y2
+loop104:
+	VMOVUPS      (BX), Y9
+	VBROADCASTSS (AX), Y10
+	VFMADD231PS  Y10, Y9, Y0
+	VBROADCASTSS (AX)(CX*1), Y10
+	VFMADD231PS  Y10, Y9, Y1
+	VBROADCASTSS (AX)(CX*2), Y10
+	VFMADD231PS  Y10, Y9, Y2
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop93
+	JNZ          loop104
 
-done92:
+done103:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block100
 	VADDPS       Y3, Y0, Y0
 	VADDPS       Y4, Y1, Y1
 	VADDPS       Y5, Y2, Y2
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y7, Y1, Y1
+	VADDPS       Y8, Y2, Y2
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Y3
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Y3
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd94
+	JEQ          noAdd105
 	VFMADD213PS  (AX), Y3, Y0
 	VFMADD213PS  (AX)(CX*1), Y3, Y1
 	VFMADD213PS  (AX)(CX*2), Y3, Y2
-	JMP          scaled95
+	JMP          scaled106
 
-noAdd94:
+noAdd105:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled95
+	JEQ    scaled106
 	VMULPS Y3, Y0, Y0
 	VMULPS Y3, Y1, Y1
 	VMULPS Y3, Y2, Y2
 
-scaled95:
+scaled106:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias96
-	MOVQ    bias+80(FP), BX
+	JEQ     noBias107
+	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Y3
 	VADDPS  Y3, Y0, Y0
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y3, Y2, Y2
 
-noBias96:
+noBias107:
 	TESTQ  $0x00000004, DX
-	JEQ    store97
+	JEQ    store108
 	VXORPS Y3, Y3, Y3
 	VMAXPS Y0, Y3, Y0
 	VMAXPS Y1, Y3, Y1
 	VMAXPS Y2, Y3, Y2
 
-store97:
+store108:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, (AX)(CX*1)
 	VMOVUPS Y2, (AX)(CX*2)
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, b+40(FP)
-	ADDQ    $+32, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next89
+	ADDQ    $+32, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next99
 	VZEROUPPER
 	RET
 
-// func tile3x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile3x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile3x2AVX2(SB), NOSPLIT, $0-96
-next98:
+TEXT ·tile3x2AVX2(SB), NOSPLIT, $0-112
+next109:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
-	TESTQ  DI, DI
-	JEQ    done101
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
 
-loop99:
-	VMOVUPS      (BX), Y6
-	VMOVUPS      32(BX), Y7
-	VBROADCASTSS (AX), Y8
-	VFMADD231PS  Y8, Y6, Y0
-	VFMADD231PS  Y8, Y7, Y1
-	VBROADCASTSS (AX)(CX*1), Y8
-	VFMADD231PS  Y8, Y6, Y2
-	VFMADD231PS  Y8, Y7, Y3
-	VBROADCASTSS (AX)(CX*2), Y8
-	VFMADD231PS  Y8, Y6, Y4
-	VFMADD231PS  Y8, Y7, Y5
+block110:
+	MOVQ k+56(FP), DI
+	SUBQ $+2, DI
+	JLT  rest112
+
+loop111:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y14, Y12, Y0
+	VFMADD231PS  Y14, Y13, Y1
+	VBROADCASTSS (AX)(CX*1), Y14
+	VFMADD231PS  Y14, Y12, Y2
+	VFMADD231PS  Y14, Y13, Y3
+	VBROADCASTSS (AX)(CX*2), Y14
+	VFMADD231PS  Y14, Y12, Y4
+	VFMADD231PS  Y14, Y13, Y5
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y14, Y12, Y6
+	VFMADD231PS  Y14, Y13, Y7
+	VBROADCASTSS (AX)(CX*1), Y14
+	VFMADD231PS  Y14, Y12, Y8
+	VFMADD231PS  Y14, Y13, Y9
+	VBROADCASTSS (AX)(CX*2), Y14
+	VFMADD231PS  Y14, Y12, Y10
+	VFMADD231PS  Y14, Y13, Y11
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	SUBQ         $+2, DI
+	JGE          loop111
+
+rest112:
+	ADDQ $+2, DI
+	JEQ  done113
+
+loop114:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y14, Y12, Y0
+	VFMADD231PS  Y14, Y13, Y1
+	VBROADCASTSS (AX)(CX*1), Y14
+	VFMADD231PS  Y14, Y12, Y2
+	VFMADD231PS  Y14, Y13, Y3
+	VBROADCASTSS (AX)(CX*2), Y14
+	VFMADD231PS  Y14, Y12, Y4
+	VFMADD231PS  Y14, Y13, Y5
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop99
+	JNZ          loop114
 
-done101:
+done113:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block110
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y7, Y1, Y1
+	VADDPS       Y8, Y2, Y2
+	VADDPS       Y9, Y3, Y3
+	VADDPS       Y10, Y4, Y4
+	VADDPS       Y11, Y5, Y5
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Y6
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Y6
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd102
+	JEQ          noAdd115
 	VFMADD213PS  (AX), Y6, Y0
 	VFMADD213PS  32(AX), Y6, Y1
 	VFMADD213PS  (AX)(CX*1), Y6, Y2
 	VFMADD213PS  32(AX)(CX*1), Y6, Y3
 	VFMADD213PS  (AX)(CX*2), Y6, Y4
 	VFMADD213PS  32(AX)(CX*2), Y6, Y5
-	JMP          scaled103
+	JMP          scaled116
 
-noAdd102:
+noAdd115:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled103
+	JEQ    scaled116
 	VMULPS Y6, Y0, Y0
 	VMULPS Y6, Y1, Y1
 	VMULPS Y6, Y2, Y2
@@ -1305,10 +1453,10 @@ noAdd102:
 	VMULPS Y6, Y4, Y4
 	VMULPS Y6, Y5, Y5
 
-scaled103:
+scaled116:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias104
-	MOVQ    bias+80(FP), BX
+	JEQ     noBias117
+	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Y6
 	VADDPS  Y6, Y0, Y0
 	VADDPS  Y6, Y2, Y2
@@ -1318,9 +1466,9 @@ scaled103:
 	VADDPS  Y6, Y3, Y3
 	VADDPS  Y6, Y5, Y5
 
-noBias104:
+noBias117:
 	TESTQ  $0x00000004, DX
-	JEQ    store105
+	JEQ    store118
 	VXORPS Y6, Y6, Y6
 	VMAXPS Y0, Y6, Y0
 	VMAXPS Y1, Y6, Y1
@@ -1329,7 +1477,7 @@ noBias104:
 	VMAXPS Y4, Y6, Y4
 	VMAXPS Y5, Y6, Y5
 
-store105:
+store118:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, (AX)(CX*1)
@@ -1338,16 +1486,16 @@ store105:
 	VMOVUPS Y5, 32(AX)(CX*2)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next98
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next109
 	VZEROUPPER
 	RET
 
-// func tile4xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile4xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·tile4xMaskAVX2(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile4xMaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	XORQ    DX, DX
 	MOVQ    $+8, CX
 	SUBQ    AX, CX
@@ -1360,7 +1508,7 @@ TEXT ·tile4xMaskAVX2(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), BX
 	MOVQ    b+40(FP), SI
 	MOVQ    bStride+48(FP), DI
-	MOVQ    k+56(FP), R8
+	MOVQ    blocks+64(FP), R9
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
 	VXORPS  Y3, Y3, Y3
@@ -1369,10 +1517,13 @@ TEXT ·tile4xMaskAVX2(SB), NOSPLIT, $0-96
 	VXORPS  Y6, Y6, Y6
 	VXORPS  Y7, Y7, Y7
 	VXORPS  Y8, Y8, Y8
-	SUBQ    $+2, R8
-	JLT     rest108
 
-loop107:
+block120:
+	MOVQ k+56(FP), R8
+	SUBQ $+2, R8
+	JLT  rest122
+
+loop121:
 	VMASKMOVPS   (SI), Y0, Y9
 	VBROADCASTSS (AX), Y10
 	VFMADD231PS  Y10, Y9, Y1
@@ -1396,13 +1547,13 @@ loop107:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	SUBQ         $+2, R8
-	JGE          loop107
+	JGE          loop121
 
-rest108:
+rest122:
 	ADDQ $+2, R8
-	JEQ  done109
+	JEQ  done123
 
-loop110:
+loop124:
 	VMASKMOVPS   (SI), Y0, Y9
 	VBROADCASTSS (AX), Y10
 	VFMADD231PS  Y10, Y9, Y1
@@ -1415,9 +1566,12 @@ loop110:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop110
+	JNZ          loop124
 
-done109:
+done123:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block120
 	VADDPS       Y5, Y1, Y1
 	VADDPS       Y6, Y2, Y2
 	VADDPS       Y7, Y3, Y3
@@ -1425,10 +1579,10 @@ done109:
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Y5
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Y5
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd111
+	JEQ          noAdd125
 	VMASKMOVPS   (AX), Y0, Y6
 	VFMADD213PS  Y6, Y5, Y1
 	VMASKMOVPS   (AX)(CX*1), Y0, Y6
@@ -1437,36 +1591,36 @@ done109:
 	VFMADD213PS  Y6, Y5, Y3
 	VMASKMOVPS   (AX)(DX*1), Y0, Y6
 	VFMADD213PS  Y6, Y5, Y4
-	JMP          scaled112
+	JMP          scaled126
 
-noAdd111:
+noAdd125:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled112
+	JEQ    scaled126
 	VMULPS Y5, Y1, Y1
 	VMULPS Y5, Y2, Y2
 	VMULPS Y5, Y3, Y3
 	VMULPS Y5, Y4, Y4
 
-scaled112:
+scaled126:
 	TESTQ      $0x00000008, BX
-	JEQ        noBias113
-	MOVQ       bias+80(FP), SI
+	JEQ        noBias127
+	MOVQ       bias+96(FP), SI
 	VMASKMOVPS (SI), Y0, Y5
 	VADDPS     Y5, Y1, Y1
 	VADDPS     Y5, Y2, Y2
 	VADDPS     Y5, Y3, Y3
 	VADDPS     Y5, Y4, Y4
 
-noBias113:
+noBias127:
 	TESTQ  $0x00000004, BX
-	JEQ    store114
+	JEQ    store128
 	VXORPS Y5, Y5, Y5
 	VMAXPS Y1, Y5, Y1
 	VMAXPS Y2, Y5, Y2
 	VMAXPS Y3, Y5, Y3
 	VMAXPS Y4, Y5, Y4
 
-store114:
+store128:
 	VMASKMOVPS Y1, Y0, (AX)
 	VMASKMOVPS Y2, Y0, (AX)(CX*1)
 	VMASKMOVPS Y3, Y0, (AX)(CX*2)
@@ -1474,17 +1628,17 @@ store114:
 	VZEROUPPER
 	RET
 
-// func tile4x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile4x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile4x1AVX2(SB), NOSPLIT, $0-96
-next115:
+TEXT ·tile4x1AVX2(SB), NOSPLIT, $0-112
+next129:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
 	MOVQ   aCol+32(FP), BX
 	MOVQ   b+40(FP), SI
 	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
+	MOVQ   blocks+64(FP), R9
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1493,10 +1647,13 @@ next115:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	SUBQ   $+2, R8
-	JLT    rest117
 
-loop116:
+block130:
+	MOVQ k+56(FP), R8
+	SUBQ $+2, R8
+	JLT  rest132
+
+loop131:
 	VMOVUPS      (SI), Y8
 	VBROADCASTSS (AX), Y9
 	VFMADD231PS  Y9, Y8, Y0
@@ -1520,13 +1677,13 @@ loop116:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	SUBQ         $+2, R8
-	JGE          loop116
+	JGE          loop131
 
-rest117:
+rest132:
 	ADDQ $+2, R8
-	JEQ  done118
+	JEQ  done133
 
-loop119:
+loop134:
 	VMOVUPS      (SI), Y8
 	VBROADCASTSS (AX), Y9
 	VFMADD231PS  Y9, Y8, Y0
@@ -1539,9 +1696,12 @@ loop119:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop119
+	JNZ          loop134
 
-done118:
+done133:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block130
 	VADDPS       Y4, Y0, Y0
 	VADDPS       Y5, Y1, Y1
 	VADDPS       Y6, Y2, Y2
@@ -1549,67 +1709,67 @@ done118:
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Y4
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Y4
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd120
+	JEQ          noAdd135
 	VFMADD213PS  (AX), Y4, Y0
 	VFMADD213PS  (AX)(CX*1), Y4, Y1
 	VFMADD213PS  (AX)(CX*2), Y4, Y2
 	VFMADD213PS  (AX)(DX*1), Y4, Y3
-	JMP          scaled121
+	JMP          scaled136
 
-noAdd120:
+noAdd135:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled121
+	JEQ    scaled136
 	VMULPS Y4, Y0, Y0
 	VMULPS Y4, Y1, Y1
 	VMULPS Y4, Y2, Y2
 	VMULPS Y4, Y3, Y3
 
-scaled121:
+scaled136:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias122
-	MOVQ    bias+80(FP), SI
+	JEQ     noBias137
+	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Y4
 	VADDPS  Y4, Y0, Y0
 	VADDPS  Y4, Y1, Y1
 	VADDPS  Y4, Y2, Y2
 	VADDPS  Y4, Y3, Y3
 
-noBias122:
+noBias137:
 	TESTQ  $0x00000004, BX
-	JEQ    store123
+	JEQ    store138
 	VXORPS Y4, Y4, Y4
 	VMAXPS Y0, Y4, Y0
 	VMAXPS Y1, Y4, Y1
 	VMAXPS Y2, Y4, Y2
 	VMAXPS Y3, Y4, Y3
 
-store123:
+store138:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, (AX)(CX*1)
 	VMOVUPS Y2, (AX)(CX*2)
 	VMOVUPS Y3, (AX)(DX*1)
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, b+40(FP)
-	ADDQ    $+32, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next115
+	ADDQ    $+32, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next129
 	VZEROUPPER
 	RET
 
-// func tile4x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile4x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile4x2AVX2(SB), NOSPLIT, $0-96
-next124:
+TEXT ·tile4x2AVX2(SB), NOSPLIT, $0-112
+next139:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
 	MOVQ   aCol+32(FP), BX
 	MOVQ   b+40(FP), SI
 	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
+	MOVQ   blocks+64(FP), R9
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1618,10 +1778,13 @@ next124:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	TESTQ  R8, R8
-	JEQ    done127
 
-loop125:
+block140:
+	MOVQ  k+56(FP), R8
+	TESTQ R8, R8
+	JEQ   done143
+
+loop141:
 	VMOVUPS      (SI), Y8
 	VMOVUPS      32(SI), Y9
 	VBROADCASTSS (AX), Y10
@@ -1639,16 +1802,19 @@ loop125:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop125
+	JNZ          loop141
 
-done127:
+done143:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block140
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Y8
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Y8
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd128
+	JEQ          noAdd144
 	VFMADD213PS  (AX), Y8, Y0
 	VFMADD213PS  32(AX), Y8, Y1
 	VFMADD213PS  (AX)(CX*1), Y8, Y2
@@ -1657,11 +1823,11 @@ done127:
 	VFMADD213PS  32(AX)(CX*2), Y8, Y5
 	VFMADD213PS  (AX)(DX*1), Y8, Y6
 	VFMADD213PS  32(AX)(DX*1), Y8, Y7
-	JMP          scaled129
+	JMP          scaled145
 
-noAdd128:
+noAdd144:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled129
+	JEQ    scaled145
 	VMULPS Y8, Y0, Y0
 	VMULPS Y8, Y1, Y1
 	VMULPS Y8, Y2, Y2
@@ -1671,10 +1837,10 @@ noAdd128:
 	VMULPS Y8, Y6, Y6
 	VMULPS Y8, Y7, Y7
 
-scaled129:
+scaled145:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias130
-	MOVQ    bias+80(FP), SI
+	JEQ     noBias146
+	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Y8
 	VADDPS  Y8, Y0, Y0
 	VADDPS  Y8, Y2, Y2
@@ -1686,9 +1852,9 @@ scaled129:
 	VADDPS  Y8, Y5, Y5
 	VADDPS  Y8, Y7, Y7
 
-noBias130:
+noBias146:
 	TESTQ  $0x00000004, BX
-	JEQ    store131
+	JEQ    store147
 	VXORPS Y8, Y8, Y8
 	VMAXPS Y0, Y8, Y0
 	VMAXPS Y1, Y8, Y1
@@ -1699,7 +1865,7 @@ noBias130:
 	VMAXPS Y6, Y8, Y6
 	VMAXPS Y7, Y8, Y7
 
-store131:
+store147:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, (AX)(CX*1)
@@ -1710,16 +1876,16 @@ store131:
 	VMOVUPS Y7, 32(AX)(DX*1)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next124
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next139
 	VZEROUPPER
 	RET
 
-// func tile5xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile5xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·tile5xMaskAVX2(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile5xMaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	XORQ    DX, DX
 	MOVQ    $+8, CX
 	SUBQ    AX, CX
@@ -1732,40 +1898,90 @@ TEXT ·tile5xMaskAVX2(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), BX
 	MOVQ    b+40(FP), SI
 	MOVQ    bStride+48(FP), DI
-	MOVQ    k+56(FP), R8
+	MOVQ    blocks+64(FP), R9
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
 	VXORPS  Y3, Y3, Y3
 	VXORPS  Y4, Y4, Y4
 	VXORPS  Y5, Y5, Y5
-	TESTQ   R8, R8
-	JEQ     done135
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	VXORPS  Y9, Y9, Y9
+	VXORPS  Y10, Y10, Y10
 
-loop133:
-	VMASKMOVPS   (SI), Y0, Y6
-	VBROADCASTSS (AX), Y7
-	VFMADD231PS  Y7, Y6, Y1
-	VBROADCASTSS (AX)(CX*1), Y7
-	VFMADD231PS  Y7, Y6, Y2
-	VBROADCASTSS (AX)(CX*2), Y7
-	VFMADD231PS  Y7, Y6, Y3
-	VBROADCASTSS (AX)(DX*1), Y7
-	VFMADD231PS  Y7, Y6, Y4
-	VBROADCASTSS (AX)(CX*4), Y7
-	VFMADD231PS  Y7, Y6, Y5
+block149:
+	MOVQ k+56(FP), R8
+	SUBQ $+2, R8
+	JLT  rest151
+
+loop150:
+	VMASKMOVPS   (SI), Y0, Y11
+	VBROADCASTSS (AX), Y12
+	VFMADD231PS  Y12, Y11, Y1
+	VBROADCASTSS (AX)(CX*1), Y12
+	VFMADD231PS  Y12, Y11, Y2
+	VBROADCASTSS (AX)(CX*2), Y12
+	VFMADD231PS  Y12, Y11, Y3
+	VBROADCASTSS (AX)(DX*1), Y12
+	VFMADD231PS  Y12, Y11, Y4
+	VBROADCASTSS (AX)(CX*4), Y12
+	VFMADD231PS  Y12, Y11, Y5
+	ADDQ         BX, AX
+	ADDQ         DI, SI
+	VMASKMOVPS   (SI), Y0, Y11
+	VBROADCASTSS (AX), Y12
+	VFMADD231PS  Y12, Y11, Y6
+	VBROADCASTSS (AX)(CX*1), Y12
+	VFMADD231PS  Y12, Y11, Y7
+	VBROADCASTSS (AX)(CX*2), Y12
+	VFMADD231PS  Y12, Y11, Y8
+	VBROADCASTSS (AX)(DX*1), Y12
+	VFMADD231PS  Y12, Y11, Y9
+	VBROADCASTSS (AX)(CX*4), Y12
+	VFMADD231PS  Y12, Y11, Y10
+	ADDQ         BX, AX
+	ADDQ         DI, SI
+	SUBQ         $+2, R8
+	JGE          loop150
+
+rest151:
+	ADDQ $+2, R8
+	JEQ  done152
+
+loop153:
+	VMASKMOVPS   (SI), Y0, Y11
+	VBROADCASTSS (AX), Y12
+	VFMADD231PS  Y12, Y11, Y1
+	VBROADCASTSS (AX)(CX*1), Y12
+	VFMADD231PS  Y12, Y11, Y2
+	VBROADCASTSS (AX)(CX*2), Y12
+	VFMADD231PS  Y12, Y11, Y3
+	VBROADCASTSS (AX)(DX*1), Y12
+	VFMADD231PS  Y12, Y11, Y4
+	VBROADCASTSS (AX)(CX*4), Y12
+	VFMADD231PS  Y12, Y11, Y5
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop133
+	JNZ          loop153
 
-done135:
+done152:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block149
+	VADDPS       Y6, Y1, Y1
+	VADDPS       Y7, Y2, Y2
+	VADDPS       Y8, Y3, Y3
+	VADDPS       Y9, Y4, Y4
+	VADDPS       Y10, Y5, Y5
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Y6
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Y6
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd136
+	JEQ          noAdd154
 	VMASKMOVPS   (AX), Y0, Y7
 	VFMADD213PS  Y7, Y6, Y1
 	VMASKMOVPS   (AX)(CX*1), Y0, Y7
@@ -1776,21 +1992,21 @@ done135:
 	VFMADD213PS  Y7, Y6, Y4
 	VMASKMOVPS   (AX)(CX*4), Y0, Y7
 	VFMADD213PS  Y7, Y6, Y5
-	JMP          scaled137
+	JMP          scaled155
 
-noAdd136:
+noAdd154:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled137
+	JEQ    scaled155
 	VMULPS Y6, Y1, Y1
 	VMULPS Y6, Y2, Y2
 	VMULPS Y6, Y3, Y3
 	VMULPS Y6, Y4, Y4
 	VMULPS Y6, Y5, Y5
 
-scaled137:
+scaled155:
 	TESTQ      $0x00000008, BX
-	JEQ        noBias138
-	MOVQ       bias+80(FP), SI
+	JEQ        noBias156
+	MOVQ       bias+96(FP), SI
 	VMASKMOVPS (SI), Y0, Y6
 	VADDPS     Y6, Y1, Y1
 	VADDPS     Y6, Y2, Y2
@@ -1798,9 +2014,9 @@ scaled137:
 	VADDPS     Y6, Y4, Y4
 	VADDPS     Y6, Y5, Y5
 
-noBias138:
+noBias156:
 	TESTQ  $0x00000004, BX
-	JEQ    store139
+	JEQ    store157
 	VXORPS Y6, Y6, Y6
 	VMAXPS Y1, Y6, Y1
 	VMAXPS Y2, Y6, Y2
@@ -1808,7 +2024,7 @@ noBias138:
 	VMAXPS Y4, Y6, Y4
 	VMAXPS Y5, Y6, Y5
 
-store139:
+store157:
 	VMASKMOVPS Y1, Y0, (AX)
 	VMASKMOVPS Y2, Y0, (AX)(CX*1)
 	VMASKMOVPS Y3, Y0, (AX)(CX*2)
@@ -1817,112 +2033,17 @@ store139:
 	VZEROUPPER
 	RET
 
-// func tile5x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile5x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile5x1AVX2(SB), NOSPLIT, $0-96
-next140:
+TEXT ·tile5x1AVX2(SB), NOSPLIT, $0-112
+next158:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
 	MOVQ   aCol+32(FP), BX
 	MOVQ   b+40(FP), SI
 	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	TESTQ  R8, R8
-	JEQ    done143
-
-loop141:
-	VMOVUPS      (SI), Y5
-	VBROADCASTSS (AX), Y6
-	VFMADD231PS  Y6, Y5, Y0
-	VBROADCASTSS (AX)(CX*1), Y6
-	VFMADD231PS  Y6, Y5, Y1
-	VBROADCASTSS (AX)(CX*2), Y6
-	VFMADD231PS  Y6, Y5, Y2
-	VBROADCASTSS (AX)(DX*1), Y6
-	VFMADD231PS  Y6, Y5, Y3
-	VBROADCASTSS (AX)(CX*4), Y6
-	VFMADD231PS  Y6, Y5, Y4
-	ADDQ         BX, AX
-	ADDQ         DI, SI
-	DECQ         R8
-	JNZ          loop141
-
-done143:
-	MOVQ         dst+0(FP), AX
-	MOVQ         dstStride+8(FP), CX
-	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Y5
-	TESTQ        $0x00000001, BX
-	JEQ          noAdd144
-	VFMADD213PS  (AX), Y5, Y0
-	VFMADD213PS  (AX)(CX*1), Y5, Y1
-	VFMADD213PS  (AX)(CX*2), Y5, Y2
-	VFMADD213PS  (AX)(DX*1), Y5, Y3
-	VFMADD213PS  (AX)(CX*4), Y5, Y4
-	JMP          scaled145
-
-noAdd144:
-	TESTQ  $0x00000002, BX
-	JEQ    scaled145
-	VMULPS Y5, Y0, Y0
-	VMULPS Y5, Y1, Y1
-	VMULPS Y5, Y2, Y2
-	VMULPS Y5, Y3, Y3
-	VMULPS Y5, Y4, Y4
-
-scaled145:
-	TESTQ   $0x00000008, BX
-	JEQ     noBias146
-	MOVQ    bias+80(FP), SI
-	VMOVUPS (SI), Y5
-	VADDPS  Y5, Y0, Y0
-	VADDPS  Y5, Y1, Y1
-	VADDPS  Y5, Y2, Y2
-	VADDPS  Y5, Y3, Y3
-	VADDPS  Y5, Y4, Y4
-
-noBias146:
-	TESTQ  $0x00000004, BX
-	JEQ    store147
-	VXORPS Y5, Y5, Y5
-	VMAXPS Y0, Y5, Y0
-	VMAXPS Y1, Y5, Y1
-	VMAXPS Y2, Y5, Y2
-	VMAXPS Y3, Y5, Y3
-	VMAXPS Y4, Y5, Y4
-
-store147:
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, (AX)(CX*1)
-	VMOVUPS Y2, (AX)(CX*2)
-	VMOVUPS Y3, (AX)(DX*1)
-	VMOVUPS Y4, (AX)(CX*4)
-	ADDQ    $+32, dst+0(FP)
-	ADDQ    $+32, b+40(FP)
-	ADDQ    $+32, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next140
-	VZEROUPPER
-	RET
-
-// func tile5x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, FMA3
-TEXT ·tile5x2AVX2(SB), NOSPLIT, $0-96
-next148:
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), DX
-	MOVQ   aCol+32(FP), BX
-	MOVQ   b+40(FP), SI
-	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
+	MOVQ   blocks+64(FP), R9
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1933,10 +2054,158 @@ next148:
 	VXORPS Y7, Y7, Y7
 	VXORPS Y8, Y8, Y8
 	VXORPS Y9, Y9, Y9
-	TESTQ  R8, R8
-	JEQ    done151
 
-loop149:
+block159:
+	MOVQ k+56(FP), R8
+	SUBQ $+2, R8
+	JLT  rest161
+
+loop160:
+	VMOVUPS      (SI), Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y10, Y0
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y10, Y1
+	VBROADCASTSS (AX)(CX*2), Y11
+	VFMADD231PS  Y11, Y10, Y2
+	VBROADCASTSS (AX)(DX*1), Y11
+	VFMADD231PS  Y11, Y10, Y3
+	VBROADCASTSS (AX)(CX*4), Y11
+	VFMADD231PS  Y11, Y10, Y4
+	ADDQ         BX, AX
+	ADDQ         DI, SI
+	VMOVUPS      (SI), Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y10, Y5
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y10, Y6
+	VBROADCASTSS (AX)(CX*2), Y11
+	VFMADD231PS  Y11, Y10, Y7
+	VBROADCASTSS (AX)(DX*1), Y11
+	VFMADD231PS  Y11, Y10, Y8
+	VBROADCASTSS (AX)(CX*4), Y11
+	VFMADD231PS  Y11, Y10, Y9
+	ADDQ         BX, AX
+	ADDQ         DI, SI
+	SUBQ         $+2, R8
+	JGE          loop160
+
+rest161:
+	ADDQ $+2, R8
+	JEQ  done162
+
+loop163:
+	VMOVUPS      (SI), Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y10, Y0
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y10, Y1
+	VBROADCASTSS (AX)(CX*2), Y11
+	VFMADD231PS  Y11, Y10, Y2
+	VBROADCASTSS (AX)(DX*1), Y11
+	VFMADD231PS  Y11, Y10, Y3
+	VBROADCASTSS (AX)(CX*4), Y11
+	VFMADD231PS  Y11, Y10, Y4
+	ADDQ         BX, AX
+	ADDQ         DI, SI
+	DECQ         R8
+	JNZ          loop163
+
+done162:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block159
+	VADDPS       Y5, Y0, Y0
+	VADDPS       Y6, Y1, Y1
+	VADDPS       Y7, Y2, Y2
+	VADDPS       Y8, Y3, Y3
+	VADDPS       Y9, Y4, Y4
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Y5
+	TESTQ        $0x00000001, BX
+	JEQ          noAdd164
+	VFMADD213PS  (AX), Y5, Y0
+	VFMADD213PS  (AX)(CX*1), Y5, Y1
+	VFMADD213PS  (AX)(CX*2), Y5, Y2
+	VFMADD213PS  (AX)(DX*1), Y5, Y3
+	VFMADD213PS  (AX)(CX*4), Y5, Y4
+	JMP          scaled165
+
+noAdd164:
+	TESTQ  $0x00000002, BX
+	JEQ    scaled165
+	VMULPS Y5, Y0, Y0
+	VMULPS Y5, Y1, Y1
+	VMULPS Y5, Y2, Y2
+	VMULPS Y5, Y3, Y3
+	VMULPS Y5, Y4, Y4
+
+scaled165:
+	TESTQ   $0x00000008, BX
+	JEQ     noBias166
+	MOVQ    bias+96(FP), SI
+	VMOVUPS (SI), Y5
+	VADDPS  Y5, Y0, Y0
+	VADDPS  Y5, Y1, Y1
+	VADDPS  Y5, Y2, Y2
+	VADDPS  Y5, Y3, Y3
+	VADDPS  Y5, Y4, Y4
+
+noBias166:
+	TESTQ  $0x00000004, BX
+	JEQ    store167
+	VXORPS Y5, Y5, Y5
+	VMAXPS Y0, Y5, Y0
+	VMAXPS Y1, Y5, Y1
+	VMAXPS Y2, Y5, Y2
+	VMAXPS Y3, Y5, Y3
+	VMAXPS Y4, Y5, Y4
+
+store167:
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, (AX)(CX*1)
+	VMOVUPS Y2, (AX)(CX*2)
+	VMOVUPS Y3, (AX)(DX*1)
+	VMOVUPS Y4, (AX)(CX*4)
+	ADDQ    $+32, dst+0(FP)
+	ADDQ    $+32, b+40(FP)
+	ADDQ    $+32, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next158
+	VZEROUPPER
+	RET
+
+// func tile5x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, FMA3
+TEXT ·tile5x2AVX2(SB), NOSPLIT, $0-112
+next168:
+	MOVQ   a+16(FP), AX
+	MOVQ   aRow+24(FP), CX
+	LEAQ   (CX)(CX*2), DX
+	MOVQ   aCol+32(FP), BX
+	MOVQ   b+40(FP), SI
+	MOVQ   bStride+48(FP), DI
+	MOVQ   blocks+64(FP), R9
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+
+block169:
+	MOVQ  k+56(FP), R8
+	TESTQ R8, R8
+	JEQ   done172
+
+loop170:
 	VMOVUPS      (SI), Y10
 	VMOVUPS      32(SI), Y11
 	VBROADCASTSS (AX), Y12
@@ -1957,16 +2226,19 @@ loop149:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop149
+	JNZ          loop170
 
-done151:
+done172:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block169
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Y10
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Y10
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd152
+	JEQ          noAdd173
 	VFMADD213PS  (AX), Y10, Y0
 	VFMADD213PS  32(AX), Y10, Y1
 	VFMADD213PS  (AX)(CX*1), Y10, Y2
@@ -1977,11 +2249,11 @@ done151:
 	VFMADD213PS  32(AX)(DX*1), Y10, Y7
 	VFMADD213PS  (AX)(CX*4), Y10, Y8
 	VFMADD213PS  32(AX)(CX*4), Y10, Y9
-	JMP          scaled153
+	JMP          scaled174
 
-noAdd152:
+noAdd173:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled153
+	JEQ    scaled174
 	VMULPS Y10, Y0, Y0
 	VMULPS Y10, Y1, Y1
 	VMULPS Y10, Y2, Y2
@@ -1993,10 +2265,10 @@ noAdd152:
 	VMULPS Y10, Y8, Y8
 	VMULPS Y10, Y9, Y9
 
-scaled153:
+scaled174:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias154
-	MOVQ    bias+80(FP), SI
+	JEQ     noBias175
+	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Y10
 	VADDPS  Y10, Y0, Y0
 	VADDPS  Y10, Y2, Y2
@@ -2010,9 +2282,9 @@ scaled153:
 	VADDPS  Y10, Y7, Y7
 	VADDPS  Y10, Y9, Y9
 
-noBias154:
+noBias175:
 	TESTQ  $0x00000004, BX
-	JEQ    store155
+	JEQ    store176
 	VXORPS Y10, Y10, Y10
 	VMAXPS Y0, Y10, Y0
 	VMAXPS Y1, Y10, Y1
@@ -2025,7 +2297,7 @@ noBias154:
 	VMAXPS Y8, Y10, Y8
 	VMAXPS Y9, Y10, Y9
 
-store155:
+store176:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, (AX)(CX*1)
@@ -2038,16 +2310,16 @@ store155:
 	VMOVUPS Y9, 32(AX)(CX*4)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next148
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next168
 	VZEROUPPER
 	RET
 
-// func tile6xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile6xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·tile6xMaskAVX2(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile6xMaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	XORQ    DX, DX
 	MOVQ    $+8, CX
 	SUBQ    AX, CX
@@ -2061,44 +2333,100 @@ TEXT ·tile6xMaskAVX2(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), SI
 	MOVQ    b+40(FP), DI
 	MOVQ    bStride+48(FP), R8
-	MOVQ    k+56(FP), R9
+	MOVQ    blocks+64(FP), R10
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
 	VXORPS  Y3, Y3, Y3
 	VXORPS  Y4, Y4, Y4
 	VXORPS  Y5, Y5, Y5
 	VXORPS  Y6, Y6, Y6
-	TESTQ   R9, R9
-	JEQ     done159
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	VXORPS  Y9, Y9, Y9
+	VXORPS  Y10, Y10, Y10
+	VXORPS  Y11, Y11, Y11
+	VXORPS  Y12, Y12, Y12
 
-loop157:
-	VMASKMOVPS   (DI), Y0, Y7
-	VBROADCASTSS (AX), Y8
-	VFMADD231PS  Y8, Y7, Y1
-	VBROADCASTSS (AX)(CX*1), Y8
-	VFMADD231PS  Y8, Y7, Y2
-	VBROADCASTSS (AX)(CX*2), Y8
-	VFMADD231PS  Y8, Y7, Y3
-	VBROADCASTSS (AX)(DX*1), Y8
-	VFMADD231PS  Y8, Y7, Y4
-	VBROADCASTSS (AX)(CX*4), Y8
-	VFMADD231PS  Y8, Y7, Y5
-	VBROADCASTSS (AX)(BX*1), Y8
-	VFMADD231PS  Y8, Y7, Y6
+block178:
+	MOVQ k+56(FP), R9
+	SUBQ $+2, R9
+	JLT  rest180
+
+loop179:
+	VMASKMOVPS   (DI), Y0, Y13
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y14, Y13, Y1
+	VBROADCASTSS (AX)(CX*1), Y14
+	VFMADD231PS  Y14, Y13, Y2
+	VBROADCASTSS (AX)(CX*2), Y14
+	VFMADD231PS  Y14, Y13, Y3
+	VBROADCASTSS (AX)(DX*1), Y14
+	VFMADD231PS  Y14, Y13, Y4
+	VBROADCASTSS (AX)(CX*4), Y14
+	VFMADD231PS  Y14, Y13, Y5
+	VBROADCASTSS (AX)(BX*1), Y14
+	VFMADD231PS  Y14, Y13, Y6
+	ADDQ         SI, AX
+	ADDQ         R8, DI
+	VMASKMOVPS   (DI), Y0, Y13
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y14, Y13, Y7
+	VBROADCASTSS (AX)(CX*1), Y14
+	VFMADD231PS  Y14, Y13, Y8
+	VBROADCASTSS (AX)(CX*2), Y14
+	VFMADD231PS  Y14, Y13, Y9
+	VBROADCASTSS (AX)(DX*1), Y14
+	VFMADD231PS  Y14, Y13, Y10
+	VBROADCASTSS (AX)(CX*4), Y14
+	VFMADD231PS  Y14, Y13, Y11
+	VBROADCASTSS (AX)(BX*1), Y14
+	VFMADD231PS  Y14, Y13, Y12
+	ADDQ         SI, AX
+	ADDQ         R8, DI
+	SUBQ         $+2, R9
+	JGE          loop179
+
+rest180:
+	ADDQ $+2, R9
+	JEQ  done181
+
+loop182:
+	VMASKMOVPS   (DI), Y0, Y13
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y14, Y13, Y1
+	VBROADCASTSS (AX)(CX*1), Y14
+	VFMADD231PS  Y14, Y13, Y2
+	VBROADCASTSS (AX)(CX*2), Y14
+	VFMADD231PS  Y14, Y13, Y3
+	VBROADCASTSS (AX)(DX*1), Y14
+	VFMADD231PS  Y14, Y13, Y4
+	VBROADCASTSS (AX)(CX*4), Y14
+	VFMADD231PS  Y14, Y13, Y5
+	VBROADCASTSS (AX)(BX*1), Y14
+	VFMADD231PS  Y14, Y13, Y6
 	ADDQ         SI, AX
 	ADDQ         R8, DI
 	DECQ         R9
-	JNZ          loop157
+	JNZ          loop182
 
-done159:
+done181:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block178
+	VADDPS       Y7, Y1, Y1
+	VADDPS       Y8, Y2, Y2
+	VADDPS       Y9, Y3, Y3
+	VADDPS       Y10, Y4, Y4
+	VADDPS       Y11, Y5, Y5
+	VADDPS       Y12, Y6, Y6
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (CX)(CX*4), BX
-	MOVQ         flags+88(FP), SI
-	VBROADCASTSS alpha+72(FP), Y7
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Y7
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd160
+	JEQ          noAdd183
 	VMASKMOVPS   (AX), Y0, Y8
 	VFMADD213PS  Y8, Y7, Y1
 	VMASKMOVPS   (AX)(CX*1), Y0, Y8
@@ -2111,11 +2439,11 @@ done159:
 	VFMADD213PS  Y8, Y7, Y5
 	VMASKMOVPS   (AX)(BX*1), Y0, Y8
 	VFMADD213PS  Y8, Y7, Y6
-	JMP          scaled161
+	JMP          scaled184
 
-noAdd160:
+noAdd183:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled161
+	JEQ    scaled184
 	VMULPS Y7, Y1, Y1
 	VMULPS Y7, Y2, Y2
 	VMULPS Y7, Y3, Y3
@@ -2123,10 +2451,10 @@ noAdd160:
 	VMULPS Y7, Y5, Y5
 	VMULPS Y7, Y6, Y6
 
-scaled161:
+scaled184:
 	TESTQ      $0x00000008, SI
-	JEQ        noBias162
-	MOVQ       bias+80(FP), DI
+	JEQ        noBias185
+	MOVQ       bias+96(FP), DI
 	VMASKMOVPS (DI), Y0, Y7
 	VADDPS     Y7, Y1, Y1
 	VADDPS     Y7, Y2, Y2
@@ -2135,9 +2463,9 @@ scaled161:
 	VADDPS     Y7, Y5, Y5
 	VADDPS     Y7, Y6, Y6
 
-noBias162:
+noBias185:
 	TESTQ  $0x00000004, SI
-	JEQ    store163
+	JEQ    store186
 	VXORPS Y7, Y7, Y7
 	VMAXPS Y1, Y7, Y1
 	VMAXPS Y2, Y7, Y2
@@ -2146,7 +2474,7 @@ noBias162:
 	VMAXPS Y5, Y7, Y5
 	VMAXPS Y6, Y7, Y6
 
-store163:
+store186:
 	VMASKMOVPS Y1, Y0, (AX)
 	VMASKMOVPS Y2, Y0, (AX)(CX*1)
 	VMASKMOVPS Y3, Y0, (AX)(CX*2)
@@ -2156,10 +2484,10 @@ store163:
 	VZEROUPPER
 	RET
 
-// func tile6x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile6x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile6x1AVX2(SB), NOSPLIT, $0-96
-next164:
+TEXT ·tile6x1AVX2(SB), NOSPLIT, $0-112
+next187:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -2167,112 +2495,7 @@ next164:
 	MOVQ   aCol+32(FP), SI
 	MOVQ   b+40(FP), DI
 	MOVQ   bStride+48(FP), R8
-	MOVQ   k+56(FP), R9
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-	TESTQ  R9, R9
-	JEQ    done167
-
-loop165:
-	VMOVUPS      (DI), Y6
-	VBROADCASTSS (AX), Y7
-	VFMADD231PS  Y7, Y6, Y0
-	VBROADCASTSS (AX)(CX*1), Y7
-	VFMADD231PS  Y7, Y6, Y1
-	VBROADCASTSS (AX)(CX*2), Y7
-	VFMADD231PS  Y7, Y6, Y2
-	VBROADCASTSS (AX)(DX*1), Y7
-	VFMADD231PS  Y7, Y6, Y3
-	VBROADCASTSS (AX)(CX*4), Y7
-	VFMADD231PS  Y7, Y6, Y4
-	VBROADCASTSS (AX)(BX*1), Y7
-	VFMADD231PS  Y7, Y6, Y5
-	ADDQ         SI, AX
-	ADDQ         R8, DI
-	DECQ         R9
-	JNZ          loop165
-
-done167:
-	MOVQ         dst+0(FP), AX
-	MOVQ         dstStride+8(FP), CX
-	LEAQ         (CX)(CX*2), DX
-	LEAQ         (CX)(CX*4), BX
-	MOVQ         flags+88(FP), SI
-	VBROADCASTSS alpha+72(FP), Y6
-	TESTQ        $0x00000001, SI
-	JEQ          noAdd168
-	VFMADD213PS  (AX), Y6, Y0
-	VFMADD213PS  (AX)(CX*1), Y6, Y1
-	VFMADD213PS  (AX)(CX*2), Y6, Y2
-	VFMADD213PS  (AX)(DX*1), Y6, Y3
-	VFMADD213PS  (AX)(CX*4), Y6, Y4
-	VFMADD213PS  (AX)(BX*1), Y6, Y5
-	JMP          scaled169
-
-noAdd168:
-	TESTQ  $0x00000002, SI
-	JEQ    scaled169
-	VMULPS Y6, Y0, Y0
-	VMULPS Y6, Y1, Y1
-	VMULPS Y6, Y2, Y2
-	VMULPS Y6, Y3, Y3
-	VMULPS Y6, Y4, Y4
-	VMULPS Y6, Y5, Y5
-
-scaled169:
-	TESTQ   $0x00000008, SI
-	JEQ     noBias170
-	MOVQ    bias+80(FP), DI
-	VMOVUPS (DI), Y6
-	VADDPS  Y6, Y0, Y0
-	VADDPS  Y6, Y1, Y1
-	VADDPS  Y6, Y2, Y2
-	VADDPS  Y6, Y3, Y3
-	VADDPS  Y6, Y4, Y4
-	VADDPS  Y6, Y5, Y5
-
-noBias170:
-	TESTQ  $0x00000004, SI
-	JEQ    store171
-	VXORPS Y6, Y6, Y6
-	VMAXPS Y0, Y6, Y0
-	VMAXPS Y1, Y6, Y1
-	VMAXPS Y2, Y6, Y2
-	VMAXPS Y3, Y6, Y3
-	VMAXPS Y4, Y6, Y4
-	VMAXPS Y5, Y6, Y5
-
-store171:
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, (AX)(CX*1)
-	VMOVUPS Y2, (AX)(CX*2)
-	VMOVUPS Y3, (AX)(DX*1)
-	VMOVUPS Y4, (AX)(CX*4)
-	VMOVUPS Y5, (AX)(BX*1)
-	ADDQ    $+32, dst+0(FP)
-	ADDQ    $+32, b+40(FP)
-	ADDQ    $+32, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next164
-	VZEROUPPER
-	RET
-
-// func tile6x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, FMA3
-TEXT ·tile6x2AVX2(SB), NOSPLIT, $0-96
-next172:
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), DX
-	LEAQ   (CX)(CX*4), BX
-	MOVQ   aCol+32(FP), SI
-	MOVQ   b+40(FP), DI
-	MOVQ   bStride+48(FP), R8
-	MOVQ   k+56(FP), R9
+	MOVQ   blocks+64(FP), R10
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -2285,10 +2508,174 @@ next172:
 	VXORPS Y9, Y9, Y9
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
-	TESTQ  R9, R9
-	JEQ    done175
 
-loop173:
+block188:
+	MOVQ k+56(FP), R9
+	SUBQ $+2, R9
+	JLT  rest190
+
+loop189:
+	VMOVUPS      (DI), Y12
+	VBROADCASTSS (AX), Y13
+	VFMADD231PS  Y13, Y12, Y0
+	VBROADCASTSS (AX)(CX*1), Y13
+	VFMADD231PS  Y13, Y12, Y1
+	VBROADCASTSS (AX)(CX*2), Y13
+	VFMADD231PS  Y13, Y12, Y2
+	VBROADCASTSS (AX)(DX*1), Y13
+	VFMADD231PS  Y13, Y12, Y3
+	VBROADCASTSS (AX)(CX*4), Y13
+	VFMADD231PS  Y13, Y12, Y4
+	VBROADCASTSS (AX)(BX*1), Y13
+	VFMADD231PS  Y13, Y12, Y5
+	ADDQ         SI, AX
+	ADDQ         R8, DI
+	VMOVUPS      (DI), Y12
+	VBROADCASTSS (AX), Y13
+	VFMADD231PS  Y13, Y12, Y6
+	VBROADCASTSS (AX)(CX*1), Y13
+	VFMADD231PS  Y13, Y12, Y7
+	VBROADCASTSS (AX)(CX*2), Y13
+	VFMADD231PS  Y13, Y12, Y8
+	VBROADCASTSS (AX)(DX*1), Y13
+	VFMADD231PS  Y13, Y12, Y9
+	VBROADCASTSS (AX)(CX*4), Y13
+	VFMADD231PS  Y13, Y12, Y10
+	VBROADCASTSS (AX)(BX*1), Y13
+	VFMADD231PS  Y13, Y12, Y11
+	ADDQ         SI, AX
+	ADDQ         R8, DI
+	SUBQ         $+2, R9
+	JGE          loop189
+
+rest190:
+	ADDQ $+2, R9
+	JEQ  done191
+
+loop192:
+	VMOVUPS      (DI), Y12
+	VBROADCASTSS (AX), Y13
+	VFMADD231PS  Y13, Y12, Y0
+	VBROADCASTSS (AX)(CX*1), Y13
+	VFMADD231PS  Y13, Y12, Y1
+	VBROADCASTSS (AX)(CX*2), Y13
+	VFMADD231PS  Y13, Y12, Y2
+	VBROADCASTSS (AX)(DX*1), Y13
+	VFMADD231PS  Y13, Y12, Y3
+	VBROADCASTSS (AX)(CX*4), Y13
+	VFMADD231PS  Y13, Y12, Y4
+	VBROADCASTSS (AX)(BX*1), Y13
+	VFMADD231PS  Y13, Y12, Y5
+	ADDQ         SI, AX
+	ADDQ         R8, DI
+	DECQ         R9
+	JNZ          loop192
+
+done191:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block188
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y7, Y1, Y1
+	VADDPS       Y8, Y2, Y2
+	VADDPS       Y9, Y3, Y3
+	VADDPS       Y10, Y4, Y4
+	VADDPS       Y11, Y5, Y5
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (CX)(CX*4), BX
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Y6
+	TESTQ        $0x00000001, SI
+	JEQ          noAdd193
+	VFMADD213PS  (AX), Y6, Y0
+	VFMADD213PS  (AX)(CX*1), Y6, Y1
+	VFMADD213PS  (AX)(CX*2), Y6, Y2
+	VFMADD213PS  (AX)(DX*1), Y6, Y3
+	VFMADD213PS  (AX)(CX*4), Y6, Y4
+	VFMADD213PS  (AX)(BX*1), Y6, Y5
+	JMP          scaled194
+
+noAdd193:
+	TESTQ  $0x00000002, SI
+	JEQ    scaled194
+	VMULPS Y6, Y0, Y0
+	VMULPS Y6, Y1, Y1
+	VMULPS Y6, Y2, Y2
+	VMULPS Y6, Y3, Y3
+	VMULPS Y6, Y4, Y4
+	VMULPS Y6, Y5, Y5
+
+scaled194:
+	TESTQ   $0x00000008, SI
+	JEQ     noBias195
+	MOVQ    bias+96(FP), DI
+	VMOVUPS (DI), Y6
+	VADDPS  Y6, Y0, Y0
+	VADDPS  Y6, Y1, Y1
+	VADDPS  Y6, Y2, Y2
+	VADDPS  Y6, Y3, Y3
+	VADDPS  Y6, Y4, Y4
+	VADDPS  Y6, Y5, Y5
+
+noBias195:
+	TESTQ  $0x00000004, SI
+	JEQ    store196
+	VXORPS Y6, Y6, Y6
+	VMAXPS Y0, Y6, Y0
+	VMAXPS Y1, Y6, Y1
+	VMAXPS Y2, Y6, Y2
+	VMAXPS Y3, Y6, Y3
+	VMAXPS Y4, Y6, Y4
+	VMAXPS Y5, Y6, Y5
+
+store196:
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, (AX)(CX*1)
+	VMOVUPS Y2, (AX)(CX*2)
+	VMOVUPS Y3, (AX)(DX*1)
+	VMOVUPS Y4, (AX)(CX*4)
+	VMOVUPS Y5, (AX)(BX*1)
+	ADDQ    $+32, dst+0(FP)
+	ADDQ    $+32, b+40(FP)
+	ADDQ    $+32, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next187
+	VZEROUPPER
+	RET
+
+// func tile6x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, FMA3
+TEXT ·tile6x2AVX2(SB), NOSPLIT, $0-112
+next197:
+	MOVQ   a+16(FP), AX
+	MOVQ   aRow+24(FP), CX
+	LEAQ   (CX)(CX*2), DX
+	LEAQ   (CX)(CX*4), BX
+	MOVQ   aCol+32(FP), SI
+	MOVQ   b+40(FP), DI
+	MOVQ   bStride+48(FP), R8
+	MOVQ   blocks+64(FP), R10
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
+
+block198:
+	MOVQ  k+56(FP), R9
+	TESTQ R9, R9
+	JEQ   done201
+
+loop199:
 	VMOVUPS      (DI), Y12
 	VMOVUPS      32(DI), Y13
 	VBROADCASTSS (AX), Y14
@@ -2312,17 +2699,20 @@ loop173:
 	ADDQ         SI, AX
 	ADDQ         R8, DI
 	DECQ         R9
-	JNZ          loop173
+	JNZ          loop199
 
-done175:
+done201:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block198
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (CX)(CX*4), BX
-	MOVQ         flags+88(FP), SI
-	VBROADCASTSS alpha+72(FP), Y12
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Y12
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd176
+	JEQ          noAdd202
 	VFMADD213PS  (AX), Y12, Y0
 	VFMADD213PS  32(AX), Y12, Y1
 	VFMADD213PS  (AX)(CX*1), Y12, Y2
@@ -2335,11 +2725,11 @@ done175:
 	VFMADD213PS  32(AX)(CX*4), Y12, Y9
 	VFMADD213PS  (AX)(BX*1), Y12, Y10
 	VFMADD213PS  32(AX)(BX*1), Y12, Y11
-	JMP          scaled177
+	JMP          scaled203
 
-noAdd176:
+noAdd202:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled177
+	JEQ    scaled203
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
 	VMULPS Y12, Y2, Y2
@@ -2353,10 +2743,10 @@ noAdd176:
 	VMULPS Y12, Y10, Y10
 	VMULPS Y12, Y11, Y11
 
-scaled177:
+scaled203:
 	TESTQ   $0x00000008, SI
-	JEQ     noBias178
-	MOVQ    bias+80(FP), DI
+	JEQ     noBias204
+	MOVQ    bias+96(FP), DI
 	VMOVUPS (DI), Y12
 	VADDPS  Y12, Y0, Y0
 	VADDPS  Y12, Y2, Y2
@@ -2372,9 +2762,9 @@ scaled177:
 	VADDPS  Y12, Y9, Y9
 	VADDPS  Y12, Y11, Y11
 
-noBias178:
+noBias204:
 	TESTQ  $0x00000004, SI
-	JEQ    store179
+	JEQ    store205
 	VXORPS Y12, Y12, Y12
 	VMAXPS Y0, Y12, Y0
 	VMAXPS Y1, Y12, Y1
@@ -2389,7 +2779,7 @@ noBias178:
 	VMAXPS Y10, Y12, Y10
 	VMAXPS Y11, Y12, Y11
 
-store179:
+store205:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, (AX)(CX*1)
@@ -2404,9 +2794,9 @@ store179:
 	VMOVUPS Y11, 32(AX)(BX*1)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next172
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next197
 	VZEROUPPER
 	RET
 
@@ -2418,9 +2808,9 @@ TEXT ·axpyAVX2(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest181
+	JLT          rest207
 
-loop180:
+loop206:
 	VMOVUPS     (AX), Y1
 	VMOVUPS     (CX), Y2
 	VFMADD231PS Y2, Y0, Y1
@@ -2440,13 +2830,13 @@ loop180:
 	ADDQ        $+128, AX
 	ADDQ        $+128, CX
 	SUBQ        $+32, DX
-	JGE         loop180
+	JGE         loop206
 
-rest181:
+rest207:
 	ADDQ $+32, DX
-	JLE  done183
+	JLE  done209
 
-tail182:
+tail208:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -2460,9 +2850,9 @@ tail182:
 	ADDQ        $+32, AX
 	ADDQ        $+32, CX
 	SUBQ        $+8, DX
-	JGT         tail182
+	JGT         tail208
 
-done183:
+done209:
 	VZEROUPPER
 	RET
 
@@ -2475,9 +2865,9 @@ TEXT ·axpbyAVX2(SB), NOSPLIT, $0-56
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest185
+	JLT          rest211
 
-loop184:
+loop210:
 	VMOVUPS     (AX), Y2
 	VMULPS      Y1, Y2, Y2
 	VMOVUPS     (CX), Y3
@@ -2501,13 +2891,13 @@ loop184:
 	ADDQ        $+128, AX
 	ADDQ        $+128, CX
 	SUBQ        $+32, DX
-	JGE         loop184
+	JGE         loop210
 
-rest185:
+rest211:
 	ADDQ $+32, DX
-	JLE  done187
+	JLE  done213
 
-tail186:
+tail212:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -2522,9 +2912,9 @@ tail186:
 	ADDQ        $+32, AX
 	ADDQ        $+32, CX
 	SUBQ        $+8, DX
-	JGT         tail186
+	JGT         tail212
 
-done187:
+done213:
 	VZEROUPPER
 	RET
 
@@ -2535,9 +2925,9 @@ TEXT ·scaleAVX2(SB), NOSPLIT, $0-28
 	MOVQ         dst_base+0(FP), AX
 	MOVQ         dst_len+8(FP), CX
 	SUBQ         $+32, CX
-	JLT          rest189
+	JLT          rest215
 
-loop188:
+loop214:
 	VMOVUPS (AX), Y1
 	VMULPS  Y0, Y1, Y1
 	VMOVUPS Y1, (AX)
@@ -2552,13 +2942,13 @@ loop188:
 	VMOVUPS Y1, 96(AX)
 	ADDQ    $+128, AX
 	SUBQ    $+32, CX
-	JGE     loop188
+	JGE     loop214
 
-rest189:
+rest215:
 	ADDQ $+32, CX
-	JLE  done191
+	JLE  done217
 
-tail190:
+tail216:
 	XORQ       BX, BX
 	MOVQ       $+8, DX
 	SUBQ       CX, DX
@@ -2570,9 +2960,9 @@ tail190:
 	VMASKMOVPS Y2, Y1, (AX)
 	ADDQ       $+32, AX
 	SUBQ       $+8, CX
-	JGT        tail190
+	JGT        tail216
 
-done191:
+done217:
 	VZEROUPPER
 	RET
 
@@ -2584,9 +2974,9 @@ TEXT ·addAVX2(SB), NOSPLIT, $0-72
 	MOVQ y_base+48(FP), DX
 	MOVQ dst_len+8(FP), BX
 	SUBQ $+32, BX
-	JLT  rest193
+	JLT  rest219
 
-loop192:
+loop218:
 	VMOVUPS (CX), Y0
 	VMOVUPS (DX), Y1
 	VADDPS  Y1, Y0, Y0
@@ -2607,13 +2997,13 @@ loop192:
 	ADDQ    $+128, CX
 	ADDQ    $+128, DX
 	SUBQ    $+32, BX
-	JGE     loop192
+	JGE     loop218
 
-rest193:
+rest219:
 	ADDQ $+32, BX
-	JLE  done195
+	JLE  done221
 
-tail194:
+tail220:
 	XORQ       DI, DI
 	MOVQ       $+8, SI
 	SUBQ       BX, SI
@@ -2628,9 +3018,9 @@ tail194:
 	ADDQ       $+32, CX
 	ADDQ       $+32, DX
 	SUBQ       $+8, BX
-	JGT        tail194
+	JGT        tail220
 
-done195:
+done221:
 	VZEROUPPER
 	RET
 
@@ -2642,9 +3032,9 @@ TEXT ·multiplyAVX2(SB), NOSPLIT, $0-72
 	MOVQ y_base+48(FP), DX
 	MOVQ dst_len+8(FP), BX
 	SUBQ $+32, BX
-	JLT  rest197
+	JLT  rest223
 
-loop196:
+loop222:
 	VMOVUPS (CX), Y0
 	VMOVUPS (DX), Y1
 	VMULPS  Y1, Y0, Y0
@@ -2665,13 +3055,13 @@ loop196:
 	ADDQ    $+128, CX
 	ADDQ    $+128, DX
 	SUBQ    $+32, BX
-	JGE     loop196
+	JGE     loop222
 
-rest197:
+rest223:
 	ADDQ $+32, BX
-	JLE  done199
+	JLE  done225
 
-tail198:
+tail224:
 	XORQ       DI, DI
 	MOVQ       $+8, SI
 	SUBQ       BX, SI
@@ -2686,9 +3076,9 @@ tail198:
 	ADDQ       $+32, CX
 	ADDQ       $+32, DX
 	SUBQ       $+8, BX
-	JGT        tail198
+	JGT        tail224
 
-done199:
+done225:
 	VZEROUPPER
 	RET
 
@@ -2700,9 +3090,9 @@ TEXT ·multiplyToAVX2(SB), NOSPLIT, $0-72
 	MOVQ y_base+48(FP), DX
 	MOVQ dst_len+8(FP), BX
 	SUBQ $+32, BX
-	JLT  rest201
+	JLT  rest227
 
-loop200:
+loop226:
 	VMOVUPS     (AX), Y0
 	VMOVUPS     (CX), Y1
 	VMOVUPS     (DX), Y2
@@ -2727,13 +3117,13 @@ loop200:
 	ADDQ        $+128, CX
 	ADDQ        $+128, DX
 	SUBQ        $+32, BX
-	JGE         loop200
+	JGE         loop226
 
-rest201:
+rest227:
 	ADDQ $+32, BX
-	JLE  done203
+	JLE  done229
 
-tail202:
+tail228:
 	XORQ        DI, DI
 	MOVQ        $+8, SI
 	SUBQ        BX, SI
@@ -2749,9 +3139,9 @@ tail202:
 	ADDQ        $+32, CX
 	ADDQ        $+32, DX
 	SUBQ        $+8, BX
-	JGT         tail202
+	JGT         tail228
 
-done203:
+done229:
 	VZEROUPPER
 	RET
 
@@ -2769,9 +3159,9 @@ TEXT ·fold4AVX2(SB), NOSPLIT, $0-136
 	MOVQ         x3_base+96(FP), SI
 	MOVQ         dst_len+8(FP), DI
 	SUBQ         $+16, DI
-	JLT          rest205
+	JLT          rest231
 
-loop204:
+loop230:
 	VMOVUPS     (AX), Y4
 	VMOVUPS     (CX), Y5
 	VFMADD231PS Y5, Y0, Y4
@@ -2798,13 +3188,13 @@ loop204:
 	ADDQ        $+64, BX
 	ADDQ        $+64, SI
 	SUBQ        $+16, DI
-	JGE         loop204
+	JGE         loop230
 
-rest205:
+rest231:
 	ADDQ $+16, DI
-	JLE  done207
+	JLE  done233
 
-tail206:
+tail232:
 	XORQ        R9, R9
 	MOVQ        $+8, R8
 	SUBQ        DI, R8
@@ -2827,9 +3217,9 @@ tail206:
 	ADDQ        $+32, BX
 	ADDQ        $+32, SI
 	SUBQ        $+8, DI
-	JGT         tail206
+	JGT         tail232
 
-done207:
+done233:
 	VZEROUPPER
 	RET
 
@@ -2841,9 +3231,9 @@ TEXT ·reluAVX2(SB), NOSPLIT, $0-48
 	MOVQ   x_base+24(FP), CX
 	MOVQ   dst_len+8(FP), DX
 	SUBQ   $+32, DX
-	JLT    rest209
+	JLT    rest235
 
-loop208:
+loop234:
 	VMOVUPS (CX), Y1
 	VMAXPS  Y1, Y0, Y1
 	VMOVUPS Y1, (AX)
@@ -2859,13 +3249,13 @@ loop208:
 	ADDQ    $+128, AX
 	ADDQ    $+128, CX
 	SUBQ    $+32, DX
-	JGE     loop208
+	JGE     loop234
 
-rest209:
+rest235:
 	ADDQ $+32, DX
-	JLE  done211
+	JLE  done237
 
-tail210:
+tail236:
 	XORQ       SI, SI
 	MOVQ       $+8, BX
 	SUBQ       DX, BX
@@ -2878,9 +3268,9 @@ tail210:
 	ADDQ       $+32, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        tail210
+	JGT        tail236
 
-done211:
+done237:
 	VZEROUPPER
 	RET
 
@@ -2892,9 +3282,9 @@ TEXT ·reluGradAVX2(SB), NOSPLIT, $0-48
 	MOVQ   y_base+24(FP), CX
 	MOVQ   grad_len+8(FP), DX
 	SUBQ   $+32, DX
-	JLT    rest213
+	JLT    rest239
 
-loop212:
+loop238:
 	VMOVUPS   (AX), Y1
 	VMOVUPS   (CX), Y2
 	VCMPPS    $0x12, Y0, Y2, Y2
@@ -2918,13 +3308,13 @@ loop212:
 	ADDQ      $+128, AX
 	ADDQ      $+128, CX
 	SUBQ      $+32, DX
-	JGE       loop212
+	JGE       loop238
 
-rest213:
+rest239:
 	ADDQ $+32, DX
-	JLE  done215
+	JLE  done241
 
-tail214:
+tail240:
 	XORQ       SI, SI
 	MOVQ       $+8, BX
 	SUBQ       DX, BX
@@ -2939,9 +3329,9 @@ tail214:
 	ADDQ       $+32, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        tail214
+	JGT        tail240
 
-done215:
+done241:
 	VZEROUPPER
 	RET
 
@@ -2953,9 +3343,9 @@ TEXT ·sigmoidGradAVX2(SB), NOSPLIT, $0-48
 	MOVQ         y_base+24(FP), CX
 	MOVQ         grad_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest217
+	JLT          rest243
 
-loop216:
+loop242:
 	VMOVUPS (CX), Y1
 	VSUBPS  Y1, Y0, Y2
 	VMULPS  Y1, Y2, Y2
@@ -2983,13 +3373,13 @@ loop216:
 	ADDQ    $+128, AX
 	ADDQ    $+128, CX
 	SUBQ    $+32, DX
-	JGE     loop216
+	JGE     loop242
 
-rest217:
+rest243:
 	ADDQ $+32, DX
-	JLE  done219
+	JLE  done245
 
-tail218:
+tail244:
 	XORQ       SI, SI
 	MOVQ       $+8, BX
 	SUBQ       DX, BX
@@ -3005,9 +3395,9 @@ tail218:
 	ADDQ       $+32, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        tail218
+	JGT        tail244
 
-done219:
+done245:
 	VZEROUPPER
 	RET
 
@@ -3022,9 +3412,9 @@ TEXT ·tanhGradAVX2(SB), NOSPLIT, $0-48
 	MOVQ         y_base+24(FP), CX
 	MOVQ         grad_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest221
+	JLT          rest247
 
-loop220:
+loop246:
 	VMOVUPS      (CX), Y1
 	VFNMADD213PS Y0, Y1, Y1
 	VMOVUPS      (AX), Y2
@@ -3048,13 +3438,13 @@ loop220:
 	ADDQ         $+128, AX
 	ADDQ         $+128, CX
 	SUBQ         $+32, DX
-	JGE          loop220
+	JGE          loop246
 
-rest221:
+rest247:
 	ADDQ $+32, DX
-	JLE  done223
+	JLE  done249
 
-tail222:
+tail248:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -3069,9 +3459,9 @@ tail222:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail222
+	JGT          tail248
 
-done223:
+done249:
 	VZEROUPPER
 	RET
 
@@ -3087,9 +3477,9 @@ TEXT ·momentumAVX2(SB), NOSPLIT, $0-88
 	MOVQ         g_base+48(FP), DX
 	MOVQ         w_len+8(FP), BX
 	SUBQ         $+16, BX
-	JLT          rest225
+	JLT          rest251
 
-loop224:
+loop250:
 	VMOVUPS      (AX), Y4
 	VMOVUPS      (CX), Y5
 	VMOVUPS      (DX), Y6
@@ -3112,13 +3502,13 @@ loop224:
 	ADDQ         $+64, CX
 	ADDQ         $+64, DX
 	SUBQ         $+16, BX
-	JGE          loop224
+	JGE          loop250
 
-rest225:
+rest251:
 	ADDQ $+16, BX
-	JLE  done227
+	JLE  done253
 
-tail226:
+tail252:
 	XORQ         DI, DI
 	MOVQ         $+8, SI
 	SUBQ         BX, SI
@@ -3138,9 +3528,9 @@ tail226:
 	ADDQ         $+32, CX
 	ADDQ         $+32, DX
 	SUBQ         $+8, BX
-	JGT          tail226
+	JGT          tail252
 
-done227:
+done253:
 	VZEROUPPER
 	RET
 
@@ -3161,9 +3551,9 @@ TEXT ·adaptiveAVX2(SB), NOSPLIT, $0-128
 	MOVQ         g_base+72(FP), BX
 	MOVQ         w_len+8(FP), SI
 	SUBQ         $+8, SI
-	JLT          rest229
+	JLT          rest255
 
-loop228:
+loop254:
 	VMOVUPS     (CX), Y8
 	VMOVUPS     (DX), Y9
 	VMOVUPS     (BX), Y10
@@ -3186,13 +3576,13 @@ loop228:
 	ADDQ        $+32, DX
 	ADDQ        $+32, BX
 	SUBQ        $+8, SI
-	JGE         loop228
+	JGE         loop254
 
-rest229:
+rest255:
 	ADDQ $+8, SI
-	JLE  done231
+	JLE  done257
 
-tail230:
+tail256:
 	XORQ        R8, R8
 	MOVQ        $+8, DI
 	SUBQ        SI, DI
@@ -3221,9 +3611,9 @@ tail230:
 	ADDQ        $+32, DX
 	ADDQ        $+32, BX
 	SUBQ        $+8, SI
-	JGT         tail230
+	JGT         tail256
 
-done231:
+done257:
 	VZEROUPPER
 	RET
 
@@ -3238,9 +3628,9 @@ TEXT ·dotAVX2(SB), NOSPLIT, $0-52
 	MOVQ   y_base+24(FP), CX
 	MOVQ   x_len+8(FP), DX
 	SUBQ   $+32, DX
-	JLT    rest233
+	JLT    rest259
 
-loop232:
+loop258:
 	VMOVUPS     (AX), Y4
 	VMOVUPS     (CX), Y5
 	VFMADD231PS Y4, Y5, Y0
@@ -3256,13 +3646,13 @@ loop232:
 	ADDQ        $+128, AX
 	ADDQ        $+128, CX
 	SUBQ        $+32, DX
-	JGE         loop232
+	JGE         loop258
 
-rest233:
+rest259:
 	ADDQ $+32, DX
-	JLE  done235
+	JLE  done261
 
-tail234:
+tail260:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -3275,9 +3665,9 @@ tail234:
 	ADDQ        $+32, AX
 	ADDQ        $+32, CX
 	SUBQ        $+8, DX
-	JGT         tail234
+	JGT         tail260
 
-done235:
+done261:
 	VADDPS       Y1, Y0, Y0
 	VADDPS       Y3, Y2, Y2
 	VADDPS       Y2, Y0, Y0
@@ -3301,9 +3691,9 @@ TEXT ·sumAVX2(SB), NOSPLIT, $0-28
 	MOVQ   x_base+0(FP), AX
 	MOVQ   x_len+8(FP), CX
 	SUBQ   $+32, CX
-	JLT    rest237
+	JLT    rest263
 
-loop236:
+loop262:
 	VMOVUPS (AX), Y4
 	VADDPS  Y4, Y0, Y0
 	VMOVUPS 32(AX), Y4
@@ -3314,13 +3704,13 @@ loop236:
 	VADDPS  Y4, Y3, Y3
 	ADDQ    $+128, AX
 	SUBQ    $+32, CX
-	JGE     loop236
+	JGE     loop262
 
-rest237:
+rest263:
 	ADDQ $+32, CX
-	JLE  done239
+	JLE  done265
 
-tail238:
+tail264:
 	XORQ       BX, BX
 	MOVQ       $+8, DX
 	SUBQ       CX, DX
@@ -3331,9 +3721,9 @@ tail238:
 	VADDPS     Y4, Y0, Y0
 	ADDQ       $+32, AX
 	SUBQ       $+8, CX
-	JGT        tail238
+	JGT        tail264
 
-done239:
+done265:
 	VADDPS       Y1, Y0, Y0
 	VADDPS       Y3, Y2, Y2
 	VADDPS       Y2, Y0, Y0
@@ -3358,9 +3748,9 @@ TEXT ·maxAbsAVX2(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	SUBQ         $+32, CX
-	JLT          rest241
+	JLT          rest267
 
-loop240:
+loop266:
 	VMOVUPS (AX), Y5
 	VPAND   Y5, Y4, Y5
 	VPMAXSD Y5, Y0, Y0
@@ -3375,13 +3765,13 @@ loop240:
 	VPMAXSD Y5, Y3, Y3
 	ADDQ    $+128, AX
 	SUBQ    $+32, CX
-	JGE     loop240
+	JGE     loop266
 
-rest241:
+rest267:
 	ADDQ $+32, CX
-	JLE  done243
+	JLE  done269
 
-tail242:
+tail268:
 	XORQ       BX, BX
 	MOVQ       $+8, DX
 	SUBQ       CX, DX
@@ -3393,9 +3783,9 @@ tail242:
 	VPMAXSD    Y5, Y0, Y0
 	ADDQ       $+32, AX
 	SUBQ       $+8, CX
-	JGT        tail242
+	JGT        tail268
 
-done243:
+done269:
 	VPMAXSD      Y1, Y0, Y0
 	VPMAXSD      Y2, Y0, Y0
 	VPMAXSD      Y3, Y0, Y0
@@ -3421,9 +3811,9 @@ TEXT ·maxAVX2(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	SUBQ         $+16, CX
-	JLT          rest245
+	JLT          rest271
 
-loop244:
+loop270:
 	VMOVUPS (AX), Y3
 	VMAXPS  Y3, Y2, Y2
 	VCMPPS  $0x03, Y3, Y3, Y3
@@ -3434,13 +3824,13 @@ loop244:
 	VPOR    Y3, Y1, Y1
 	ADDQ    $+64, AX
 	SUBQ    $+16, CX
-	JGE     loop244
+	JGE     loop270
 
-rest245:
+rest271:
 	ADDQ $+16, CX
-	JLE  done247
+	JLE  done273
 
-tail246:
+tail272:
 	XORQ       BX, BX
 	MOVQ       $+8, DX
 	SUBQ       CX, DX
@@ -3454,9 +3844,9 @@ tail246:
 	VPOR       Y3, Y1, Y1
 	ADDQ       $+32, AX
 	SUBQ       $+8, CX
-	JGT        tail246
+	JGT        tail272
 
-done247:
+done273:
 	VEXTRACTF128 $0x01, Y1, X0
 	VPOR         X0, X1, X1
 	VPSHUFD      $0x4e, X1, X0
@@ -3486,9 +3876,9 @@ TEXT ·expAVX2(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest249
+	JLT          rest275
 
-loop248:
+loop274:
 	VMOVUPS      (CX), Y2
 	VMINPS       Y2, Y0, Y2
 	VMAXPS       Y2, Y1, Y2
@@ -3546,13 +3936,13 @@ loop248:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGE          loop248
+	JGE          loop274
 
-rest249:
+rest275:
 	ADDQ $+16, DX
-	JLE  done251
+	JLE  done277
 
-tail250:
+tail276:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -3589,9 +3979,9 @@ tail250:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail250
+	JGT          tail276
 
-done251:
+done277:
 	VZEROUPPER
 	RET
 
@@ -3715,9 +4105,9 @@ TEXT ·expSumAVX2(SB), NOSPLIT, $0-60
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest253
+	JLT          rest279
 
-loop252:
+loop278:
 	VMOVUPS      (CX), Y4
 	VSUBPS       Y1, Y4, Y4
 	VMINPS       Y4, Y2, Y4
@@ -3751,13 +4141,13 @@ loop252:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGE          loop252
+	JGE          loop278
 
-rest253:
+rest279:
 	ADDQ $+8, DX
-	JLE  done255
+	JLE  done281
 
-tail254:
+tail280:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -3798,9 +4188,9 @@ tail254:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail254
+	JGT          tail280
 
-done255:
+done281:
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X1, X0, X0
 	VPSHUFD      $0x4e, X0, X1
@@ -3822,9 +4212,9 @@ TEXT ·sigmoidAVX2(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest257
+	JLT          rest283
 
-loop256:
+loop282:
 	VMOVUPS      (CX), Y4
 	VPXOR        Y2, Y4, Y4
 	VMINPS       Y4, Y0, Y4
@@ -3888,13 +4278,13 @@ loop256:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGE          loop256
+	JGE          loop282
 
-rest257:
+rest283:
 	ADDQ $+16, DX
-	JLE  done259
+	JLE  done285
 
-tail258:
+tail284:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -3934,9 +4324,9 @@ tail258:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail258
+	JGT          tail284
 
-done259:
+done285:
 	VZEROUPPER
 	RET
 
@@ -3952,9 +4342,9 @@ TEXT ·tanhAVX2(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest261
+	JLT          rest287
 
-loop260:
+loop286:
 	VMOVUPS     (CX), Y2
 	VMINPS      Y2, Y0, Y2
 	VMAXPS      Y2, Y1, Y2
@@ -3994,13 +4384,13 @@ loop260:
 	ADDQ        $+64, AX
 	ADDQ        $+64, CX
 	SUBQ        $+16, DX
-	JGE         loop260
+	JGE         loop286
 
-rest261:
+rest287:
 	ADDQ $+16, DX
-	JLE  done263
+	JLE  done289
 
-tail262:
+tail288:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -4028,9 +4418,9 @@ tail262:
 	ADDQ        $+32, AX
 	ADDQ        $+32, CX
 	SUBQ        $+8, DX
-	JGT         tail262
+	JGT         tail288
 
-done263:
+done289:
 	VZEROUPPER
 	RET
 
@@ -4158,9 +4548,9 @@ TEXT ·fromFixedAVX2(SB), NOSPLIT, $0-56
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest265
+	JLT          rest291
 
-loop264:
+loop290:
 	VMOVUPS      (CX), Y1
 	VEXTRACTF128 $0x00, Y1, X2
 	VCVTDQ2PD    X2, Y2
@@ -4188,13 +4578,13 @@ loop264:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGE          loop264
+	JGE          loop290
 
-rest265:
+rest291:
 	ADDQ $+16, DX
-	JLE  done267
+	JLE  done293
 
-tail266:
+tail292:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -4216,9 +4606,9 @@ tail266:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail266
+	JGT          tail292
 
-done267:
+done293:
 	VZEROUPPER
 	RET
 
@@ -4229,9 +4619,9 @@ TEXT ·addUint32AVX2(SB), NOSPLIT, $0-48
 	MOVQ x_base+24(FP), CX
 	MOVQ dst_len+8(FP), DX
 	SUBQ $+32, DX
-	JLT  rest269
+	JLT  rest295
 
-loop268:
+loop294:
 	VMOVUPS (AX), Y0
 	VMOVUPS (CX), Y1
 	VPADDD  Y1, Y0, Y0
@@ -4251,13 +4641,13 @@ loop268:
 	ADDQ    $+128, AX
 	ADDQ    $+128, CX
 	SUBQ    $+32, DX
-	JGE     loop268
+	JGE     loop294
 
-rest269:
+rest295:
 	ADDQ $+32, DX
-	JLE  done271
+	JLE  done297
 
-tail270:
+tail296:
 	XORQ       SI, SI
 	MOVQ       $+8, BX
 	SUBQ       DX, BX
@@ -4271,9 +4661,9 @@ tail270:
 	ADDQ       $+32, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        tail270
+	JGT        tail296
 
-done271:
+done297:
 	VZEROUPPER
 	RET
 
@@ -4287,9 +4677,9 @@ TEXT ·rescaleAVX2(SB), NOSPLIT, $0-100
 	MOVQ         bias_base+72(FP), BX
 	MOVQ         dst_len+8(FP), SI
 	SUBQ         $+16, SI
-	JLT          rest273
+	JLT          rest299
 
-loop272:
+loop298:
 	VMOVUPS     (CX), Y1
 	VMOVUPS     (DX), Y2
 	VCVTDQ2PS   Y1, Y1
@@ -4309,13 +4699,13 @@ loop272:
 	ADDQ        $+64, DX
 	ADDQ        $+64, BX
 	SUBQ        $+16, SI
-	JGE         loop272
+	JGE         loop298
 
-rest273:
+rest299:
 	ADDQ $+16, SI
-	JLE  done275
+	JLE  done301
 
-tail274:
+tail300:
 	XORQ        R8, R8
 	MOVQ        $+8, DI
 	SUBQ        SI, DI
@@ -4334,9 +4724,9 @@ tail274:
 	ADDQ        $+32, DX
 	ADDQ        $+32, BX
 	SUBQ        $+8, SI
-	JGT         tail274
+	JGT         tail300
 
-done275:
+done301:
 	VZEROUPPER
 	RET
 
@@ -4352,9 +4742,9 @@ TEXT ·toFixedAVX2(SB), NOSPLIT, $0-72
 	MOVQ         x_base+24(FP), DX
 	MOVQ         q_len+8(FP), BX
 	SUBQ         $+8, BX
-	JLT          rest277
+	JLT          rest303
 
-loop276:
+loop302:
 	VMOVUPS      (DX), Y3
 	VEXTRACTF128 $0x00, Y3, X5
 	VCVTPS2PD    X5, Y5
@@ -4369,7 +4759,7 @@ loop276:
 	VORPD        Y6, Y4, Y6
 	VMOVMSKPD    Y6, SI
 	TESTL        SI, SI
-	JEQ          within280
+	JEQ          within306
 	VMINPD       Y1, Y5, Y4
 	VMAXPD       Y2, Y4, Y4
 	VCMPPD       $0x04, Y5, Y4, Y6
@@ -4387,7 +4777,7 @@ loop276:
 	POPCNTQ      SI, SI
 	ADDQ         SI, AX
 
-within280:
+within306:
 	VCVTPD2DQY  Y5, X5
 	VINSERTF128 $0x00, X5, Y3, Y3
 	VCVTPD2DQY  Y7, X7
@@ -4396,13 +4786,13 @@ within280:
 	ADDQ        $+32, CX
 	ADDQ        $+32, DX
 	SUBQ        $+8, BX
-	JGE         loop276
+	JGE         loop302
 
-rest277:
+rest303:
 	ADDQ $+8, BX
-	JLE  done279
+	JLE  done305
 
-tail278:
+tail304:
 	XORQ         DI, DI
 	MOVQ         $+8, SI
 	SUBQ         BX, SI
@@ -4423,7 +4813,7 @@ tail278:
 	VORPD        Y7, Y5, Y7
 	VMOVMSKPD    Y7, SI
 	TESTL        SI, SI
-	JEQ          within281
+	JEQ          within307
 	VMINPD       Y1, Y6, Y5
 	VMAXPD       Y2, Y5, Y5
 	VCMPPD       $0x04, Y6, Y5, Y7
@@ -4441,7 +4831,7 @@ tail278:
 	POPCNTQ      SI, SI
 	ADDQ         SI, AX
 
-within281:
+within307:
 	VCVTPD2DQY  Y6, X6
 	VINSERTF128 $0x00, X6, Y4, Y4
 	VCVTPD2DQY  Y8, X8
@@ -4450,9 +4840,9 @@ within281:
 	ADDQ        $+32, CX
 	ADDQ        $+32, DX
 	SUBQ        $+8, BX
-	JGT         tail278
+	JGT         tail304
 
-done279:
+done305:
 	MOVQ AX, ret+64(FP)
 	VZEROUPPER
 	RET
@@ -4479,9 +4869,9 @@ TEXT ·toFixedRandomlyAVX2(SB), NOSPLIT, $0-96
 	MOVQ         random_base+48(FP), BX
 	MOVQ         q_len+8(FP), SI
 	SUBQ         $+8, SI
-	JLT          rest283
+	JLT          rest309
 
-loop282:
+loop308:
 	VMOVUPS      (DX), Y3
 	VMOVUPS      (BX), Y4
 	VEXTRACTF128 $0x00, Y3, X6
@@ -4497,7 +4887,7 @@ loop282:
 	VORPD        Y7, Y5, Y7
 	VMOVMSKPD    Y7, DI
 	TESTL        DI, DI
-	JEQ          within286
+	JEQ          within312
 	VMINPD       Y1, Y6, Y5
 	VMAXPD       Y2, Y5, Y5
 	VCMPPD       $0x04, Y6, Y5, Y7
@@ -4515,7 +4905,7 @@ loop282:
 	POPCNTQ      DI, DI
 	ADDQ         DI, AX
 
-within286:
+within312:
 	VBROADCASTSD long3ff0000000000000AVX2<>+0(SB), Y9
 	VEXTRACTF128 $0x00, Y4, X5
 	VBROADCASTSS word80000000AVX2<>+0(SB), Y7
@@ -4557,13 +4947,13 @@ within286:
 	ADDQ         $+32, DX
 	ADDQ         $+32, BX
 	SUBQ         $+8, SI
-	JGE          loop282
+	JGE          loop308
 
-rest283:
+rest309:
 	ADDQ $+8, SI
-	JLE  done285
+	JLE  done311
 
-tail284:
+tail310:
 	XORQ         R8, R8
 	MOVQ         $+8, DI
 	SUBQ         SI, DI
@@ -4585,7 +4975,7 @@ tail284:
 	VORPD        Y8, Y6, Y8
 	VMOVMSKPD    Y8, DI
 	TESTL        DI, DI
-	JEQ          within287
+	JEQ          within313
 	VMINPD       Y1, Y7, Y6
 	VMAXPD       Y2, Y6, Y6
 	VCMPPD       $0x04, Y7, Y6, Y8
@@ -4603,7 +4993,7 @@ tail284:
 	POPCNTQ      DI, DI
 	ADDQ         DI, AX
 
-within287:
+within313:
 	VBROADCASTSD long3ff0000000000000AVX2<>+0(SB), Y10
 	VEXTRACTF128 $0x00, Y5, X6
 	VBROADCASTSS word80000000AVX2<>+0(SB), Y8
@@ -4645,9 +5035,9 @@ within287:
 	ADDQ         $+32, DX
 	ADDQ         $+32, BX
 	SUBQ         $+8, SI
-	JGT          tail284
+	JGT          tail310
 
-done285:
+done311:
 	MOVQ AX, ret+88(FP)
 	VZEROUPPER
 	RET
@@ -4674,9 +5064,9 @@ TEXT ·addFixedAVX2(SB), NOSPLIT, $0-80
 	MOVQ         x_base+24(FP), DX
 	MOVQ         x_len+32(FP), BX
 	SUBQ         $+8, BX
-	JLT          done289
+	JLT          done315
 
-loop288:
+loop314:
 	VMOVUPS      (DX), Y4
 	VEXTRACTF128 $0x00, Y4, X6
 	VCVTPS2PD    X6, Y6
@@ -4691,7 +5081,7 @@ loop288:
 	VORPD        Y7, Y5, Y7
 	VMOVMSKPD    Y7, SI
 	TESTL        SI, SI
-	JEQ          within290
+	JEQ          within316
 	VMINPD       Y1, Y6, Y5
 	VMAXPD       Y2, Y5, Y5
 	VCMPPD       $0x04, Y6, Y5, Y7
@@ -4709,7 +5099,7 @@ loop288:
 	POPCNTQ      SI, SI
 	ADDQ         SI, AX
 
-within290:
+within316:
 	VCVTPD2DQY Y6, X6
 	VPMOVSXDQ  X6, Y6
 	VPMULDQ    Y3, Y6, Y6
@@ -4723,9 +5113,9 @@ within290:
 	ADDQ       $+32, DX
 	ADDQ       $+64, CX
 	SUBQ       $+8, BX
-	JGE        loop288
+	JGE        loop314
 
-done289:
+done315:
 	MOVQ AX, ret+72(FP)
 	VZEROUPPER
 	RET
@@ -4740,9 +5130,9 @@ TEXT ·quantiseAVX2(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         q_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest292
+	JLT          rest318
 
-loop291:
+loop317:
 	VMOVUPS      (CX), Y3
 	VMULPS       Y0, Y3, Y3
 	VCMPPS       $0x07, Y3, Y3, Y4
@@ -4757,13 +5147,13 @@ loop291:
 	ADDQ         $+8, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGE          loop291
+	JGE          loop317
 
-rest292:
+rest318:
 	ADDQ $+8, DX
-	JLE  done294
+	JLE  done320
 
-tail293:
+tail319:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -4784,9 +5174,9 @@ tail293:
 	ADDQ         $+8, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail293
+	JGT          tail319
 
-done294:
+done320:
 	VZEROUPPER
 	RET
 
@@ -4804,9 +5194,9 @@ TEXT ·axpyInt8AVX2(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest296
+	JLT          rest322
 
-loop295:
+loop321:
 	VPMOVSXBD   (CX), Y1
 	VCVTDQ2PS   Y1, Y1
 	VMOVUPS     (AX), Y2
@@ -4815,13 +5205,13 @@ loop295:
 	ADDQ        $+32, AX
 	ADDQ        $+8, CX
 	SUBQ        $+8, DX
-	JGE         loop295
+	JGE         loop321
 
-rest296:
+rest322:
 	ADDQ $+8, DX
-	JLE  done298
+	JLE  done324
 
-tail297:
+tail323:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -4836,9 +5226,9 @@ tail297:
 	ADDQ        $+32, AX
 	ADDQ        $+8, CX
 	SUBQ        $+8, DX
-	JGT         tail297
+	JGT         tail323
 
-done298:
+done324:
 	VZEROUPPER
 	RET
 
@@ -4852,9 +5242,9 @@ TEXT ·dotInt8AVX2(SB), NOSPLIT, $0-52
 	VXORPS       Y1, Y1, Y1
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y1
 	SUBQ         $+16, DX
-	JLT          rest300
+	JLT          rest326
 
-loop299:
+loop325:
 	VPMOVSXBW (AX), Y1
 	VPMOVSXBW (CX), Y2
 	VPMADDWD  Y1, Y2, Y1
@@ -4862,9 +5252,9 @@ loop299:
 	ADDQ      $+16, AX
 	ADDQ      $+16, CX
 	SUBQ      $+16, DX
-	JGE       loop299
+	JGE       loop325
 
-rest300:
+rest326:
 	VEXTRACTF128 $0x01, Y0, X1
 	VPADDD       X1, X0, X0
 	VPSHUFD      $0x4e, X0, X1
@@ -4897,9 +5287,9 @@ TEXT ·tile1xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y2
 	TESTQ        BX, BX
-	JEQ          done304
+	JEQ          done330
 
-loop303:
+loop329:
 	VMASKMOVPS   (CX), Y0, Y2
 	VPSLLW       $0x08, Y2, Y3
 	VPSRAW       $0x08, Y3, Y3
@@ -4915,9 +5305,9 @@ loop303:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop303
+	JNZ          loop329
 
-done304:
+done330:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -4927,7 +5317,7 @@ done304:
 // func tile1x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile1x1Int8AVX2(SB), NOSPLIT, $0-64
-next305:
+next331:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -4937,9 +5327,9 @@ next305:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y1
 	TESTQ        BX, BX
-	JEQ          done307
+	JEQ          done333
 
-loop306:
+loop332:
 	VMOVUPS      (CX), Y1
 	VPSLLW       $0x08, Y1, Y2
 	VPSRAW       $0x08, Y2, Y2
@@ -4955,16 +5345,16 @@ loop306:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop306
+	JNZ          loop332
 
-done307:
+done333:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next305
+	JNZ     next331
 	VZEROUPPER
 	RET
 
@@ -4988,9 +5378,9 @@ TEXT ·tile2xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y3
 	TESTQ        SI, SI
-	JEQ          done310
+	JEQ          done336
 
-loop309:
+loop335:
 	VMASKMOVPS   (DX), Y0, Y3
 	VPSLLW       $0x08, Y3, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -5014,9 +5404,9 @@ loop309:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop309
+	JNZ          loop335
 
-done310:
+done336:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -5027,7 +5417,7 @@ done310:
 // func tile2x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile2x1Int8AVX2(SB), NOSPLIT, $0-64
-next311:
+next337:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -5038,9 +5428,9 @@ next311:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y2
 	TESTQ        SI, SI
-	JEQ          done313
+	JEQ          done339
 
-loop312:
+loop338:
 	VMOVUPS      (DX), Y2
 	VPSLLW       $0x08, Y2, Y3
 	VPSRAW       $0x08, Y3, Y3
@@ -5064,9 +5454,9 @@ loop312:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop312
+	JNZ          loop338
 
-done313:
+done339:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
@@ -5074,7 +5464,7 @@ done313:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next311
+	JNZ     next337
 	VZEROUPPER
 	RET
 
@@ -5099,9 +5489,9 @@ TEXT ·tile3xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y4
 	TESTQ        SI, SI
-	JEQ          done316
+	JEQ          done342
 
-loop315:
+loop341:
 	VMASKMOVPS   (DX), Y0, Y4
 	VPSLLW       $0x08, Y4, Y5
 	VPSRAW       $0x08, Y5, Y5
@@ -5133,9 +5523,9 @@ loop315:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop315
+	JNZ          loop341
 
-done316:
+done342:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -5147,7 +5537,7 @@ done316:
 // func tile3x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile3x1Int8AVX2(SB), NOSPLIT, $0-64
-next317:
+next343:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -5159,9 +5549,9 @@ next317:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y3
 	TESTQ        SI, SI
-	JEQ          done319
+	JEQ          done345
 
-loop318:
+loop344:
 	VMOVUPS      (DX), Y3
 	VPSLLW       $0x08, Y3, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -5193,9 +5583,9 @@ loop318:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop318
+	JNZ          loop344
 
-done319:
+done345:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
@@ -5204,7 +5594,7 @@ done319:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next317
+	JNZ     next343
 	VZEROUPPER
 	RET
 
@@ -5231,9 +5621,9 @@ TEXT ·tile4xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y5
 	TESTQ        DI, DI
-	JEQ          done322
+	JEQ          done348
 
-loop321:
+loop347:
 	VMASKMOVPS   (BX), Y0, Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPSRAW       $0x08, Y6, Y6
@@ -5273,9 +5663,9 @@ loop321:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop321
+	JNZ          loop347
 
-done322:
+done348:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	LEAQ       (CX)(CX*2), DX
@@ -5289,7 +5679,7 @@ done322:
 // func tile4x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile4x1Int8AVX2(SB), NOSPLIT, $0-64
-next323:
+next349:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -5303,9 +5693,9 @@ next323:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y4
 	TESTQ        DI, DI
-	JEQ          done325
+	JEQ          done351
 
-loop324:
+loop350:
 	VMOVUPS      (BX), Y4
 	VPSLLW       $0x08, Y4, Y5
 	VPSRAW       $0x08, Y5, Y5
@@ -5345,9 +5735,9 @@ loop324:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop324
+	JNZ          loop350
 
-done325:
+done351:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -5358,7 +5748,7 @@ done325:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next323
+	JNZ     next349
 	VZEROUPPER
 	RET
 
@@ -5371,16 +5761,16 @@ TEXT ·transposeAVX2(SB), NOSPLIT, $0-48
 	MOVQ dstStride+8(FP), BX
 	MOVQ srcStride+24(FP), SI
 
-down326:
+down352:
 	MOVQ cols+40(FP), DI
 	MOVQ CX, R8
 	MOVQ AX, R9
 
-across327:
+across353:
 	CMPQ       DI, $+8
-	JLT        edge328
+	JLT        edge354
 	CMPQ       DX, $+8
-	JLT        edge328
+	JLT        edge354
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	VMOVUPS    (R10), Y0
@@ -5437,9 +5827,9 @@ across327:
 	VMOVUPS    Y8, (R11)
 	ADDQ       BX, R11
 	VMOVUPS    Y0, (R11)
-	JMP        next329
+	JMP        next355
 
-edge328:
+edge354:
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	XORQ       R13, R13
@@ -5516,47 +5906,47 @@ edge328:
 	VPERM2F128 $0x31, Y0, Y1, Y0
 	VMASKMOVPS Y5, Y8, (R11)
 	CMPQ       DI, $+1
-	JLE        next329
+	JLE        next355
 	ADDQ       BX, R11
 	VMASKMOVPS Y3, Y8, (R11)
 	CMPQ       DI, $+2
-	JLE        next329
+	JLE        next355
 	ADDQ       BX, R11
 	VMASKMOVPS Y2, Y8, (R11)
 	CMPQ       DI, $+3
-	JLE        next329
+	JLE        next355
 	ADDQ       BX, R11
 	VMASKMOVPS Y6, Y8, (R11)
 	CMPQ       DI, $+4
-	JLE        next329
+	JLE        next355
 	ADDQ       BX, R11
 	VMASKMOVPS Y7, Y8, (R11)
 	CMPQ       DI, $+5
-	JLE        next329
+	JLE        next355
 	ADDQ       BX, R11
 	VMASKMOVPS Y4, Y8, (R11)
 	CMPQ       DI, $+6
-	JLE        next329
+	JLE        next355
 	ADDQ       BX, R11
 	VMASKMOVPS Y9, Y8, (R11)
 	CMPQ       DI, $+7
-	JLE        next329
+	JLE        next355
 	ADDQ       BX, R11
 	VMASKMOVPS Y0, Y8, (R11)
 
-next329:
+next355:
 	ADDQ   $+32, R8
 	MOVQ   BX, R10
 	IMUL3Q $+8, R10, R10
 	ADDQ   R10, R9
 	SUBQ   $+8, DI
-	JGT    across327
+	JGT    across353
 	ADDQ   $+32, AX
 	MOVQ   SI, R10
 	IMUL3Q $+8, R10, R10
 	ADDQ   R10, CX
 	SUBQ   $+8, DX
-	JGT    down326
+	JGT    down352
 	VZEROUPPER
 	RET
 
@@ -5567,9 +5957,9 @@ TEXT ·exchangeAVX2(SB), NOSPLIT, $0-48
 	MOVQ pairs_base+24(FP), CX
 	MOVQ pairs_len+32(FP), DX
 	SUBQ $0x02, DX
-	JLT  done332
+	JLT  done358
 
-loop331:
+loop357:
 	MOVLQSX (CX), BX
 	MOVLQSX 4(CX), SI
 	SHLQ    $0x08, BX
@@ -5624,9 +6014,9 @@ loop331:
 	VMOVUPS Y1, 224(AX)(SI*1)
 	ADDQ    $0x08, CX
 	SUBQ    $0x02, DX
-	JGE     loop331
+	JGE     loop357
 
-done332:
+done358:
 	VZEROUPPER
 	RET
 
@@ -5645,9 +6035,9 @@ TEXT ·addRowsAVX2(SB), NOSPLIT, $0-32
 	VMOVUPS 192(AX), Y6
 	VMOVUPS 224(AX), Y7
 	SUBQ    $+64, DX
-	JLT     done334
+	JLT     done360
 
-loop333:
+loop359:
 	VPMOVSXDQ (CX), Y8
 	VPADDQ    Y8, Y0, Y0
 	VPMOVSXDQ 16(CX), Y8
@@ -5666,9 +6056,9 @@ loop333:
 	VPADDQ    Y8, Y7, Y7
 	ADDQ      $+256, CX
 	SUBQ      $+64, DX
-	JGE       loop333
+	JGE       loop359
 
-done334:
+done360:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, 64(AX)
@@ -5688,9 +6078,9 @@ done334:
 	VMOVUPS 448(AX), Y6
 	VMOVUPS 480(AX), Y7
 	SUBQ    $+64, DX
-	JLT     done336
+	JLT     done362
 
-loop335:
+loop361:
 	VPMOVSXDQ 128(CX), Y8
 	VPADDQ    Y8, Y0, Y0
 	VPMOVSXDQ 144(CX), Y8
@@ -5709,9 +6099,9 @@ loop335:
 	VPADDQ    Y8, Y7, Y7
 	ADDQ      $+256, CX
 	SUBQ      $+64, DX
-	JGE       loop335
+	JGE       loop361
 
-done336:
+done362:
 	VMOVUPS Y0, 256(AX)
 	VMOVUPS Y1, 288(AX)
 	VMOVUPS Y2, 320(AX)
@@ -5730,17 +6120,17 @@ TEXT ·widenAVX2(SB), NOSPLIT, $0-48
 	MOVQ q_base+24(FP), CX
 	MOVQ q_len+32(FP), DX
 	SUBQ $+4, DX
-	JLT  done338
+	JLT  done364
 
-loop337:
+loop363:
 	VCVTDQ2PD (CX), Y0
 	VMOVUPS   Y0, (AX)
 	ADDQ      $+16, CX
 	ADDQ      $+32, AX
 	SUBQ      $+4, DX
-	JGE       loop337
+	JGE       loop363
 
-done338:
+done364:
 	VZEROUPPER
 	RET
 
@@ -5766,7 +6156,7 @@ TEXT ·dotTileAVX2(SB), NOSPLIT, $0-32
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-loop339:
+loop365:
 	VMOVUPS      (CX)(R9*8), Y8
 	VMOVUPS      (AX)(R9*8), Y9
 	VMOVUPS      (BX)(R9*8), Y10
@@ -5783,7 +6173,7 @@ loop339:
 	VFMADD231PD  Y9, Y10, Y7
 	ADDQ         $+4, R9
 	CMPQ         R9, R8
-	JLT          loop339
+	JLT          loop365
 	MOVQ         dst+0(FP), AX
 	VEXTRACTF128 $0x01, Y0, X8
 	VCVTTSD2SIQ  X0, CX
@@ -5884,9 +6274,9 @@ TEXT ·addScaledAVX2(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         acc_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest341
+	JLT          rest367
 
-loop340:
+loop366:
 	VPMOVSXDQ (CX), Y1
 	VMOVUPS   (AX), Y2
 	VPMULDQ   Y1, Y0, Y1
@@ -5910,13 +6300,13 @@ loop340:
 	ADDQ      $+128, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGE       loop340
+	JGE       loop366
 
-rest341:
+rest367:
 	ADDQ $+16, DX
-	JEQ  done342
+	JEQ  done368
 
-tail343:
+tail369:
 	VPMOVSXDQ (CX), Y1
 	VMOVUPS   (AX), Y2
 	VPMULDQ   Y1, Y0, Y1
@@ -5925,9 +6315,9 @@ tail343:
 	ADDQ      $+32, AX
 	ADDQ      $+16, CX
 	SUBQ      $+4, DX
-	JGT       tail343
+	JGT       tail369
 
-done342:
+done368:
 	VZEROUPPER
 	RET
 
@@ -5939,9 +6329,9 @@ TEXT ·addScaledDoubleAVX2(SB), NOSPLIT, $0-56
 	MOVQ         q_base+24(FP), CX
 	MOVQ         acc_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest345
+	JLT          rest371
 
-loop344:
+loop370:
 	VCVTDQ2PD (CX), Y1
 	VMOVUPS   (AX), Y2
 	VMULPD    Y1, Y0, Y1
@@ -5965,13 +6355,13 @@ loop344:
 	ADDQ      $+128, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGE       loop344
+	JGE       loop370
 
-rest345:
+rest371:
 	ADDQ $+16, DX
-	JEQ  done346
+	JEQ  done372
 
-tail347:
+tail373:
 	VCVTDQ2PD (CX), Y1
 	VMOVUPS   (AX), Y2
 	VMULPD    Y1, Y0, Y1
@@ -5980,9 +6370,9 @@ tail347:
 	ADDQ      $+32, AX
 	ADDQ      $+16, CX
 	SUBQ      $+4, DX
-	JGT       tail347
+	JGT       tail373
 
-done346:
+done372:
 	VZEROUPPER
 	RET
 
@@ -5995,7 +6385,7 @@ TEXT ·maxPoolAVX2(SB), NOSPLIT, $0-56
 	MOVQ DX, BX
 	SHLQ $0x02, BX
 
-deep348:
+deep374:
 	XORQ    DI, DI
 	MOVQ    $+8, SI
 	SUBQ    DX, SI
@@ -6005,38 +6395,38 @@ deep348:
 	MOVQ    CX, SI
 	MOVQ    columns+16(FP), R9
 
-across349:
+across375:
 	VMASKMOVPS (SI), Y1, Y0
 	MOVQ       SI, DI
 	MOVQ       kernel+32(FP), R10
 
-down350:
+down376:
 	MOVQ DI, R8
 	MOVQ kernel+32(FP), R11
 
-along351:
+along377:
 	VMASKMOVPS (R8), Y1, Y2
 	VMAXPS     Y2, Y0, Y2
 	VCMPPS     $0x03, Y0, Y0, Y3
 	VBLENDVPS  Y3, Y0, Y2, Y0
 	ADDQ       BX, R8
 	DECQ       R11
-	JNZ        along351
+	JNZ        along377
 	ADDQ       width+48(FP), DI
 	DECQ       R10
-	JNZ        down350
+	JNZ        down376
 	VMASKMOVPS Y0, Y1, (AX)
 	ADDQ       BX, AX
 	ADDQ       step+40(FP), SI
 	DECQ       R9
-	JNZ        across349
+	JNZ        across375
 	MOVQ       columns+16(FP), SI
 	IMULQ      BX, SI
 	SUBQ       $+32, SI
 	SUBQ       SI, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        deep348
+	JGT        deep374
 	VZEROUPPER
 	RET
 
@@ -6053,7 +6443,7 @@ TEXT ·routePoolAVX2(SB), NOSPLIT, $0-72
 	MOVQ   SI, DI
 	SHLQ   $0x02, DI
 
-deep352:
+deep378:
 	XORQ    R9, R9
 	MOVQ    $+8, R8
 	SUBQ    SI, R8
@@ -6063,17 +6453,17 @@ deep352:
 	MOVQ    DX, R8
 	MOVQ    columns+32(FP), R11
 
-across353:
+across379:
 	VMASKMOVPS (CX), Y3, Y1
 	VMASKMOVPS (BX), Y3, Y2
 	MOVQ       R8, R9
 	MOVQ       kernel+48(FP), R12
 
-down354:
+down380:
 	MOVQ R9, R10
 	MOVQ kernel+48(FP), R13
 
-along355:
+along381:
 	VMASKMOVPS (R10), Y3, Y4
 	VCMPPS     $0x00, Y2, Y4, Y4
 	VBLENDVPS  Y4, Y1, Y0, Y4
@@ -6083,15 +6473,15 @@ along355:
 	VMASKMOVPS Y4, Y3, (R10)(AX*1)
 	ADDQ       DI, R10
 	DECQ       R13
-	JNZ        along355
+	JNZ        along381
 	ADDQ       width+64(FP), R9
 	DECQ       R12
-	JNZ        down354
+	JNZ        down380
 	ADDQ       DI, CX
 	ADDQ       DI, BX
 	ADDQ       step+56(FP), R8
 	DECQ       R11
-	JNZ        across353
+	JNZ        across379
 	MOVQ       columns+32(FP), R8
 	IMULQ      DI, R8
 	SUBQ       $+32, R8
@@ -6099,7 +6489,7 @@ along355:
 	SUBQ       R8, BX
 	ADDQ       $+32, DX
 	SUBQ       $+8, SI
-	JGT        deep352
+	JGT        deep378
 	VZEROUPPER
 	RET
 
@@ -6121,7 +6511,7 @@ TEXT ·peakAVX2(SB), NOSPLIT, $0-8
 	VXORPS Y11, Y11, Y11
 	VXORPS Y12, Y12, Y12
 
-loop356:
+loop382:
 	VFMADD231PS Y12, Y12, Y0
 	VFMADD231PS Y12, Y12, Y1
 	VFMADD231PS Y12, Y12, Y2
@@ -6135,6 +6525,6 @@ loop356:
 	VFMADD231PS Y12, Y12, Y10
 	VFMADD231PS Y12, Y12, Y11
 	DECQ        AX
-	JNZ         loop356
+	JNZ         loop382
 	VZEROUPPER
 	RET

@@ -7,252 +7,252 @@ package kernel
 // tile1xMaskAVX512 computes 1 rows of one vector of which count lanes take part.
 //
 //go:noescape
-func tile1xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile1xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile1x1AVX512 computes 1 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile1x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile1x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile1x2AVX512 computes 1 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile1x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile1x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile1x4AVX512 computes 1 rows of 4 vectors, count times along the row.
 //
 //go:noescape
-func tile1x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile1x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile1x8AVX512 computes 1 rows of 8 vectors, count times along the row.
 //
 //go:noescape
-func tile1x8AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile1x8AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile2xMaskAVX512 computes 2 rows of one vector of which count lanes take part.
 //
 //go:noescape
-func tile2xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile2xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile2x1AVX512 computes 2 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile2x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile2x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile2x2AVX512 computes 2 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile2x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile2x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile2x4AVX512 computes 2 rows of 4 vectors, count times along the row.
 //
 //go:noescape
-func tile2x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile2x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile2x8AVX512 computes 2 rows of 8 vectors, count times along the row.
 //
 //go:noescape
-func tile2x8AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile2x8AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile3xMaskAVX512 computes 3 rows of one vector of which count lanes take part.
 //
 //go:noescape
-func tile3xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile3xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile3x1AVX512 computes 3 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile3x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile3x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile3x2AVX512 computes 3 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile3x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile3x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile3x4AVX512 computes 3 rows of 4 vectors, count times along the row.
 //
 //go:noescape
-func tile3x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile3x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile4xMaskAVX512 computes 4 rows of one vector of which count lanes take part.
 //
 //go:noescape
-func tile4xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile4xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile4x1AVX512 computes 4 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile4x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile4x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile4x2AVX512 computes 4 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile4x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile4x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile4x4AVX512 computes 4 rows of 4 vectors, count times along the row.
 //
 //go:noescape
-func tile4x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile4x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile5xMaskAVX512 computes 5 rows of one vector of which count lanes take part.
 //
 //go:noescape
-func tile5xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile5xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile5x1AVX512 computes 5 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile5x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile5x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile5x2AVX512 computes 5 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile5x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile5x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile5x4AVX512 computes 5 rows of 4 vectors, count times along the row.
 //
 //go:noescape
-func tile5x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile5x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile6xMaskAVX512 computes 6 rows of one vector of which count lanes take part.
 //
 //go:noescape
-func tile6xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile6xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile6x1AVX512 computes 6 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile6x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile6x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile6x2AVX512 computes 6 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile6x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile6x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile6x4AVX512 computes 6 rows of 4 vectors, count times along the row.
 //
 //go:noescape
-func tile6x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile6x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile7xMaskAVX512 computes 7 rows of one vector of which count lanes take part.
 //
 //go:noescape
-func tile7xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile7xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile7x1AVX512 computes 7 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile7x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile7x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile7x2AVX512 computes 7 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile7x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile7x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile8xMaskAVX512 computes 8 rows of one vector of which count lanes take part.
 //
 //go:noescape
-func tile8xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile8xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile8x1AVX512 computes 8 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile8x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile8x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile8x2AVX512 computes 8 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile8x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile8x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile9xMaskAVX512 computes 9 rows of one vector of which count lanes take part.
 //
 //go:noescape
-func tile9xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile9xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile9x1AVX512 computes 9 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile9x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile9x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile9x2AVX512 computes 9 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile9x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile9x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile10xMaskAVX512 computes 10 rows of one vector of which count lanes take part.
 //
 //go:noescape
-func tile10xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile10xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile10x1AVX512 computes 10 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile10x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile10x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile10x2AVX512 computes 10 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile10x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile10x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile11xMaskAVX512 computes 11 rows of one vector of which count lanes take part.
 //
 //go:noescape
-func tile11xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile11xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile11x1AVX512 computes 11 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile11x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile11x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile11x2AVX512 computes 11 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile11x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile11x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile12xMaskAVX512 computes 12 rows of one vector of which count lanes take part.
 //
 //go:noescape
-func tile12xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile12xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile12x1AVX512 computes 12 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile12x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile12x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile12x2AVX512 computes 12 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile12x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile12x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile13xMaskAVX512 computes 13 rows of one vector of which count lanes take part.
 //
 //go:noescape
-func tile13xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile13xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile13x1AVX512 computes 13 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile13x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile13x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile13x2AVX512 computes 13 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile13x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile13x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile14xMaskAVX512 computes 14 rows of one vector of which count lanes take part.
 //
 //go:noescape
-func tile14xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile14xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile14x1AVX512 computes 14 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile14x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile14x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile14x2AVX512 computes 14 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile14x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile14x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // axpyAVX512 is dst += a·x.
 //

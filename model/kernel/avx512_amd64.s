@@ -4,10 +4,10 @@
 
 #include "textflag.h"
 
-// func tile1xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile1xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile1xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile1xMaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -19,15 +19,18 @@ TEXT ·tile1xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), CX
 	MOVQ    b+40(FP), DX
 	MOVQ    bStride+48(FP), BX
-	MOVQ    k+56(FP), SI
+	MOVQ    blocks+64(FP), DI
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
-	SUBQ    $+4, SI
-	JLT     rest3
 
-loop2:
+block2:
+	MOVQ k+56(FP), SI
+	SUBQ $+4, SI
+	JLT  rest4
+
+loop3:
 	VBROADCASTSS (AX), Z4
 	VMOVUPS.Z    (DX), K1, Z5
 	VFMADD231PS  Z5, Z4, Z0
@@ -49,76 +52,82 @@ loop2:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	SUBQ         $+4, SI
-	JGE          loop2
+	JGE          loop3
 
-rest3:
+rest4:
 	ADDQ $+4, SI
-	JEQ  done4
+	JEQ  done5
 
-loop5:
+loop6:
 	VBROADCASTSS (AX), Z4
 	VMOVUPS.Z    (DX), K1, Z5
 	VFMADD231PS  Z5, Z4, Z0
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop5
+	JNZ          loop6
 
-done4:
+done5:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block2
 	VADDPS       Z1, Z0, Z0
 	VADDPS       Z3, Z2, Z2
 	VADDPS       Z2, Z0, Z0
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), CX
-	VBROADCASTSS alpha+72(FP), Z1
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Z1
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd6
+	JEQ          noAdd7
 	VMOVUPS.Z    (AX), K1, Z2
 	VFMADD213PS  Z2, Z1, Z0
-	JMP          scaled7
+	JMP          scaled8
 
-noAdd6:
+noAdd7:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled7
+	JEQ    scaled8
 	VMULPS Z1, Z0, Z0
 
-scaled7:
+scaled8:
 	TESTQ     $0x00000008, CX
-	JEQ       noBias8
-	MOVQ      bias+80(FP), DX
+	JEQ       noBias9
+	MOVQ      bias+96(FP), DX
 	VMOVUPS.Z (DX), K1, Z1
 	VADDPS    Z1, Z0, Z0
 
-noBias8:
+noBias9:
 	TESTQ  $0x00000004, CX
-	JEQ    store9
+	JEQ    store10
 	VPXORD Z6, Z6, Z6
 	VMAXPS Z0, Z6, Z0
 
-store9:
+store10:
 	VMOVUPS Z0, K1, (AX)
 	VZEROUPPER
 	RET
 
-// func tile1x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile1x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile1x1AVX512(SB), NOSPLIT, $0-96
-next10:
+TEXT ·tile1x1AVX512(SB), NOSPLIT, $0-112
+next11:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), CX
 	MOVQ   b+40(FP), DX
 	MOVQ   bStride+48(FP), BX
-	MOVQ   k+56(FP), SI
+	MOVQ   blocks+64(FP), DI
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-	SUBQ   $+4, SI
-	JLT    rest12
 
-loop11:
+block12:
+	MOVQ k+56(FP), SI
+	SUBQ $+4, SI
+	JLT  rest14
+
+loop13:
 	VBROADCASTSS (AX), Z4
 	VFMADD231PS  (DX), Z4, Z0
 	ADDQ         CX, AX
@@ -136,71 +145,74 @@ loop11:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	SUBQ         $+4, SI
-	JGE          loop11
+	JGE          loop13
 
-rest12:
+rest14:
 	ADDQ $+4, SI
-	JEQ  done13
+	JEQ  done15
 
-loop14:
+loop16:
 	VBROADCASTSS (AX), Z4
 	VFMADD231PS  (DX), Z4, Z0
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop14
+	JNZ          loop16
 
-done13:
+done15:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block12
 	VADDPS       Z1, Z0, Z0
 	VADDPS       Z3, Z2, Z2
 	VADDPS       Z2, Z0, Z0
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), CX
-	VBROADCASTSS alpha+72(FP), Z4
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Z4
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd15
+	JEQ          noAdd17
 	VFMADD213PS  (AX), Z4, Z0
-	JMP          scaled16
+	JMP          scaled18
 
-noAdd15:
+noAdd17:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled16
+	JEQ    scaled18
 	VMULPS Z4, Z0, Z0
 
-scaled16:
+scaled18:
 	TESTQ   $0x00000008, CX
-	JEQ     noBias17
-	MOVQ    bias+80(FP), DX
+	JEQ     noBias19
+	MOVQ    bias+96(FP), DX
 	VMOVUPS (DX), Z4
 	VADDPS  Z4, Z0, Z0
 
-noBias17:
+noBias19:
 	TESTQ  $0x00000004, CX
-	JEQ    store18
+	JEQ    store20
 	VPXORD Z5, Z5, Z5
 	VMAXPS Z0, Z5, Z0
 
-store18:
+store20:
 	VMOVUPS Z0, (AX)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next10
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next11
 	VZEROUPPER
 	RET
 
-// func tile1x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile1x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile1x2AVX512(SB), NOSPLIT, $0-96
-next19:
+TEXT ·tile1x2AVX512(SB), NOSPLIT, $0-112
+next21:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), CX
 	MOVQ   b+40(FP), DX
 	MOVQ   bStride+48(FP), BX
-	MOVQ   k+56(FP), SI
+	MOVQ   blocks+64(FP), DI
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -209,10 +221,13 @@ next19:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	SUBQ   $+4, SI
-	JLT    rest21
 
-loop20:
+block22:
+	MOVQ k+56(FP), SI
+	SUBQ $+4, SI
+	JLT  rest24
+
+loop23:
 	VBROADCASTSS (AX), Z8
 	VFMADD231PS  (DX), Z8, Z0
 	VFMADD231PS  64(DX), Z8, Z1
@@ -234,22 +249,25 @@ loop20:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	SUBQ         $+4, SI
-	JGE          loop20
+	JGE          loop23
 
-rest21:
+rest24:
 	ADDQ $+4, SI
-	JEQ  done22
+	JEQ  done25
 
-loop23:
+loop26:
 	VBROADCASTSS (AX), Z8
 	VFMADD231PS  (DX), Z8, Z0
 	VFMADD231PS  64(DX), Z8, Z1
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop23
+	JNZ          loop26
 
-done22:
+done25:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block22
 	VADDPS       Z2, Z0, Z0
 	VADDPS       Z3, Z1, Z1
 	VADDPS       Z6, Z4, Z4
@@ -258,57 +276,57 @@ done22:
 	VADDPS       Z5, Z1, Z1
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), CX
-	VBROADCASTSS alpha+72(FP), Z8
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd24
+	JEQ          noAdd27
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  64(AX), Z8, Z1
-	JMP          scaled25
+	JMP          scaled28
 
-noAdd24:
+noAdd27:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled25
+	JEQ    scaled28
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 
-scaled25:
+scaled28:
 	TESTQ   $0x00000008, CX
-	JEQ     noBias26
-	MOVQ    bias+80(FP), DX
+	JEQ     noBias29
+	MOVQ    bias+96(FP), DX
 	VMOVUPS (DX), Z8
 	VADDPS  Z8, Z0, Z0
 	VMOVUPS 64(DX), Z8
 	VADDPS  Z8, Z1, Z1
 
-noBias26:
+noBias29:
 	TESTQ  $0x00000004, CX
-	JEQ    store27
+	JEQ    store30
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
 
-store27:
+store30:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next19
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next21
 	VZEROUPPER
 	RET
 
-// func tile1x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile1x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile1x4AVX512(SB), NOSPLIT, $0-96
-next28:
+TEXT ·tile1x4AVX512(SB), NOSPLIT, $0-112
+next31:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), CX
 	MOVQ   b+40(FP), DX
 	MOVQ   bStride+48(FP), BX
-	MOVQ   k+56(FP), SI
+	MOVQ   blocks+64(FP), DI
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -317,10 +335,13 @@ next28:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	SUBQ   $+2, SI
-	JLT    rest30
 
-loop29:
+block32:
+	MOVQ k+56(FP), SI
+	SUBQ $+2, SI
+	JLT  rest34
+
+loop33:
 	VBROADCASTSS (AX), Z8
 	VFMADD231PS  (DX), Z8, Z0
 	VFMADD231PS  64(DX), Z8, Z1
@@ -336,13 +357,13 @@ loop29:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	SUBQ         $+2, SI
-	JGE          loop29
+	JGE          loop33
 
-rest30:
+rest34:
 	ADDQ $+2, SI
-	JEQ  done31
+	JEQ  done35
 
-loop32:
+loop36:
 	VBROADCASTSS (AX), Z8
 	VFMADD231PS  (DX), Z8, Z0
 	VFMADD231PS  64(DX), Z8, Z1
@@ -351,37 +372,40 @@ loop32:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop32
+	JNZ          loop36
 
-done31:
+done35:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block32
 	VADDPS       Z4, Z0, Z0
 	VADDPS       Z5, Z1, Z1
 	VADDPS       Z6, Z2, Z2
 	VADDPS       Z7, Z3, Z3
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), CX
-	VBROADCASTSS alpha+72(FP), Z8
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd33
+	JEQ          noAdd37
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  64(AX), Z8, Z1
 	VFMADD213PS  128(AX), Z8, Z2
 	VFMADD213PS  192(AX), Z8, Z3
-	JMP          scaled34
+	JMP          scaled38
 
-noAdd33:
+noAdd37:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled34
+	JEQ    scaled38
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
 	VMULPS Z8, Z3, Z3
 
-scaled34:
+scaled38:
 	TESTQ   $0x00000008, CX
-	JEQ     noBias35
-	MOVQ    bias+80(FP), DX
+	JEQ     noBias39
+	MOVQ    bias+96(FP), DX
 	VMOVUPS (DX), Z8
 	VADDPS  Z8, Z0, Z0
 	VMOVUPS 64(DX), Z8
@@ -391,38 +415,38 @@ scaled34:
 	VMOVUPS 192(DX), Z8
 	VADDPS  Z8, Z3, Z3
 
-noBias35:
+noBias39:
 	TESTQ  $0x00000004, CX
-	JEQ    store36
+	JEQ    store40
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
 	VMAXPS Z2, Z9, Z2
 	VMAXPS Z3, Z9, Z3
 
-store36:
+store40:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
 	VMOVUPS Z3, 192(AX)
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, b+40(FP)
-	ADDQ    $+256, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next28
+	ADDQ    $+256, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next31
 	VZEROUPPER
 	RET
 
-// func tile1x8AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile1x8AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile1x8AVX512(SB), NOSPLIT, $0-96
-next37:
+TEXT ·tile1x8AVX512(SB), NOSPLIT, $0-112
+next41:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), CX
 	MOVQ   b+40(FP), DX
 	MOVQ   bStride+48(FP), BX
-	MOVQ   k+56(FP), SI
+	MOVQ   blocks+64(FP), DI
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -431,10 +455,13 @@ next37:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	TESTQ  SI, SI
-	JEQ    done40
 
-loop38:
+block42:
+	MOVQ  k+56(FP), SI
+	TESTQ SI, SI
+	JEQ   done45
+
+loop43:
 	VBROADCASTSS (AX), Z8
 	VFMADD231PS  (DX), Z8, Z0
 	VFMADD231PS  64(DX), Z8, Z1
@@ -447,15 +474,18 @@ loop38:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop38
+	JNZ          loop43
 
-done40:
+done45:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block42
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), CX
-	VBROADCASTSS alpha+72(FP), Z8
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd41
+	JEQ          noAdd46
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  64(AX), Z8, Z1
 	VFMADD213PS  128(AX), Z8, Z2
@@ -464,11 +494,11 @@ done40:
 	VFMADD213PS  320(AX), Z8, Z5
 	VFMADD213PS  384(AX), Z8, Z6
 	VFMADD213PS  448(AX), Z8, Z7
-	JMP          scaled42
+	JMP          scaled47
 
-noAdd41:
+noAdd46:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled42
+	JEQ    scaled47
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
@@ -478,10 +508,10 @@ noAdd41:
 	VMULPS Z8, Z6, Z6
 	VMULPS Z8, Z7, Z7
 
-scaled42:
+scaled47:
 	TESTQ   $0x00000008, CX
-	JEQ     noBias43
-	MOVQ    bias+80(FP), DX
+	JEQ     noBias48
+	MOVQ    bias+96(FP), DX
 	VMOVUPS (DX), Z8
 	VADDPS  Z8, Z0, Z0
 	VMOVUPS 64(DX), Z8
@@ -499,9 +529,9 @@ scaled42:
 	VMOVUPS 448(DX), Z8
 	VADDPS  Z8, Z7, Z7
 
-noBias43:
+noBias48:
 	TESTQ  $0x00000004, CX
-	JEQ    store44
+	JEQ    store49
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
@@ -512,7 +542,7 @@ noBias43:
 	VMAXPS Z6, Z9, Z6
 	VMAXPS Z7, Z9, Z7
 
-store44:
+store49:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -523,16 +553,16 @@ store44:
 	VMOVUPS Z7, 448(AX)
 	ADDQ    $+512, dst+0(FP)
 	ADDQ    $+512, b+40(FP)
-	ADDQ    $+512, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next37
+	ADDQ    $+512, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next41
 	VZEROUPPER
 	RET
 
-// func tile2xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile2xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile2xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile2xMaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -544,7 +574,7 @@ TEXT ·tile2xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DX
 	MOVQ    b+40(FP), BX
 	MOVQ    bStride+48(FP), SI
-	MOVQ    k+56(FP), DI
+	MOVQ    blocks+64(FP), R8
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -553,10 +583,13 @@ TEXT ·tile2xMaskAVX512(SB), NOSPLIT, $0-96
 	VPXORD  Z5, Z5, Z5
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
-	SUBQ    $+4, DI
-	JLT     rest47
 
-loop46:
+block51:
+	MOVQ k+56(FP), DI
+	SUBQ $+4, DI
+	JLT  rest53
+
+loop52:
 	VMOVUPS.Z        (BX), K1, Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -578,22 +611,25 @@ loop46:
 	ADDQ             DX, AX
 	ADDQ             SI, BX
 	SUBQ             $+4, DI
-	JGE              loop46
+	JGE              loop52
 
-rest47:
+rest53:
 	ADDQ $+4, DI
-	JEQ  done48
+	JEQ  done54
 
-loop49:
+loop55:
 	VMOVUPS.Z        (BX), K1, Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
 	ADDQ             DX, AX
 	ADDQ             SI, BX
 	DECQ             DI
-	JNZ              loop49
+	JNZ              loop55
 
-done48:
+done54:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block51
 	VADDPS       Z2, Z0, Z0
 	VADDPS       Z3, Z1, Z1
 	VADDPS       Z6, Z4, Z4
@@ -602,53 +638,53 @@ done48:
 	VADDPS       Z5, Z1, Z1
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Z2
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z2
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd50
+	JEQ          noAdd56
 	VMOVUPS.Z    (AX), K1, Z3
 	VFMADD213PS  Z3, Z2, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z3
 	VFMADD213PS  Z3, Z2, Z1
-	JMP          scaled51
+	JMP          scaled57
 
-noAdd50:
+noAdd56:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled51
+	JEQ    scaled57
 	VMULPS Z2, Z0, Z0
 	VMULPS Z2, Z1, Z1
 
-scaled51:
+scaled57:
 	TESTQ     $0x00000008, DX
-	JEQ       noBias52
-	MOVQ      bias+80(FP), BX
+	JEQ       noBias58
+	MOVQ      bias+96(FP), BX
 	VMOVUPS.Z (BX), K1, Z2
 	VADDPS    Z2, Z0, Z0
 	VADDPS    Z2, Z1, Z1
 
-noBias52:
+noBias58:
 	TESTQ  $0x00000004, DX
-	JEQ    store53
+	JEQ    store59
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
 
-store53:
+store59:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VZEROUPPER
 	RET
 
-// func tile2x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile2x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile2x1AVX512(SB), NOSPLIT, $0-96
-next54:
+TEXT ·tile2x1AVX512(SB), NOSPLIT, $0-112
+next60:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -657,10 +693,13 @@ next54:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	SUBQ   $+4, DI
-	JLT    rest56
 
-loop55:
+block61:
+	MOVQ k+56(FP), DI
+	SUBQ $+4, DI
+	JLT  rest63
+
+loop62:
 	VMOVUPS          (BX), Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -682,22 +721,25 @@ loop55:
 	ADDQ             DX, AX
 	ADDQ             SI, BX
 	SUBQ             $+4, DI
-	JGE              loop55
+	JGE              loop62
 
-rest56:
+rest63:
 	ADDQ $+4, DI
-	JEQ  done57
+	JEQ  done64
 
-loop58:
+loop65:
 	VMOVUPS          (BX), Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
 	ADDQ             DX, AX
 	ADDQ             SI, BX
 	DECQ             DI
-	JNZ              loop58
+	JNZ              loop65
 
-done57:
+done64:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block61
 	VADDPS       Z2, Z0, Z0
 	VADDPS       Z3, Z1, Z1
 	VADDPS       Z6, Z4, Z4
@@ -706,56 +748,56 @@ done57:
 	VADDPS       Z5, Z1, Z1
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Z8
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd59
+	JEQ          noAdd66
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  (AX)(CX*1), Z8, Z1
-	JMP          scaled60
+	JMP          scaled67
 
-noAdd59:
+noAdd66:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled60
+	JEQ    scaled67
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 
-scaled60:
+scaled67:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias61
-	MOVQ    bias+80(FP), BX
+	JEQ     noBias68
+	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Z8
 	VADDPS  Z8, Z0, Z0
 	VADDPS  Z8, Z1, Z1
 
-noBias61:
+noBias68:
 	TESTQ  $0x00000004, DX
-	JEQ    store62
+	JEQ    store69
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
 
-store62:
+store69:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next54
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next60
 	VZEROUPPER
 	RET
 
-// func tile2x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile2x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile2x2AVX512(SB), NOSPLIT, $0-96
-next63:
+TEXT ·tile2x2AVX512(SB), NOSPLIT, $0-112
+next70:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -764,10 +806,13 @@ next63:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	SUBQ   $+2, DI
-	JLT    rest65
 
-loop64:
+block71:
+	MOVQ k+56(FP), DI
+	SUBQ $+2, DI
+	JLT  rest73
+
+loop72:
 	VMOVUPS      (BX), Z8
 	VMOVUPS      64(BX), Z9
 	VBROADCASTSS (AX), Z10
@@ -789,13 +834,13 @@ loop64:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	SUBQ         $+2, DI
-	JGE          loop64
+	JGE          loop72
 
-rest65:
+rest73:
 	ADDQ $+2, DI
-	JEQ  done66
+	JEQ  done74
 
-loop67:
+loop75:
 	VMOVUPS      (BX), Z8
 	VMOVUPS      64(BX), Z9
 	VBROADCASTSS (AX), Z10
@@ -807,37 +852,40 @@ loop67:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop67
+	JNZ          loop75
 
-done66:
+done74:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block71
 	VADDPS       Z4, Z0, Z0
 	VADDPS       Z5, Z1, Z1
 	VADDPS       Z6, Z2, Z2
 	VADDPS       Z7, Z3, Z3
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Z8
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd68
+	JEQ          noAdd76
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  64(AX), Z8, Z1
 	VFMADD213PS  (AX)(CX*1), Z8, Z2
 	VFMADD213PS  64(AX)(CX*1), Z8, Z3
-	JMP          scaled69
+	JMP          scaled77
 
-noAdd68:
+noAdd76:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled69
+	JEQ    scaled77
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
 	VMULPS Z8, Z3, Z3
 
-scaled69:
+scaled77:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias70
-	MOVQ    bias+80(FP), BX
+	JEQ     noBias78
+	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Z8
 	VADDPS  Z8, Z0, Z0
 	VADDPS  Z8, Z2, Z2
@@ -845,38 +893,38 @@ scaled69:
 	VADDPS  Z8, Z1, Z1
 	VADDPS  Z8, Z3, Z3
 
-noBias70:
+noBias78:
 	TESTQ  $0x00000004, DX
-	JEQ    store71
+	JEQ    store79
 	VPXORD Z11, Z11, Z11
 	VMAXPS Z0, Z11, Z0
 	VMAXPS Z1, Z11, Z1
 	VMAXPS Z2, Z11, Z2
 	VMAXPS Z3, Z11, Z3
 
-store71:
+store79:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
 	VMOVUPS Z3, 64(AX)(CX*1)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next63
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next70
 	VZEROUPPER
 	RET
 
-// func tile2x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile2x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile2x4AVX512(SB), NOSPLIT, $0-96
-next72:
+TEXT ·tile2x4AVX512(SB), NOSPLIT, $0-112
+next80:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -885,10 +933,13 @@ next72:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	TESTQ  DI, DI
-	JEQ    done75
 
-loop73:
+block81:
+	MOVQ  k+56(FP), DI
+	TESTQ DI, DI
+	JEQ   done84
+
+loop82:
 	VMOVUPS      (BX), Z8
 	VMOVUPS      64(BX), Z9
 	VMOVUPS      128(BX), Z10
@@ -906,15 +957,18 @@ loop73:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop73
+	JNZ          loop82
 
-done75:
+done84:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block81
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Z8
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd76
+	JEQ          noAdd85
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  64(AX), Z8, Z1
 	VFMADD213PS  128(AX), Z8, Z2
@@ -923,11 +977,11 @@ done75:
 	VFMADD213PS  64(AX)(CX*1), Z8, Z5
 	VFMADD213PS  128(AX)(CX*1), Z8, Z6
 	VFMADD213PS  192(AX)(CX*1), Z8, Z7
-	JMP          scaled77
+	JMP          scaled86
 
-noAdd76:
+noAdd85:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled77
+	JEQ    scaled86
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
@@ -937,10 +991,10 @@ noAdd76:
 	VMULPS Z8, Z6, Z6
 	VMULPS Z8, Z7, Z7
 
-scaled77:
+scaled86:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias78
-	MOVQ    bias+80(FP), BX
+	JEQ     noBias87
+	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Z8
 	VADDPS  Z8, Z0, Z0
 	VADDPS  Z8, Z4, Z4
@@ -954,9 +1008,9 @@ scaled77:
 	VADDPS  Z8, Z3, Z3
 	VADDPS  Z8, Z7, Z7
 
-noBias78:
+noBias87:
 	TESTQ  $0x00000004, DX
-	JEQ    store79
+	JEQ    store88
 	VPXORD Z13, Z13, Z13
 	VMAXPS Z0, Z13, Z0
 	VMAXPS Z1, Z13, Z1
@@ -967,7 +1021,7 @@ noBias78:
 	VMAXPS Z6, Z13, Z6
 	VMAXPS Z7, Z13, Z7
 
-store79:
+store88:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -978,22 +1032,22 @@ store79:
 	VMOVUPS Z7, 192(AX)(CX*1)
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, b+40(FP)
-	ADDQ    $+256, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next72
+	ADDQ    $+256, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next80
 	VZEROUPPER
 	RET
 
-// func tile2x8AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile2x8AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile2x8AVX512(SB), NOSPLIT, $0-96
-next80:
+TEXT ·tile2x8AVX512(SB), NOSPLIT, $0-112
+next89:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1010,10 +1064,13 @@ next80:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-	TESTQ  DI, DI
-	JEQ    done83
 
-loop81:
+block90:
+	MOVQ  k+56(FP), DI
+	TESTQ DI, DI
+	JEQ   done93
+
+loop91:
 	VMOVUPS      (BX), Z16
 	VMOVUPS      64(BX), Z17
 	VMOVUPS      128(BX), Z18
@@ -1043,15 +1100,18 @@ loop81:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop81
+	JNZ          loop91
 
-done83:
+done93:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block90
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Z16
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z16
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd84
+	JEQ          noAdd94
 	VFMADD213PS  (AX), Z16, Z0
 	VFMADD213PS  64(AX), Z16, Z1
 	VFMADD213PS  128(AX), Z16, Z2
@@ -1068,11 +1128,11 @@ done83:
 	VFMADD213PS  320(AX)(CX*1), Z16, Z13
 	VFMADD213PS  384(AX)(CX*1), Z16, Z14
 	VFMADD213PS  448(AX)(CX*1), Z16, Z15
-	JMP          scaled85
+	JMP          scaled95
 
-noAdd84:
+noAdd94:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled85
+	JEQ    scaled95
 	VMULPS Z16, Z0, Z0
 	VMULPS Z16, Z1, Z1
 	VMULPS Z16, Z2, Z2
@@ -1090,10 +1150,10 @@ noAdd84:
 	VMULPS Z16, Z14, Z14
 	VMULPS Z16, Z15, Z15
 
-scaled85:
+scaled95:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias86
-	MOVQ    bias+80(FP), BX
+	JEQ     noBias96
+	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Z16
 	VADDPS  Z16, Z0, Z0
 	VADDPS  Z16, Z8, Z8
@@ -1119,9 +1179,9 @@ scaled85:
 	VADDPS  Z16, Z7, Z7
 	VADDPS  Z16, Z15, Z15
 
-noBias86:
+noBias96:
 	TESTQ  $0x00000004, DX
-	JEQ    store87
+	JEQ    store97
 	VPXORD Z25, Z25, Z25
 	VMAXPS Z0, Z25, Z0
 	VMAXPS Z1, Z25, Z1
@@ -1140,7 +1200,7 @@ noBias86:
 	VMAXPS Z14, Z25, Z14
 	VMAXPS Z15, Z25, Z15
 
-store87:
+store97:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -1159,16 +1219,16 @@ store87:
 	VMOVUPS Z15, 448(AX)(CX*1)
 	ADDQ    $+512, dst+0(FP)
 	ADDQ    $+512, b+40(FP)
-	ADDQ    $+512, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next80
+	ADDQ    $+512, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next89
 	VZEROUPPER
 	RET
 
-// func tile3xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile3xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile3xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile3xMaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -1180,305 +1240,241 @@ TEXT ·tile3xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DX
 	MOVQ    b+40(FP), BX
 	MOVQ    bStride+48(FP), SI
-	MOVQ    k+56(FP), DI
+	MOVQ    blocks+64(FP), R8
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
-	SUBQ    $+2, DI
-	JLT     rest90
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
 
-loop89:
-	VMOVUPS.Z        (BX), K1, Z6
-	VFMADD231PS.BCST (AX), Z6, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z6, Z1
-	VFMADD231PS.BCST (AX)(CX*2), Z6, Z2
+block99:
+	MOVQ k+56(FP), DI
+	SUBQ $+3, DI
+	JLT  rest101
+
+loop100:
+	VMOVUPS.Z        (BX), K1, Z9
+	VFMADD231PS.BCST (AX), Z9, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z9, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z9, Z2
 	ADDQ             DX, AX
 	ADDQ             SI, BX
-	VMOVUPS.Z        (BX), K1, Z6
-	VFMADD231PS.BCST (AX), Z6, Z3
-	VFMADD231PS.BCST (AX)(CX*1), Z6, Z4
-	VFMADD231PS.BCST (AX)(CX*2), Z6, Z5
+	VMOVUPS.Z        (BX), K1, Z9
+	VFMADD231PS.BCST (AX), Z9, Z3
+	VFMADD231PS.BCST (AX)(CX*1), Z9, Z4
+	VFMADD231PS.BCST (AX)(CX*2), Z9, Z5
 	ADDQ             DX, AX
 	ADDQ             SI, BX
-	SUBQ             $+2, DI
-	JGE              loop89
+	VMOVUPS.Z        (BX), K1, Z9
+	VFMADD231PS.BCST (AX), Z9, Z6
+	VFMADD231PS.BCST (AX)(CX*1), Z9, Z7
+	VFMADD231PS.BCST (AX)(CX*2), Z9, Z8
+	ADDQ             DX, AX
+	ADDQ             SI, BX
+	SUBQ             $+3, DI
+	JGE              loop100
 
-rest90:
-	ADDQ $+2, DI
-	JEQ  done91
+rest101:
+	ADDQ $+3, DI
+	JEQ  done102
 
-loop92:
-	VMOVUPS.Z        (BX), K1, Z6
-	VFMADD231PS.BCST (AX), Z6, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z6, Z1
-	VFMADD231PS.BCST (AX)(CX*2), Z6, Z2
+loop103:
+	VMOVUPS.Z        (BX), K1, Z9
+	VFMADD231PS.BCST (AX), Z9, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z9, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z9, Z2
 	ADDQ             DX, AX
 	ADDQ             SI, BX
 	DECQ             DI
-	JNZ              loop92
+	JNZ              loop103
 
-done91:
+done102:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block99
 	VADDPS       Z3, Z0, Z0
 	VADDPS       Z4, Z1, Z1
 	VADDPS       Z5, Z2, Z2
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z7, Z1, Z1
+	VADDPS       Z8, Z2, Z2
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Z3
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z3
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd93
+	JEQ          noAdd104
 	VMOVUPS.Z    (AX), K1, Z4
 	VFMADD213PS  Z4, Z3, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z4
 	VFMADD213PS  Z4, Z3, Z1
 	VMOVUPS.Z    (AX)(CX*2), K1, Z4
 	VFMADD213PS  Z4, Z3, Z2
-	JMP          scaled94
+	JMP          scaled105
 
-noAdd93:
+noAdd104:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled94
+	JEQ    scaled105
 	VMULPS Z3, Z0, Z0
 	VMULPS Z3, Z1, Z1
 	VMULPS Z3, Z2, Z2
 
-scaled94:
+scaled105:
 	TESTQ     $0x00000008, DX
-	JEQ       noBias95
-	MOVQ      bias+80(FP), BX
+	JEQ       noBias106
+	MOVQ      bias+96(FP), BX
 	VMOVUPS.Z (BX), K1, Z3
 	VADDPS    Z3, Z0, Z0
 	VADDPS    Z3, Z1, Z1
 	VADDPS    Z3, Z2, Z2
 
-noBias95:
+noBias106:
 	TESTQ  $0x00000004, DX
-	JEQ    store96
-	VPXORD Z7, Z7, Z7
-	VMAXPS Z0, Z7, Z0
-	VMAXPS Z1, Z7, Z1
-	VMAXPS Z2, Z7, Z2
+	JEQ    store107
+	VPXORD Z10, Z10, Z10
+	VMAXPS Z0, Z10, Z0
+	VMAXPS Z1, Z10, Z1
+	VMAXPS Z2, Z10, Z2
 
-store96:
+store107:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
 	VZEROUPPER
 	RET
 
-// func tile3x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile3x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile3x1AVX512(SB), NOSPLIT, $0-96
-next97:
+TEXT ·tile3x1AVX512(SB), NOSPLIT, $0-112
+next108:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
 	VPXORD Z5, Z5, Z5
-	SUBQ   $+2, DI
-	JLT    rest99
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
 
-loop98:
-	VMOVUPS          (BX), Z6
-	VFMADD231PS.BCST (AX), Z6, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z6, Z1
-	VFMADD231PS.BCST (AX)(CX*2), Z6, Z2
+block109:
+	MOVQ k+56(FP), DI
+	SUBQ $+3, DI
+	JLT  rest111
+
+loop110:
+	VMOVUPS          (BX), Z9
+	VFMADD231PS.BCST (AX), Z9, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z9, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z9, Z2
 	ADDQ             DX, AX
 	ADDQ             SI, BX
-	VMOVUPS          (BX), Z6
-	VFMADD231PS.BCST (AX), Z6, Z3
-	VFMADD231PS.BCST (AX)(CX*1), Z6, Z4
-	VFMADD231PS.BCST (AX)(CX*2), Z6, Z5
+	VMOVUPS          (BX), Z9
+	VFMADD231PS.BCST (AX), Z9, Z3
+	VFMADD231PS.BCST (AX)(CX*1), Z9, Z4
+	VFMADD231PS.BCST (AX)(CX*2), Z9, Z5
 	ADDQ             DX, AX
 	ADDQ             SI, BX
-	SUBQ             $+2, DI
-	JGE              loop98
+	VMOVUPS          (BX), Z9
+	VFMADD231PS.BCST (AX), Z9, Z6
+	VFMADD231PS.BCST (AX)(CX*1), Z9, Z7
+	VFMADD231PS.BCST (AX)(CX*2), Z9, Z8
+	ADDQ             DX, AX
+	ADDQ             SI, BX
+	SUBQ             $+3, DI
+	JGE              loop110
 
-rest99:
-	ADDQ $+2, DI
-	JEQ  done100
+rest111:
+	ADDQ $+3, DI
+	JEQ  done112
 
-loop101:
-	VMOVUPS          (BX), Z6
-	VFMADD231PS.BCST (AX), Z6, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z6, Z1
-	VFMADD231PS.BCST (AX)(CX*2), Z6, Z2
+loop113:
+	VMOVUPS          (BX), Z9
+	VFMADD231PS.BCST (AX), Z9, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z9, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z9, Z2
 	ADDQ             DX, AX
 	ADDQ             SI, BX
 	DECQ             DI
-	JNZ              loop101
+	JNZ              loop113
 
-done100:
+done112:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block109
 	VADDPS       Z3, Z0, Z0
 	VADDPS       Z4, Z1, Z1
 	VADDPS       Z5, Z2, Z2
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z7, Z1, Z1
+	VADDPS       Z8, Z2, Z2
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Z6
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z9
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd102
-	VFMADD213PS  (AX), Z6, Z0
-	VFMADD213PS  (AX)(CX*1), Z6, Z1
-	VFMADD213PS  (AX)(CX*2), Z6, Z2
-	JMP          scaled103
+	JEQ          noAdd114
+	VFMADD213PS  (AX), Z9, Z0
+	VFMADD213PS  (AX)(CX*1), Z9, Z1
+	VFMADD213PS  (AX)(CX*2), Z9, Z2
+	JMP          scaled115
 
-noAdd102:
+noAdd114:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled103
-	VMULPS Z6, Z0, Z0
-	VMULPS Z6, Z1, Z1
-	VMULPS Z6, Z2, Z2
+	JEQ    scaled115
+	VMULPS Z9, Z0, Z0
+	VMULPS Z9, Z1, Z1
+	VMULPS Z9, Z2, Z2
 
-scaled103:
+scaled115:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias104
-	MOVQ    bias+80(FP), BX
-	VMOVUPS (BX), Z6
-	VADDPS  Z6, Z0, Z0
-	VADDPS  Z6, Z1, Z1
-	VADDPS  Z6, Z2, Z2
+	JEQ     noBias116
+	MOVQ    bias+96(FP), BX
+	VMOVUPS (BX), Z9
+	VADDPS  Z9, Z0, Z0
+	VADDPS  Z9, Z1, Z1
+	VADDPS  Z9, Z2, Z2
 
-noBias104:
+noBias116:
 	TESTQ  $0x00000004, DX
-	JEQ    store105
-	VPXORD Z7, Z7, Z7
-	VMAXPS Z0, Z7, Z0
-	VMAXPS Z1, Z7, Z1
-	VMAXPS Z2, Z7, Z2
+	JEQ    store117
+	VPXORD Z10, Z10, Z10
+	VMAXPS Z0, Z10, Z0
+	VMAXPS Z1, Z10, Z1
+	VMAXPS Z2, Z10, Z2
 
-store105:
+store117:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next97
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next108
 	VZEROUPPER
 	RET
 
-// func tile3x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile3x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile3x2AVX512(SB), NOSPLIT, $0-96
-next106:
+TEXT ·tile3x2AVX512(SB), NOSPLIT, $0-112
+next118:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	TESTQ  DI, DI
-	JEQ    done109
-
-loop107:
-	VMOVUPS      (BX), Z6
-	VMOVUPS      64(BX), Z7
-	VBROADCASTSS (AX), Z8
-	VFMADD231PS  Z8, Z6, Z0
-	VFMADD231PS  Z8, Z7, Z1
-	VBROADCASTSS (AX)(CX*1), Z8
-	VFMADD231PS  Z8, Z6, Z2
-	VFMADD231PS  Z8, Z7, Z3
-	VBROADCASTSS (AX)(CX*2), Z8
-	VFMADD231PS  Z8, Z6, Z4
-	VFMADD231PS  Z8, Z7, Z5
-	ADDQ         DX, AX
-	ADDQ         SI, BX
-	DECQ         DI
-	JNZ          loop107
-
-done109:
-	MOVQ         dst+0(FP), AX
-	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Z6
-	TESTQ        $0x00000001, DX
-	JEQ          noAdd110
-	VFMADD213PS  (AX), Z6, Z0
-	VFMADD213PS  64(AX), Z6, Z1
-	VFMADD213PS  (AX)(CX*1), Z6, Z2
-	VFMADD213PS  64(AX)(CX*1), Z6, Z3
-	VFMADD213PS  (AX)(CX*2), Z6, Z4
-	VFMADD213PS  64(AX)(CX*2), Z6, Z5
-	JMP          scaled111
-
-noAdd110:
-	TESTQ  $0x00000002, DX
-	JEQ    scaled111
-	VMULPS Z6, Z0, Z0
-	VMULPS Z6, Z1, Z1
-	VMULPS Z6, Z2, Z2
-	VMULPS Z6, Z3, Z3
-	VMULPS Z6, Z4, Z4
-	VMULPS Z6, Z5, Z5
-
-scaled111:
-	TESTQ   $0x00000008, DX
-	JEQ     noBias112
-	MOVQ    bias+80(FP), BX
-	VMOVUPS (BX), Z6
-	VADDPS  Z6, Z0, Z0
-	VADDPS  Z6, Z2, Z2
-	VADDPS  Z6, Z4, Z4
-	VMOVUPS 64(BX), Z6
-	VADDPS  Z6, Z1, Z1
-	VADDPS  Z6, Z3, Z3
-	VADDPS  Z6, Z5, Z5
-
-noBias112:
-	TESTQ  $0x00000004, DX
-	JEQ    store113
-	VPXORD Z9, Z9, Z9
-	VMAXPS Z0, Z9, Z0
-	VMAXPS Z1, Z9, Z1
-	VMAXPS Z2, Z9, Z2
-	VMAXPS Z3, Z9, Z3
-	VMAXPS Z4, Z9, Z4
-	VMAXPS Z5, Z9, Z5
-
-store113:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	VMOVUPS Z2, (AX)(CX*1)
-	VMOVUPS Z3, 64(AX)(CX*1)
-	VMOVUPS Z4, (AX)(CX*2)
-	VMOVUPS Z5, 64(AX)(CX*2)
-	ADDQ    $+128, dst+0(FP)
-	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next106
-	VZEROUPPER
-	RET
-
-// func tile3x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F
-TEXT ·tile3x4AVX512(SB), NOSPLIT, $0-96
-next114:
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	MOVQ   aCol+32(FP), DX
-	MOVQ   b+40(FP), BX
-	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1491,10 +1487,165 @@ next114:
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
-	TESTQ  DI, DI
-	JEQ    done117
 
-loop115:
+block119:
+	MOVQ k+56(FP), DI
+	SUBQ $+2, DI
+	JLT  rest121
+
+loop120:
+	VMOVUPS      (BX), Z12
+	VMOVUPS      64(BX), Z13
+	VBROADCASTSS (AX), Z14
+	VFMADD231PS  Z14, Z12, Z0
+	VFMADD231PS  Z14, Z13, Z1
+	VBROADCASTSS (AX)(CX*1), Z14
+	VFMADD231PS  Z14, Z12, Z2
+	VFMADD231PS  Z14, Z13, Z3
+	VBROADCASTSS (AX)(CX*2), Z14
+	VFMADD231PS  Z14, Z12, Z4
+	VFMADD231PS  Z14, Z13, Z5
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	VMOVUPS      (BX), Z12
+	VMOVUPS      64(BX), Z13
+	VBROADCASTSS (AX), Z14
+	VFMADD231PS  Z14, Z12, Z6
+	VFMADD231PS  Z14, Z13, Z7
+	VBROADCASTSS (AX)(CX*1), Z14
+	VFMADD231PS  Z14, Z12, Z8
+	VFMADD231PS  Z14, Z13, Z9
+	VBROADCASTSS (AX)(CX*2), Z14
+	VFMADD231PS  Z14, Z12, Z10
+	VFMADD231PS  Z14, Z13, Z11
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	SUBQ         $+2, DI
+	JGE          loop120
+
+rest121:
+	ADDQ $+2, DI
+	JEQ  done122
+
+loop123:
+	VMOVUPS      (BX), Z12
+	VMOVUPS      64(BX), Z13
+	VBROADCASTSS (AX), Z14
+	VFMADD231PS  Z14, Z12, Z0
+	VFMADD231PS  Z14, Z13, Z1
+	VBROADCASTSS (AX)(CX*1), Z14
+	VFMADD231PS  Z14, Z12, Z2
+	VFMADD231PS  Z14, Z13, Z3
+	VBROADCASTSS (AX)(CX*2), Z14
+	VFMADD231PS  Z14, Z12, Z4
+	VFMADD231PS  Z14, Z13, Z5
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	DECQ         DI
+	JNZ          loop123
+
+done122:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block119
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z7, Z1, Z1
+	VADDPS       Z8, Z2, Z2
+	VADDPS       Z9, Z3, Z3
+	VADDPS       Z10, Z4, Z4
+	VADDPS       Z11, Z5, Z5
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z12
+	TESTQ        $0x00000001, DX
+	JEQ          noAdd124
+	VFMADD213PS  (AX), Z12, Z0
+	VFMADD213PS  64(AX), Z12, Z1
+	VFMADD213PS  (AX)(CX*1), Z12, Z2
+	VFMADD213PS  64(AX)(CX*1), Z12, Z3
+	VFMADD213PS  (AX)(CX*2), Z12, Z4
+	VFMADD213PS  64(AX)(CX*2), Z12, Z5
+	JMP          scaled125
+
+noAdd124:
+	TESTQ  $0x00000002, DX
+	JEQ    scaled125
+	VMULPS Z12, Z0, Z0
+	VMULPS Z12, Z1, Z1
+	VMULPS Z12, Z2, Z2
+	VMULPS Z12, Z3, Z3
+	VMULPS Z12, Z4, Z4
+	VMULPS Z12, Z5, Z5
+
+scaled125:
+	TESTQ   $0x00000008, DX
+	JEQ     noBias126
+	MOVQ    bias+96(FP), BX
+	VMOVUPS (BX), Z12
+	VADDPS  Z12, Z0, Z0
+	VADDPS  Z12, Z2, Z2
+	VADDPS  Z12, Z4, Z4
+	VMOVUPS 64(BX), Z12
+	VADDPS  Z12, Z1, Z1
+	VADDPS  Z12, Z3, Z3
+	VADDPS  Z12, Z5, Z5
+
+noBias126:
+	TESTQ  $0x00000004, DX
+	JEQ    store127
+	VPXORD Z15, Z15, Z15
+	VMAXPS Z0, Z15, Z0
+	VMAXPS Z1, Z15, Z1
+	VMAXPS Z2, Z15, Z2
+	VMAXPS Z3, Z15, Z3
+	VMAXPS Z4, Z15, Z4
+	VMAXPS Z5, Z15, Z5
+
+store127:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	ADDQ    $+128, dst+0(FP)
+	ADDQ    $+128, b+40(FP)
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next118
+	VZEROUPPER
+	RET
+
+// func tile3x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F
+TEXT ·tile3x4AVX512(SB), NOSPLIT, $0-112
+next128:
+	MOVQ   a+16(FP), AX
+	MOVQ   aRow+24(FP), CX
+	MOVQ   aCol+32(FP), DX
+	MOVQ   b+40(FP), BX
+	MOVQ   bStride+48(FP), SI
+	MOVQ   blocks+64(FP), R8
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+
+block129:
+	MOVQ  k+56(FP), DI
+	TESTQ DI, DI
+	JEQ   done132
+
+loop130:
 	VMOVUPS      (BX), Z12
 	VMOVUPS      64(BX), Z13
 	VMOVUPS      128(BX), Z14
@@ -1517,15 +1668,18 @@ loop115:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop115
+	JNZ          loop130
 
-done117:
+done132:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block129
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Z12
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z12
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd118
+	JEQ          noAdd133
 	VFMADD213PS  (AX), Z12, Z0
 	VFMADD213PS  64(AX), Z12, Z1
 	VFMADD213PS  128(AX), Z12, Z2
@@ -1538,11 +1692,11 @@ done117:
 	VFMADD213PS  64(AX)(CX*2), Z12, Z9
 	VFMADD213PS  128(AX)(CX*2), Z12, Z10
 	VFMADD213PS  192(AX)(CX*2), Z12, Z11
-	JMP          scaled119
+	JMP          scaled134
 
-noAdd118:
+noAdd133:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled119
+	JEQ    scaled134
 	VMULPS Z12, Z0, Z0
 	VMULPS Z12, Z1, Z1
 	VMULPS Z12, Z2, Z2
@@ -1556,10 +1710,10 @@ noAdd118:
 	VMULPS Z12, Z10, Z10
 	VMULPS Z12, Z11, Z11
 
-scaled119:
+scaled134:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias120
-	MOVQ    bias+80(FP), BX
+	JEQ     noBias135
+	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Z12
 	VADDPS  Z12, Z0, Z0
 	VADDPS  Z12, Z4, Z4
@@ -1577,9 +1731,9 @@ scaled119:
 	VADDPS  Z12, Z7, Z7
 	VADDPS  Z12, Z11, Z11
 
-noBias120:
+noBias135:
 	TESTQ  $0x00000004, DX
-	JEQ    store121
+	JEQ    store136
 	VPXORD Z17, Z17, Z17
 	VMAXPS Z0, Z17, Z0
 	VMAXPS Z1, Z17, Z1
@@ -1594,7 +1748,7 @@ noBias120:
 	VMAXPS Z10, Z17, Z10
 	VMAXPS Z11, Z17, Z11
 
-store121:
+store136:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -1609,16 +1763,16 @@ store121:
 	VMOVUPS Z11, 192(AX)(CX*2)
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, b+40(FP)
-	ADDQ    $+256, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next114
+	ADDQ    $+256, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next128
 	VZEROUPPER
 	RET
 
-// func tile4xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile4xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile4xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile4xMaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -1631,7 +1785,7 @@ TEXT ·tile4xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), BX
 	MOVQ    b+40(FP), SI
 	MOVQ    bStride+48(FP), DI
-	MOVQ    k+56(FP), R8
+	MOVQ    blocks+64(FP), R9
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -1640,10 +1794,13 @@ TEXT ·tile4xMaskAVX512(SB), NOSPLIT, $0-96
 	VPXORD  Z5, Z5, Z5
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
-	SUBQ    $+2, R8
-	JLT     rest124
 
-loop123:
+block138:
+	MOVQ k+56(FP), R8
+	SUBQ $+2, R8
+	JLT  rest140
+
+loop139:
 	VMOVUPS.Z        (SI), K1, Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -1659,13 +1816,13 @@ loop123:
 	ADDQ             BX, AX
 	ADDQ             DI, SI
 	SUBQ             $+2, R8
-	JGE              loop123
+	JGE              loop139
 
-rest124:
+rest140:
 	ADDQ $+2, R8
-	JEQ  done125
+	JEQ  done141
 
-loop126:
+loop142:
 	VMOVUPS.Z        (SI), K1, Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -1674,9 +1831,12 @@ loop126:
 	ADDQ             BX, AX
 	ADDQ             DI, SI
 	DECQ             R8
-	JNZ              loop126
+	JNZ              loop142
 
-done125:
+done141:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block138
 	VADDPS       Z4, Z0, Z0
 	VADDPS       Z5, Z1, Z1
 	VADDPS       Z6, Z2, Z2
@@ -1684,10 +1844,10 @@ done125:
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Z4
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Z4
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd127
+	JEQ          noAdd143
 	VMOVUPS.Z    (AX), K1, Z5
 	VFMADD213PS  Z5, Z4, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z5
@@ -1696,36 +1856,36 @@ done125:
 	VFMADD213PS  Z5, Z4, Z2
 	VMOVUPS.Z    (AX)(DX*1), K1, Z5
 	VFMADD213PS  Z5, Z4, Z3
-	JMP          scaled128
+	JMP          scaled144
 
-noAdd127:
+noAdd143:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled128
+	JEQ    scaled144
 	VMULPS Z4, Z0, Z0
 	VMULPS Z4, Z1, Z1
 	VMULPS Z4, Z2, Z2
 	VMULPS Z4, Z3, Z3
 
-scaled128:
+scaled144:
 	TESTQ     $0x00000008, BX
-	JEQ       noBias129
-	MOVQ      bias+80(FP), SI
+	JEQ       noBias145
+	MOVQ      bias+96(FP), SI
 	VMOVUPS.Z (SI), K1, Z4
 	VADDPS    Z4, Z0, Z0
 	VADDPS    Z4, Z1, Z1
 	VADDPS    Z4, Z2, Z2
 	VADDPS    Z4, Z3, Z3
 
-noBias129:
+noBias145:
 	TESTQ  $0x00000004, BX
-	JEQ    store130
+	JEQ    store146
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
 	VMAXPS Z2, Z9, Z2
 	VMAXPS Z3, Z9, Z3
 
-store130:
+store146:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -1733,17 +1893,17 @@ store130:
 	VZEROUPPER
 	RET
 
-// func tile4x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile4x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile4x1AVX512(SB), NOSPLIT, $0-96
-next131:
+TEXT ·tile4x1AVX512(SB), NOSPLIT, $0-112
+next147:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
 	MOVQ   aCol+32(FP), BX
 	MOVQ   b+40(FP), SI
 	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
+	MOVQ   blocks+64(FP), R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1752,10 +1912,13 @@ next131:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	SUBQ   $+2, R8
-	JLT    rest133
 
-loop132:
+block148:
+	MOVQ k+56(FP), R8
+	SUBQ $+2, R8
+	JLT  rest150
+
+loop149:
 	VMOVUPS          (SI), Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -1771,13 +1934,13 @@ loop132:
 	ADDQ             BX, AX
 	ADDQ             DI, SI
 	SUBQ             $+2, R8
-	JGE              loop132
+	JGE              loop149
 
-rest133:
+rest150:
 	ADDQ $+2, R8
-	JEQ  done134
+	JEQ  done151
 
-loop135:
+loop152:
 	VMOVUPS          (SI), Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -1786,9 +1949,12 @@ loop135:
 	ADDQ             BX, AX
 	ADDQ             DI, SI
 	DECQ             R8
-	JNZ              loop135
+	JNZ              loop152
 
-done134:
+done151:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block148
 	VADDPS       Z4, Z0, Z0
 	VADDPS       Z5, Z1, Z1
 	VADDPS       Z6, Z2, Z2
@@ -1796,67 +1962,67 @@ done134:
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Z8
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd136
+	JEQ          noAdd153
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  (AX)(CX*1), Z8, Z1
 	VFMADD213PS  (AX)(CX*2), Z8, Z2
 	VFMADD213PS  (AX)(DX*1), Z8, Z3
-	JMP          scaled137
+	JMP          scaled154
 
-noAdd136:
+noAdd153:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled137
+	JEQ    scaled154
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
 	VMULPS Z8, Z3, Z3
 
-scaled137:
+scaled154:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias138
-	MOVQ    bias+80(FP), SI
+	JEQ     noBias155
+	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Z8
 	VADDPS  Z8, Z0, Z0
 	VADDPS  Z8, Z1, Z1
 	VADDPS  Z8, Z2, Z2
 	VADDPS  Z8, Z3, Z3
 
-noBias138:
+noBias155:
 	TESTQ  $0x00000004, BX
-	JEQ    store139
+	JEQ    store156
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
 	VMAXPS Z2, Z9, Z2
 	VMAXPS Z3, Z9, Z3
 
-store139:
+store156:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
 	VMOVUPS Z3, (AX)(DX*1)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next131
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next147
 	VZEROUPPER
 	RET
 
-// func tile4x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile4x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile4x2AVX512(SB), NOSPLIT, $0-96
-next140:
+TEXT ·tile4x2AVX512(SB), NOSPLIT, $0-112
+next157:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
 	MOVQ   aCol+32(FP), BX
 	MOVQ   b+40(FP), SI
 	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
+	MOVQ   blocks+64(FP), R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1865,10 +2031,13 @@ next140:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	TESTQ  R8, R8
-	JEQ    done143
 
-loop141:
+block158:
+	MOVQ  k+56(FP), R8
+	TESTQ R8, R8
+	JEQ   done161
+
+loop159:
 	VMOVUPS      (SI), Z8
 	VMOVUPS      64(SI), Z9
 	VBROADCASTSS (AX), Z10
@@ -1886,16 +2055,19 @@ loop141:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop141
+	JNZ          loop159
 
-done143:
+done161:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block158
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Z8
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd144
+	JEQ          noAdd162
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  64(AX), Z8, Z1
 	VFMADD213PS  (AX)(CX*1), Z8, Z2
@@ -1904,11 +2076,11 @@ done143:
 	VFMADD213PS  64(AX)(CX*2), Z8, Z5
 	VFMADD213PS  (AX)(DX*1), Z8, Z6
 	VFMADD213PS  64(AX)(DX*1), Z8, Z7
-	JMP          scaled145
+	JMP          scaled163
 
-noAdd144:
+noAdd162:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled145
+	JEQ    scaled163
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
@@ -1918,10 +2090,10 @@ noAdd144:
 	VMULPS Z8, Z6, Z6
 	VMULPS Z8, Z7, Z7
 
-scaled145:
+scaled163:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias146
-	MOVQ    bias+80(FP), SI
+	JEQ     noBias164
+	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Z8
 	VADDPS  Z8, Z0, Z0
 	VADDPS  Z8, Z2, Z2
@@ -1933,9 +2105,9 @@ scaled145:
 	VADDPS  Z8, Z5, Z5
 	VADDPS  Z8, Z7, Z7
 
-noBias146:
+noBias164:
 	TESTQ  $0x00000004, BX
-	JEQ    store147
+	JEQ    store165
 	VPXORD Z11, Z11, Z11
 	VMAXPS Z0, Z11, Z0
 	VMAXPS Z1, Z11, Z1
@@ -1946,7 +2118,7 @@ noBias146:
 	VMAXPS Z6, Z11, Z6
 	VMAXPS Z7, Z11, Z7
 
-store147:
+store165:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -1957,23 +2129,23 @@ store147:
 	VMOVUPS Z7, 64(AX)(DX*1)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next140
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next157
 	VZEROUPPER
 	RET
 
-// func tile4x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile4x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile4x4AVX512(SB), NOSPLIT, $0-96
-next148:
+TEXT ·tile4x4AVX512(SB), NOSPLIT, $0-112
+next166:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
 	MOVQ   aCol+32(FP), BX
 	MOVQ   b+40(FP), SI
 	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
+	MOVQ   blocks+64(FP), R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1990,10 +2162,13 @@ next148:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-	TESTQ  R8, R8
-	JEQ    done151
 
-loop149:
+block167:
+	MOVQ  k+56(FP), R8
+	TESTQ R8, R8
+	JEQ   done170
+
+loop168:
 	VMOVUPS      (SI), Z16
 	VMOVUPS      64(SI), Z17
 	VMOVUPS      128(SI), Z18
@@ -2021,16 +2196,19 @@ loop149:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop149
+	JNZ          loop168
 
-done151:
+done170:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block167
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Z16
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Z16
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd152
+	JEQ          noAdd171
 	VFMADD213PS  (AX), Z16, Z0
 	VFMADD213PS  64(AX), Z16, Z1
 	VFMADD213PS  128(AX), Z16, Z2
@@ -2047,11 +2225,11 @@ done151:
 	VFMADD213PS  64(AX)(DX*1), Z16, Z13
 	VFMADD213PS  128(AX)(DX*1), Z16, Z14
 	VFMADD213PS  192(AX)(DX*1), Z16, Z15
-	JMP          scaled153
+	JMP          scaled172
 
-noAdd152:
+noAdd171:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled153
+	JEQ    scaled172
 	VMULPS Z16, Z0, Z0
 	VMULPS Z16, Z1, Z1
 	VMULPS Z16, Z2, Z2
@@ -2069,10 +2247,10 @@ noAdd152:
 	VMULPS Z16, Z14, Z14
 	VMULPS Z16, Z15, Z15
 
-scaled153:
+scaled172:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias154
-	MOVQ    bias+80(FP), SI
+	JEQ     noBias173
+	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Z16
 	VADDPS  Z16, Z0, Z0
 	VADDPS  Z16, Z4, Z4
@@ -2094,9 +2272,9 @@ scaled153:
 	VADDPS  Z16, Z11, Z11
 	VADDPS  Z16, Z15, Z15
 
-noBias154:
+noBias173:
 	TESTQ  $0x00000004, BX
-	JEQ    store155
+	JEQ    store174
 	VPXORD Z21, Z21, Z21
 	VMAXPS Z0, Z21, Z0
 	VMAXPS Z1, Z21, Z1
@@ -2115,7 +2293,7 @@ noBias154:
 	VMAXPS Z14, Z21, Z14
 	VMAXPS Z15, Z21, Z15
 
-store155:
+store174:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -2134,16 +2312,16 @@ store155:
 	VMOVUPS Z15, 192(AX)(DX*1)
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, b+40(FP)
-	ADDQ    $+256, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next148
+	ADDQ    $+256, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next166
 	VZEROUPPER
 	RET
 
-// func tile5xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile5xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile5xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile5xMaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -2156,60 +2334,100 @@ TEXT ·tile5xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), BX
 	MOVQ    b+40(FP), SI
 	MOVQ    bStride+48(FP), DI
-	MOVQ    k+56(FP), R8
+	MOVQ    blocks+64(FP), R9
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
-	TESTQ   R8, R8
-	JEQ     done159
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
 
-loop157:
-	VMOVUPS.Z        (SI), K1, Z5
-	VFMADD231PS.BCST (AX), Z5, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z5, Z1
-	VFMADD231PS.BCST (AX)(CX*2), Z5, Z2
-	VFMADD231PS.BCST (AX)(DX*1), Z5, Z3
-	VFMADD231PS.BCST (AX)(CX*4), Z5, Z4
+block176:
+	MOVQ k+56(FP), R8
+	SUBQ $+2, R8
+	JLT  rest178
+
+loop177:
+	VMOVUPS.Z        (SI), K1, Z10
+	VFMADD231PS.BCST (AX), Z10, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z10, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z10, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z10, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z10, Z4
+	ADDQ             BX, AX
+	ADDQ             DI, SI
+	VMOVUPS.Z        (SI), K1, Z10
+	VFMADD231PS.BCST (AX), Z10, Z5
+	VFMADD231PS.BCST (AX)(CX*1), Z10, Z6
+	VFMADD231PS.BCST (AX)(CX*2), Z10, Z7
+	VFMADD231PS.BCST (AX)(DX*1), Z10, Z8
+	VFMADD231PS.BCST (AX)(CX*4), Z10, Z9
+	ADDQ             BX, AX
+	ADDQ             DI, SI
+	SUBQ             $+2, R8
+	JGE              loop177
+
+rest178:
+	ADDQ $+2, R8
+	JEQ  done179
+
+loop180:
+	VMOVUPS.Z        (SI), K1, Z10
+	VFMADD231PS.BCST (AX), Z10, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z10, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z10, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z10, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z10, Z4
 	ADDQ             BX, AX
 	ADDQ             DI, SI
 	DECQ             R8
-	JNZ              loop157
+	JNZ              loop180
 
-done159:
+done179:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block176
+	VADDPS       Z5, Z0, Z0
+	VADDPS       Z6, Z1, Z1
+	VADDPS       Z7, Z2, Z2
+	VADDPS       Z8, Z3, Z3
+	VADDPS       Z9, Z4, Z4
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Z5
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Z5
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd160
-	VMOVUPS.Z    (AX), K1, Z7
-	VFMADD213PS  Z7, Z5, Z0
-	VMOVUPS.Z    (AX)(CX*1), K1, Z7
-	VFMADD213PS  Z7, Z5, Z1
-	VMOVUPS.Z    (AX)(CX*2), K1, Z7
-	VFMADD213PS  Z7, Z5, Z2
-	VMOVUPS.Z    (AX)(DX*1), K1, Z7
-	VFMADD213PS  Z7, Z5, Z3
-	VMOVUPS.Z    (AX)(CX*4), K1, Z7
-	VFMADD213PS  Z7, Z5, Z4
-	JMP          scaled161
+	JEQ          noAdd181
+	VMOVUPS.Z    (AX), K1, Z6
+	VFMADD213PS  Z6, Z5, Z0
+	VMOVUPS.Z    (AX)(CX*1), K1, Z6
+	VFMADD213PS  Z6, Z5, Z1
+	VMOVUPS.Z    (AX)(CX*2), K1, Z6
+	VFMADD213PS  Z6, Z5, Z2
+	VMOVUPS.Z    (AX)(DX*1), K1, Z6
+	VFMADD213PS  Z6, Z5, Z3
+	VMOVUPS.Z    (AX)(CX*4), K1, Z6
+	VFMADD213PS  Z6, Z5, Z4
+	JMP          scaled182
 
-noAdd160:
+noAdd181:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled161
+	JEQ    scaled182
 	VMULPS Z5, Z0, Z0
 	VMULPS Z5, Z1, Z1
 	VMULPS Z5, Z2, Z2
 	VMULPS Z5, Z3, Z3
 	VMULPS Z5, Z4, Z4
 
-scaled161:
+scaled182:
 	TESTQ     $0x00000008, BX
-	JEQ       noBias162
-	MOVQ      bias+80(FP), SI
+	JEQ       noBias183
+	MOVQ      bias+96(FP), SI
 	VMOVUPS.Z (SI), K1, Z5
 	VADDPS    Z5, Z0, Z0
 	VADDPS    Z5, Z1, Z1
@@ -2217,17 +2435,17 @@ scaled161:
 	VADDPS    Z5, Z3, Z3
 	VADDPS    Z5, Z4, Z4
 
-noBias162:
+noBias183:
 	TESTQ  $0x00000004, BX
-	JEQ    store163
-	VPXORD Z6, Z6, Z6
-	VMAXPS Z0, Z6, Z0
-	VMAXPS Z1, Z6, Z1
-	VMAXPS Z2, Z6, Z2
-	VMAXPS Z3, Z6, Z3
-	VMAXPS Z4, Z6, Z4
+	JEQ    store184
+	VPXORD Z11, Z11, Z11
+	VMAXPS Z0, Z11, Z0
+	VMAXPS Z1, Z11, Z1
+	VMAXPS Z2, Z11, Z2
+	VMAXPS Z3, Z11, Z3
+	VMAXPS Z4, Z11, Z4
 
-store163:
+store184:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -2236,107 +2454,17 @@ store163:
 	VZEROUPPER
 	RET
 
-// func tile5x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile5x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile5x1AVX512(SB), NOSPLIT, $0-96
-next164:
+TEXT ·tile5x1AVX512(SB), NOSPLIT, $0-112
+next185:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
 	MOVQ   aCol+32(FP), BX
 	MOVQ   b+40(FP), SI
 	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	TESTQ  R8, R8
-	JEQ    done167
-
-loop165:
-	VMOVUPS          (SI), Z5
-	VFMADD231PS.BCST (AX), Z5, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z5, Z1
-	VFMADD231PS.BCST (AX)(CX*2), Z5, Z2
-	VFMADD231PS.BCST (AX)(DX*1), Z5, Z3
-	VFMADD231PS.BCST (AX)(CX*4), Z5, Z4
-	ADDQ             BX, AX
-	ADDQ             DI, SI
-	DECQ             R8
-	JNZ              loop165
-
-done167:
-	MOVQ         dst+0(FP), AX
-	MOVQ         dstStride+8(FP), CX
-	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Z5
-	TESTQ        $0x00000001, BX
-	JEQ          noAdd168
-	VFMADD213PS  (AX), Z5, Z0
-	VFMADD213PS  (AX)(CX*1), Z5, Z1
-	VFMADD213PS  (AX)(CX*2), Z5, Z2
-	VFMADD213PS  (AX)(DX*1), Z5, Z3
-	VFMADD213PS  (AX)(CX*4), Z5, Z4
-	JMP          scaled169
-
-noAdd168:
-	TESTQ  $0x00000002, BX
-	JEQ    scaled169
-	VMULPS Z5, Z0, Z0
-	VMULPS Z5, Z1, Z1
-	VMULPS Z5, Z2, Z2
-	VMULPS Z5, Z3, Z3
-	VMULPS Z5, Z4, Z4
-
-scaled169:
-	TESTQ   $0x00000008, BX
-	JEQ     noBias170
-	MOVQ    bias+80(FP), SI
-	VMOVUPS (SI), Z5
-	VADDPS  Z5, Z0, Z0
-	VADDPS  Z5, Z1, Z1
-	VADDPS  Z5, Z2, Z2
-	VADDPS  Z5, Z3, Z3
-	VADDPS  Z5, Z4, Z4
-
-noBias170:
-	TESTQ  $0x00000004, BX
-	JEQ    store171
-	VPXORD Z6, Z6, Z6
-	VMAXPS Z0, Z6, Z0
-	VMAXPS Z1, Z6, Z1
-	VMAXPS Z2, Z6, Z2
-	VMAXPS Z3, Z6, Z3
-	VMAXPS Z4, Z6, Z4
-
-store171:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, (AX)(CX*1)
-	VMOVUPS Z2, (AX)(CX*2)
-	VMOVUPS Z3, (AX)(DX*1)
-	VMOVUPS Z4, (AX)(CX*4)
-	ADDQ    $+64, dst+0(FP)
-	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next164
-	VZEROUPPER
-	RET
-
-// func tile5x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F
-TEXT ·tile5x2AVX512(SB), NOSPLIT, $0-96
-next172:
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), DX
-	MOVQ   aCol+32(FP), BX
-	MOVQ   b+40(FP), SI
-	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
+	MOVQ   blocks+64(FP), R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2347,10 +2475,143 @@ next172:
 	VPXORD Z7, Z7, Z7
 	VPXORD Z8, Z8, Z8
 	VPXORD Z9, Z9, Z9
-	TESTQ  R8, R8
-	JEQ    done175
 
-loop173:
+block186:
+	MOVQ k+56(FP), R8
+	SUBQ $+2, R8
+	JLT  rest188
+
+loop187:
+	VMOVUPS          (SI), Z10
+	VFMADD231PS.BCST (AX), Z10, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z10, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z10, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z10, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z10, Z4
+	ADDQ             BX, AX
+	ADDQ             DI, SI
+	VMOVUPS          (SI), Z10
+	VFMADD231PS.BCST (AX), Z10, Z5
+	VFMADD231PS.BCST (AX)(CX*1), Z10, Z6
+	VFMADD231PS.BCST (AX)(CX*2), Z10, Z7
+	VFMADD231PS.BCST (AX)(DX*1), Z10, Z8
+	VFMADD231PS.BCST (AX)(CX*4), Z10, Z9
+	ADDQ             BX, AX
+	ADDQ             DI, SI
+	SUBQ             $+2, R8
+	JGE              loop187
+
+rest188:
+	ADDQ $+2, R8
+	JEQ  done189
+
+loop190:
+	VMOVUPS          (SI), Z10
+	VFMADD231PS.BCST (AX), Z10, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z10, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z10, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z10, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z10, Z4
+	ADDQ             BX, AX
+	ADDQ             DI, SI
+	DECQ             R8
+	JNZ              loop190
+
+done189:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block186
+	VADDPS       Z5, Z0, Z0
+	VADDPS       Z6, Z1, Z1
+	VADDPS       Z7, Z2, Z2
+	VADDPS       Z8, Z3, Z3
+	VADDPS       Z9, Z4, Z4
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Z10
+	TESTQ        $0x00000001, BX
+	JEQ          noAdd191
+	VFMADD213PS  (AX), Z10, Z0
+	VFMADD213PS  (AX)(CX*1), Z10, Z1
+	VFMADD213PS  (AX)(CX*2), Z10, Z2
+	VFMADD213PS  (AX)(DX*1), Z10, Z3
+	VFMADD213PS  (AX)(CX*4), Z10, Z4
+	JMP          scaled192
+
+noAdd191:
+	TESTQ  $0x00000002, BX
+	JEQ    scaled192
+	VMULPS Z10, Z0, Z0
+	VMULPS Z10, Z1, Z1
+	VMULPS Z10, Z2, Z2
+	VMULPS Z10, Z3, Z3
+	VMULPS Z10, Z4, Z4
+
+scaled192:
+	TESTQ   $0x00000008, BX
+	JEQ     noBias193
+	MOVQ    bias+96(FP), SI
+	VMOVUPS (SI), Z10
+	VADDPS  Z10, Z0, Z0
+	VADDPS  Z10, Z1, Z1
+	VADDPS  Z10, Z2, Z2
+	VADDPS  Z10, Z3, Z3
+	VADDPS  Z10, Z4, Z4
+
+noBias193:
+	TESTQ  $0x00000004, BX
+	JEQ    store194
+	VPXORD Z11, Z11, Z11
+	VMAXPS Z0, Z11, Z0
+	VMAXPS Z1, Z11, Z1
+	VMAXPS Z2, Z11, Z2
+	VMAXPS Z3, Z11, Z3
+	VMAXPS Z4, Z11, Z4
+
+store194:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, (AX)(CX*1)
+	VMOVUPS Z2, (AX)(CX*2)
+	VMOVUPS Z3, (AX)(DX*1)
+	VMOVUPS Z4, (AX)(CX*4)
+	ADDQ    $+64, dst+0(FP)
+	ADDQ    $+64, b+40(FP)
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next185
+	VZEROUPPER
+	RET
+
+// func tile5x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F
+TEXT ·tile5x2AVX512(SB), NOSPLIT, $0-112
+next195:
+	MOVQ   a+16(FP), AX
+	MOVQ   aRow+24(FP), CX
+	LEAQ   (CX)(CX*2), DX
+	MOVQ   aCol+32(FP), BX
+	MOVQ   b+40(FP), SI
+	MOVQ   bStride+48(FP), DI
+	MOVQ   blocks+64(FP), R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+
+block196:
+	MOVQ  k+56(FP), R8
+	TESTQ R8, R8
+	JEQ   done199
+
+loop197:
 	VMOVUPS      (SI), Z10
 	VMOVUPS      64(SI), Z11
 	VBROADCASTSS (AX), Z12
@@ -2371,16 +2632,19 @@ loop173:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop173
+	JNZ          loop197
 
-done175:
+done199:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block196
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Z10
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Z10
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd176
+	JEQ          noAdd200
 	VFMADD213PS  (AX), Z10, Z0
 	VFMADD213PS  64(AX), Z10, Z1
 	VFMADD213PS  (AX)(CX*1), Z10, Z2
@@ -2391,11 +2655,11 @@ done175:
 	VFMADD213PS  64(AX)(DX*1), Z10, Z7
 	VFMADD213PS  (AX)(CX*4), Z10, Z8
 	VFMADD213PS  64(AX)(CX*4), Z10, Z9
-	JMP          scaled177
+	JMP          scaled201
 
-noAdd176:
+noAdd200:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled177
+	JEQ    scaled201
 	VMULPS Z10, Z0, Z0
 	VMULPS Z10, Z1, Z1
 	VMULPS Z10, Z2, Z2
@@ -2407,10 +2671,10 @@ noAdd176:
 	VMULPS Z10, Z8, Z8
 	VMULPS Z10, Z9, Z9
 
-scaled177:
+scaled201:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias178
-	MOVQ    bias+80(FP), SI
+	JEQ     noBias202
+	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Z10
 	VADDPS  Z10, Z0, Z0
 	VADDPS  Z10, Z2, Z2
@@ -2424,9 +2688,9 @@ scaled177:
 	VADDPS  Z10, Z7, Z7
 	VADDPS  Z10, Z9, Z9
 
-noBias178:
+noBias202:
 	TESTQ  $0x00000004, BX
-	JEQ    store179
+	JEQ    store203
 	VPXORD Z13, Z13, Z13
 	VMAXPS Z0, Z13, Z0
 	VMAXPS Z1, Z13, Z1
@@ -2439,7 +2703,7 @@ noBias178:
 	VMAXPS Z8, Z13, Z8
 	VMAXPS Z9, Z13, Z9
 
-store179:
+store203:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -2452,23 +2716,23 @@ store179:
 	VMOVUPS Z9, 64(AX)(CX*4)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next172
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next195
 	VZEROUPPER
 	RET
 
-// func tile5x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile5x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile5x4AVX512(SB), NOSPLIT, $0-96
-next180:
+TEXT ·tile5x4AVX512(SB), NOSPLIT, $0-112
+next204:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
 	MOVQ   aCol+32(FP), BX
 	MOVQ   b+40(FP), SI
 	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
+	MOVQ   blocks+64(FP), R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2489,10 +2753,13 @@ next180:
 	VPXORD Z17, Z17, Z17
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
-	TESTQ  R8, R8
-	JEQ    done183
 
-loop181:
+block205:
+	MOVQ  k+56(FP), R8
+	TESTQ R8, R8
+	JEQ   done208
+
+loop206:
 	VMOVUPS      (SI), Z20
 	VMOVUPS      64(SI), Z21
 	VMOVUPS      128(SI), Z22
@@ -2525,16 +2792,19 @@ loop181:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop181
+	JNZ          loop206
 
-done183:
+done208:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block205
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Z20
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Z20
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd184
+	JEQ          noAdd209
 	VFMADD213PS  (AX), Z20, Z0
 	VFMADD213PS  64(AX), Z20, Z1
 	VFMADD213PS  128(AX), Z20, Z2
@@ -2555,11 +2825,11 @@ done183:
 	VFMADD213PS  64(AX)(CX*4), Z20, Z17
 	VFMADD213PS  128(AX)(CX*4), Z20, Z18
 	VFMADD213PS  192(AX)(CX*4), Z20, Z19
-	JMP          scaled185
+	JMP          scaled210
 
-noAdd184:
+noAdd209:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled185
+	JEQ    scaled210
 	VMULPS Z20, Z0, Z0
 	VMULPS Z20, Z1, Z1
 	VMULPS Z20, Z2, Z2
@@ -2581,10 +2851,10 @@ noAdd184:
 	VMULPS Z20, Z18, Z18
 	VMULPS Z20, Z19, Z19
 
-scaled185:
+scaled210:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias186
-	MOVQ    bias+80(FP), SI
+	JEQ     noBias211
+	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Z20
 	VADDPS  Z20, Z0, Z0
 	VADDPS  Z20, Z4, Z4
@@ -2610,9 +2880,9 @@ scaled185:
 	VADDPS  Z20, Z15, Z15
 	VADDPS  Z20, Z19, Z19
 
-noBias186:
+noBias211:
 	TESTQ  $0x00000004, BX
-	JEQ    store187
+	JEQ    store212
 	VPXORD Z25, Z25, Z25
 	VMAXPS Z0, Z25, Z0
 	VMAXPS Z1, Z25, Z1
@@ -2635,7 +2905,7 @@ noBias186:
 	VMAXPS Z18, Z25, Z18
 	VMAXPS Z19, Z25, Z19
 
-store187:
+store212:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -2658,16 +2928,16 @@ store187:
 	VMOVUPS Z19, 192(AX)(CX*4)
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, b+40(FP)
-	ADDQ    $+256, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next180
+	ADDQ    $+256, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next204
 	VZEROUPPER
 	RET
 
-// func tile6xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile6xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile6xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile6xMaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -2681,55 +2951,99 @@ TEXT ·tile6xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), SI
 	MOVQ    b+40(FP), DI
 	MOVQ    bStride+48(FP), R8
-	MOVQ    k+56(FP), R9
+	MOVQ    blocks+64(FP), R10
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
-	TESTQ   R9, R9
-	JEQ     done191
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
 
-loop189:
-	VMOVUPS.Z        (DI), K1, Z6
-	VFMADD231PS.BCST (AX), Z6, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z6, Z1
-	VFMADD231PS.BCST (AX)(CX*2), Z6, Z2
-	VFMADD231PS.BCST (AX)(DX*1), Z6, Z3
-	VFMADD231PS.BCST (AX)(CX*4), Z6, Z4
-	VFMADD231PS.BCST (AX)(BX*1), Z6, Z5
+block214:
+	MOVQ k+56(FP), R9
+	SUBQ $+2, R9
+	JLT  rest216
+
+loop215:
+	VMOVUPS.Z        (DI), K1, Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z12, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z12, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z12, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z12, Z4
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z5
+	ADDQ             SI, AX
+	ADDQ             R8, DI
+	VMOVUPS.Z        (DI), K1, Z12
+	VFMADD231PS.BCST (AX), Z12, Z6
+	VFMADD231PS.BCST (AX)(CX*1), Z12, Z7
+	VFMADD231PS.BCST (AX)(CX*2), Z12, Z8
+	VFMADD231PS.BCST (AX)(DX*1), Z12, Z9
+	VFMADD231PS.BCST (AX)(CX*4), Z12, Z10
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z11
+	ADDQ             SI, AX
+	ADDQ             R8, DI
+	SUBQ             $+2, R9
+	JGE              loop215
+
+rest216:
+	ADDQ $+2, R9
+	JEQ  done217
+
+loop218:
+	VMOVUPS.Z        (DI), K1, Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z12, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z12, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z12, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z12, Z4
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z5
 	ADDQ             SI, AX
 	ADDQ             R8, DI
 	DECQ             R9
-	JNZ              loop189
+	JNZ              loop218
 
-done191:
+done217:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block214
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z7, Z1, Z1
+	VADDPS       Z8, Z2, Z2
+	VADDPS       Z9, Z3, Z3
+	VADDPS       Z10, Z4, Z4
+	VADDPS       Z11, Z5, Z5
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (CX)(CX*4), BX
-	MOVQ         flags+88(FP), SI
-	VBROADCASTSS alpha+72(FP), Z6
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Z6
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd192
-	VMOVUPS.Z    (AX), K1, Z8
-	VFMADD213PS  Z8, Z6, Z0
-	VMOVUPS.Z    (AX)(CX*1), K1, Z8
-	VFMADD213PS  Z8, Z6, Z1
-	VMOVUPS.Z    (AX)(CX*2), K1, Z8
-	VFMADD213PS  Z8, Z6, Z2
-	VMOVUPS.Z    (AX)(DX*1), K1, Z8
-	VFMADD213PS  Z8, Z6, Z3
-	VMOVUPS.Z    (AX)(CX*4), K1, Z8
-	VFMADD213PS  Z8, Z6, Z4
-	VMOVUPS.Z    (AX)(BX*1), K1, Z8
-	VFMADD213PS  Z8, Z6, Z5
-	JMP          scaled193
+	JEQ          noAdd219
+	VMOVUPS.Z    (AX), K1, Z7
+	VFMADD213PS  Z7, Z6, Z0
+	VMOVUPS.Z    (AX)(CX*1), K1, Z7
+	VFMADD213PS  Z7, Z6, Z1
+	VMOVUPS.Z    (AX)(CX*2), K1, Z7
+	VFMADD213PS  Z7, Z6, Z2
+	VMOVUPS.Z    (AX)(DX*1), K1, Z7
+	VFMADD213PS  Z7, Z6, Z3
+	VMOVUPS.Z    (AX)(CX*4), K1, Z7
+	VFMADD213PS  Z7, Z6, Z4
+	VMOVUPS.Z    (AX)(BX*1), K1, Z7
+	VFMADD213PS  Z7, Z6, Z5
+	JMP          scaled220
 
-noAdd192:
+noAdd219:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled193
+	JEQ    scaled220
 	VMULPS Z6, Z0, Z0
 	VMULPS Z6, Z1, Z1
 	VMULPS Z6, Z2, Z2
@@ -2737,10 +3051,10 @@ noAdd192:
 	VMULPS Z6, Z4, Z4
 	VMULPS Z6, Z5, Z5
 
-scaled193:
+scaled220:
 	TESTQ     $0x00000008, SI
-	JEQ       noBias194
-	MOVQ      bias+80(FP), DI
+	JEQ       noBias221
+	MOVQ      bias+96(FP), DI
 	VMOVUPS.Z (DI), K1, Z6
 	VADDPS    Z6, Z0, Z0
 	VADDPS    Z6, Z1, Z1
@@ -2749,18 +3063,18 @@ scaled193:
 	VADDPS    Z6, Z4, Z4
 	VADDPS    Z6, Z5, Z5
 
-noBias194:
+noBias221:
 	TESTQ  $0x00000004, SI
-	JEQ    store195
-	VPXORD Z7, Z7, Z7
-	VMAXPS Z0, Z7, Z0
-	VMAXPS Z1, Z7, Z1
-	VMAXPS Z2, Z7, Z2
-	VMAXPS Z3, Z7, Z3
-	VMAXPS Z4, Z7, Z4
-	VMAXPS Z5, Z7, Z5
+	JEQ    store222
+	VPXORD Z13, Z13, Z13
+	VMAXPS Z0, Z13, Z0
+	VMAXPS Z1, Z13, Z1
+	VMAXPS Z2, Z13, Z2
+	VMAXPS Z3, Z13, Z3
+	VMAXPS Z4, Z13, Z4
+	VMAXPS Z5, Z13, Z5
 
-store195:
+store222:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -2770,10 +3084,10 @@ store195:
 	VZEROUPPER
 	RET
 
-// func tile6x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile6x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile6x1AVX512(SB), NOSPLIT, $0-96
-next196:
+TEXT ·tile6x1AVX512(SB), NOSPLIT, $0-112
+next223:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -2781,106 +3095,7 @@ next196:
 	MOVQ   aCol+32(FP), SI
 	MOVQ   b+40(FP), DI
 	MOVQ   bStride+48(FP), R8
-	MOVQ   k+56(FP), R9
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	TESTQ  R9, R9
-	JEQ    done199
-
-loop197:
-	VMOVUPS          (DI), Z6
-	VFMADD231PS.BCST (AX), Z6, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z6, Z1
-	VFMADD231PS.BCST (AX)(CX*2), Z6, Z2
-	VFMADD231PS.BCST (AX)(DX*1), Z6, Z3
-	VFMADD231PS.BCST (AX)(CX*4), Z6, Z4
-	VFMADD231PS.BCST (AX)(BX*1), Z6, Z5
-	ADDQ             SI, AX
-	ADDQ             R8, DI
-	DECQ             R9
-	JNZ              loop197
-
-done199:
-	MOVQ         dst+0(FP), AX
-	MOVQ         dstStride+8(FP), CX
-	LEAQ         (CX)(CX*2), DX
-	LEAQ         (CX)(CX*4), BX
-	MOVQ         flags+88(FP), SI
-	VBROADCASTSS alpha+72(FP), Z6
-	TESTQ        $0x00000001, SI
-	JEQ          noAdd200
-	VFMADD213PS  (AX), Z6, Z0
-	VFMADD213PS  (AX)(CX*1), Z6, Z1
-	VFMADD213PS  (AX)(CX*2), Z6, Z2
-	VFMADD213PS  (AX)(DX*1), Z6, Z3
-	VFMADD213PS  (AX)(CX*4), Z6, Z4
-	VFMADD213PS  (AX)(BX*1), Z6, Z5
-	JMP          scaled201
-
-noAdd200:
-	TESTQ  $0x00000002, SI
-	JEQ    scaled201
-	VMULPS Z6, Z0, Z0
-	VMULPS Z6, Z1, Z1
-	VMULPS Z6, Z2, Z2
-	VMULPS Z6, Z3, Z3
-	VMULPS Z6, Z4, Z4
-	VMULPS Z6, Z5, Z5
-
-scaled201:
-	TESTQ   $0x00000008, SI
-	JEQ     noBias202
-	MOVQ    bias+80(FP), DI
-	VMOVUPS (DI), Z6
-	VADDPS  Z6, Z0, Z0
-	VADDPS  Z6, Z1, Z1
-	VADDPS  Z6, Z2, Z2
-	VADDPS  Z6, Z3, Z3
-	VADDPS  Z6, Z4, Z4
-	VADDPS  Z6, Z5, Z5
-
-noBias202:
-	TESTQ  $0x00000004, SI
-	JEQ    store203
-	VPXORD Z7, Z7, Z7
-	VMAXPS Z0, Z7, Z0
-	VMAXPS Z1, Z7, Z1
-	VMAXPS Z2, Z7, Z2
-	VMAXPS Z3, Z7, Z3
-	VMAXPS Z4, Z7, Z4
-	VMAXPS Z5, Z7, Z5
-
-store203:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, (AX)(CX*1)
-	VMOVUPS Z2, (AX)(CX*2)
-	VMOVUPS Z3, (AX)(DX*1)
-	VMOVUPS Z4, (AX)(CX*4)
-	VMOVUPS Z5, (AX)(BX*1)
-	ADDQ    $+64, dst+0(FP)
-	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next196
-	VZEROUPPER
-	RET
-
-// func tile6x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F
-TEXT ·tile6x2AVX512(SB), NOSPLIT, $0-96
-next204:
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), DX
-	LEAQ   (CX)(CX*4), BX
-	MOVQ   aCol+32(FP), SI
-	MOVQ   b+40(FP), DI
-	MOVQ   bStride+48(FP), R8
-	MOVQ   k+56(FP), R9
+	MOVQ   blocks+64(FP), R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2893,10 +3108,156 @@ next204:
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
-	TESTQ  R9, R9
-	JEQ    done207
 
-loop205:
+block224:
+	MOVQ k+56(FP), R9
+	SUBQ $+2, R9
+	JLT  rest226
+
+loop225:
+	VMOVUPS          (DI), Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z12, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z12, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z12, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z12, Z4
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z5
+	ADDQ             SI, AX
+	ADDQ             R8, DI
+	VMOVUPS          (DI), Z12
+	VFMADD231PS.BCST (AX), Z12, Z6
+	VFMADD231PS.BCST (AX)(CX*1), Z12, Z7
+	VFMADD231PS.BCST (AX)(CX*2), Z12, Z8
+	VFMADD231PS.BCST (AX)(DX*1), Z12, Z9
+	VFMADD231PS.BCST (AX)(CX*4), Z12, Z10
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z11
+	ADDQ             SI, AX
+	ADDQ             R8, DI
+	SUBQ             $+2, R9
+	JGE              loop225
+
+rest226:
+	ADDQ $+2, R9
+	JEQ  done227
+
+loop228:
+	VMOVUPS          (DI), Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z12, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z12, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z12, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z12, Z4
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z5
+	ADDQ             SI, AX
+	ADDQ             R8, DI
+	DECQ             R9
+	JNZ              loop228
+
+done227:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block224
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z7, Z1, Z1
+	VADDPS       Z8, Z2, Z2
+	VADDPS       Z9, Z3, Z3
+	VADDPS       Z10, Z4, Z4
+	VADDPS       Z11, Z5, Z5
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (CX)(CX*4), BX
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Z12
+	TESTQ        $0x00000001, SI
+	JEQ          noAdd229
+	VFMADD213PS  (AX), Z12, Z0
+	VFMADD213PS  (AX)(CX*1), Z12, Z1
+	VFMADD213PS  (AX)(CX*2), Z12, Z2
+	VFMADD213PS  (AX)(DX*1), Z12, Z3
+	VFMADD213PS  (AX)(CX*4), Z12, Z4
+	VFMADD213PS  (AX)(BX*1), Z12, Z5
+	JMP          scaled230
+
+noAdd229:
+	TESTQ  $0x00000002, SI
+	JEQ    scaled230
+	VMULPS Z12, Z0, Z0
+	VMULPS Z12, Z1, Z1
+	VMULPS Z12, Z2, Z2
+	VMULPS Z12, Z3, Z3
+	VMULPS Z12, Z4, Z4
+	VMULPS Z12, Z5, Z5
+
+scaled230:
+	TESTQ   $0x00000008, SI
+	JEQ     noBias231
+	MOVQ    bias+96(FP), DI
+	VMOVUPS (DI), Z12
+	VADDPS  Z12, Z0, Z0
+	VADDPS  Z12, Z1, Z1
+	VADDPS  Z12, Z2, Z2
+	VADDPS  Z12, Z3, Z3
+	VADDPS  Z12, Z4, Z4
+	VADDPS  Z12, Z5, Z5
+
+noBias231:
+	TESTQ  $0x00000004, SI
+	JEQ    store232
+	VPXORD Z13, Z13, Z13
+	VMAXPS Z0, Z13, Z0
+	VMAXPS Z1, Z13, Z1
+	VMAXPS Z2, Z13, Z2
+	VMAXPS Z3, Z13, Z3
+	VMAXPS Z4, Z13, Z4
+	VMAXPS Z5, Z13, Z5
+
+store232:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, (AX)(CX*1)
+	VMOVUPS Z2, (AX)(CX*2)
+	VMOVUPS Z3, (AX)(DX*1)
+	VMOVUPS Z4, (AX)(CX*4)
+	VMOVUPS Z5, (AX)(BX*1)
+	ADDQ    $+64, dst+0(FP)
+	ADDQ    $+64, b+40(FP)
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next223
+	VZEROUPPER
+	RET
+
+// func tile6x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F
+TEXT ·tile6x2AVX512(SB), NOSPLIT, $0-112
+next233:
+	MOVQ   a+16(FP), AX
+	MOVQ   aRow+24(FP), CX
+	LEAQ   (CX)(CX*2), DX
+	LEAQ   (CX)(CX*4), BX
+	MOVQ   aCol+32(FP), SI
+	MOVQ   b+40(FP), DI
+	MOVQ   bStride+48(FP), R8
+	MOVQ   blocks+64(FP), R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+
+block234:
+	MOVQ  k+56(FP), R9
+	TESTQ R9, R9
+	JEQ   done237
+
+loop235:
 	VMOVUPS      (DI), Z12
 	VMOVUPS      64(DI), Z13
 	VBROADCASTSS (AX), Z14
@@ -2920,17 +3281,20 @@ loop205:
 	ADDQ         SI, AX
 	ADDQ         R8, DI
 	DECQ         R9
-	JNZ          loop205
+	JNZ          loop235
 
-done207:
+done237:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block234
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (CX)(CX*4), BX
-	MOVQ         flags+88(FP), SI
-	VBROADCASTSS alpha+72(FP), Z12
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Z12
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd208
+	JEQ          noAdd238
 	VFMADD213PS  (AX), Z12, Z0
 	VFMADD213PS  64(AX), Z12, Z1
 	VFMADD213PS  (AX)(CX*1), Z12, Z2
@@ -2943,11 +3307,11 @@ done207:
 	VFMADD213PS  64(AX)(CX*4), Z12, Z9
 	VFMADD213PS  (AX)(BX*1), Z12, Z10
 	VFMADD213PS  64(AX)(BX*1), Z12, Z11
-	JMP          scaled209
+	JMP          scaled239
 
-noAdd208:
+noAdd238:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled209
+	JEQ    scaled239
 	VMULPS Z12, Z0, Z0
 	VMULPS Z12, Z1, Z1
 	VMULPS Z12, Z2, Z2
@@ -2961,10 +3325,10 @@ noAdd208:
 	VMULPS Z12, Z10, Z10
 	VMULPS Z12, Z11, Z11
 
-scaled209:
+scaled239:
 	TESTQ   $0x00000008, SI
-	JEQ     noBias210
-	MOVQ    bias+80(FP), DI
+	JEQ     noBias240
+	MOVQ    bias+96(FP), DI
 	VMOVUPS (DI), Z12
 	VADDPS  Z12, Z0, Z0
 	VADDPS  Z12, Z2, Z2
@@ -2980,9 +3344,9 @@ scaled209:
 	VADDPS  Z12, Z9, Z9
 	VADDPS  Z12, Z11, Z11
 
-noBias210:
+noBias240:
 	TESTQ  $0x00000004, SI
-	JEQ    store211
+	JEQ    store241
 	VPXORD Z15, Z15, Z15
 	VMAXPS Z0, Z15, Z0
 	VMAXPS Z1, Z15, Z1
@@ -2997,7 +3361,7 @@ noBias210:
 	VMAXPS Z10, Z15, Z10
 	VMAXPS Z11, Z15, Z11
 
-store211:
+store241:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -3012,16 +3376,16 @@ store211:
 	VMOVUPS Z11, 64(AX)(BX*1)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next204
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next233
 	VZEROUPPER
 	RET
 
-// func tile6x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile6x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile6x4AVX512(SB), NOSPLIT, $0-96
-next212:
+TEXT ·tile6x4AVX512(SB), NOSPLIT, $0-112
+next242:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -3029,7 +3393,7 @@ next212:
 	MOVQ   aCol+32(FP), SI
 	MOVQ   b+40(FP), DI
 	MOVQ   bStride+48(FP), R8
-	MOVQ   k+56(FP), R9
+	MOVQ   blocks+64(FP), R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3054,10 +3418,13 @@ next212:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
-	TESTQ  R9, R9
-	JEQ    done215
 
-loop213:
+block243:
+	MOVQ  k+56(FP), R9
+	TESTQ R9, R9
+	JEQ   done246
+
+loop244:
 	VMOVUPS      (DI), Z24
 	VMOVUPS      64(DI), Z25
 	VMOVUPS      128(DI), Z26
@@ -3095,17 +3462,20 @@ loop213:
 	ADDQ         SI, AX
 	ADDQ         R8, DI
 	DECQ         R9
-	JNZ          loop213
+	JNZ          loop244
 
-done215:
+done246:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block243
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (CX)(CX*4), BX
-	MOVQ         flags+88(FP), SI
-	VBROADCASTSS alpha+72(FP), Z24
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Z24
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd216
+	JEQ          noAdd247
 	VFMADD213PS  (AX), Z24, Z0
 	VFMADD213PS  64(AX), Z24, Z1
 	VFMADD213PS  128(AX), Z24, Z2
@@ -3130,11 +3500,11 @@ done215:
 	VFMADD213PS  64(AX)(BX*1), Z24, Z21
 	VFMADD213PS  128(AX)(BX*1), Z24, Z22
 	VFMADD213PS  192(AX)(BX*1), Z24, Z23
-	JMP          scaled217
+	JMP          scaled248
 
-noAdd216:
+noAdd247:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled217
+	JEQ    scaled248
 	VMULPS Z24, Z0, Z0
 	VMULPS Z24, Z1, Z1
 	VMULPS Z24, Z2, Z2
@@ -3160,10 +3530,10 @@ noAdd216:
 	VMULPS Z24, Z22, Z22
 	VMULPS Z24, Z23, Z23
 
-scaled217:
+scaled248:
 	TESTQ   $0x00000008, SI
-	JEQ     noBias218
-	MOVQ    bias+80(FP), DI
+	JEQ     noBias249
+	MOVQ    bias+96(FP), DI
 	VMOVUPS (DI), Z24
 	VADDPS  Z24, Z0, Z0
 	VADDPS  Z24, Z4, Z4
@@ -3193,9 +3563,9 @@ scaled217:
 	VADDPS  Z24, Z19, Z19
 	VADDPS  Z24, Z23, Z23
 
-noBias218:
+noBias249:
 	TESTQ  $0x00000004, SI
-	JEQ    store219
+	JEQ    store250
 	VPXORD Z29, Z29, Z29
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -3222,7 +3592,7 @@ noBias218:
 	VMAXPS Z22, Z29, Z22
 	VMAXPS Z23, Z29, Z23
 
-store219:
+store250:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -3249,16 +3619,16 @@ store219:
 	VMOVUPS Z23, 192(AX)(BX*1)
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, b+40(FP)
-	ADDQ    $+256, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next212
+	ADDQ    $+256, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next242
 	VZEROUPPER
 	RET
 
-// func tile7xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile7xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile7xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile7xMaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -3272,7 +3642,7 @@ TEXT ·tile7xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), SI
 	MOVQ    b+40(FP), DI
 	MOVQ    bStride+48(FP), R8
-	MOVQ    k+56(FP), R9
+	MOVQ    blocks+64(FP), R10
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -3280,51 +3650,99 @@ TEXT ·tile7xMaskAVX512(SB), NOSPLIT, $0-96
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
 	VPXORD  Z6, Z6, Z6
-	TESTQ   R9, R9
-	JEQ     done223
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
 
-loop221:
-	VMOVUPS.Z        (DI), K1, Z7
-	VFMADD231PS.BCST (AX), Z7, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z7, Z1
-	VFMADD231PS.BCST (AX)(CX*2), Z7, Z2
-	VFMADD231PS.BCST (AX)(DX*1), Z7, Z3
-	VFMADD231PS.BCST (AX)(CX*4), Z7, Z4
-	VFMADD231PS.BCST (AX)(BX*1), Z7, Z5
-	VFMADD231PS.BCST (AX)(DX*2), Z7, Z6
+block252:
+	MOVQ k+56(FP), R9
+	SUBQ $+2, R9
+	JLT  rest254
+
+loop253:
+	VMOVUPS.Z        (DI), K1, Z14
+	VFMADD231PS.BCST (AX), Z14, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z14, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z14, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z14, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z14, Z4
+	VFMADD231PS.BCST (AX)(BX*1), Z14, Z5
+	VFMADD231PS.BCST (AX)(DX*2), Z14, Z6
+	ADDQ             SI, AX
+	ADDQ             R8, DI
+	VMOVUPS.Z        (DI), K1, Z14
+	VFMADD231PS.BCST (AX), Z14, Z7
+	VFMADD231PS.BCST (AX)(CX*1), Z14, Z8
+	VFMADD231PS.BCST (AX)(CX*2), Z14, Z9
+	VFMADD231PS.BCST (AX)(DX*1), Z14, Z10
+	VFMADD231PS.BCST (AX)(CX*4), Z14, Z11
+	VFMADD231PS.BCST (AX)(BX*1), Z14, Z12
+	VFMADD231PS.BCST (AX)(DX*2), Z14, Z13
+	ADDQ             SI, AX
+	ADDQ             R8, DI
+	SUBQ             $+2, R9
+	JGE              loop253
+
+rest254:
+	ADDQ $+2, R9
+	JEQ  done255
+
+loop256:
+	VMOVUPS.Z        (DI), K1, Z14
+	VFMADD231PS.BCST (AX), Z14, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z14, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z14, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z14, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z14, Z4
+	VFMADD231PS.BCST (AX)(BX*1), Z14, Z5
+	VFMADD231PS.BCST (AX)(DX*2), Z14, Z6
 	ADDQ             SI, AX
 	ADDQ             R8, DI
 	DECQ             R9
-	JNZ              loop221
+	JNZ              loop256
 
-done223:
+done255:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block252
+	VADDPS       Z7, Z0, Z0
+	VADDPS       Z8, Z1, Z1
+	VADDPS       Z9, Z2, Z2
+	VADDPS       Z10, Z3, Z3
+	VADDPS       Z11, Z4, Z4
+	VADDPS       Z12, Z5, Z5
+	VADDPS       Z13, Z6, Z6
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (CX)(CX*4), BX
-	MOVQ         flags+88(FP), SI
-	VBROADCASTSS alpha+72(FP), Z7
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Z7
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd224
-	VMOVUPS.Z    (AX), K1, Z9
-	VFMADD213PS  Z9, Z7, Z0
-	VMOVUPS.Z    (AX)(CX*1), K1, Z9
-	VFMADD213PS  Z9, Z7, Z1
-	VMOVUPS.Z    (AX)(CX*2), K1, Z9
-	VFMADD213PS  Z9, Z7, Z2
-	VMOVUPS.Z    (AX)(DX*1), K1, Z9
-	VFMADD213PS  Z9, Z7, Z3
-	VMOVUPS.Z    (AX)(CX*4), K1, Z9
-	VFMADD213PS  Z9, Z7, Z4
-	VMOVUPS.Z    (AX)(BX*1), K1, Z9
-	VFMADD213PS  Z9, Z7, Z5
-	VMOVUPS.Z    (AX)(DX*2), K1, Z9
-	VFMADD213PS  Z9, Z7, Z6
-	JMP          scaled225
+	JEQ          noAdd257
+	VMOVUPS.Z    (AX), K1, Z8
+	VFMADD213PS  Z8, Z7, Z0
+	VMOVUPS.Z    (AX)(CX*1), K1, Z8
+	VFMADD213PS  Z8, Z7, Z1
+	VMOVUPS.Z    (AX)(CX*2), K1, Z8
+	VFMADD213PS  Z8, Z7, Z2
+	VMOVUPS.Z    (AX)(DX*1), K1, Z8
+	VFMADD213PS  Z8, Z7, Z3
+	VMOVUPS.Z    (AX)(CX*4), K1, Z8
+	VFMADD213PS  Z8, Z7, Z4
+	VMOVUPS.Z    (AX)(BX*1), K1, Z8
+	VFMADD213PS  Z8, Z7, Z5
+	VMOVUPS.Z    (AX)(DX*2), K1, Z8
+	VFMADD213PS  Z8, Z7, Z6
+	JMP          scaled258
 
-noAdd224:
+noAdd257:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled225
+	JEQ    scaled258
 	VMULPS Z7, Z0, Z0
 	VMULPS Z7, Z1, Z1
 	VMULPS Z7, Z2, Z2
@@ -3333,10 +3751,10 @@ noAdd224:
 	VMULPS Z7, Z5, Z5
 	VMULPS Z7, Z6, Z6
 
-scaled225:
+scaled258:
 	TESTQ     $0x00000008, SI
-	JEQ       noBias226
-	MOVQ      bias+80(FP), DI
+	JEQ       noBias259
+	MOVQ      bias+96(FP), DI
 	VMOVUPS.Z (DI), K1, Z7
 	VADDPS    Z7, Z0, Z0
 	VADDPS    Z7, Z1, Z1
@@ -3346,19 +3764,19 @@ scaled225:
 	VADDPS    Z7, Z5, Z5
 	VADDPS    Z7, Z6, Z6
 
-noBias226:
+noBias259:
 	TESTQ  $0x00000004, SI
-	JEQ    store227
-	VPXORD Z8, Z8, Z8
-	VMAXPS Z0, Z8, Z0
-	VMAXPS Z1, Z8, Z1
-	VMAXPS Z2, Z8, Z2
-	VMAXPS Z3, Z8, Z3
-	VMAXPS Z4, Z8, Z4
-	VMAXPS Z5, Z8, Z5
-	VMAXPS Z6, Z8, Z6
+	JEQ    store260
+	VPXORD Z15, Z15, Z15
+	VMAXPS Z0, Z15, Z0
+	VMAXPS Z1, Z15, Z1
+	VMAXPS Z2, Z15, Z2
+	VMAXPS Z3, Z15, Z3
+	VMAXPS Z4, Z15, Z4
+	VMAXPS Z5, Z15, Z5
+	VMAXPS Z6, Z15, Z6
 
-store227:
+store260:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -3369,10 +3787,10 @@ store227:
 	VZEROUPPER
 	RET
 
-// func tile7x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile7x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile7x1AVX512(SB), NOSPLIT, $0-96
-next228:
+TEXT ·tile7x1AVX512(SB), NOSPLIT, $0-112
+next261:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -3380,113 +3798,7 @@ next228:
 	MOVQ   aCol+32(FP), SI
 	MOVQ   b+40(FP), DI
 	MOVQ   bStride+48(FP), R8
-	MOVQ   k+56(FP), R9
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	TESTQ  R9, R9
-	JEQ    done231
-
-loop229:
-	VMOVUPS          (DI), Z7
-	VFMADD231PS.BCST (AX), Z7, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z7, Z1
-	VFMADD231PS.BCST (AX)(CX*2), Z7, Z2
-	VFMADD231PS.BCST (AX)(DX*1), Z7, Z3
-	VFMADD231PS.BCST (AX)(CX*4), Z7, Z4
-	VFMADD231PS.BCST (AX)(BX*1), Z7, Z5
-	VFMADD231PS.BCST (AX)(DX*2), Z7, Z6
-	ADDQ             SI, AX
-	ADDQ             R8, DI
-	DECQ             R9
-	JNZ              loop229
-
-done231:
-	MOVQ         dst+0(FP), AX
-	MOVQ         dstStride+8(FP), CX
-	LEAQ         (CX)(CX*2), DX
-	LEAQ         (CX)(CX*4), BX
-	MOVQ         flags+88(FP), SI
-	VBROADCASTSS alpha+72(FP), Z7
-	TESTQ        $0x00000001, SI
-	JEQ          noAdd232
-	VFMADD213PS  (AX), Z7, Z0
-	VFMADD213PS  (AX)(CX*1), Z7, Z1
-	VFMADD213PS  (AX)(CX*2), Z7, Z2
-	VFMADD213PS  (AX)(DX*1), Z7, Z3
-	VFMADD213PS  (AX)(CX*4), Z7, Z4
-	VFMADD213PS  (AX)(BX*1), Z7, Z5
-	VFMADD213PS  (AX)(DX*2), Z7, Z6
-	JMP          scaled233
-
-noAdd232:
-	TESTQ  $0x00000002, SI
-	JEQ    scaled233
-	VMULPS Z7, Z0, Z0
-	VMULPS Z7, Z1, Z1
-	VMULPS Z7, Z2, Z2
-	VMULPS Z7, Z3, Z3
-	VMULPS Z7, Z4, Z4
-	VMULPS Z7, Z5, Z5
-	VMULPS Z7, Z6, Z6
-
-scaled233:
-	TESTQ   $0x00000008, SI
-	JEQ     noBias234
-	MOVQ    bias+80(FP), DI
-	VMOVUPS (DI), Z7
-	VADDPS  Z7, Z0, Z0
-	VADDPS  Z7, Z1, Z1
-	VADDPS  Z7, Z2, Z2
-	VADDPS  Z7, Z3, Z3
-	VADDPS  Z7, Z4, Z4
-	VADDPS  Z7, Z5, Z5
-	VADDPS  Z7, Z6, Z6
-
-noBias234:
-	TESTQ  $0x00000004, SI
-	JEQ    store235
-	VPXORD Z8, Z8, Z8
-	VMAXPS Z0, Z8, Z0
-	VMAXPS Z1, Z8, Z1
-	VMAXPS Z2, Z8, Z2
-	VMAXPS Z3, Z8, Z3
-	VMAXPS Z4, Z8, Z4
-	VMAXPS Z5, Z8, Z5
-	VMAXPS Z6, Z8, Z6
-
-store235:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, (AX)(CX*1)
-	VMOVUPS Z2, (AX)(CX*2)
-	VMOVUPS Z3, (AX)(DX*1)
-	VMOVUPS Z4, (AX)(CX*4)
-	VMOVUPS Z5, (AX)(BX*1)
-	VMOVUPS Z6, (AX)(DX*2)
-	ADDQ    $+64, dst+0(FP)
-	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next228
-	VZEROUPPER
-	RET
-
-// func tile7x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F
-TEXT ·tile7x2AVX512(SB), NOSPLIT, $0-96
-next236:
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), DX
-	LEAQ   (CX)(CX*4), BX
-	MOVQ   aCol+32(FP), SI
-	MOVQ   b+40(FP), DI
-	MOVQ   bStride+48(FP), R8
-	MOVQ   k+56(FP), R9
+	MOVQ   blocks+64(FP), R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3501,10 +3813,167 @@ next236:
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
 	VPXORD Z13, Z13, Z13
-	TESTQ  R9, R9
-	JEQ    done239
 
-loop237:
+block262:
+	MOVQ k+56(FP), R9
+	SUBQ $+2, R9
+	JLT  rest264
+
+loop263:
+	VMOVUPS          (DI), Z14
+	VFMADD231PS.BCST (AX), Z14, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z14, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z14, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z14, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z14, Z4
+	VFMADD231PS.BCST (AX)(BX*1), Z14, Z5
+	VFMADD231PS.BCST (AX)(DX*2), Z14, Z6
+	ADDQ             SI, AX
+	ADDQ             R8, DI
+	VMOVUPS          (DI), Z14
+	VFMADD231PS.BCST (AX), Z14, Z7
+	VFMADD231PS.BCST (AX)(CX*1), Z14, Z8
+	VFMADD231PS.BCST (AX)(CX*2), Z14, Z9
+	VFMADD231PS.BCST (AX)(DX*1), Z14, Z10
+	VFMADD231PS.BCST (AX)(CX*4), Z14, Z11
+	VFMADD231PS.BCST (AX)(BX*1), Z14, Z12
+	VFMADD231PS.BCST (AX)(DX*2), Z14, Z13
+	ADDQ             SI, AX
+	ADDQ             R8, DI
+	SUBQ             $+2, R9
+	JGE              loop263
+
+rest264:
+	ADDQ $+2, R9
+	JEQ  done265
+
+loop266:
+	VMOVUPS          (DI), Z14
+	VFMADD231PS.BCST (AX), Z14, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z14, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z14, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z14, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z14, Z4
+	VFMADD231PS.BCST (AX)(BX*1), Z14, Z5
+	VFMADD231PS.BCST (AX)(DX*2), Z14, Z6
+	ADDQ             SI, AX
+	ADDQ             R8, DI
+	DECQ             R9
+	JNZ              loop266
+
+done265:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block262
+	VADDPS       Z7, Z0, Z0
+	VADDPS       Z8, Z1, Z1
+	VADDPS       Z9, Z2, Z2
+	VADDPS       Z10, Z3, Z3
+	VADDPS       Z11, Z4, Z4
+	VADDPS       Z12, Z5, Z5
+	VADDPS       Z13, Z6, Z6
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (CX)(CX*4), BX
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Z14
+	TESTQ        $0x00000001, SI
+	JEQ          noAdd267
+	VFMADD213PS  (AX), Z14, Z0
+	VFMADD213PS  (AX)(CX*1), Z14, Z1
+	VFMADD213PS  (AX)(CX*2), Z14, Z2
+	VFMADD213PS  (AX)(DX*1), Z14, Z3
+	VFMADD213PS  (AX)(CX*4), Z14, Z4
+	VFMADD213PS  (AX)(BX*1), Z14, Z5
+	VFMADD213PS  (AX)(DX*2), Z14, Z6
+	JMP          scaled268
+
+noAdd267:
+	TESTQ  $0x00000002, SI
+	JEQ    scaled268
+	VMULPS Z14, Z0, Z0
+	VMULPS Z14, Z1, Z1
+	VMULPS Z14, Z2, Z2
+	VMULPS Z14, Z3, Z3
+	VMULPS Z14, Z4, Z4
+	VMULPS Z14, Z5, Z5
+	VMULPS Z14, Z6, Z6
+
+scaled268:
+	TESTQ   $0x00000008, SI
+	JEQ     noBias269
+	MOVQ    bias+96(FP), DI
+	VMOVUPS (DI), Z14
+	VADDPS  Z14, Z0, Z0
+	VADDPS  Z14, Z1, Z1
+	VADDPS  Z14, Z2, Z2
+	VADDPS  Z14, Z3, Z3
+	VADDPS  Z14, Z4, Z4
+	VADDPS  Z14, Z5, Z5
+	VADDPS  Z14, Z6, Z6
+
+noBias269:
+	TESTQ  $0x00000004, SI
+	JEQ    store270
+	VPXORD Z15, Z15, Z15
+	VMAXPS Z0, Z15, Z0
+	VMAXPS Z1, Z15, Z1
+	VMAXPS Z2, Z15, Z2
+	VMAXPS Z3, Z15, Z3
+	VMAXPS Z4, Z15, Z4
+	VMAXPS Z5, Z15, Z5
+	VMAXPS Z6, Z15, Z6
+
+store270:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, (AX)(CX*1)
+	VMOVUPS Z2, (AX)(CX*2)
+	VMOVUPS Z3, (AX)(DX*1)
+	VMOVUPS Z4, (AX)(CX*4)
+	VMOVUPS Z5, (AX)(BX*1)
+	VMOVUPS Z6, (AX)(DX*2)
+	ADDQ    $+64, dst+0(FP)
+	ADDQ    $+64, b+40(FP)
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next261
+	VZEROUPPER
+	RET
+
+// func tile7x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F
+TEXT ·tile7x2AVX512(SB), NOSPLIT, $0-112
+next271:
+	MOVQ   a+16(FP), AX
+	MOVQ   aRow+24(FP), CX
+	LEAQ   (CX)(CX*2), DX
+	LEAQ   (CX)(CX*4), BX
+	MOVQ   aCol+32(FP), SI
+	MOVQ   b+40(FP), DI
+	MOVQ   bStride+48(FP), R8
+	MOVQ   blocks+64(FP), R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+
+block272:
+	MOVQ  k+56(FP), R9
+	TESTQ R9, R9
+	JEQ   done275
+
+loop273:
 	VMOVUPS      (DI), Z14
 	VMOVUPS      64(DI), Z15
 	VBROADCASTSS (AX), Z16
@@ -3531,17 +4000,20 @@ loop237:
 	ADDQ         SI, AX
 	ADDQ         R8, DI
 	DECQ         R9
-	JNZ          loop237
+	JNZ          loop273
 
-done239:
+done275:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block272
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (CX)(CX*4), BX
-	MOVQ         flags+88(FP), SI
-	VBROADCASTSS alpha+72(FP), Z14
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Z14
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd240
+	JEQ          noAdd276
 	VFMADD213PS  (AX), Z14, Z0
 	VFMADD213PS  64(AX), Z14, Z1
 	VFMADD213PS  (AX)(CX*1), Z14, Z2
@@ -3556,11 +4028,11 @@ done239:
 	VFMADD213PS  64(AX)(BX*1), Z14, Z11
 	VFMADD213PS  (AX)(DX*2), Z14, Z12
 	VFMADD213PS  64(AX)(DX*2), Z14, Z13
-	JMP          scaled241
+	JMP          scaled277
 
-noAdd240:
+noAdd276:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled241
+	JEQ    scaled277
 	VMULPS Z14, Z0, Z0
 	VMULPS Z14, Z1, Z1
 	VMULPS Z14, Z2, Z2
@@ -3576,10 +4048,10 @@ noAdd240:
 	VMULPS Z14, Z12, Z12
 	VMULPS Z14, Z13, Z13
 
-scaled241:
+scaled277:
 	TESTQ   $0x00000008, SI
-	JEQ     noBias242
-	MOVQ    bias+80(FP), DI
+	JEQ     noBias278
+	MOVQ    bias+96(FP), DI
 	VMOVUPS (DI), Z14
 	VADDPS  Z14, Z0, Z0
 	VADDPS  Z14, Z2, Z2
@@ -3597,9 +4069,9 @@ scaled241:
 	VADDPS  Z14, Z11, Z11
 	VADDPS  Z14, Z13, Z13
 
-noBias242:
+noBias278:
 	TESTQ  $0x00000004, SI
-	JEQ    store243
+	JEQ    store279
 	VPXORD Z17, Z17, Z17
 	VMAXPS Z0, Z17, Z0
 	VMAXPS Z1, Z17, Z1
@@ -3616,7 +4088,7 @@ noBias242:
 	VMAXPS Z12, Z17, Z12
 	VMAXPS Z13, Z17, Z13
 
-store243:
+store279:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -3633,16 +4105,16 @@ store243:
 	VMOVUPS Z13, 64(AX)(DX*2)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next236
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next271
 	VZEROUPPER
 	RET
 
-// func tile8xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile8xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile8xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile8xMaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -3658,7 +4130,7 @@ TEXT ·tile8xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DI
 	MOVQ    b+40(FP), R8
 	MOVQ    bStride+48(FP), R9
-	MOVQ    k+56(FP), R10
+	MOVQ    blocks+64(FP), R11
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -3667,10 +4139,13 @@ TEXT ·tile8xMaskAVX512(SB), NOSPLIT, $0-96
 	VPXORD  Z5, Z5, Z5
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
-	TESTQ   R10, R10
-	JEQ     done247
 
-loop245:
+block281:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done284
+
+loop282:
 	VMOVUPS.Z        (R8), K1, Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -3684,19 +4159,23 @@ loop245:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop245
+	JNZ              loop282
 
-done247:
+done284:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block281
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z8
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd248
+	JEQ          noAdd285
 	VMOVUPS.Z    (AX), K1, Z10
 	VFMADD213PS  Z10, Z8, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z10
@@ -3713,11 +4192,11 @@ done247:
 	VFMADD213PS  Z10, Z8, Z6
 	VMOVUPS.Z    (DX), K1, Z10
 	VFMADD213PS  Z10, Z8, Z7
-	JMP          scaled249
+	JMP          scaled286
 
-noAdd248:
+noAdd285:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled249
+	JEQ    scaled286
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
@@ -3727,10 +4206,10 @@ noAdd248:
 	VMULPS Z8, Z6, Z6
 	VMULPS Z8, Z7, Z7
 
-scaled249:
+scaled286:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias250
-	MOVQ      bias+80(FP), R8
+	JEQ       noBias287
+	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z8
 	VADDPS    Z8, Z0, Z0
 	VADDPS    Z8, Z1, Z1
@@ -3741,9 +4220,9 @@ scaled249:
 	VADDPS    Z8, Z6, Z6
 	VADDPS    Z8, Z7, Z7
 
-noBias250:
+noBias287:
 	TESTQ  $0x00000004, DI
-	JEQ    store251
+	JEQ    store288
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
@@ -3754,7 +4233,7 @@ noBias250:
 	VMAXPS Z6, Z9, Z6
 	VMAXPS Z7, Z9, Z7
 
-store251:
+store288:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -3766,10 +4245,10 @@ store251:
 	VZEROUPPER
 	RET
 
-// func tile8x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile8x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile8x1AVX512(SB), NOSPLIT, $0-96
-next252:
+TEXT ·tile8x1AVX512(SB), NOSPLIT, $0-112
+next289:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -3779,7 +4258,7 @@ next252:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3788,10 +4267,13 @@ next252:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	TESTQ  R10, R10
-	JEQ    done255
 
-loop253:
+block290:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done293
+
+loop291:
 	VMOVUPS          (R8), Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -3805,19 +4287,23 @@ loop253:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop253
+	JNZ              loop291
 
-done255:
+done293:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block290
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z8
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd256
+	JEQ          noAdd294
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  (AX)(CX*1), Z8, Z1
 	VFMADD213PS  (AX)(CX*2), Z8, Z2
@@ -3826,11 +4312,11 @@ done255:
 	VFMADD213PS  (AX)(SI*1), Z8, Z5
 	VFMADD213PS  (AX)(BX*2), Z8, Z6
 	VFMADD213PS  (DX), Z8, Z7
-	JMP          scaled257
+	JMP          scaled295
 
-noAdd256:
+noAdd294:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled257
+	JEQ    scaled295
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
@@ -3840,10 +4326,10 @@ noAdd256:
 	VMULPS Z8, Z6, Z6
 	VMULPS Z8, Z7, Z7
 
-scaled257:
+scaled295:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias258
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias296
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z8
 	VADDPS  Z8, Z0, Z0
 	VADDPS  Z8, Z1, Z1
@@ -3854,9 +4340,9 @@ scaled257:
 	VADDPS  Z8, Z6, Z6
 	VADDPS  Z8, Z7, Z7
 
-noBias258:
+noBias296:
 	TESTQ  $0x00000004, DI
-	JEQ    store259
+	JEQ    store297
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
@@ -3867,7 +4353,7 @@ noBias258:
 	VMAXPS Z6, Z9, Z6
 	VMAXPS Z7, Z9, Z7
 
-store259:
+store297:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -3878,16 +4364,16 @@ store259:
 	VMOVUPS Z7, (DX)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next252
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next289
 	VZEROUPPER
 	RET
 
-// func tile8x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile8x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile8x2AVX512(SB), NOSPLIT, $0-96
-next260:
+TEXT ·tile8x2AVX512(SB), NOSPLIT, $0-112
+next298:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -3897,7 +4383,7 @@ next260:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3914,10 +4400,13 @@ next260:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-	TESTQ  R10, R10
-	JEQ    done263
 
-loop261:
+block299:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done302
+
+loop300:
 	VMOVUPS      (R8), Z16
 	VMOVUPS      64(R8), Z17
 	VBROADCASTSS (AX), Z18
@@ -3948,19 +4437,23 @@ loop261:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop261
+	JNZ          loop300
 
-done263:
+done302:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block299
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z16
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z16
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd264
+	JEQ          noAdd303
 	VFMADD213PS  (AX), Z16, Z0
 	VFMADD213PS  64(AX), Z16, Z1
 	VFMADD213PS  (AX)(CX*1), Z16, Z2
@@ -3977,11 +4470,11 @@ done263:
 	VFMADD213PS  64(AX)(BX*2), Z16, Z13
 	VFMADD213PS  (DX), Z16, Z14
 	VFMADD213PS  64(DX), Z16, Z15
-	JMP          scaled265
+	JMP          scaled304
 
-noAdd264:
+noAdd303:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled265
+	JEQ    scaled304
 	VMULPS Z16, Z0, Z0
 	VMULPS Z16, Z1, Z1
 	VMULPS Z16, Z2, Z2
@@ -3999,10 +4492,10 @@ noAdd264:
 	VMULPS Z16, Z14, Z14
 	VMULPS Z16, Z15, Z15
 
-scaled265:
+scaled304:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias266
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias305
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z16
 	VADDPS  Z16, Z0, Z0
 	VADDPS  Z16, Z2, Z2
@@ -4022,9 +4515,9 @@ scaled265:
 	VADDPS  Z16, Z13, Z13
 	VADDPS  Z16, Z15, Z15
 
-noBias266:
+noBias305:
 	TESTQ  $0x00000004, DI
-	JEQ    store267
+	JEQ    store306
 	VPXORD Z19, Z19, Z19
 	VMAXPS Z0, Z19, Z0
 	VMAXPS Z1, Z19, Z1
@@ -4043,7 +4536,7 @@ noBias266:
 	VMAXPS Z14, Z19, Z14
 	VMAXPS Z15, Z19, Z15
 
-store267:
+store306:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -4062,16 +4555,16 @@ store267:
 	VMOVUPS Z15, 64(DX)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next260
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next298
 	VZEROUPPER
 	RET
 
-// func tile9xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile9xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile9xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile9xMaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -4087,7 +4580,7 @@ TEXT ·tile9xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DI
 	MOVQ    b+40(FP), R8
 	MOVQ    bStride+48(FP), R9
-	MOVQ    k+56(FP), R10
+	MOVQ    blocks+64(FP), R11
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -4097,10 +4590,13 @@ TEXT ·tile9xMaskAVX512(SB), NOSPLIT, $0-96
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
-	TESTQ   R10, R10
-	JEQ     done271
 
-loop269:
+block308:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done311
+
+loop309:
 	VMOVUPS.Z        (R8), K1, Z9
 	VFMADD231PS.BCST (AX), Z9, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z9, Z1
@@ -4115,19 +4611,23 @@ loop269:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop269
+	JNZ              loop309
 
-done271:
+done311:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block308
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z9
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z9
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd272
+	JEQ          noAdd312
 	VMOVUPS.Z    (AX), K1, Z11
 	VFMADD213PS  Z11, Z9, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z11
@@ -4146,11 +4646,11 @@ done271:
 	VFMADD213PS  Z11, Z9, Z7
 	VMOVUPS.Z    (AX)(CX*8), K1, Z11
 	VFMADD213PS  Z11, Z9, Z8
-	JMP          scaled273
+	JMP          scaled313
 
-noAdd272:
+noAdd312:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled273
+	JEQ    scaled313
 	VMULPS Z9, Z0, Z0
 	VMULPS Z9, Z1, Z1
 	VMULPS Z9, Z2, Z2
@@ -4161,10 +4661,10 @@ noAdd272:
 	VMULPS Z9, Z7, Z7
 	VMULPS Z9, Z8, Z8
 
-scaled273:
+scaled313:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias274
-	MOVQ      bias+80(FP), R8
+	JEQ       noBias314
+	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z9
 	VADDPS    Z9, Z0, Z0
 	VADDPS    Z9, Z1, Z1
@@ -4176,9 +4676,9 @@ scaled273:
 	VADDPS    Z9, Z7, Z7
 	VADDPS    Z9, Z8, Z8
 
-noBias274:
+noBias314:
 	TESTQ  $0x00000004, DI
-	JEQ    store275
+	JEQ    store315
 	VPXORD Z10, Z10, Z10
 	VMAXPS Z0, Z10, Z0
 	VMAXPS Z1, Z10, Z1
@@ -4190,7 +4690,7 @@ noBias274:
 	VMAXPS Z7, Z10, Z7
 	VMAXPS Z8, Z10, Z8
 
-store275:
+store315:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -4203,10 +4703,10 @@ store275:
 	VZEROUPPER
 	RET
 
-// func tile9x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile9x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile9x1AVX512(SB), NOSPLIT, $0-96
-next276:
+TEXT ·tile9x1AVX512(SB), NOSPLIT, $0-112
+next316:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -4216,7 +4716,7 @@ next276:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4226,10 +4726,13 @@ next276:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 	VPXORD Z8, Z8, Z8
-	TESTQ  R10, R10
-	JEQ    done279
 
-loop277:
+block317:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done320
+
+loop318:
 	VMOVUPS          (R8), Z9
 	VFMADD231PS.BCST (AX), Z9, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z9, Z1
@@ -4244,19 +4747,23 @@ loop277:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop277
+	JNZ              loop318
 
-done279:
+done320:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block317
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z9
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z9
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd280
+	JEQ          noAdd321
 	VFMADD213PS  (AX), Z9, Z0
 	VFMADD213PS  (AX)(CX*1), Z9, Z1
 	VFMADD213PS  (AX)(CX*2), Z9, Z2
@@ -4266,11 +4773,11 @@ done279:
 	VFMADD213PS  (AX)(BX*2), Z9, Z6
 	VFMADD213PS  (DX), Z9, Z7
 	VFMADD213PS  (AX)(CX*8), Z9, Z8
-	JMP          scaled281
+	JMP          scaled322
 
-noAdd280:
+noAdd321:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled281
+	JEQ    scaled322
 	VMULPS Z9, Z0, Z0
 	VMULPS Z9, Z1, Z1
 	VMULPS Z9, Z2, Z2
@@ -4281,10 +4788,10 @@ noAdd280:
 	VMULPS Z9, Z7, Z7
 	VMULPS Z9, Z8, Z8
 
-scaled281:
+scaled322:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias282
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias323
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z9
 	VADDPS  Z9, Z0, Z0
 	VADDPS  Z9, Z1, Z1
@@ -4296,9 +4803,9 @@ scaled281:
 	VADDPS  Z9, Z7, Z7
 	VADDPS  Z9, Z8, Z8
 
-noBias282:
+noBias323:
 	TESTQ  $0x00000004, DI
-	JEQ    store283
+	JEQ    store324
 	VPXORD Z10, Z10, Z10
 	VMAXPS Z0, Z10, Z0
 	VMAXPS Z1, Z10, Z1
@@ -4310,7 +4817,7 @@ noBias282:
 	VMAXPS Z7, Z10, Z7
 	VMAXPS Z8, Z10, Z8
 
-store283:
+store324:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -4322,16 +4829,16 @@ store283:
 	VMOVUPS Z8, (AX)(CX*8)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next276
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next316
 	VZEROUPPER
 	RET
 
-// func tile9x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile9x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile9x2AVX512(SB), NOSPLIT, $0-96
-next284:
+TEXT ·tile9x2AVX512(SB), NOSPLIT, $0-112
+next325:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -4341,7 +4848,7 @@ next284:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4360,10 +4867,13 @@ next284:
 	VPXORD Z15, Z15, Z15
 	VPXORD Z16, Z16, Z16
 	VPXORD Z17, Z17, Z17
-	TESTQ  R10, R10
-	JEQ    done287
 
-loop285:
+block326:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done329
+
+loop327:
 	VMOVUPS      (R8), Z18
 	VMOVUPS      64(R8), Z19
 	VBROADCASTSS (AX), Z20
@@ -4397,19 +4907,23 @@ loop285:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop285
+	JNZ          loop327
 
-done287:
+done329:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block326
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z18
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z18
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd288
+	JEQ          noAdd330
 	VFMADD213PS  (AX), Z18, Z0
 	VFMADD213PS  64(AX), Z18, Z1
 	VFMADD213PS  (AX)(CX*1), Z18, Z2
@@ -4428,11 +4942,11 @@ done287:
 	VFMADD213PS  64(DX), Z18, Z15
 	VFMADD213PS  (AX)(CX*8), Z18, Z16
 	VFMADD213PS  64(AX)(CX*8), Z18, Z17
-	JMP          scaled289
+	JMP          scaled331
 
-noAdd288:
+noAdd330:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled289
+	JEQ    scaled331
 	VMULPS Z18, Z0, Z0
 	VMULPS Z18, Z1, Z1
 	VMULPS Z18, Z2, Z2
@@ -4452,10 +4966,10 @@ noAdd288:
 	VMULPS Z18, Z16, Z16
 	VMULPS Z18, Z17, Z17
 
-scaled289:
+scaled331:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias290
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias332
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z18
 	VADDPS  Z18, Z0, Z0
 	VADDPS  Z18, Z2, Z2
@@ -4477,9 +4991,9 @@ scaled289:
 	VADDPS  Z18, Z15, Z15
 	VADDPS  Z18, Z17, Z17
 
-noBias290:
+noBias332:
 	TESTQ  $0x00000004, DI
-	JEQ    store291
+	JEQ    store333
 	VPXORD Z21, Z21, Z21
 	VMAXPS Z0, Z21, Z0
 	VMAXPS Z1, Z21, Z1
@@ -4500,7 +5014,7 @@ noBias290:
 	VMAXPS Z16, Z21, Z16
 	VMAXPS Z17, Z21, Z17
 
-store291:
+store333:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -4521,16 +5035,16 @@ store291:
 	VMOVUPS Z17, 64(AX)(CX*8)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next284
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next325
 	VZEROUPPER
 	RET
 
-// func tile10xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile10xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile10xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile10xMaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -4546,7 +5060,7 @@ TEXT ·tile10xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DI
 	MOVQ    b+40(FP), R8
 	MOVQ    bStride+48(FP), R9
-	MOVQ    k+56(FP), R10
+	MOVQ    blocks+64(FP), R11
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -4557,10 +5071,13 @@ TEXT ·tile10xMaskAVX512(SB), NOSPLIT, $0-96
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
-	TESTQ   R10, R10
-	JEQ     done295
 
-loop293:
+block335:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done338
+
+loop336:
 	VMOVUPS.Z        (R8), K1, Z10
 	VFMADD231PS.BCST (AX), Z10, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z10, Z1
@@ -4576,19 +5093,23 @@ loop293:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop293
+	JNZ              loop336
 
-done295:
+done338:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block335
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z10
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z10
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd296
+	JEQ          noAdd339
 	VMOVUPS.Z    (AX), K1, Z12
 	VFMADD213PS  Z12, Z10, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z12
@@ -4609,11 +5130,11 @@ done295:
 	VFMADD213PS  Z12, Z10, Z8
 	VMOVUPS.Z    (DX)(CX*2), K1, Z12
 	VFMADD213PS  Z12, Z10, Z9
-	JMP          scaled297
+	JMP          scaled340
 
-noAdd296:
+noAdd339:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled297
+	JEQ    scaled340
 	VMULPS Z10, Z0, Z0
 	VMULPS Z10, Z1, Z1
 	VMULPS Z10, Z2, Z2
@@ -4625,10 +5146,10 @@ noAdd296:
 	VMULPS Z10, Z8, Z8
 	VMULPS Z10, Z9, Z9
 
-scaled297:
+scaled340:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias298
-	MOVQ      bias+80(FP), R8
+	JEQ       noBias341
+	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z10
 	VADDPS    Z10, Z0, Z0
 	VADDPS    Z10, Z1, Z1
@@ -4641,9 +5162,9 @@ scaled297:
 	VADDPS    Z10, Z8, Z8
 	VADDPS    Z10, Z9, Z9
 
-noBias298:
+noBias341:
 	TESTQ  $0x00000004, DI
-	JEQ    store299
+	JEQ    store342
 	VPXORD Z11, Z11, Z11
 	VMAXPS Z0, Z11, Z0
 	VMAXPS Z1, Z11, Z1
@@ -4656,7 +5177,7 @@ noBias298:
 	VMAXPS Z8, Z11, Z8
 	VMAXPS Z9, Z11, Z9
 
-store299:
+store342:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -4670,10 +5191,10 @@ store299:
 	VZEROUPPER
 	RET
 
-// func tile10x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile10x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile10x1AVX512(SB), NOSPLIT, $0-96
-next300:
+TEXT ·tile10x1AVX512(SB), NOSPLIT, $0-112
+next343:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -4683,7 +5204,7 @@ next300:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4694,10 +5215,13 @@ next300:
 	VPXORD Z7, Z7, Z7
 	VPXORD Z8, Z8, Z8
 	VPXORD Z9, Z9, Z9
-	TESTQ  R10, R10
-	JEQ    done303
 
-loop301:
+block344:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done347
+
+loop345:
 	VMOVUPS          (R8), Z10
 	VFMADD231PS.BCST (AX), Z10, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z10, Z1
@@ -4713,19 +5237,23 @@ loop301:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop301
+	JNZ              loop345
 
-done303:
+done347:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block344
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z10
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z10
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd304
+	JEQ          noAdd348
 	VFMADD213PS  (AX), Z10, Z0
 	VFMADD213PS  (AX)(CX*1), Z10, Z1
 	VFMADD213PS  (AX)(CX*2), Z10, Z2
@@ -4736,11 +5264,11 @@ done303:
 	VFMADD213PS  (DX), Z10, Z7
 	VFMADD213PS  (AX)(CX*8), Z10, Z8
 	VFMADD213PS  (DX)(CX*2), Z10, Z9
-	JMP          scaled305
+	JMP          scaled349
 
-noAdd304:
+noAdd348:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled305
+	JEQ    scaled349
 	VMULPS Z10, Z0, Z0
 	VMULPS Z10, Z1, Z1
 	VMULPS Z10, Z2, Z2
@@ -4752,10 +5280,10 @@ noAdd304:
 	VMULPS Z10, Z8, Z8
 	VMULPS Z10, Z9, Z9
 
-scaled305:
+scaled349:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias306
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias350
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z10
 	VADDPS  Z10, Z0, Z0
 	VADDPS  Z10, Z1, Z1
@@ -4768,9 +5296,9 @@ scaled305:
 	VADDPS  Z10, Z8, Z8
 	VADDPS  Z10, Z9, Z9
 
-noBias306:
+noBias350:
 	TESTQ  $0x00000004, DI
-	JEQ    store307
+	JEQ    store351
 	VPXORD Z11, Z11, Z11
 	VMAXPS Z0, Z11, Z0
 	VMAXPS Z1, Z11, Z1
@@ -4783,7 +5311,7 @@ noBias306:
 	VMAXPS Z8, Z11, Z8
 	VMAXPS Z9, Z11, Z9
 
-store307:
+store351:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -4796,16 +5324,16 @@ store307:
 	VMOVUPS Z9, (DX)(CX*2)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next300
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next343
 	VZEROUPPER
 	RET
 
-// func tile10x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile10x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile10x2AVX512(SB), NOSPLIT, $0-96
-next308:
+TEXT ·tile10x2AVX512(SB), NOSPLIT, $0-112
+next352:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -4815,7 +5343,7 @@ next308:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4836,10 +5364,13 @@ next308:
 	VPXORD Z17, Z17, Z17
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
-	TESTQ  R10, R10
-	JEQ    done311
 
-loop309:
+block353:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done356
+
+loop354:
 	VMOVUPS      (R8), Z20
 	VMOVUPS      64(R8), Z21
 	VBROADCASTSS (AX), Z22
@@ -4876,19 +5407,23 @@ loop309:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop309
+	JNZ          loop354
 
-done311:
+done356:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block353
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z20
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z20
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd312
+	JEQ          noAdd357
 	VFMADD213PS  (AX), Z20, Z0
 	VFMADD213PS  64(AX), Z20, Z1
 	VFMADD213PS  (AX)(CX*1), Z20, Z2
@@ -4909,11 +5444,11 @@ done311:
 	VFMADD213PS  64(AX)(CX*8), Z20, Z17
 	VFMADD213PS  (DX)(CX*2), Z20, Z18
 	VFMADD213PS  64(DX)(CX*2), Z20, Z19
-	JMP          scaled313
+	JMP          scaled358
 
-noAdd312:
+noAdd357:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled313
+	JEQ    scaled358
 	VMULPS Z20, Z0, Z0
 	VMULPS Z20, Z1, Z1
 	VMULPS Z20, Z2, Z2
@@ -4935,10 +5470,10 @@ noAdd312:
 	VMULPS Z20, Z18, Z18
 	VMULPS Z20, Z19, Z19
 
-scaled313:
+scaled358:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias314
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias359
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z20
 	VADDPS  Z20, Z0, Z0
 	VADDPS  Z20, Z2, Z2
@@ -4962,9 +5497,9 @@ scaled313:
 	VADDPS  Z20, Z17, Z17
 	VADDPS  Z20, Z19, Z19
 
-noBias314:
+noBias359:
 	TESTQ  $0x00000004, DI
-	JEQ    store315
+	JEQ    store360
 	VPXORD Z23, Z23, Z23
 	VMAXPS Z0, Z23, Z0
 	VMAXPS Z1, Z23, Z1
@@ -4987,7 +5522,7 @@ noBias314:
 	VMAXPS Z18, Z23, Z18
 	VMAXPS Z19, Z23, Z19
 
-store315:
+store360:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -5010,16 +5545,16 @@ store315:
 	VMOVUPS Z19, 64(DX)(CX*2)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next308
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next352
 	VZEROUPPER
 	RET
 
-// func tile11xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile11xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile11xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile11xMaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -5035,7 +5570,7 @@ TEXT ·tile11xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DI
 	MOVQ    b+40(FP), R8
 	MOVQ    bStride+48(FP), R9
-	MOVQ    k+56(FP), R10
+	MOVQ    blocks+64(FP), R11
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -5047,10 +5582,13 @@ TEXT ·tile11xMaskAVX512(SB), NOSPLIT, $0-96
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
-	TESTQ   R10, R10
-	JEQ     done319
 
-loop317:
+block362:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done365
+
+loop363:
 	VMOVUPS.Z        (R8), K1, Z11
 	VFMADD231PS.BCST (AX), Z11, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z11, Z1
@@ -5067,19 +5605,23 @@ loop317:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop317
+	JNZ              loop363
 
-done319:
+done365:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block362
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z11
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z11
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd320
+	JEQ          noAdd366
 	VMOVUPS.Z    (AX), K1, Z13
 	VFMADD213PS  Z13, Z11, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z13
@@ -5102,11 +5644,11 @@ done319:
 	VFMADD213PS  Z13, Z11, Z9
 	VMOVUPS.Z    (AX)(SI*2), K1, Z13
 	VFMADD213PS  Z13, Z11, Z10
-	JMP          scaled321
+	JMP          scaled367
 
-noAdd320:
+noAdd366:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled321
+	JEQ    scaled367
 	VMULPS Z11, Z0, Z0
 	VMULPS Z11, Z1, Z1
 	VMULPS Z11, Z2, Z2
@@ -5119,10 +5661,10 @@ noAdd320:
 	VMULPS Z11, Z9, Z9
 	VMULPS Z11, Z10, Z10
 
-scaled321:
+scaled367:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias322
-	MOVQ      bias+80(FP), R8
+	JEQ       noBias368
+	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z11
 	VADDPS    Z11, Z0, Z0
 	VADDPS    Z11, Z1, Z1
@@ -5136,9 +5678,9 @@ scaled321:
 	VADDPS    Z11, Z9, Z9
 	VADDPS    Z11, Z10, Z10
 
-noBias322:
+noBias368:
 	TESTQ  $0x00000004, DI
-	JEQ    store323
+	JEQ    store369
 	VPXORD Z12, Z12, Z12
 	VMAXPS Z0, Z12, Z0
 	VMAXPS Z1, Z12, Z1
@@ -5152,7 +5694,7 @@ noBias322:
 	VMAXPS Z9, Z12, Z9
 	VMAXPS Z10, Z12, Z10
 
-store323:
+store369:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -5167,10 +5709,10 @@ store323:
 	VZEROUPPER
 	RET
 
-// func tile11x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile11x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile11x1AVX512(SB), NOSPLIT, $0-96
-next324:
+TEXT ·tile11x1AVX512(SB), NOSPLIT, $0-112
+next370:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -5180,7 +5722,7 @@ next324:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -5192,10 +5734,13 @@ next324:
 	VPXORD Z8, Z8, Z8
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
-	TESTQ  R10, R10
-	JEQ    done327
 
-loop325:
+block371:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done374
+
+loop372:
 	VMOVUPS          (R8), Z11
 	VFMADD231PS.BCST (AX), Z11, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z11, Z1
@@ -5212,19 +5757,23 @@ loop325:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop325
+	JNZ              loop372
 
-done327:
+done374:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block371
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z11
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z11
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd328
+	JEQ          noAdd375
 	VFMADD213PS  (AX), Z11, Z0
 	VFMADD213PS  (AX)(CX*1), Z11, Z1
 	VFMADD213PS  (AX)(CX*2), Z11, Z2
@@ -5236,11 +5785,11 @@ done327:
 	VFMADD213PS  (AX)(CX*8), Z11, Z8
 	VFMADD213PS  (DX)(CX*2), Z11, Z9
 	VFMADD213PS  (AX)(SI*2), Z11, Z10
-	JMP          scaled329
+	JMP          scaled376
 
-noAdd328:
+noAdd375:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled329
+	JEQ    scaled376
 	VMULPS Z11, Z0, Z0
 	VMULPS Z11, Z1, Z1
 	VMULPS Z11, Z2, Z2
@@ -5253,10 +5802,10 @@ noAdd328:
 	VMULPS Z11, Z9, Z9
 	VMULPS Z11, Z10, Z10
 
-scaled329:
+scaled376:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias330
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias377
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z11
 	VADDPS  Z11, Z0, Z0
 	VADDPS  Z11, Z1, Z1
@@ -5270,9 +5819,9 @@ scaled329:
 	VADDPS  Z11, Z9, Z9
 	VADDPS  Z11, Z10, Z10
 
-noBias330:
+noBias377:
 	TESTQ  $0x00000004, DI
-	JEQ    store331
+	JEQ    store378
 	VPXORD Z12, Z12, Z12
 	VMAXPS Z0, Z12, Z0
 	VMAXPS Z1, Z12, Z1
@@ -5286,7 +5835,7 @@ noBias330:
 	VMAXPS Z9, Z12, Z9
 	VMAXPS Z10, Z12, Z10
 
-store331:
+store378:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -5300,16 +5849,16 @@ store331:
 	VMOVUPS Z10, (AX)(SI*2)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next324
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next370
 	VZEROUPPER
 	RET
 
-// func tile11x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile11x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile11x2AVX512(SB), NOSPLIT, $0-96
-next332:
+TEXT ·tile11x2AVX512(SB), NOSPLIT, $0-112
+next379:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -5319,7 +5868,7 @@ next332:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -5342,10 +5891,13 @@ next332:
 	VPXORD Z19, Z19, Z19
 	VPXORD Z20, Z20, Z20
 	VPXORD Z21, Z21, Z21
-	TESTQ  R10, R10
-	JEQ    done335
 
-loop333:
+block380:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done383
+
+loop381:
 	VMOVUPS      (R8), Z22
 	VMOVUPS      64(R8), Z23
 	VBROADCASTSS (AX), Z24
@@ -5385,19 +5937,23 @@ loop333:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop333
+	JNZ          loop381
 
-done335:
+done383:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block380
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z22
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z22
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd336
+	JEQ          noAdd384
 	VFMADD213PS  (AX), Z22, Z0
 	VFMADD213PS  64(AX), Z22, Z1
 	VFMADD213PS  (AX)(CX*1), Z22, Z2
@@ -5420,11 +5976,11 @@ done335:
 	VFMADD213PS  64(DX)(CX*2), Z22, Z19
 	VFMADD213PS  (AX)(SI*2), Z22, Z20
 	VFMADD213PS  64(AX)(SI*2), Z22, Z21
-	JMP          scaled337
+	JMP          scaled385
 
-noAdd336:
+noAdd384:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled337
+	JEQ    scaled385
 	VMULPS Z22, Z0, Z0
 	VMULPS Z22, Z1, Z1
 	VMULPS Z22, Z2, Z2
@@ -5448,10 +6004,10 @@ noAdd336:
 	VMULPS Z22, Z20, Z20
 	VMULPS Z22, Z21, Z21
 
-scaled337:
+scaled385:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias338
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias386
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z22
 	VADDPS  Z22, Z0, Z0
 	VADDPS  Z22, Z2, Z2
@@ -5477,9 +6033,9 @@ scaled337:
 	VADDPS  Z22, Z19, Z19
 	VADDPS  Z22, Z21, Z21
 
-noBias338:
+noBias386:
 	TESTQ  $0x00000004, DI
-	JEQ    store339
+	JEQ    store387
 	VPXORD Z25, Z25, Z25
 	VMAXPS Z0, Z25, Z0
 	VMAXPS Z1, Z25, Z1
@@ -5504,7 +6060,7 @@ noBias338:
 	VMAXPS Z20, Z25, Z20
 	VMAXPS Z21, Z25, Z21
 
-store339:
+store387:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -5529,16 +6085,16 @@ store339:
 	VMOVUPS Z21, 64(AX)(SI*2)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next332
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next379
 	VZEROUPPER
 	RET
 
-// func tile12xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile12xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile12xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile12xMaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -5554,7 +6110,7 @@ TEXT ·tile12xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DI
 	MOVQ    b+40(FP), R8
 	MOVQ    bStride+48(FP), R9
-	MOVQ    k+56(FP), R10
+	MOVQ    blocks+64(FP), R11
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -5567,10 +6123,13 @@ TEXT ·tile12xMaskAVX512(SB), NOSPLIT, $0-96
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
-	TESTQ   R10, R10
-	JEQ     done343
 
-loop341:
+block389:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done392
+
+loop390:
 	VMOVUPS.Z        (R8), K1, Z12
 	VFMADD231PS.BCST (AX), Z12, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z12, Z1
@@ -5588,19 +6147,23 @@ loop341:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop341
+	JNZ              loop390
 
-done343:
+done392:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block389
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z12
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z12
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd344
+	JEQ          noAdd393
 	VMOVUPS.Z    (AX), K1, Z14
 	VFMADD213PS  Z14, Z12, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z14
@@ -5625,11 +6188,11 @@ done343:
 	VFMADD213PS  Z14, Z12, Z10
 	VMOVUPS.Z    (DX)(CX*4), K1, Z14
 	VFMADD213PS  Z14, Z12, Z11
-	JMP          scaled345
+	JMP          scaled394
 
-noAdd344:
+noAdd393:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled345
+	JEQ    scaled394
 	VMULPS Z12, Z0, Z0
 	VMULPS Z12, Z1, Z1
 	VMULPS Z12, Z2, Z2
@@ -5643,10 +6206,10 @@ noAdd344:
 	VMULPS Z12, Z10, Z10
 	VMULPS Z12, Z11, Z11
 
-scaled345:
+scaled394:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias346
-	MOVQ      bias+80(FP), R8
+	JEQ       noBias395
+	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z12
 	VADDPS    Z12, Z0, Z0
 	VADDPS    Z12, Z1, Z1
@@ -5661,9 +6224,9 @@ scaled345:
 	VADDPS    Z12, Z10, Z10
 	VADDPS    Z12, Z11, Z11
 
-noBias346:
+noBias395:
 	TESTQ  $0x00000004, DI
-	JEQ    store347
+	JEQ    store396
 	VPXORD Z13, Z13, Z13
 	VMAXPS Z0, Z13, Z0
 	VMAXPS Z1, Z13, Z1
@@ -5678,7 +6241,7 @@ noBias346:
 	VMAXPS Z10, Z13, Z10
 	VMAXPS Z11, Z13, Z11
 
-store347:
+store396:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -5694,10 +6257,10 @@ store347:
 	VZEROUPPER
 	RET
 
-// func tile12x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile12x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile12x1AVX512(SB), NOSPLIT, $0-96
-next348:
+TEXT ·tile12x1AVX512(SB), NOSPLIT, $0-112
+next397:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -5707,7 +6270,7 @@ next348:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -5720,10 +6283,13 @@ next348:
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
-	TESTQ  R10, R10
-	JEQ    done351
 
-loop349:
+block398:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done401
+
+loop399:
 	VMOVUPS          (R8), Z12
 	VFMADD231PS.BCST (AX), Z12, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z12, Z1
@@ -5741,19 +6307,23 @@ loop349:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop349
+	JNZ              loop399
 
-done351:
+done401:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block398
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z12
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z12
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd352
+	JEQ          noAdd402
 	VFMADD213PS  (AX), Z12, Z0
 	VFMADD213PS  (AX)(CX*1), Z12, Z1
 	VFMADD213PS  (AX)(CX*2), Z12, Z2
@@ -5766,11 +6336,11 @@ done351:
 	VFMADD213PS  (DX)(CX*2), Z12, Z9
 	VFMADD213PS  (AX)(SI*2), Z12, Z10
 	VFMADD213PS  (DX)(CX*4), Z12, Z11
-	JMP          scaled353
+	JMP          scaled403
 
-noAdd352:
+noAdd402:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled353
+	JEQ    scaled403
 	VMULPS Z12, Z0, Z0
 	VMULPS Z12, Z1, Z1
 	VMULPS Z12, Z2, Z2
@@ -5784,10 +6354,10 @@ noAdd352:
 	VMULPS Z12, Z10, Z10
 	VMULPS Z12, Z11, Z11
 
-scaled353:
+scaled403:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias354
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias404
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z12
 	VADDPS  Z12, Z0, Z0
 	VADDPS  Z12, Z1, Z1
@@ -5802,9 +6372,9 @@ scaled353:
 	VADDPS  Z12, Z10, Z10
 	VADDPS  Z12, Z11, Z11
 
-noBias354:
+noBias404:
 	TESTQ  $0x00000004, DI
-	JEQ    store355
+	JEQ    store405
 	VPXORD Z13, Z13, Z13
 	VMAXPS Z0, Z13, Z0
 	VMAXPS Z1, Z13, Z1
@@ -5819,7 +6389,7 @@ noBias354:
 	VMAXPS Z10, Z13, Z10
 	VMAXPS Z11, Z13, Z11
 
-store355:
+store405:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -5834,16 +6404,16 @@ store355:
 	VMOVUPS Z11, (DX)(CX*4)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next348
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next397
 	VZEROUPPER
 	RET
 
-// func tile12x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile12x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile12x2AVX512(SB), NOSPLIT, $0-96
-next356:
+TEXT ·tile12x2AVX512(SB), NOSPLIT, $0-112
+next406:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -5853,7 +6423,7 @@ next356:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -5878,10 +6448,13 @@ next356:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
-	TESTQ  R10, R10
-	JEQ    done359
 
-loop357:
+block407:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done410
+
+loop408:
 	VMOVUPS      (R8), Z24
 	VMOVUPS      64(R8), Z25
 	VBROADCASTSS (AX), Z26
@@ -5924,19 +6497,23 @@ loop357:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop357
+	JNZ          loop408
 
-done359:
+done410:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block407
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z24
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z24
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd360
+	JEQ          noAdd411
 	VFMADD213PS  (AX), Z24, Z0
 	VFMADD213PS  64(AX), Z24, Z1
 	VFMADD213PS  (AX)(CX*1), Z24, Z2
@@ -5961,11 +6538,11 @@ done359:
 	VFMADD213PS  64(AX)(SI*2), Z24, Z21
 	VFMADD213PS  (DX)(CX*4), Z24, Z22
 	VFMADD213PS  64(DX)(CX*4), Z24, Z23
-	JMP          scaled361
+	JMP          scaled412
 
-noAdd360:
+noAdd411:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled361
+	JEQ    scaled412
 	VMULPS Z24, Z0, Z0
 	VMULPS Z24, Z1, Z1
 	VMULPS Z24, Z2, Z2
@@ -5991,10 +6568,10 @@ noAdd360:
 	VMULPS Z24, Z22, Z22
 	VMULPS Z24, Z23, Z23
 
-scaled361:
+scaled412:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias362
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias413
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z24
 	VADDPS  Z24, Z0, Z0
 	VADDPS  Z24, Z2, Z2
@@ -6022,9 +6599,9 @@ scaled361:
 	VADDPS  Z24, Z21, Z21
 	VADDPS  Z24, Z23, Z23
 
-noBias362:
+noBias413:
 	TESTQ  $0x00000004, DI
-	JEQ    store363
+	JEQ    store414
 	VPXORD Z27, Z27, Z27
 	VMAXPS Z0, Z27, Z0
 	VMAXPS Z1, Z27, Z1
@@ -6051,7 +6628,7 @@ noBias362:
 	VMAXPS Z22, Z27, Z22
 	VMAXPS Z23, Z27, Z23
 
-store363:
+store414:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -6078,16 +6655,16 @@ store363:
 	VMOVUPS Z23, 64(DX)(CX*4)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next356
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next406
 	VZEROUPPER
 	RET
 
-// func tile13xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile13xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile13xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile13xMaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -6103,7 +6680,7 @@ TEXT ·tile13xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DI
 	MOVQ    b+40(FP), R8
 	MOVQ    bStride+48(FP), R9
-	MOVQ    k+56(FP), R10
+	MOVQ    blocks+64(FP), R11
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -6117,10 +6694,13 @@ TEXT ·tile13xMaskAVX512(SB), NOSPLIT, $0-96
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
-	TESTQ   R10, R10
-	JEQ     done367
 
-loop365:
+block416:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done419
+
+loop417:
 	VMOVUPS.Z        (R8), K1, Z13
 	VFMADD231PS.BCST (AX), Z13, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z13, Z1
@@ -6139,19 +6719,23 @@ loop365:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop365
+	JNZ              loop417
 
-done367:
+done419:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block416
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z13
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z13
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd368
+	JEQ          noAdd420
 	VMOVUPS.Z    (AX), K1, Z15
 	VFMADD213PS  Z15, Z13, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z15
@@ -6178,11 +6762,11 @@ done367:
 	VFMADD213PS  Z15, Z13, Z11
 	VMOVUPS.Z    (AX)(BX*4), K1, Z15
 	VFMADD213PS  Z15, Z13, Z12
-	JMP          scaled369
+	JMP          scaled421
 
-noAdd368:
+noAdd420:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled369
+	JEQ    scaled421
 	VMULPS Z13, Z0, Z0
 	VMULPS Z13, Z1, Z1
 	VMULPS Z13, Z2, Z2
@@ -6197,10 +6781,10 @@ noAdd368:
 	VMULPS Z13, Z11, Z11
 	VMULPS Z13, Z12, Z12
 
-scaled369:
+scaled421:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias370
-	MOVQ      bias+80(FP), R8
+	JEQ       noBias422
+	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z13
 	VADDPS    Z13, Z0, Z0
 	VADDPS    Z13, Z1, Z1
@@ -6216,9 +6800,9 @@ scaled369:
 	VADDPS    Z13, Z11, Z11
 	VADDPS    Z13, Z12, Z12
 
-noBias370:
+noBias422:
 	TESTQ  $0x00000004, DI
-	JEQ    store371
+	JEQ    store423
 	VPXORD Z14, Z14, Z14
 	VMAXPS Z0, Z14, Z0
 	VMAXPS Z1, Z14, Z1
@@ -6234,7 +6818,7 @@ noBias370:
 	VMAXPS Z11, Z14, Z11
 	VMAXPS Z12, Z14, Z12
 
-store371:
+store423:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -6251,10 +6835,10 @@ store371:
 	VZEROUPPER
 	RET
 
-// func tile13x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile13x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile13x1AVX512(SB), NOSPLIT, $0-96
-next372:
+TEXT ·tile13x1AVX512(SB), NOSPLIT, $0-112
+next424:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -6264,7 +6848,7 @@ next372:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -6278,10 +6862,13 @@ next372:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
-	TESTQ  R10, R10
-	JEQ    done375
 
-loop373:
+block425:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done428
+
+loop426:
 	VMOVUPS          (R8), Z13
 	VFMADD231PS.BCST (AX), Z13, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z13, Z1
@@ -6300,19 +6887,23 @@ loop373:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop373
+	JNZ              loop426
 
-done375:
+done428:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block425
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z13
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z13
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd376
+	JEQ          noAdd429
 	VFMADD213PS  (AX), Z13, Z0
 	VFMADD213PS  (AX)(CX*1), Z13, Z1
 	VFMADD213PS  (AX)(CX*2), Z13, Z2
@@ -6326,11 +6917,11 @@ done375:
 	VFMADD213PS  (AX)(SI*2), Z13, Z10
 	VFMADD213PS  (DX)(CX*4), Z13, Z11
 	VFMADD213PS  (AX)(BX*4), Z13, Z12
-	JMP          scaled377
+	JMP          scaled430
 
-noAdd376:
+noAdd429:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled377
+	JEQ    scaled430
 	VMULPS Z13, Z0, Z0
 	VMULPS Z13, Z1, Z1
 	VMULPS Z13, Z2, Z2
@@ -6345,10 +6936,10 @@ noAdd376:
 	VMULPS Z13, Z11, Z11
 	VMULPS Z13, Z12, Z12
 
-scaled377:
+scaled430:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias378
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias431
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z13
 	VADDPS  Z13, Z0, Z0
 	VADDPS  Z13, Z1, Z1
@@ -6364,9 +6955,9 @@ scaled377:
 	VADDPS  Z13, Z11, Z11
 	VADDPS  Z13, Z12, Z12
 
-noBias378:
+noBias431:
 	TESTQ  $0x00000004, DI
-	JEQ    store379
+	JEQ    store432
 	VPXORD Z14, Z14, Z14
 	VMAXPS Z0, Z14, Z0
 	VMAXPS Z1, Z14, Z1
@@ -6382,7 +6973,7 @@ noBias378:
 	VMAXPS Z11, Z14, Z11
 	VMAXPS Z12, Z14, Z12
 
-store379:
+store432:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -6398,16 +6989,16 @@ store379:
 	VMOVUPS Z12, (AX)(BX*4)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next372
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next424
 	VZEROUPPER
 	RET
 
-// func tile13x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile13x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile13x2AVX512(SB), NOSPLIT, $0-96
-next380:
+TEXT ·tile13x2AVX512(SB), NOSPLIT, $0-112
+next433:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -6417,7 +7008,7 @@ next380:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -6444,10 +7035,13 @@ next380:
 	VPXORD Z23, Z23, Z23
 	VPXORD Z24, Z24, Z24
 	VPXORD Z25, Z25, Z25
-	TESTQ  R10, R10
-	JEQ    done383
 
-loop381:
+block434:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done437
+
+loop435:
 	VMOVUPS      (R8), Z26
 	VMOVUPS      64(R8), Z27
 	VBROADCASTSS (AX), Z28
@@ -6493,19 +7087,23 @@ loop381:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop381
+	JNZ          loop435
 
-done383:
+done437:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block434
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z26
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z26
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd384
+	JEQ          noAdd438
 	VFMADD213PS  (AX), Z26, Z0
 	VFMADD213PS  64(AX), Z26, Z1
 	VFMADD213PS  (AX)(CX*1), Z26, Z2
@@ -6532,11 +7130,11 @@ done383:
 	VFMADD213PS  64(DX)(CX*4), Z26, Z23
 	VFMADD213PS  (AX)(BX*4), Z26, Z24
 	VFMADD213PS  64(AX)(BX*4), Z26, Z25
-	JMP          scaled385
+	JMP          scaled439
 
-noAdd384:
+noAdd438:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled385
+	JEQ    scaled439
 	VMULPS Z26, Z0, Z0
 	VMULPS Z26, Z1, Z1
 	VMULPS Z26, Z2, Z2
@@ -6564,10 +7162,10 @@ noAdd384:
 	VMULPS Z26, Z24, Z24
 	VMULPS Z26, Z25, Z25
 
-scaled385:
+scaled439:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias386
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias440
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z26
 	VADDPS  Z26, Z0, Z0
 	VADDPS  Z26, Z2, Z2
@@ -6597,9 +7195,9 @@ scaled385:
 	VADDPS  Z26, Z23, Z23
 	VADDPS  Z26, Z25, Z25
 
-noBias386:
+noBias440:
 	TESTQ  $0x00000004, DI
-	JEQ    store387
+	JEQ    store441
 	VPXORD Z29, Z29, Z29
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -6628,7 +7226,7 @@ noBias386:
 	VMAXPS Z24, Z29, Z24
 	VMAXPS Z25, Z29, Z25
 
-store387:
+store441:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -6657,16 +7255,16 @@ store387:
 	VMOVUPS Z25, 64(AX)(BX*4)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next380
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next433
 	VZEROUPPER
 	RET
 
-// func tile14xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile14xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile14xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile14xMaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -6682,7 +7280,7 @@ TEXT ·tile14xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DI
 	MOVQ    b+40(FP), R8
 	MOVQ    bStride+48(FP), R9
-	MOVQ    k+56(FP), R10
+	MOVQ    blocks+64(FP), R11
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -6697,10 +7295,13 @@ TEXT ·tile14xMaskAVX512(SB), NOSPLIT, $0-96
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
-	TESTQ   R10, R10
-	JEQ     done391
 
-loop389:
+block443:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done446
+
+loop444:
 	VMOVUPS.Z        (R8), K1, Z14
 	VFMADD231PS.BCST (AX), Z14, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z14, Z1
@@ -6720,19 +7321,23 @@ loop389:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop389
+	JNZ              loop444
 
-done391:
+done446:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block443
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z14
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z14
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd392
+	JEQ          noAdd447
 	VMOVUPS.Z    (AX), K1, Z16
 	VFMADD213PS  Z16, Z14, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z16
@@ -6761,11 +7366,11 @@ done391:
 	VFMADD213PS  Z16, Z14, Z12
 	VMOVUPS.Z    (DX)(BX*2), K1, Z16
 	VFMADD213PS  Z16, Z14, Z13
-	JMP          scaled393
+	JMP          scaled448
 
-noAdd392:
+noAdd447:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled393
+	JEQ    scaled448
 	VMULPS Z14, Z0, Z0
 	VMULPS Z14, Z1, Z1
 	VMULPS Z14, Z2, Z2
@@ -6781,10 +7386,10 @@ noAdd392:
 	VMULPS Z14, Z12, Z12
 	VMULPS Z14, Z13, Z13
 
-scaled393:
+scaled448:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias394
-	MOVQ      bias+80(FP), R8
+	JEQ       noBias449
+	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z14
 	VADDPS    Z14, Z0, Z0
 	VADDPS    Z14, Z1, Z1
@@ -6801,9 +7406,9 @@ scaled393:
 	VADDPS    Z14, Z12, Z12
 	VADDPS    Z14, Z13, Z13
 
-noBias394:
+noBias449:
 	TESTQ  $0x00000004, DI
-	JEQ    store395
+	JEQ    store450
 	VPXORD Z15, Z15, Z15
 	VMAXPS Z0, Z15, Z0
 	VMAXPS Z1, Z15, Z1
@@ -6820,7 +7425,7 @@ noBias394:
 	VMAXPS Z12, Z15, Z12
 	VMAXPS Z13, Z15, Z13
 
-store395:
+store450:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -6838,10 +7443,10 @@ store395:
 	VZEROUPPER
 	RET
 
-// func tile14x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile14x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile14x1AVX512(SB), NOSPLIT, $0-96
-next396:
+TEXT ·tile14x1AVX512(SB), NOSPLIT, $0-112
+next451:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -6851,7 +7456,7 @@ next396:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -6866,10 +7471,13 @@ next396:
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
 	VPXORD Z13, Z13, Z13
-	TESTQ  R10, R10
-	JEQ    done399
 
-loop397:
+block452:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done455
+
+loop453:
 	VMOVUPS          (R8), Z14
 	VFMADD231PS.BCST (AX), Z14, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z14, Z1
@@ -6889,19 +7497,23 @@ loop397:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop397
+	JNZ              loop453
 
-done399:
+done455:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block452
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z14
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z14
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd400
+	JEQ          noAdd456
 	VFMADD213PS  (AX), Z14, Z0
 	VFMADD213PS  (AX)(CX*1), Z14, Z1
 	VFMADD213PS  (AX)(CX*2), Z14, Z2
@@ -6916,11 +7528,11 @@ done399:
 	VFMADD213PS  (DX)(CX*4), Z14, Z11
 	VFMADD213PS  (AX)(BX*4), Z14, Z12
 	VFMADD213PS  (DX)(BX*2), Z14, Z13
-	JMP          scaled401
+	JMP          scaled457
 
-noAdd400:
+noAdd456:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled401
+	JEQ    scaled457
 	VMULPS Z14, Z0, Z0
 	VMULPS Z14, Z1, Z1
 	VMULPS Z14, Z2, Z2
@@ -6936,10 +7548,10 @@ noAdd400:
 	VMULPS Z14, Z12, Z12
 	VMULPS Z14, Z13, Z13
 
-scaled401:
+scaled457:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias402
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias458
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z14
 	VADDPS  Z14, Z0, Z0
 	VADDPS  Z14, Z1, Z1
@@ -6956,9 +7568,9 @@ scaled401:
 	VADDPS  Z14, Z12, Z12
 	VADDPS  Z14, Z13, Z13
 
-noBias402:
+noBias458:
 	TESTQ  $0x00000004, DI
-	JEQ    store403
+	JEQ    store459
 	VPXORD Z15, Z15, Z15
 	VMAXPS Z0, Z15, Z0
 	VMAXPS Z1, Z15, Z1
@@ -6975,7 +7587,7 @@ noBias402:
 	VMAXPS Z12, Z15, Z12
 	VMAXPS Z13, Z15, Z13
 
-store403:
+store459:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -6992,16 +7604,16 @@ store403:
 	VMOVUPS Z13, (DX)(BX*2)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next396
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next451
 	VZEROUPPER
 	RET
 
-// func tile14x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile14x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile14x2AVX512(SB), NOSPLIT, $0-96
-next404:
+TEXT ·tile14x2AVX512(SB), NOSPLIT, $0-112
+next460:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -7011,7 +7623,7 @@ next404:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -7040,10 +7652,13 @@ next404:
 	VPXORD Z25, Z25, Z25
 	VPXORD Z26, Z26, Z26
 	VPXORD Z27, Z27, Z27
-	TESTQ  R10, R10
-	JEQ    done407
 
-loop405:
+block461:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done464
+
+loop462:
 	VMOVUPS      (R8), Z28
 	VMOVUPS      64(R8), Z29
 	VBROADCASTSS (AX), Z30
@@ -7092,19 +7707,23 @@ loop405:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop405
+	JNZ          loop462
 
-done407:
+done464:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block461
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z28
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z28
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd408
+	JEQ          noAdd465
 	VFMADD213PS  (AX), Z28, Z0
 	VFMADD213PS  64(AX), Z28, Z1
 	VFMADD213PS  (AX)(CX*1), Z28, Z2
@@ -7133,11 +7752,11 @@ done407:
 	VFMADD213PS  64(AX)(BX*4), Z28, Z25
 	VFMADD213PS  (DX)(BX*2), Z28, Z26
 	VFMADD213PS  64(DX)(BX*2), Z28, Z27
-	JMP          scaled409
+	JMP          scaled466
 
-noAdd408:
+noAdd465:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled409
+	JEQ    scaled466
 	VMULPS Z28, Z0, Z0
 	VMULPS Z28, Z1, Z1
 	VMULPS Z28, Z2, Z2
@@ -7167,10 +7786,10 @@ noAdd408:
 	VMULPS Z28, Z26, Z26
 	VMULPS Z28, Z27, Z27
 
-scaled409:
+scaled466:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias410
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias467
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z28
 	VADDPS  Z28, Z0, Z0
 	VADDPS  Z28, Z2, Z2
@@ -7202,9 +7821,9 @@ scaled409:
 	VADDPS  Z28, Z25, Z25
 	VADDPS  Z28, Z27, Z27
 
-noBias410:
+noBias467:
 	TESTQ  $0x00000004, DI
-	JEQ    store411
+	JEQ    store468
 	VPXORD Z31, Z31, Z31
 	VMAXPS Z0, Z31, Z0
 	VMAXPS Z1, Z31, Z1
@@ -7235,7 +7854,7 @@ noBias410:
 	VMAXPS Z26, Z31, Z26
 	VMAXPS Z27, Z31, Z27
 
-store411:
+store468:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -7266,9 +7885,9 @@ store411:
 	VMOVUPS Z27, 64(DX)(BX*2)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next404
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next460
 	VZEROUPPER
 	RET
 
@@ -7280,9 +7899,9 @@ TEXT ·axpyAVX512(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+64, DX
-	JLT          rest413
+	JLT          rest470
 
-loop412:
+loop469:
 	VMOVUPS     (AX), Z1
 	VMOVUPS     (CX), Z2
 	VFMADD231PS Z2, Z0, Z1
@@ -7302,13 +7921,13 @@ loop412:
 	ADDQ        $+256, AX
 	ADDQ        $+256, CX
 	SUBQ        $+64, DX
-	JGE         loop412
+	JGE         loop469
 
-rest413:
+rest470:
 	ADDQ $+64, DX
-	JLE  done415
+	JLE  done472
 
-tail414:
+tail471:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -7322,9 +7941,9 @@ tail414:
 	ADDQ        $+64, AX
 	ADDQ        $+64, CX
 	SUBQ        $+16, DX
-	JGT         tail414
+	JGT         tail471
 
-done415:
+done472:
 	VZEROUPPER
 	RET
 
@@ -7337,9 +7956,9 @@ TEXT ·axpbyAVX512(SB), NOSPLIT, $0-56
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+64, DX
-	JLT          rest417
+	JLT          rest474
 
-loop416:
+loop473:
 	VMOVUPS     (AX), Z2
 	VMULPS      Z1, Z2, Z2
 	VMOVUPS     (CX), Z3
@@ -7363,13 +7982,13 @@ loop416:
 	ADDQ        $+256, AX
 	ADDQ        $+256, CX
 	SUBQ        $+64, DX
-	JGE         loop416
+	JGE         loop473
 
-rest417:
+rest474:
 	ADDQ $+64, DX
-	JLE  done419
+	JLE  done476
 
-tail418:
+tail475:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -7384,9 +8003,9 @@ tail418:
 	ADDQ        $+64, AX
 	ADDQ        $+64, CX
 	SUBQ        $+16, DX
-	JGT         tail418
+	JGT         tail475
 
-done419:
+done476:
 	VZEROUPPER
 	RET
 
@@ -7397,9 +8016,9 @@ TEXT ·scaleAVX512(SB), NOSPLIT, $0-28
 	MOVQ         dst_base+0(FP), AX
 	MOVQ         dst_len+8(FP), CX
 	SUBQ         $+64, CX
-	JLT          rest421
+	JLT          rest478
 
-loop420:
+loop477:
 	VMOVUPS (AX), Z1
 	VMULPS  Z0, Z1, Z1
 	VMOVUPS Z1, (AX)
@@ -7414,13 +8033,13 @@ loop420:
 	VMOVUPS Z1, 192(AX)
 	ADDQ    $+256, AX
 	SUBQ    $+64, CX
-	JGE     loop420
+	JGE     loop477
 
-rest421:
+rest478:
 	ADDQ $+64, CX
-	JLE  done423
+	JLE  done480
 
-tail422:
+tail479:
 	MOVQ      $+16, BX
 	CMPQ      CX, BX
 	CMOVQLT   CX, BX
@@ -7432,9 +8051,9 @@ tail422:
 	VMOVUPS   Z1, K1, (AX)
 	ADDQ      $+64, AX
 	SUBQ      $+16, CX
-	JGT       tail422
+	JGT       tail479
 
-done423:
+done480:
 	VZEROUPPER
 	RET
 
@@ -7446,9 +8065,9 @@ TEXT ·addAVX512(SB), NOSPLIT, $0-72
 	MOVQ y_base+48(FP), DX
 	MOVQ dst_len+8(FP), BX
 	SUBQ $+64, BX
-	JLT  rest425
+	JLT  rest482
 
-loop424:
+loop481:
 	VMOVUPS (CX), Z0
 	VMOVUPS (DX), Z1
 	VADDPS  Z1, Z0, Z0
@@ -7469,13 +8088,13 @@ loop424:
 	ADDQ    $+256, CX
 	ADDQ    $+256, DX
 	SUBQ    $+64, BX
-	JGE     loop424
+	JGE     loop481
 
-rest425:
+rest482:
 	ADDQ $+64, BX
-	JLE  done427
+	JLE  done484
 
-tail426:
+tail483:
 	MOVQ      $+16, DI
 	CMPQ      BX, DI
 	CMOVQLT   BX, DI
@@ -7490,9 +8109,9 @@ tail426:
 	ADDQ      $+64, CX
 	ADDQ      $+64, DX
 	SUBQ      $+16, BX
-	JGT       tail426
+	JGT       tail483
 
-done427:
+done484:
 	VZEROUPPER
 	RET
 
@@ -7504,9 +8123,9 @@ TEXT ·multiplyAVX512(SB), NOSPLIT, $0-72
 	MOVQ y_base+48(FP), DX
 	MOVQ dst_len+8(FP), BX
 	SUBQ $+64, BX
-	JLT  rest429
+	JLT  rest486
 
-loop428:
+loop485:
 	VMOVUPS (CX), Z0
 	VMOVUPS (DX), Z1
 	VMULPS  Z1, Z0, Z0
@@ -7527,13 +8146,13 @@ loop428:
 	ADDQ    $+256, CX
 	ADDQ    $+256, DX
 	SUBQ    $+64, BX
-	JGE     loop428
+	JGE     loop485
 
-rest429:
+rest486:
 	ADDQ $+64, BX
-	JLE  done431
+	JLE  done488
 
-tail430:
+tail487:
 	MOVQ      $+16, DI
 	CMPQ      BX, DI
 	CMOVQLT   BX, DI
@@ -7548,9 +8167,9 @@ tail430:
 	ADDQ      $+64, CX
 	ADDQ      $+64, DX
 	SUBQ      $+16, BX
-	JGT       tail430
+	JGT       tail487
 
-done431:
+done488:
 	VZEROUPPER
 	RET
 
@@ -7562,9 +8181,9 @@ TEXT ·multiplyToAVX512(SB), NOSPLIT, $0-72
 	MOVQ y_base+48(FP), DX
 	MOVQ dst_len+8(FP), BX
 	SUBQ $+64, BX
-	JLT  rest433
+	JLT  rest490
 
-loop432:
+loop489:
 	VMOVUPS     (AX), Z0
 	VMOVUPS     (CX), Z1
 	VMOVUPS     (DX), Z2
@@ -7589,13 +8208,13 @@ loop432:
 	ADDQ        $+256, CX
 	ADDQ        $+256, DX
 	SUBQ        $+64, BX
-	JGE         loop432
+	JGE         loop489
 
-rest433:
+rest490:
 	ADDQ $+64, BX
-	JLE  done435
+	JLE  done492
 
-tail434:
+tail491:
 	MOVQ        $+16, DI
 	CMPQ        BX, DI
 	CMOVQLT     BX, DI
@@ -7611,9 +8230,9 @@ tail434:
 	ADDQ        $+64, CX
 	ADDQ        $+64, DX
 	SUBQ        $+16, BX
-	JGT         tail434
+	JGT         tail491
 
-done435:
+done492:
 	VZEROUPPER
 	RET
 
@@ -7631,9 +8250,9 @@ TEXT ·fold4AVX512(SB), NOSPLIT, $0-136
 	MOVQ         x3_base+96(FP), SI
 	MOVQ         dst_len+8(FP), DI
 	SUBQ         $+32, DI
-	JLT          rest437
+	JLT          rest494
 
-loop436:
+loop493:
 	VMOVUPS     (AX), Z4
 	VMOVUPS     (CX), Z5
 	VFMADD231PS Z5, Z0, Z4
@@ -7660,13 +8279,13 @@ loop436:
 	ADDQ        $+128, BX
 	ADDQ        $+128, SI
 	SUBQ        $+32, DI
-	JGE         loop436
+	JGE         loop493
 
-rest437:
+rest494:
 	ADDQ $+32, DI
-	JLE  done439
+	JLE  done496
 
-tail438:
+tail495:
 	MOVQ        $+16, R9
 	CMPQ        DI, R9
 	CMOVQLT     DI, R9
@@ -7689,9 +8308,9 @@ tail438:
 	ADDQ        $+64, BX
 	ADDQ        $+64, SI
 	SUBQ        $+16, DI
-	JGT         tail438
+	JGT         tail495
 
-done439:
+done496:
 	VZEROUPPER
 	RET
 
@@ -7703,9 +8322,9 @@ TEXT ·reluAVX512(SB), NOSPLIT, $0-48
 	MOVQ   x_base+24(FP), CX
 	MOVQ   dst_len+8(FP), DX
 	SUBQ   $+64, DX
-	JLT    rest441
+	JLT    rest498
 
-loop440:
+loop497:
 	VMOVUPS (CX), Z1
 	VMAXPS  Z1, Z0, Z1
 	VMOVUPS Z1, (AX)
@@ -7721,13 +8340,13 @@ loop440:
 	ADDQ    $+256, AX
 	ADDQ    $+256, CX
 	SUBQ    $+64, DX
-	JGE     loop440
+	JGE     loop497
 
-rest441:
+rest498:
 	ADDQ $+64, DX
-	JLE  done443
+	JLE  done500
 
-tail442:
+tail499:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -7740,9 +8359,9 @@ tail442:
 	ADDQ      $+64, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail442
+	JGT       tail499
 
-done443:
+done500:
 	VZEROUPPER
 	RET
 
@@ -7754,9 +8373,9 @@ TEXT ·reluGradAVX512(SB), NOSPLIT, $0-48
 	MOVQ   y_base+24(FP), CX
 	MOVQ   grad_len+8(FP), DX
 	SUBQ   $+64, DX
-	JLT    rest445
+	JLT    rest502
 
-loop444:
+loop501:
 	VMOVUPS   (AX), Z1
 	VMOVUPS   (CX), Z2
 	VCMPPS    $0x12, Z0, Z2, K1
@@ -7780,13 +8399,13 @@ loop444:
 	ADDQ      $+256, AX
 	ADDQ      $+256, CX
 	SUBQ      $+64, DX
-	JGE       loop444
+	JGE       loop501
 
-rest445:
+rest502:
 	ADDQ $+64, DX
-	JLE  done447
+	JLE  done504
 
-tail446:
+tail503:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -7801,9 +8420,9 @@ tail446:
 	ADDQ      $+64, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail446
+	JGT       tail503
 
-done447:
+done504:
 	VZEROUPPER
 	RET
 
@@ -7815,9 +8434,9 @@ TEXT ·sigmoidGradAVX512(SB), NOSPLIT, $0-48
 	MOVQ         y_base+24(FP), CX
 	MOVQ         grad_len+8(FP), DX
 	SUBQ         $+64, DX
-	JLT          rest449
+	JLT          rest506
 
-loop448:
+loop505:
 	VMOVUPS (CX), Z1
 	VSUBPS  Z1, Z0, Z2
 	VMULPS  Z1, Z2, Z2
@@ -7845,13 +8464,13 @@ loop448:
 	ADDQ    $+256, AX
 	ADDQ    $+256, CX
 	SUBQ    $+64, DX
-	JGE     loop448
+	JGE     loop505
 
-rest449:
+rest506:
 	ADDQ $+64, DX
-	JLE  done451
+	JLE  done508
 
-tail450:
+tail507:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -7867,9 +8486,9 @@ tail450:
 	ADDQ      $+64, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail450
+	JGT       tail507
 
-done451:
+done508:
 	VZEROUPPER
 	RET
 
@@ -7884,9 +8503,9 @@ TEXT ·tanhGradAVX512(SB), NOSPLIT, $0-48
 	MOVQ         y_base+24(FP), CX
 	MOVQ         grad_len+8(FP), DX
 	SUBQ         $+64, DX
-	JLT          rest453
+	JLT          rest510
 
-loop452:
+loop509:
 	VMOVUPS      (CX), Z1
 	VFNMADD213PS Z0, Z1, Z1
 	VMOVUPS      (AX), Z2
@@ -7910,13 +8529,13 @@ loop452:
 	ADDQ         $+256, AX
 	ADDQ         $+256, CX
 	SUBQ         $+64, DX
-	JGE          loop452
+	JGE          loop509
 
-rest453:
+rest510:
 	ADDQ $+64, DX
-	JLE  done455
+	JLE  done512
 
-tail454:
+tail511:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -7931,9 +8550,9 @@ tail454:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail454
+	JGT          tail511
 
-done455:
+done512:
 	VZEROUPPER
 	RET
 
@@ -7949,9 +8568,9 @@ TEXT ·momentumAVX512(SB), NOSPLIT, $0-88
 	MOVQ         g_base+48(FP), DX
 	MOVQ         w_len+8(FP), BX
 	SUBQ         $+32, BX
-	JLT          rest457
+	JLT          rest514
 
-loop456:
+loop513:
 	VMOVUPS      (AX), Z4
 	VMOVUPS      (CX), Z5
 	VMOVUPS      (DX), Z6
@@ -7974,13 +8593,13 @@ loop456:
 	ADDQ         $+128, CX
 	ADDQ         $+128, DX
 	SUBQ         $+32, BX
-	JGE          loop456
+	JGE          loop513
 
-rest457:
+rest514:
 	ADDQ $+32, BX
-	JLE  done459
+	JLE  done516
 
-tail458:
+tail515:
 	MOVQ         $+16, DI
 	CMPQ         BX, DI
 	CMOVQLT      BX, DI
@@ -8000,9 +8619,9 @@ tail458:
 	ADDQ         $+64, CX
 	ADDQ         $+64, DX
 	SUBQ         $+16, BX
-	JGT          tail458
+	JGT          tail515
 
-done459:
+done516:
 	VZEROUPPER
 	RET
 
@@ -8023,9 +8642,9 @@ TEXT ·adaptiveAVX512(SB), NOSPLIT, $0-128
 	MOVQ         g_base+72(FP), BX
 	MOVQ         w_len+8(FP), SI
 	SUBQ         $+16, SI
-	JLT          rest461
+	JLT          rest518
 
-loop460:
+loop517:
 	VMOVUPS     (CX), Z8
 	VMOVUPS     (DX), Z9
 	VMOVUPS     (BX), Z10
@@ -8048,13 +8667,13 @@ loop460:
 	ADDQ        $+64, DX
 	ADDQ        $+64, BX
 	SUBQ        $+16, SI
-	JGE         loop460
+	JGE         loop517
 
-rest461:
+rest518:
 	ADDQ $+16, SI
-	JLE  done463
+	JLE  done520
 
-tail462:
+tail519:
 	MOVQ        $+16, R8
 	CMPQ        SI, R8
 	CMOVQLT     SI, R8
@@ -8083,9 +8702,9 @@ tail462:
 	ADDQ        $+64, DX
 	ADDQ        $+64, BX
 	SUBQ        $+16, SI
-	JGT         tail462
+	JGT         tail519
 
-done463:
+done520:
 	VZEROUPPER
 	RET
 
@@ -8100,9 +8719,9 @@ TEXT ·dotAVX512(SB), NOSPLIT, $0-52
 	MOVQ   y_base+24(FP), CX
 	MOVQ   x_len+8(FP), DX
 	SUBQ   $+64, DX
-	JLT    rest465
+	JLT    rest522
 
-loop464:
+loop521:
 	VMOVUPS     (AX), Z4
 	VMOVUPS     (CX), Z5
 	VFMADD231PS Z4, Z5, Z0
@@ -8118,13 +8737,13 @@ loop464:
 	ADDQ        $+256, AX
 	ADDQ        $+256, CX
 	SUBQ        $+64, DX
-	JGE         loop464
+	JGE         loop521
 
-rest465:
+rest522:
 	ADDQ $+64, DX
-	JLE  done467
+	JLE  done524
 
-tail466:
+tail523:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -8137,9 +8756,9 @@ tail466:
 	ADDQ        $+64, AX
 	ADDQ        $+64, CX
 	SUBQ        $+16, DX
-	JGT         tail466
+	JGT         tail523
 
-done467:
+done524:
 	VADDPS        Z1, Z0, Z0
 	VADDPS        Z3, Z2, Z2
 	VADDPS        Z2, Z0, Z0
@@ -8165,9 +8784,9 @@ TEXT ·sumAVX512(SB), NOSPLIT, $0-28
 	MOVQ   x_base+0(FP), AX
 	MOVQ   x_len+8(FP), CX
 	SUBQ   $+64, CX
-	JLT    rest469
+	JLT    rest526
 
-loop468:
+loop525:
 	VMOVUPS (AX), Z4
 	VADDPS  Z4, Z0, Z0
 	VMOVUPS 64(AX), Z4
@@ -8178,13 +8797,13 @@ loop468:
 	VADDPS  Z4, Z3, Z3
 	ADDQ    $+256, AX
 	SUBQ    $+64, CX
-	JGE     loop468
+	JGE     loop525
 
-rest469:
+rest526:
 	ADDQ $+64, CX
-	JLE  done471
+	JLE  done528
 
-tail470:
+tail527:
 	MOVQ      $+16, BX
 	CMPQ      CX, BX
 	CMOVQLT   CX, BX
@@ -8195,9 +8814,9 @@ tail470:
 	VADDPS    Z4, Z0, Z0
 	ADDQ      $+64, AX
 	SUBQ      $+16, CX
-	JGT       tail470
+	JGT       tail527
 
-done471:
+done528:
 	VADDPS        Z1, Z0, Z0
 	VADDPS        Z3, Z2, Z2
 	VADDPS        Z2, Z0, Z0
@@ -8224,9 +8843,9 @@ TEXT ·maxAbsAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	SUBQ         $+64, CX
-	JLT          rest473
+	JLT          rest530
 
-loop472:
+loop529:
 	VMOVUPS (AX), Z5
 	VPANDD  Z5, Z4, Z5
 	VPMAXSD Z5, Z0, Z0
@@ -8241,13 +8860,13 @@ loop472:
 	VPMAXSD Z5, Z3, Z3
 	ADDQ    $+256, AX
 	SUBQ    $+64, CX
-	JGE     loop472
+	JGE     loop529
 
-rest473:
+rest530:
 	ADDQ $+64, CX
-	JLE  done475
+	JLE  done532
 
-tail474:
+tail531:
 	MOVQ      $+16, BX
 	CMPQ      CX, BX
 	CMOVQLT   CX, BX
@@ -8259,9 +8878,9 @@ tail474:
 	VPMAXSD   Z5, Z0, Z0
 	ADDQ      $+64, AX
 	SUBQ      $+16, CX
-	JGT       tail474
+	JGT       tail531
 
-done475:
+done532:
 	VPMAXSD       Z1, Z0, Z0
 	VPMAXSD       Z2, Z0, Z0
 	VPMAXSD       Z3, Z0, Z0
@@ -8289,9 +8908,9 @@ TEXT ·maxAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	SUBQ         $+32, CX
-	JLT          rest477
+	JLT          rest534
 
-loop476:
+loop533:
 	VMOVUPS    (AX), Z3
 	VMAXPS     Z3, Z2, Z2
 	VCMPPS     $0x03, Z3, Z3, K1
@@ -8302,13 +8921,13 @@ loop476:
 	VPTERNLOGD $0xff, Z4, Z4, K1, Z1
 	ADDQ       $+128, AX
 	SUBQ       $+32, CX
-	JGE        loop476
+	JGE        loop533
 
-rest477:
+rest534:
 	ADDQ $+32, CX
-	JLE  done479
+	JLE  done536
 
-tail478:
+tail535:
 	MOVQ       $+16, BX
 	CMPQ       CX, BX
 	CMOVQLT    CX, BX
@@ -8322,9 +8941,9 @@ tail478:
 	VPTERNLOGD $0xff, Z4, Z4, K1, Z1
 	ADDQ       $+64, AX
 	SUBQ       $+16, CX
-	JGT        tail478
+	JGT        tail535
 
-done479:
+done536:
 	VEXTRACTF64X4 $0x01, Z1, Y0
 	VPOR          Y0, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X0
@@ -8358,9 +8977,9 @@ TEXT ·expAVX512(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest481
+	JLT          rest538
 
-loop480:
+loop537:
 	VMOVUPS      (CX), Z2
 	VMINPS       Z2, Z0, Z2
 	VMAXPS       Z2, Z1, Z2
@@ -8400,13 +9019,13 @@ loop480:
 	ADDQ         $+128, AX
 	ADDQ         $+128, CX
 	SUBQ         $+32, DX
-	JGE          loop480
+	JGE          loop537
 
-rest481:
+rest538:
 	ADDQ $+32, DX
-	JLE  done483
+	JLE  done540
 
-tail482:
+tail539:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -8434,9 +9053,9 @@ tail482:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail482
+	JGT          tail539
 
-done483:
+done540:
 	VZEROUPPER
 	RET
 
@@ -8637,9 +9256,9 @@ TEXT ·expSumAVX512(SB), NOSPLIT, $0-60
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest485
+	JLT          rest542
 
-loop484:
+loop541:
 	VMOVUPS      (CX), Z4
 	VSUBPS       Z1, Z4, Z4
 	VMINPS       Z4, Z2, Z4
@@ -8664,13 +9283,13 @@ loop484:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGE          loop484
+	JGE          loop541
 
-rest485:
+rest542:
 	ADDQ $+16, DX
-	JLE  done487
+	JLE  done544
 
-tail486:
+tail543:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -8702,9 +9321,9 @@ tail486:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail486
+	JGT          tail543
 
-done487:
+done544:
 	VEXTRACTF64X4 $0x01, Z0, Y1
 	VADDPS        Y1, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X1
@@ -8728,9 +9347,9 @@ TEXT ·sigmoidAVX512(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest489
+	JLT          rest546
 
-loop488:
+loop545:
 	VMOVUPS      (CX), Z4
 	VPXORD       Z2, Z4, Z4
 	VMINPS       Z4, Z0, Z4
@@ -8776,13 +9395,13 @@ loop488:
 	ADDQ         $+128, AX
 	ADDQ         $+128, CX
 	SUBQ         $+32, DX
-	JGE          loop488
+	JGE          loop545
 
-rest489:
+rest546:
 	ADDQ $+32, DX
-	JLE  done491
+	JLE  done548
 
-tail490:
+tail547:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -8813,9 +9432,9 @@ tail490:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail490
+	JGT          tail547
 
-done491:
+done548:
 	VZEROUPPER
 	RET
 
@@ -8831,9 +9450,9 @@ TEXT ·tanhAVX512(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest493
+	JLT          rest550
 
-loop492:
+loop549:
 	VMOVUPS     (CX), Z2
 	VMINPS      Z2, Z0, Z2
 	VMAXPS      Z2, Z1, Z2
@@ -8873,13 +9492,13 @@ loop492:
 	ADDQ        $+128, AX
 	ADDQ        $+128, CX
 	SUBQ        $+32, DX
-	JGE         loop492
+	JGE         loop549
 
-rest493:
+rest550:
 	ADDQ $+32, DX
-	JLE  done495
+	JLE  done552
 
-tail494:
+tail551:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -8907,9 +9526,9 @@ tail494:
 	ADDQ        $+64, AX
 	ADDQ        $+64, CX
 	SUBQ        $+16, DX
-	JGT         tail494
+	JGT         tail551
 
-done495:
+done552:
 	VZEROUPPER
 	RET
 
@@ -9125,9 +9744,9 @@ TEXT ·fromFixedAVX512(SB), NOSPLIT, $0-56
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest497
+	JLT          rest554
 
-loop496:
+loop553:
 	VMOVUPS       (CX), Z1
 	VEXTRACTF64X4 $0x00, Z1, Y2
 	VCVTDQ2PD     Y2, Z2
@@ -9155,13 +9774,13 @@ loop496:
 	ADDQ          $+128, AX
 	ADDQ          $+128, CX
 	SUBQ          $+32, DX
-	JGE           loop496
+	JGE           loop553
 
-rest497:
+rest554:
 	ADDQ $+32, DX
-	JLE  done499
+	JLE  done556
 
-tail498:
+tail555:
 	MOVQ          $+16, SI
 	CMPQ          DX, SI
 	CMOVQLT       DX, SI
@@ -9183,9 +9802,9 @@ tail498:
 	ADDQ          $+64, AX
 	ADDQ          $+64, CX
 	SUBQ          $+16, DX
-	JGT           tail498
+	JGT           tail555
 
-done499:
+done556:
 	VZEROUPPER
 	RET
 
@@ -9196,9 +9815,9 @@ TEXT ·addUint32AVX512(SB), NOSPLIT, $0-48
 	MOVQ x_base+24(FP), CX
 	MOVQ dst_len+8(FP), DX
 	SUBQ $+64, DX
-	JLT  rest501
+	JLT  rest558
 
-loop500:
+loop557:
 	VMOVUPS (AX), Z0
 	VMOVUPS (CX), Z1
 	VPADDD  Z1, Z0, Z0
@@ -9218,13 +9837,13 @@ loop500:
 	ADDQ    $+256, AX
 	ADDQ    $+256, CX
 	SUBQ    $+64, DX
-	JGE     loop500
+	JGE     loop557
 
-rest501:
+rest558:
 	ADDQ $+64, DX
-	JLE  done503
+	JLE  done560
 
-tail502:
+tail559:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -9238,9 +9857,9 @@ tail502:
 	ADDQ      $+64, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail502
+	JGT       tail559
 
-done503:
+done560:
 	VZEROUPPER
 	RET
 
@@ -9254,9 +9873,9 @@ TEXT ·rescaleAVX512(SB), NOSPLIT, $0-100
 	MOVQ         bias_base+72(FP), BX
 	MOVQ         dst_len+8(FP), SI
 	SUBQ         $+32, SI
-	JLT          rest505
+	JLT          rest562
 
-loop504:
+loop561:
 	VMOVUPS     (CX), Z1
 	VMOVUPS     (DX), Z2
 	VCVTDQ2PS   Z1, Z1
@@ -9276,13 +9895,13 @@ loop504:
 	ADDQ        $+128, DX
 	ADDQ        $+128, BX
 	SUBQ        $+32, SI
-	JGE         loop504
+	JGE         loop561
 
-rest505:
+rest562:
 	ADDQ $+32, SI
-	JLE  done507
+	JLE  done564
 
-tail506:
+tail563:
 	MOVQ        $+16, R8
 	CMPQ        SI, R8
 	CMOVQLT     SI, R8
@@ -9301,9 +9920,9 @@ tail506:
 	ADDQ        $+64, DX
 	ADDQ        $+64, BX
 	SUBQ        $+16, SI
-	JGT         tail506
+	JGT         tail563
 
-done507:
+done564:
 	VZEROUPPER
 	RET
 
@@ -9319,9 +9938,9 @@ TEXT ·toFixedAVX512(SB), NOSPLIT, $0-72
 	MOVQ         x_base+24(FP), DX
 	MOVQ         q_len+8(FP), BX
 	SUBQ         $+16, BX
-	JLT          rest509
+	JLT          rest566
 
-loop508:
+loop565:
 	VMOVUPS       (DX), Z3
 	VEXTRACTF64X4 $0x00, Z3, Y5
 	VCVTPS2PD     Y5, Z5
@@ -9334,7 +9953,7 @@ loop508:
 	VANDPD        magnitudesAVX512<>+0(SB), Z6, Z4
 	VCMPPD        $0x06, Z1, Z4, K2
 	KORTESTB      K1, K2
-	JEQ           within512
+	JEQ           within569
 	VMINPD        Z1, Z5, Z4
 	VMAXPD        Z2, Z4, Z4
 	VCMPPD        $0x04, Z5, Z4, K1
@@ -9352,7 +9971,7 @@ loop508:
 	POPCNTQ       SI, SI
 	ADDQ          SI, AX
 
-within512:
+within569:
 	VCVTPD2DQ    Z5, Y5
 	VINSERTF64X4 $0x00, Y5, Z3, Z3
 	VCVTPD2DQ    Z6, Y6
@@ -9361,13 +9980,13 @@ within512:
 	ADDQ         $+64, CX
 	ADDQ         $+64, DX
 	SUBQ         $+16, BX
-	JGE          loop508
+	JGE          loop565
 
-rest509:
+rest566:
 	ADDQ $+16, BX
-	JLE  done511
+	JLE  done568
 
-tail510:
+tail567:
 	MOVQ          $+16, DI
 	CMPQ          BX, DI
 	CMOVQLT       BX, DI
@@ -9386,7 +10005,7 @@ tail510:
 	VANDPD        magnitudesAVX512<>+0(SB), Z6, Z4
 	VCMPPD        $0x06, Z1, Z4, K3
 	KORTESTB      K2, K3
-	JEQ           within513
+	JEQ           within570
 	VMINPD        Z1, Z5, Z4
 	VMAXPD        Z2, Z4, Z4
 	VCMPPD        $0x04, Z5, Z4, K2
@@ -9404,7 +10023,7 @@ tail510:
 	POPCNTQ       SI, SI
 	ADDQ          SI, AX
 
-within513:
+within570:
 	VCVTPD2DQ    Z5, Y5
 	VINSERTF64X4 $0x00, Y5, Z3, Z3
 	VCVTPD2DQ    Z6, Y6
@@ -9413,9 +10032,9 @@ within513:
 	ADDQ         $+64, CX
 	ADDQ         $+64, DX
 	SUBQ         $+16, BX
-	JGT          tail510
+	JGT          tail567
 
-done511:
+done568:
 	MOVQ AX, ret+64(FP)
 	VZEROUPPER
 	RET
@@ -9446,9 +10065,9 @@ TEXT ·toFixedRandomlyAVX512(SB), NOSPLIT, $0-96
 	MOVQ         random_base+48(FP), BX
 	MOVQ         q_len+8(FP), SI
 	SUBQ         $+16, SI
-	JLT          rest515
+	JLT          rest572
 
-loop514:
+loop571:
 	VMOVUPS       (DX), Z3
 	VMOVUPS       (BX), Z4
 	VEXTRACTF64X4 $0x00, Z3, Y6
@@ -9462,7 +10081,7 @@ loop514:
 	VANDPD        magnitudesAVX512<>+0(SB), Z7, Z5
 	VCMPPD        $0x06, Z1, Z5, K2
 	KORTESTB      K1, K2
-	JEQ           within518
+	JEQ           within575
 	VMINPD        Z1, Z6, Z5
 	VMAXPD        Z2, Z5, Z5
 	VCMPPD        $0x04, Z6, Z5, K1
@@ -9480,7 +10099,7 @@ loop514:
 	POPCNTQ       DI, DI
 	ADDQ          DI, AX
 
-within518:
+within575:
 	VBROADCASTSD  long3ff0000000000000AVX512<>+0(SB), Z9
 	VEXTRACTF64X4 $0x00, Z4, Y5
 	VCVTUDQ2PD    Y5, Z5
@@ -9512,13 +10131,13 @@ within518:
 	ADDQ          $+64, DX
 	ADDQ          $+64, BX
 	SUBQ          $+16, SI
-	JGE           loop514
+	JGE           loop571
 
-rest515:
+rest572:
 	ADDQ $+16, SI
-	JLE  done517
+	JLE  done574
 
-tail516:
+tail573:
 	MOVQ          $+16, R8
 	CMPQ          SI, R8
 	CMOVQLT       SI, R8
@@ -9538,7 +10157,7 @@ tail516:
 	VANDPD        magnitudesAVX512<>+0(SB), Z7, Z5
 	VCMPPD        $0x06, Z1, Z5, K3
 	KORTESTB      K2, K3
-	JEQ           within519
+	JEQ           within576
 	VMINPD        Z1, Z6, Z5
 	VMAXPD        Z2, Z5, Z5
 	VCMPPD        $0x04, Z6, Z5, K2
@@ -9556,7 +10175,7 @@ tail516:
 	POPCNTQ       DI, DI
 	ADDQ          DI, AX
 
-within519:
+within576:
 	VBROADCASTSD  long3ff0000000000000AVX512<>+0(SB), Z9
 	VEXTRACTF64X4 $0x00, Z4, Y5
 	VCVTUDQ2PD    Y5, Z5
@@ -9588,9 +10207,9 @@ within519:
 	ADDQ          $+64, DX
 	ADDQ          $+64, BX
 	SUBQ          $+16, SI
-	JGT           tail516
+	JGT           tail573
 
-done517:
+done574:
 	MOVQ AX, ret+88(FP)
 	VZEROUPPER
 	RET
@@ -9614,9 +10233,9 @@ TEXT ·addFixedAVX512(SB), NOSPLIT, $0-80
 	MOVQ         x_base+24(FP), DX
 	MOVQ         x_len+32(FP), BX
 	SUBQ         $+16, BX
-	JLT          done521
+	JLT          done578
 
-loop520:
+loop577:
 	VMOVUPS       (DX), Z4
 	VEXTRACTF64X4 $0x00, Z4, Y6
 	VCVTPS2PD     Y6, Z6
@@ -9629,7 +10248,7 @@ loop520:
 	VANDPD        magnitudesAVX512<>+0(SB), Z4, Z5
 	VCMPPD        $0x06, Z1, Z5, K2
 	KORTESTB      K1, K2
-	JEQ           within522
+	JEQ           within579
 	VMINPD        Z1, Z6, Z5
 	VMAXPD        Z2, Z5, Z5
 	VCMPPD        $0x04, Z6, Z5, K1
@@ -9647,7 +10266,7 @@ loop520:
 	POPCNTQ       SI, SI
 	ADDQ          SI, AX
 
-within522:
+within579:
 	VCVTPD2QQ Z6, Z6
 	VPMULDQ   Z3, Z6, Z6
 	VPADDQ    (CX), Z6, Z6
@@ -9659,9 +10278,9 @@ within522:
 	ADDQ      $+64, DX
 	ADDQ      $+128, CX
 	SUBQ      $+16, BX
-	JGE       loop520
+	JGE       loop577
 
-done521:
+done578:
 	MOVQ AX, ret+72(FP)
 	VZEROUPPER
 	RET
@@ -9676,9 +10295,9 @@ TEXT ·quantiseAVX512(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         q_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest524
+	JLT          rest581
 
-loop523:
+loop580:
 	VMOVUPS   (CX), Z3
 	VMULPS    Z0, Z3, Z3
 	VCMPPS    $0x07, Z3, Z3, K1
@@ -9690,13 +10309,13 @@ loop523:
 	ADDQ      $+16, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGE       loop523
+	JGE       loop580
 
-rest524:
+rest581:
 	ADDQ $+16, DX
-	JLE  done526
+	JLE  done583
 
-tail525:
+tail582:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -9714,9 +10333,9 @@ tail525:
 	ADDQ      $+16, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail525
+	JGT       tail582
 
-done526:
+done583:
 	VZEROUPPER
 	RET
 
@@ -9734,9 +10353,9 @@ TEXT ·axpyInt8AVX512(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest528
+	JLT          rest585
 
-loop527:
+loop584:
 	VPMOVSXBD   (CX), Z1
 	VCVTDQ2PS   Z1, Z1
 	VMOVUPS     (AX), Z2
@@ -9745,13 +10364,13 @@ loop527:
 	ADDQ        $+64, AX
 	ADDQ        $+16, CX
 	SUBQ        $+16, DX
-	JGE         loop527
+	JGE         loop584
 
-rest528:
+rest585:
 	ADDQ $+16, DX
-	JLE  done530
+	JLE  done587
 
-tail529:
+tail586:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -9766,9 +10385,9 @@ tail529:
 	ADDQ        $+64, AX
 	ADDQ        $+16, CX
 	SUBQ        $+16, DX
-	JGT         tail529
+	JGT         tail586
 
-done530:
+done587:
 	VZEROUPPER
 	RET
 
@@ -9782,9 +10401,9 @@ TEXT ·dotInt8AVX512(SB), NOSPLIT, $0-52
 	VPXORD       Z1, Z1, Z1
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	SUBQ         $+64, DX
-	JLT          rest532
+	JLT          rest589
 
-loop531:
+loop588:
 	VMOVDQU8 (AX), Z3
 	VMOVDQU8 (CX), Z4
 	VPXORD   Z2, Z3, Z3
@@ -9793,11 +10412,11 @@ loop531:
 	ADDQ     $+64, AX
 	ADDQ     $+64, CX
 	SUBQ     $+64, DX
-	JGE      loop531
+	JGE      loop588
 
-rest532:
+rest589:
 	ADDQ       $+64, DX
-	JEQ        done533
+	JEQ        done590
 	MOVQ       $-1, BX
 	BZHIQ      DX, BX, BX
 	KMOVQ      BX, K1
@@ -9807,7 +10426,7 @@ rest532:
 	VPDPBUSD   Z4, Z3, Z0
 	VPDPBUSD   Z4, Z2, Z1
 
-done533:
+done590:
 	VPSUBD        Z1, Z0, Z0
 	VEXTRACTF64X4 $0x01, Z0, Y1
 	VPADDD        Y1, Y0, Y0
@@ -9843,9 +10462,9 @@ TEXT ·tile1xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z1
 	TESTQ        BX, BX
-	JEQ          done536
+	JEQ          done593
 
-loop535:
+loop592:
 	VMOVUPS.Z    (CX), K1, Z2
 	VPBROADCASTD (AX), Z3
 	VPXORD       Z1, Z3, Z3
@@ -9853,9 +10472,9 @@ loop535:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop535
+	JNZ          loop592
 
-done536:
+done593:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -9865,7 +10484,7 @@ done536:
 // func tile1x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile1x1Int8AVX512(SB), NOSPLIT, $0-64
-next537:
+next594:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -9875,9 +10494,9 @@ next537:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z1
 	TESTQ        BX, BX
-	JEQ          done539
+	JEQ          done596
 
-loop538:
+loop595:
 	VMOVUPS      (CX), Z2
 	VPBROADCASTD (AX), Z3
 	VPXORD       Z1, Z3, Z3
@@ -9885,23 +10504,23 @@ loop538:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop538
+	JNZ          loop595
 
-done539:
+done596:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next537
+	JNZ     next594
 	VZEROUPPER
 	RET
 
 // func tile1x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile1x4Int8AVX512(SB), NOSPLIT, $0-64
-next540:
+next597:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -9914,9 +10533,9 @@ next540:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        BX, BX
-	JEQ          done542
+	JEQ          done599
 
-loop541:
+loop598:
 	VMOVUPS      (CX), Z5
 	VMOVUPS      64(CX), Z6
 	VMOVUPS      128(CX), Z7
@@ -9930,9 +10549,9 @@ loop541:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop541
+	JNZ          loop598
 
-done542:
+done599:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -9942,7 +10561,7 @@ done542:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next540
+	JNZ     next597
 	VZEROUPPER
 	RET
 
@@ -9966,9 +10585,9 @@ TEXT ·tile2xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	TESTQ        SI, SI
-	JEQ          done545
+	JEQ          done602
 
-loop544:
+loop601:
 	VMOVUPS.Z    (DX), K1, Z3
 	VPBROADCASTD (AX), Z4
 	VPXORD       Z2, Z4, Z4
@@ -9979,9 +10598,9 @@ loop544:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop544
+	JNZ          loop601
 
-done545:
+done602:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -9992,7 +10611,7 @@ done545:
 // func tile2x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile2x1Int8AVX512(SB), NOSPLIT, $0-64
-next546:
+next603:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10003,9 +10622,9 @@ next546:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	TESTQ        SI, SI
-	JEQ          done548
+	JEQ          done605
 
-loop547:
+loop604:
 	VMOVUPS      (DX), Z3
 	VPBROADCASTD (AX), Z4
 	VPXORD       Z2, Z4, Z4
@@ -10016,9 +10635,9 @@ loop547:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop547
+	JNZ          loop604
 
-done548:
+done605:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10026,14 +10645,14 @@ done548:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next546
+	JNZ     next603
 	VZEROUPPER
 	RET
 
 // func tile2x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile2x4Int8AVX512(SB), NOSPLIT, $0-64
-next549:
+next606:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10050,9 +10669,9 @@ next549:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z8
 	TESTQ        SI, SI
-	JEQ          done551
+	JEQ          done608
 
-loop550:
+loop607:
 	VMOVUPS      (DX), Z9
 	VMOVUPS      64(DX), Z10
 	VMOVUPS      128(DX), Z11
@@ -10072,9 +10691,9 @@ loop550:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop550
+	JNZ          loop607
 
-done551:
+done608:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10088,7 +10707,7 @@ done551:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next549
+	JNZ     next606
 	VZEROUPPER
 	RET
 
@@ -10113,9 +10732,9 @@ TEXT ·tile3xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z3
 	TESTQ        SI, SI
-	JEQ          done554
+	JEQ          done611
 
-loop553:
+loop610:
 	VMOVUPS.Z    (DX), K1, Z4
 	VPBROADCASTD (AX), Z5
 	VPXORD       Z3, Z5, Z5
@@ -10129,9 +10748,9 @@ loop553:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop553
+	JNZ          loop610
 
-done554:
+done611:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -10143,7 +10762,7 @@ done554:
 // func tile3x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile3x1Int8AVX512(SB), NOSPLIT, $0-64
-next555:
+next612:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10155,9 +10774,9 @@ next555:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z3
 	TESTQ        SI, SI
-	JEQ          done557
+	JEQ          done614
 
-loop556:
+loop613:
 	VMOVUPS      (DX), Z4
 	VPBROADCASTD (AX), Z5
 	VPXORD       Z3, Z5, Z5
@@ -10171,9 +10790,9 @@ loop556:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop556
+	JNZ          loop613
 
-done557:
+done614:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10182,14 +10801,14 @@ done557:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next555
+	JNZ     next612
 	VZEROUPPER
 	RET
 
 // func tile3x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile3x4Int8AVX512(SB), NOSPLIT, $0-64
-next558:
+next615:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10210,9 +10829,9 @@ next558:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z12
 	TESTQ        SI, SI
-	JEQ          done560
+	JEQ          done617
 
-loop559:
+loop616:
 	VMOVUPS      (DX), Z13
 	VMOVUPS      64(DX), Z14
 	VMOVUPS      128(DX), Z15
@@ -10238,9 +10857,9 @@ loop559:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop559
+	JNZ          loop616
 
-done560:
+done617:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10258,7 +10877,7 @@ done560:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next558
+	JNZ     next615
 	VZEROUPPER
 	RET
 
@@ -10285,9 +10904,9 @@ TEXT ·tile4xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        DI, DI
-	JEQ          done563
+	JEQ          done620
 
-loop562:
+loop619:
 	VMOVUPS.Z    (BX), K1, Z5
 	VPBROADCASTD (AX), Z6
 	VPXORD       Z4, Z6, Z6
@@ -10304,9 +10923,9 @@ loop562:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop562
+	JNZ          loop619
 
-done563:
+done620:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10320,7 +10939,7 @@ done563:
 // func tile4x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile4x1Int8AVX512(SB), NOSPLIT, $0-64
-next564:
+next621:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -10334,9 +10953,9 @@ next564:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        DI, DI
-	JEQ          done566
+	JEQ          done623
 
-loop565:
+loop622:
 	VMOVUPS      (BX), Z5
 	VPBROADCASTD (AX), Z6
 	VPXORD       Z4, Z6, Z6
@@ -10353,9 +10972,9 @@ loop565:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop565
+	JNZ          loop622
 
-done566:
+done623:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10366,14 +10985,14 @@ done566:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next564
+	JNZ     next621
 	VZEROUPPER
 	RET
 
 // func tile4x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile4x4Int8AVX512(SB), NOSPLIT, $0-64
-next567:
+next624:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -10399,9 +11018,9 @@ next567:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z16
 	TESTQ        DI, DI
-	JEQ          done569
+	JEQ          done626
 
-loop568:
+loop625:
 	VMOVUPS      (BX), Z17
 	VMOVUPS      64(BX), Z18
 	VMOVUPS      128(BX), Z19
@@ -10433,9 +11052,9 @@ loop568:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop568
+	JNZ          loop625
 
-done569:
+done626:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10458,7 +11077,7 @@ done569:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next567
+	JNZ     next624
 	VZEROUPPER
 	RET
 
@@ -10471,16 +11090,16 @@ TEXT ·transposeAVX512(SB), NOSPLIT, $0-48
 	MOVQ dstStride+8(FP), BX
 	MOVQ srcStride+24(FP), SI
 
-down570:
+down627:
 	MOVQ cols+40(FP), DI
 	MOVQ CX, R8
 	MOVQ AX, R9
 
-across571:
+across628:
 	CMPQ       DI, $+16
-	JLT        edge572
+	JLT        edge629
 	CMPQ       DX, $+16
-	JLT        edge572
+	JLT        edge629
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	VMOVUPS    (R10), Z0
@@ -10609,9 +11228,9 @@ across571:
 	VMOVUPS    Z5, (R11)
 	ADDQ       BX, R11
 	VMOVUPS    Z0, (R11)
-	JMP        next573
+	JMP        next630
 
-edge572:
+edge629:
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	MOVQ       $+16, R13
@@ -10768,79 +11387,79 @@ edge572:
 	VSHUFF32X4 $0xdd, Z17, Z0, Z0
 	VMOVUPS    Z6, K1, (R11)
 	CMPQ       DI, $+1
-	JLE        next573
+	JLE        next630
 	ADDQ       BX, R11
 	VMOVUPS    Z7, K1, (R11)
 	CMPQ       DI, $+2
-	JLE        next573
+	JLE        next630
 	ADDQ       BX, R11
 	VMOVUPS    Z9, K1, (R11)
 	CMPQ       DI, $+3
-	JLE        next573
+	JLE        next630
 	ADDQ       BX, R11
 	VMOVUPS    Z8, K1, (R11)
 	CMPQ       DI, $+4
-	JLE        next573
+	JLE        next630
 	ADDQ       BX, R11
 	VMOVUPS    Z10, K1, (R11)
 	CMPQ       DI, $+5
-	JLE        next573
+	JLE        next630
 	ADDQ       BX, R11
 	VMOVUPS    Z11, K1, (R11)
 	CMPQ       DI, $+6
-	JLE        next573
+	JLE        next630
 	ADDQ       BX, R11
 	VMOVUPS    Z13, K1, (R11)
 	CMPQ       DI, $+7
-	JLE        next573
+	JLE        next630
 	ADDQ       BX, R11
 	VMOVUPS    Z12, K1, (R11)
 	CMPQ       DI, $+8
-	JLE        next573
+	JLE        next630
 	ADDQ       BX, R11
 	VMOVUPS    Z14, K1, (R11)
 	CMPQ       DI, $+9
-	JLE        next573
+	JLE        next630
 	ADDQ       BX, R11
 	VMOVUPS    Z3, K1, (R11)
 	CMPQ       DI, $+10
-	JLE        next573
+	JLE        next630
 	ADDQ       BX, R11
 	VMOVUPS    Z15, K1, (R11)
 	CMPQ       DI, $+11
-	JLE        next573
+	JLE        next630
 	ADDQ       BX, R11
 	VMOVUPS    Z4, K1, (R11)
 	CMPQ       DI, $+12
-	JLE        next573
+	JLE        next630
 	ADDQ       BX, R11
 	VMOVUPS    Z2, K1, (R11)
 	CMPQ       DI, $+13
-	JLE        next573
+	JLE        next630
 	ADDQ       BX, R11
 	VMOVUPS    Z1, K1, (R11)
 	CMPQ       DI, $+14
-	JLE        next573
+	JLE        next630
 	ADDQ       BX, R11
 	VMOVUPS    Z5, K1, (R11)
 	CMPQ       DI, $+15
-	JLE        next573
+	JLE        next630
 	ADDQ       BX, R11
 	VMOVUPS    Z0, K1, (R11)
 
-next573:
+next630:
 	ADDQ   $+64, R8
 	MOVQ   BX, R10
 	IMUL3Q $+16, R10, R10
 	ADDQ   R10, R9
 	SUBQ   $+16, DI
-	JGT    across571
+	JGT    across628
 	ADDQ   $+64, AX
 	MOVQ   SI, R10
 	IMUL3Q $+16, R10, R10
 	ADDQ   R10, CX
 	SUBQ   $+16, DX
-	JGT    down570
+	JGT    down627
 	VZEROUPPER
 	RET
 
@@ -10851,9 +11470,9 @@ TEXT ·exchangeAVX512(SB), NOSPLIT, $0-48
 	MOVQ pairs_base+24(FP), CX
 	MOVQ pairs_len+32(FP), DX
 	SUBQ $0x02, DX
-	JLT  done576
+	JLT  done633
 
-loop575:
+loop632:
 	MOVLQSX (CX), BX
 	MOVLQSX 4(CX), SI
 	SHLQ    $0x08, BX
@@ -10884,9 +11503,9 @@ loop575:
 	VMOVUPS Z1, 192(AX)(SI*1)
 	ADDQ    $0x08, CX
 	SUBQ    $0x02, DX
-	JGE     loop575
+	JGE     loop632
 
-done576:
+done633:
 	VZEROUPPER
 	RET
 
@@ -10905,9 +11524,9 @@ TEXT ·addRowsAVX512(SB), NOSPLIT, $0-32
 	VMOVUPS 384(AX), Z6
 	VMOVUPS 448(AX), Z7
 	SUBQ    $+64, DX
-	JLT     done578
+	JLT     done635
 
-loop577:
+loop634:
 	VPMOVSXDQ (CX), Z8
 	VPADDQ    Z8, Z0, Z0
 	VPMOVSXDQ 32(CX), Z8
@@ -10926,9 +11545,9 @@ loop577:
 	VPADDQ    Z8, Z7, Z7
 	ADDQ      $+256, CX
 	SUBQ      $+64, DX
-	JGE       loop577
+	JGE       loop634
 
-done578:
+done635:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -10947,17 +11566,17 @@ TEXT ·widenAVX512(SB), NOSPLIT, $0-48
 	MOVQ q_base+24(FP), CX
 	MOVQ q_len+32(FP), DX
 	SUBQ $+8, DX
-	JLT  done580
+	JLT  done637
 
-loop579:
+loop636:
 	VCVTDQ2PD (CX), Z0
 	VMOVUPS   Z0, (AX)
 	ADDQ      $+32, CX
 	ADDQ      $+64, AX
 	SUBQ      $+8, DX
-	JGE       loop579
+	JGE       loop636
 
-done580:
+done637:
 	VZEROUPPER
 	RET
 
@@ -10993,7 +11612,7 @@ TEXT ·dotTileAVX512(SB), NOSPLIT, $0-32
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 
-loop581:
+loop638:
 	VMOVUPS       (CX)(R11*8), Z16
 	VMOVUPS       (DX)(R11*8), Z17
 	VMOVUPS       (BX)(R11*8), Z18
@@ -11020,7 +11639,7 @@ loop581:
 	VFMADD231PD   Z19, Z20, Z15
 	ADDQ          $+8, R11
 	CMPQ          R11, R10
-	JLT           loop581
+	JLT           loop638
 	MOVQ          dst+0(FP), AX
 	VCVTPD2QQ     Z0, Z0
 	VEXTRACTI64X4 $0x01, Z0, Y16
@@ -11161,9 +11780,9 @@ TEXT ·addScaledAVX512(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         acc_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest583
+	JLT          rest640
 
-loop582:
+loop639:
 	VPMOVSXDQ (CX), Z1
 	VMOVUPS   (AX), Z2
 	VPMULDQ   Z1, Z0, Z1
@@ -11187,13 +11806,13 @@ loop582:
 	ADDQ      $+256, AX
 	ADDQ      $+128, CX
 	SUBQ      $+32, DX
-	JGE       loop582
+	JGE       loop639
 
-rest583:
+rest640:
 	ADDQ $+32, DX
-	JEQ  done584
+	JEQ  done641
 
-tail585:
+tail642:
 	VPMOVSXDQ (CX), Z1
 	VMOVUPS   (AX), Z2
 	VPMULDQ   Z1, Z0, Z1
@@ -11202,9 +11821,9 @@ tail585:
 	ADDQ      $+64, AX
 	ADDQ      $+32, CX
 	SUBQ      $+8, DX
-	JGT       tail585
+	JGT       tail642
 
-done584:
+done641:
 	VZEROUPPER
 	RET
 
@@ -11216,9 +11835,9 @@ TEXT ·addScaledDoubleAVX512(SB), NOSPLIT, $0-56
 	MOVQ         q_base+24(FP), CX
 	MOVQ         acc_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest587
+	JLT          rest644
 
-loop586:
+loop643:
 	VCVTDQ2PD (CX), Z1
 	VMOVUPS   (AX), Z2
 	VMULPD    Z1, Z0, Z1
@@ -11242,13 +11861,13 @@ loop586:
 	ADDQ      $+256, AX
 	ADDQ      $+128, CX
 	SUBQ      $+32, DX
-	JGE       loop586
+	JGE       loop643
 
-rest587:
+rest644:
 	ADDQ $+32, DX
-	JEQ  done588
+	JEQ  done645
 
-tail589:
+tail646:
 	VCVTDQ2PD (CX), Z1
 	VMOVUPS   (AX), Z2
 	VMULPD    Z1, Z0, Z1
@@ -11257,9 +11876,9 @@ tail589:
 	ADDQ      $+64, AX
 	ADDQ      $+32, CX
 	SUBQ      $+8, DX
-	JGT       tail589
+	JGT       tail646
 
-done588:
+done645:
 	VZEROUPPER
 	RET
 
@@ -11272,7 +11891,7 @@ TEXT ·maxPoolAVX512(SB), NOSPLIT, $0-56
 	MOVQ DX, BX
 	SHLQ $0x02, BX
 
-deep590:
+deep647:
 	MOVQ    $+16, DI
 	CMPQ    DX, DI
 	CMOVQLT DX, DI
@@ -11282,38 +11901,38 @@ deep590:
 	MOVQ    CX, SI
 	MOVQ    columns+16(FP), R9
 
-across591:
+across648:
 	VMOVUPS.Z (SI), K1, Z0
 	MOVQ      SI, DI
 	MOVQ      kernel+32(FP), R10
 
-down592:
+down649:
 	MOVQ DI, R8
 	MOVQ kernel+32(FP), R11
 
-along593:
+along650:
 	VMOVUPS.Z (R8), K1, Z1
 	VMAXPS    Z1, Z0, Z1
 	VCMPPS    $0x03, Z0, Z0, K2
 	VBLENDMPS Z0, Z1, K2, Z0
 	ADDQ      BX, R8
 	DECQ      R11
-	JNZ       along593
+	JNZ       along650
 	ADDQ      width+48(FP), DI
 	DECQ      R10
-	JNZ       down592
+	JNZ       down649
 	VMOVUPS   Z0, K1, (AX)
 	ADDQ      BX, AX
 	ADDQ      step+40(FP), SI
 	DECQ      R9
-	JNZ       across591
+	JNZ       across648
 	MOVQ      columns+16(FP), SI
 	IMULQ     BX, SI
 	SUBQ      $+64, SI
 	SUBQ      SI, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       deep590
+	JGT       deep647
 	VZEROUPPER
 	RET
 
@@ -11330,7 +11949,7 @@ TEXT ·routePoolAVX512(SB), NOSPLIT, $0-72
 	MOVQ   SI, DI
 	SHLQ   $0x02, DI
 
-deep594:
+deep651:
 	MOVQ    $+16, R9
 	CMPQ    SI, R9
 	CMOVQLT SI, R9
@@ -11340,17 +11959,17 @@ deep594:
 	MOVQ    DX, R8
 	MOVQ    columns+32(FP), R11
 
-across595:
+across652:
 	VMOVUPS.Z (CX), K1, Z1
 	VMOVUPS.Z (BX), K1, Z2
 	MOVQ      R8, R9
 	MOVQ      kernel+48(FP), R12
 
-down596:
+down653:
 	MOVQ R9, R10
 	MOVQ kernel+48(FP), R13
 
-along597:
+along654:
 	VMOVUPS.Z (R10), K1, Z3
 	VCMPPS    $0x00, Z2, Z3, K2
 	VBLENDMPS Z1, Z0, K2, Z4
@@ -11360,15 +11979,15 @@ along597:
 	VMOVUPS   Z4, K1, (R10)(AX*1)
 	ADDQ      DI, R10
 	DECQ      R13
-	JNZ       along597
+	JNZ       along654
 	ADDQ      width+64(FP), R9
 	DECQ      R12
-	JNZ       down596
+	JNZ       down653
 	ADDQ      DI, CX
 	ADDQ      DI, BX
 	ADDQ      step+56(FP), R8
 	DECQ      R11
-	JNZ       across595
+	JNZ       across652
 	MOVQ      columns+32(FP), R8
 	IMULQ     DI, R8
 	SUBQ      $+64, R8
@@ -11376,7 +11995,7 @@ along597:
 	SUBQ      R8, BX
 	ADDQ      $+64, DX
 	SUBQ      $+16, SI
-	JGT       deep594
+	JGT       deep651
 	VZEROUPPER
 	RET
 
@@ -11398,7 +12017,7 @@ TEXT ·peakAVX512(SB), NOSPLIT, $0-8
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
 
-loop598:
+loop655:
 	VFMADD231PS Z12, Z12, Z0
 	VFMADD231PS Z12, Z12, Z1
 	VFMADD231PS Z12, Z12, Z2
@@ -11412,6 +12031,6 @@ loop598:
 	VFMADD231PS Z12, Z12, Z10
 	VFMADD231PS Z12, Z12, Z11
 	DECQ        AX
-	JNZ         loop598
+	JNZ         loop655
 	VZEROUPPER
 	RET

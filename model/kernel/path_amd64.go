@@ -207,9 +207,9 @@ func strided(t func(dst *float32, dstStride int, src *float32, srcStride, rows, 
 	}
 }
 
-// tile computes a few rows of a product, count times its width along them, or, masked, count columns. Strides are in
-// bytes.
-type tile func(dst *float32, dstStride int, a *float32, aRow, aCol int, b *float32, bStride int, k, count int, alpha float32, bias *float32, flags int)
+// tile computes a few rows of a product, count times its width along them, or, masked, count columns. It adds up blocks of
+// k products; a jumps from the end of one to the next. Strides and jump are in bytes.
+type tile func(dst *float32, dstStride int, a *float32, aRow, aCol int, b *float32, bStride int, k, blocks, jump, count int, alpha float32, bias *float32, flags int)
 
 // Flags of a tile.
 const (
@@ -231,14 +231,24 @@ func (p product) tiled(tiles [][5]tile, width int) {
 		return
 	}
 	const maxDepth, maxBlock = 256, 1 << 17 // floats
+	block, blocks := p.blocks()
+	if blocks > 1 && block > maxDepth {
+		p.apart(tiles, width)
+		return
+	}
+	unit := 1 // of depth
+	if blocks > 1 {
+		unit = block
+	}
 	parts := (p.k + maxDepth - 1) / maxDepth
-	depth := (p.k + parts - 1) / parts
+	depth := (p.k/unit + parts - 1) / parts * unit
 	cols := max(maxBlock/depth&^63, 64)
 	for l := 0; l < p.k; l += depth {
 		for j := 0; j < p.n; j += cols {
 			part := p
-			part.a, part.b, part.dst = p.a[l*p.aCol:], p.b[l*p.bStride+j:], p.dst[j:]
+			part.a, part.b, part.dst = p.a[l/block*p.jump+l%block*p.aCol:], p.b[l*p.bStride+j:], p.dst[j:]
 			part.k, part.n = min(depth, p.k-l), min(cols, p.n-j)
+			part.block = min(block, part.k)
 			part.add = p.add || l > 0
 			if l+depth < p.k {
 				part.bias, part.relu = nil, false
@@ -247,6 +257,18 @@ func (p product) tiled(tiles [][5]tile, width int) {
 			}
 			part.rows(tiles, width)
 		}
+	}
+}
+
+// apart computes the product block by block of a's columns.
+func (p product) apart(tiles [][5]tile, width int) {
+	for l := 0; l < p.k; l += p.block {
+		part := p
+		part.a, part.b, part.k, part.add = p.a[l/p.block*p.jump:], p.b[l*p.bStride:], p.block, p.add || l > 0
+		if l+p.block < p.k {
+			part.bias, part.relu = nil, false
+		}
+		part.tiled(tiles, width)
 	}
 }
 
@@ -278,6 +300,7 @@ func (p *product) stripe(tiles *[5]tile, width, i int) {
 	if p.bias != nil {
 		flags |= flagBias
 	}
+	block, blocks := p.blocks()
 	for j, w := 0, len(tiles)-1; j < p.n; {
 		count, lanes := p.n-j, 1 // masked
 		if w > 0 {
@@ -290,8 +313,8 @@ func (p *product) stripe(tiles *[5]tile, width, i int) {
 		if p.bias != nil {
 			bias = &p.bias[j]
 		}
-		tiles[w](&p.dst[i*p.dstStride+j], 4*p.dstStride, &p.a[i*p.aRow], 4*p.aRow, 4*p.aCol, &p.b[j], 4*p.bStride, p.k,
-			count, p.alpha, bias, flags)
+		tiles[w](&p.dst[i*p.dstStride+j], 4*p.dstStride, &p.a[i*p.aRow], 4*p.aRow, 4*p.aCol, &p.b[j], 4*p.bStride, block, blocks,
+			4*(p.jump-block*p.aCol), count, p.alpha, bias, flags)
 		j += count * lanes
 	}
 }

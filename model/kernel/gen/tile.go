@@ -9,7 +9,8 @@ import (
 
 // A tile is a part of the destination that stays in registers: rows × vectors accumulators. For every step of k it loads
 // its vectors of b, broadcasts one element of a for each row, and multiplies and adds. Elements of a are found by a row
-// and a column stride, so that one tile does for a and aᵀ.
+// and a column stride, so that one tile does for a and aᵀ,
+// and a jump from one block of k columns to the next, so that it does for windows of an image.
 type tile struct {
 	rows, vectors int
 	masked        bool // only the first lanes of its one vector take part
@@ -32,7 +33,7 @@ func (g *generator) shapes() (shapes []tile) {
 	return shapes
 }
 
-const tileSignature = "func(dst *float32, dstStride int, a *float32, aRow, aCol int, b *float32, bStride int, k, count int, alpha float32, bias *float32, flags int)"
+const tileSignature = "func(dst *float32, dstStride int, a *float32, aRow, aCol int, b *float32, bStride int, k, blocks, jump, count int, alpha float32, bias *float32, flags int)"
 
 // Flags of a tile; strides are in bytes. path_amd64.go has the same.
 const (
@@ -71,7 +72,7 @@ func (g *generator) tiles() {
 
 // split is how many steps of k have accumulators of their own, so that additions need not wait for each other: a core
 // has eight under way.
-func (t tile) split() int { return max(1, min(4, 8/(t.rows*t.vectors))) }
+func (t tile) split() int { return max(1, min(4, (t.rows*t.vectors+7)/(t.rows*t.vectors))) }
 
 // tile emits one kernel. It walks along the rows of dst and b, count times the tile's width.
 func (g *generator) tile(t tile) {
@@ -139,7 +140,7 @@ func (r rowsAt) row(i int) operand.Mem {
 // accumulate emits the loop over k and returns the sums, row by row.
 func (g *generator) accumulate(t tile) [][]reg.VecVirtual {
 	a := g.rowsAt(g.word("a"), g.word("aRow"), t.rows)
-	aCol, b, bStride, k := g.word("aCol"), g.word("b"), g.word("bStride"), g.word("k")
+	aCol, b, bStride, k, blocks := g.word("aCol"), g.word("b"), g.word("bStride"), g.GP64(), g.word("blocks")
 	split := t.split()
 	acc := make([][][]reg.VecVirtual, split)
 	for s := range acc {
@@ -150,15 +151,20 @@ func (g *generator) accumulate(t tile) [][]reg.VecVirtual {
 			}
 		}
 	}
+	advance := func(by operand.Op) {
+		g.ADDQ(by, a.base)
+		if t.rows > 7 {
+			g.ADDQ(by, a.base7)
+		}
+	}
 	step := func(acc [][]reg.VecVirtual) {
 		g.multiply(t, a, b, acc)
-		g.ADDQ(aCol, a.base)
-		if t.rows > 7 {
-			g.ADDQ(aCol, a.base7)
-		}
+		advance(aCol)
 		g.ADDQ(bStride, b)
 	}
-	loop, rest, done := g.label("loop"), g.label("rest"), g.label("done")
+	block, loop, rest, done := g.label("block"), g.label("loop"), g.label("rest"), g.label("done")
+	g.Label(block)
+	g.MOVQ(g.address("k"), k)
 	if split > 1 {
 		g.SUBQ(operand.I32(split), k)
 		g.JLT(operand.LabelRef(rest))
@@ -180,6 +186,9 @@ func (g *generator) accumulate(t tile) [][]reg.VecVirtual {
 	g.DECQ(k)
 	g.JNZ(operand.LabelRef(loop))
 	g.Label(done)
+	advance(g.address("jump"))
+	g.DECQ(blocks)
+	g.JNZ(operand.LabelRef(block))
 	for stride := 1; stride < split; stride *= 2 {
 		for s := 0; s+stride < split; s += 2 * stride {
 			for i := range t.rows {
