@@ -192,7 +192,7 @@ func (c *conv) backwardInput(din, dout, transposed, work []float32, group int, a
 		}
 	}
 	if !v.pixels() {
-		v.turnBack(din, dst.data, add)
+		v.turnBack(din, dst, add)
 	}
 }
 

@@ -49,7 +49,7 @@ func (c *convInt8) forward(p *pass) {
 			scales[i] = scale
 		}
 		for g := range c.groups {
-			turnPixels(c.input(g), turned, image)
+			c.turn(turned, image, g)
 			for y := range c.rows {
 				c.windows(windows, turned, y)
 				filters := c.filters / c.groups
@@ -57,6 +57,15 @@ func (c *convInt8) forward(p *pass) {
 				c.groupWeights[g].multiply(out, c.filters, windows, scales, c.bias[g*filters:][:filters], c.act, p.words)
 			}
 		}
+	}
+}
+
+// turn is window.turn.
+func (c *convInt8) turn(dst, image []int8, group int) {
+	v := c.input(group)
+	clear(dst)
+	for i := range v.height * v.width {
+		copy(dst[v.at(i%v.width, i/v.width):][:v.seen], image[i*v.channels+v.from:])
 	}
 }
 

@@ -81,11 +81,12 @@ func (m maxPool) forward(p *pass) {
 }
 
 func (m maxPool) backward(p *pass) {
+	add := p.add[0] || m.stride < m.kernel
 	for image := range p.n {
 		m.clearUnless(p, image)
 		for i := image * m.rows; i < (image+1)*m.rows; i++ {
 			out, in := m.places(i)
-			kernel.RoutePool(p.din[0][in:], p.dout[out:], p.in[0][in:], p.out[out:], m.row())
+			kernel.RoutePool(p.din[0][in:], p.dout[out:], p.in[0][in:], p.out[out:], m.row(), add)
 		}
 	}
 }

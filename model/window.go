@@ -44,56 +44,40 @@ func (v window) over(dst, image []float32) turned {
 	return turned{dst[:v.size()], v.column(), v.seen}
 }
 
+// inner is where a turned image has that of an example, between its padding, row by row.
+func (v window) inner(t []float32) kernel.Grid {
+	return kernel.Grid{Data: t[v.at(0, 0):], Row: v.seen, Column: v.column()}
+}
+
+// slice is what is seen of an image.
+func (v window) slice(image []float32) kernel.Grid {
+	return kernel.Grid{Data: image[v.from:], Row: v.width * v.channels, Column: v.channels}
+}
+
 // turn writes the image to dst, of length size.
 func (v window) turn(dst, image []float32) turned {
-	switch {
-	case v.pixels():
-	case v.channels == 1:
-		v.clearPadding(dst)
-		inner := kernel.Matrix{Data: dst[v.padding*(v.column()+1):], Stride: v.column()}
-		kernel.Transpose(inner, kernel.Matrix{Data: image, Stride: v.width}, v.height, v.width)
-	default:
-		turnPixels(v, dst, image)
+	t := v.over(dst, image)
+	if v.pixels() {
+		return t
 	}
-	return v.over(dst, image)
+	if v.padding > 0 {
+		clear(t.data)
+	}
+	if to := v.inner(t.data); v.channels == 1 {
+		kernel.Transpose(kernel.Matrix{Data: to.Data, Stride: to.Column}, kernel.Matrix{Data: image, Stride: v.width}, v.height, v.width)
+	} else {
+		kernel.Move(to, v.slice(image), v.height, v.width, v.seen, false)
+	}
+	return t
 }
 
-func (v window) clearPadding(dst []float32) {
-	if v.padding > 0 {
-		clear(dst[:v.size()])
-	}
-}
-
-// turnPixels turns an image of floats or of int8 of any channels.
-func turnPixels[T float32 | int8](v window, dst, image []T) {
-	if v.padding > 0 {
-		clear(dst[:(v.width+2*v.padding)*v.column()])
-	}
-	for y := range v.height {
-		src := image[y*v.width*v.channels+v.from:]
-		for x := range v.width {
-			copy(dst[v.at(x, y):][:v.seen], src[x*v.channels:])
-		}
-	}
+// turnBack writes a turned gradient as that of the image, or adds it.
+func (v window) turnBack(image []float32, t turned, add bool) {
+	kernel.Move(v.slice(image), v.inner(t.data), v.height, v.width, v.seen, add)
 }
 
 // at is where pixel x, y lies in a turned image.
 func (v window) at(x, y int) int { return (x+v.padding)*v.column() + (y+v.padding)*v.seen }
-
-// turnBack writes a turned gradient as that of the image, or adds it.
-func (v window) turnBack(image, src []float32, add bool) {
-	for y := range v.height {
-		dst := image[y*v.width*v.channels+v.from:]
-		for x := range v.width {
-			from, to := src[v.at(x, y):][:v.seen], dst[x*v.channels:][:v.seen]
-			if add {
-				kernel.Add(to, to, from)
-			} else {
-				copy(to, from)
-			}
-		}
-	}
-}
 
 // row is row y of the windows over a turned image: one a row of a matrix.
 func (v window) row(t turned, y int) kernel.Strided {

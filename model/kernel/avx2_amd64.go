@@ -342,7 +342,12 @@ func maxPoolAVX2(dst *float32, src *float32, columns int, channels int, kernel i
 // routePoolAVX2 is RoutePool; step and width are in bytes.
 //
 //go:noescape
-func routePoolAVX2(dst *float32, grad *float32, src *float32, top *float32, columns int, channels int, kernel int, step int, width int)
+func routePoolAVX2(dst *float32, grad *float32, src *float32, top *float32, add int, columns int, channels int, kernel int, step int, width int)
+
+// moveAVX2 is Move; strides are in bytes.
+//
+//go:noescape
+func moveAVX2(dst *float32, dstRow int, dstColumn int, src *float32, srcRow int, srcColumn int, rows int, cols int, n int, add int)
 
 // peakAVX2 does n times 12 vectors of multiplications and additions.
 //

@@ -6430,16 +6430,16 @@ along377:
 	VZEROUPPER
 	RET
 
-// func routePoolAVX2(dst *float32, grad *float32, src *float32, top *float32, columns int, channels int, kernel int, step int, width int)
+// func routePoolAVX2(dst *float32, grad *float32, src *float32, top *float32, add int, columns int, channels int, kernel int, step int, width int)
 // Requires: AVX, AVX2, CMOV
-TEXT ·routePoolAVX2(SB), NOSPLIT, $0-72
+TEXT ·routePoolAVX2(SB), NOSPLIT, $0-80
 	VXORPS Y0, Y0, Y0
 	MOVQ   dst+0(FP), AX
 	MOVQ   grad+8(FP), CX
 	MOVQ   src+16(FP), DX
 	MOVQ   top+24(FP), BX
 	SUBQ   DX, AX
-	MOVQ   channels+40(FP), SI
+	MOVQ   channels+48(FP), SI
 	MOVQ   SI, DI
 	SHLQ   $0x02, DI
 
@@ -6451,38 +6451,42 @@ deep378:
 	LEAQ    signsAVX2<>+0(SB), R9
 	VMOVUPS (R9)(R8*4), Y3
 	MOVQ    DX, R8
-	MOVQ    columns+32(FP), R11
+	MOVQ    columns+40(FP), R11
 
 across379:
 	VMASKMOVPS (CX), Y3, Y1
 	VMASKMOVPS (BX), Y3, Y2
 	MOVQ       R8, R9
-	MOVQ       kernel+48(FP), R12
+	MOVQ       kernel+56(FP), R12
 
 down380:
 	MOVQ R9, R10
-	MOVQ kernel+48(FP), R13
+	MOVQ kernel+56(FP), R13
 
 along381:
 	VMASKMOVPS (R10), Y3, Y4
 	VCMPPS     $0x00, Y2, Y4, Y4
 	VBLENDVPS  Y4, Y1, Y0, Y4
 	VPXOR      Y4, Y1, Y1
+	CMPQ       add+32(FP), $+0
+	JEQ        only382
 	VMASKMOVPS (R10)(AX*1), Y3, Y5
 	VADDPS     Y5, Y4, Y4
+
+only382:
 	VMASKMOVPS Y4, Y3, (R10)(AX*1)
 	ADDQ       DI, R10
 	DECQ       R13
 	JNZ        along381
-	ADDQ       width+64(FP), R9
+	ADDQ       width+72(FP), R9
 	DECQ       R12
 	JNZ        down380
 	ADDQ       DI, CX
 	ADDQ       DI, BX
-	ADDQ       step+56(FP), R8
+	ADDQ       step+64(FP), R8
 	DECQ       R11
 	JNZ        across379
-	MOVQ       columns+32(FP), R8
+	MOVQ       columns+40(FP), R8
 	IMULQ      DI, R8
 	SUBQ       $+32, R8
 	SUBQ       R8, CX
@@ -6490,6 +6494,53 @@ along381:
 	ADDQ       $+32, DX
 	SUBQ       $+8, SI
 	JGT        deep378
+	VZEROUPPER
+	RET
+
+// func moveAVX2(dst *float32, dstRow int, dstColumn int, src *float32, srcRow int, srcColumn int, rows int, cols int, n int, add int)
+// Requires: AVX, CMOV
+TEXT ·moveAVX2(SB), NOSPLIT, $0-80
+	MOVQ dst+0(FP), AX
+	MOVQ src+24(FP), CX
+	MOVQ n+64(FP), DX
+
+deep383:
+	XORQ    SI, SI
+	MOVQ    $+8, BX
+	SUBQ    DX, BX
+	CMOVQLT SI, BX
+	LEAQ    signsAVX2<>+0(SB), SI
+	VMOVUPS (SI)(BX*4), Y0
+	MOVQ    AX, R9
+	MOVQ    CX, R10
+	MOVQ    rows+48(FP), R8
+
+down384:
+	MOVQ R9, BX
+	MOVQ R10, SI
+	MOVQ cols+56(FP), DI
+
+along385:
+	VMASKMOVPS (SI), Y0, Y1
+	CMPQ       add+72(FP), $+0
+	JEQ        only386
+	VMASKMOVPS (BX), Y0, Y2
+	VADDPS     Y2, Y1, Y1
+
+only386:
+	VMASKMOVPS Y1, Y0, (BX)
+	ADDQ       dstColumn+16(FP), BX
+	ADDQ       srcColumn+40(FP), SI
+	DECQ       DI
+	JNZ        along385
+	ADDQ       dstRow+8(FP), R9
+	ADDQ       srcRow+32(FP), R10
+	DECQ       R8
+	JNZ        down384
+	ADDQ       $+32, AX
+	ADDQ       $+32, CX
+	SUBQ       $+8, DX
+	JGT        deep383
 	VZEROUPPER
 	RET
 
@@ -6511,7 +6562,7 @@ TEXT ·peakAVX2(SB), NOSPLIT, $0-8
 	VXORPS Y11, Y11, Y11
 	VXORPS Y12, Y12, Y12
 
-loop382:
+loop387:
 	VFMADD231PS Y12, Y12, Y0
 	VFMADD231PS Y12, Y12, Y1
 	VFMADD231PS Y12, Y12, Y2
@@ -6525,6 +6576,6 @@ loop382:
 	VFMADD231PS Y12, Y12, Y10
 	VFMADD231PS Y12, Y12, Y11
 	DECQ        AX
-	JNZ         loop382
+	JNZ         loop387
 	VZEROUPPER
 	RET

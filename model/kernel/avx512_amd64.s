@@ -11936,16 +11936,16 @@ along650:
 	VZEROUPPER
 	RET
 
-// func routePoolAVX512(dst *float32, grad *float32, src *float32, top *float32, columns int, channels int, kernel int, step int, width int)
+// func routePoolAVX512(dst *float32, grad *float32, src *float32, top *float32, add int, columns int, channels int, kernel int, step int, width int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·routePoolAVX512(SB), NOSPLIT, $0-72
+TEXT ·routePoolAVX512(SB), NOSPLIT, $0-80
 	VPXORD Z0, Z0, Z0
 	MOVQ   dst+0(FP), AX
 	MOVQ   grad+8(FP), CX
 	MOVQ   src+16(FP), DX
 	MOVQ   top+24(FP), BX
 	SUBQ   DX, AX
-	MOVQ   channels+40(FP), SI
+	MOVQ   channels+48(FP), SI
 	MOVQ   SI, DI
 	SHLQ   $0x02, DI
 
@@ -11957,45 +11957,96 @@ deep651:
 	BZHIQ   R9, R8, R8
 	KMOVW   R8, K1
 	MOVQ    DX, R8
-	MOVQ    columns+32(FP), R11
+	MOVQ    columns+40(FP), R11
 
 across652:
 	VMOVUPS.Z (CX), K1, Z1
 	VMOVUPS.Z (BX), K1, Z2
 	MOVQ      R8, R9
-	MOVQ      kernel+48(FP), R12
+	MOVQ      kernel+56(FP), R12
 
 down653:
 	MOVQ R9, R10
-	MOVQ kernel+48(FP), R13
+	MOVQ kernel+56(FP), R13
 
 along654:
 	VMOVUPS.Z (R10), K1, Z3
 	VCMPPS    $0x00, Z2, Z3, K2
 	VBLENDMPS Z1, Z0, K2, Z4
 	VPXORD    Z4, Z1, Z1
+	CMPQ      add+32(FP), $+0
+	JEQ       only655
 	VMOVUPS.Z (R10)(AX*1), K1, Z3
 	VADDPS    Z3, Z4, Z4
-	VMOVUPS   Z4, K1, (R10)(AX*1)
-	ADDQ      DI, R10
-	DECQ      R13
-	JNZ       along654
-	ADDQ      width+64(FP), R9
-	DECQ      R12
-	JNZ       down653
-	ADDQ      DI, CX
-	ADDQ      DI, BX
-	ADDQ      step+56(FP), R8
-	DECQ      R11
-	JNZ       across652
-	MOVQ      columns+32(FP), R8
-	IMULQ     DI, R8
-	SUBQ      $+64, R8
-	SUBQ      R8, CX
-	SUBQ      R8, BX
-	ADDQ      $+64, DX
-	SUBQ      $+16, SI
-	JGT       deep651
+
+only655:
+	VMOVUPS Z4, K1, (R10)(AX*1)
+	ADDQ    DI, R10
+	DECQ    R13
+	JNZ     along654
+	ADDQ    width+72(FP), R9
+	DECQ    R12
+	JNZ     down653
+	ADDQ    DI, CX
+	ADDQ    DI, BX
+	ADDQ    step+64(FP), R8
+	DECQ    R11
+	JNZ     across652
+	MOVQ    columns+40(FP), R8
+	IMULQ   DI, R8
+	SUBQ    $+64, R8
+	SUBQ    R8, CX
+	SUBQ    R8, BX
+	ADDQ    $+64, DX
+	SUBQ    $+16, SI
+	JGT     deep651
+	VZEROUPPER
+	RET
+
+// func moveAVX512(dst *float32, dstRow int, dstColumn int, src *float32, srcRow int, srcColumn int, rows int, cols int, n int, add int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·moveAVX512(SB), NOSPLIT, $0-80
+	MOVQ dst+0(FP), AX
+	MOVQ src+24(FP), CX
+	MOVQ n+64(FP), DX
+
+deep656:
+	MOVQ    $+16, SI
+	CMPQ    DX, SI
+	CMOVQLT DX, SI
+	MOVQ    $-1, BX
+	BZHIQ   SI, BX, BX
+	KMOVW   BX, K1
+	MOVQ    AX, R9
+	MOVQ    CX, R10
+	MOVQ    rows+48(FP), R8
+
+down657:
+	MOVQ R9, BX
+	MOVQ R10, SI
+	MOVQ cols+56(FP), DI
+
+along658:
+	VMOVUPS.Z (SI), K1, Z0
+	CMPQ      add+72(FP), $+0
+	JEQ       only659
+	VMOVUPS.Z (BX), K1, Z1
+	VADDPS    Z1, Z0, Z0
+
+only659:
+	VMOVUPS Z0, K1, (BX)
+	ADDQ    dstColumn+16(FP), BX
+	ADDQ    srcColumn+40(FP), SI
+	DECQ    DI
+	JNZ     along658
+	ADDQ    dstRow+8(FP), R9
+	ADDQ    srcRow+32(FP), R10
+	DECQ    R8
+	JNZ     down657
+	ADDQ    $+64, AX
+	ADDQ    $+64, CX
+	SUBQ    $+16, DX
+	JGT     deep656
 	VZEROUPPER
 	RET
 
@@ -12017,7 +12068,7 @@ TEXT ·peakAVX512(SB), NOSPLIT, $0-8
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
 
-loop655:
+loop660:
 	VFMADD231PS Z12, Z12, Z0
 	VFMADD231PS Z12, Z12, Z1
 	VFMADD231PS Z12, Z12, Z2
@@ -12031,6 +12082,6 @@ loop655:
 	VFMADD231PS Z12, Z12, Z10
 	VFMADD231PS Z12, Z12, Z11
 	DECQ        AX
-	JNZ         loop655
+	JNZ         loop660
 	VZEROUPPER
 	RET

@@ -55,7 +55,10 @@ func TestNothingIsReadBeyond(t *testing.T) {
 			p := Pool{Columns: 3, Channels: channels, Kernel: 2, Step: 2 * channels, Width: 7 * channels}
 			image, windows := 13*channels, 3*channels
 			MaxPool(atEnd[float32](t, windows), atEnd[float32](t, image), p)
-			RoutePool(atEnd[float32](t, image), atEnd[float32](t, windows), atEnd[float32](t, image), atEnd[float32](t, windows), p)
+			RoutePool(atEnd[float32](t, image), atEnd[float32](t, windows), atEnd[float32](t, image), atEnd[float32](t, windows), p, channels%2 == 0)
+		}
+		for n := 1; n <= edge; n++ {
+			Move(Grid{atEnd[float32](t, 3*n), n, n}, Grid{atEnd[float32](t, 3*n), n, n}, 3, 1, n, n%2 == 0)
 		}
 		for _, s := range [][3]int{{1, 1, 1}, {1, 37, 9}, {5, 16, 7}, {14, 67, 5}, {17, 33, 20}, {30, 5, 300}, {65, 66, 67}, {3, 4, 5}} {
 			m, n, k := s[0], s[1], s[2]

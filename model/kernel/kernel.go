@@ -57,8 +57,9 @@ type path struct {
 	maxAbs func(x []float32) float32
 	max    func(x []float32) float32
 
+	move      func(dst, src Grid, rows, cols, n int, add bool)
 	maxPool   func(dst, src []float32, p Pool)
-	routePool func(dst, grad, src, top []float32, p Pool)
+	routePool func(dst, grad, src, top []float32, p Pool, add bool)
 
 	relu        func(dst, x []float32)
 	exp         func(dst, x []float32)

@@ -34,11 +34,14 @@ var avx2 = &path{
 	sum:        sumAVX2,
 	maxAbs:     maxAbsAVX2,
 	max:        maxAVX2,
+	move: func(dst, src Grid, rows, cols, n int, add bool) {
+		moveAVX2(&dst.Data[0], 4*dst.Row, 4*dst.Column, &src.Data[0], 4*src.Row, 4*src.Column, rows, cols, n, number(add))
+	},
 	maxPool: func(dst, src []float32, p Pool) {
 		maxPoolAVX2(&dst[0], &src[0], p.Columns, p.Channels, p.Kernel, 4*p.Step, 4*p.Width)
 	},
-	routePool: func(dst, grad, src, top []float32, p Pool) {
-		routePoolAVX2(&dst[0], &grad[0], &src[0], &top[0], p.Columns, p.Channels, p.Kernel, 4*p.Step, 4*p.Width)
+	routePool: func(dst, grad, src, top []float32, p Pool, add bool) {
+		routePoolAVX2(&dst[0], &grad[0], &src[0], &top[0], number(add), p.Columns, p.Channels, p.Kernel, 4*p.Step, 4*p.Width)
 	},
 	relu:        reluAVX2,
 	exp:         expAVX2,
@@ -108,11 +111,14 @@ func avx512(vnni bool) *path {
 		sum:        sumAVX512,
 		maxAbs:     maxAbsAVX512,
 		max:        maxAVX512,
+		move: func(dst, src Grid, rows, cols, n int, add bool) {
+			moveAVX512(&dst.Data[0], 4*dst.Row, 4*dst.Column, &src.Data[0], 4*src.Row, 4*src.Column, rows, cols, n, number(add))
+		},
 		maxPool: func(dst, src []float32, p Pool) {
 			maxPoolAVX512(&dst[0], &src[0], p.Columns, p.Channels, p.Kernel, 4*p.Step, 4*p.Width)
 		},
-		routePool: func(dst, grad, src, top []float32, p Pool) {
-			routePoolAVX512(&dst[0], &grad[0], &src[0], &top[0], p.Columns, p.Channels, p.Kernel, 4*p.Step, 4*p.Width)
+		routePool: func(dst, grad, src, top []float32, p Pool, add bool) {
+			routePoolAVX512(&dst[0], &grad[0], &src[0], &top[0], number(add), p.Columns, p.Channels, p.Kernel, 4*p.Step, 4*p.Width)
 		},
 		relu:        reluAVX512,
 		exp:         expAVX512,
@@ -158,6 +164,14 @@ func avx512(vnni bool) *path {
 		p.productInt8 = tiledInt8(tilesInt8AVX512, 16)
 	}
 	return p
+}
+
+// number is a flag of assembly.
+func number(flag bool) int {
+	if flag {
+		return 1
+	}
+	return 0
 }
 
 // tiledDots computes dot products with tiles of so many rows by four; where rows are missing at the end, the last is taken
@@ -225,14 +239,18 @@ var widths = [5]int{0, 1, 2, 4, 8}
 // tiled computes the product with tiles of vectors of width columns. b is used where it lies, never packed: blocks of
 // maxDepth by maxBlock/maxDepth of it stay in the second cache while all rows pass over them. One call of a tile stays
 // far below 100 µs.
-func (p product) tiled(tiles [][5]tile, width int) {
+func (p *product) tiled(tiles [][5]tile, width int) {
 	if p.k == 0 {
-		productGo(p)
+		productGo(*p)
 		return
 	}
 	const maxDepth, maxBlock = 256, 1 << 17 // floats
 	block, blocks := p.blocks()
-	if blocks > 1 && block > maxDepth {
+	switch {
+	case p.k <= maxDepth && p.n <= maxBlock/maxDepth:
+		p.rows(tiles, width)
+		return
+	case blocks > 1 && block > maxDepth:
 		p.apart(tiles, width)
 		return
 	}
@@ -245,7 +263,7 @@ func (p product) tiled(tiles [][5]tile, width int) {
 	cols := max(maxBlock/depth&^63, 64)
 	for l := 0; l < p.k; l += depth {
 		for j := 0; j < p.n; j += cols {
-			part := p
+			part := *p
 			part.a, part.b, part.dst = p.a[l/block*p.jump+l%block*p.aCol:], p.b[l*p.bStride+j:], p.dst[j:]
 			part.k, part.n = min(depth, p.k-l), min(cols, p.n-j)
 			part.block = min(block, part.k)
@@ -261,9 +279,9 @@ func (p product) tiled(tiles [][5]tile, width int) {
 }
 
 // apart computes the product block by block of a's columns.
-func (p product) apart(tiles [][5]tile, width int) {
+func (p *product) apart(tiles [][5]tile, width int) {
 	for l := 0; l < p.k; l += p.block {
-		part := p
+		part := *p
 		part.a, part.b, part.k, part.add = p.a[l/p.block*p.jump:], p.b[l*p.bStride:], p.block, p.add || l > 0
 		if l+p.block < p.k {
 			part.bias, part.relu = nil, false
@@ -273,7 +291,7 @@ func (p product) apart(tiles [][5]tile, width int) {
 }
 
 // rows computes the product in stripes of about as many rows each, as few as may be.
-func (p product) rows(tiles [][5]tile, width int) {
+func (p *product) rows(tiles [][5]tile, width int) {
 	stripes := (p.m + len(tiles) - 1) / len(tiles)
 	for i := 0; i < p.m; {
 		rows := (p.m - i + stripes - 1) / stripes

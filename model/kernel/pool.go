@@ -21,14 +21,14 @@ func MaxPool(dst, src []float32, p Pool) {
 	}
 }
 
-// RoutePool adds the gradient of each window to dst, the gradient of the image, where src first is what MaxPool wrote to
-// top. What grad holds afterwards is undefined.
-func RoutePool(dst, grad, src, top []float32, p Pool) {
+// RoutePool gives the gradient of each window to dst, the gradient of the image, where src first is what MaxPool wrote to
+// top, and 0 to the rest of the window; or, as it must if windows overlap, adds it. What grad holds afterwards is undefined.
+func RoutePool(dst, grad, src, top []float32, p Pool, add bool) {
 	p.check(len(grad), len(src))
 	p.check(len(top), len(dst))
 	for lo, part := 0, p.part(); lo < p.Columns; lo += part.Columns {
 		part.Columns = min(part.Columns, p.Columns-lo)
-		use.routePool(dst[lo*p.Step:], grad[lo*p.Channels:], src[lo*p.Step:], top[lo*p.Channels:], part)
+		use.routePool(dst[lo*p.Step:], grad[lo*p.Channels:], src[lo*p.Step:], top[lo*p.Channels:], part, add)
 	}
 }
 

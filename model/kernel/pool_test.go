@@ -26,8 +26,8 @@ func newPoolCase(rng *rand.Rand, columns, channels, kernel, stride int) *poolCas
 	return c
 }
 
-// naive is the largest of each window, and what the gradient of the image becomes from one that is all 1.
-func (c *poolCase) naive() (top, dst []float32) {
+// naive is the largest of each window, and what the gradient of the image becomes from one that is all 1, added to or not.
+func (c *poolCase) naive(add bool) (top, dst []float32) {
 	top, dst = make([]float32, c.Columns*c.Channels), make([]float32, len(c.src))
 	for i := range dst {
 		dst[i] = 1
@@ -38,12 +38,14 @@ func (c *poolCase) naive() (top, dst []float32) {
 		for k := range c.Kernel * c.Kernel {
 			at := x*c.Step + k/c.Kernel*c.Width + k%c.Kernel*c.Channels + channel
 			v := float64(c.src[at])
+			if !add {
+				dst[at] = 0
+			}
 			if first < 0 && v == largest || v > largest {
 				first, largest = at, v
 			}
-			if v != v {
-				first, largest = -1, v
-				break
+			if v != v || largest != largest {
+				first, largest = -1, math.NaN()
 			}
 		}
 		top[i] = float32(largest)
@@ -57,15 +59,23 @@ func (c *poolCase) naive() (top, dst []float32) {
 // check holds both kernels to the naive ones: the first of the largest gets the gradient, whole and once.
 func (c *poolCase) check(t *testing.T) {
 	t.Helper()
+	c.checkRoute(t, true)
+	if c.Step >= c.Kernel*c.Channels {
+		c.checkRoute(t, false)
+	}
+}
+
+func (c *poolCase) checkRoute(t *testing.T, add bool) {
+	t.Helper()
 	what := fmt.Sprintf("%+v on %s", c.Pool, use.name)
-	want, wantDst := c.naive()
+	want, wantDst := c.naive(add)
 	top, dst, grad := newGuarded(len(want), 1, float32(7)), newGuarded(len(c.src), 2, float32(7)), newGuarded(len(want), 3, float32(7))
 	for i := range dst.x {
 		dst.x[i] = 1
 	}
 	copy(grad.x, c.grad)
 	MaxPool(top.x, c.src, c.Pool)
-	RoutePool(dst.x, grad.x, c.src, top.x, c.Pool)
+	RoutePool(dst.x, grad.x, c.src, top.x, c.Pool, add)
 	for i, got := range top.x {
 		if got != want[i] && !(got != got && want[i] != want[i]) {
 			t.Fatalf("%s: largest %d is %v, want %v", what, i, got, want[i])
@@ -102,7 +112,7 @@ func TestPoolsRefuse(t *testing.T) {
 	good := Pool{Columns: 2, Channels: 3, Kernel: 2, Step: 6, Width: 12}
 	for name, call := range map[string]func(){
 		"windows": func() { MaxPool(x[:5], x, good) }, "image": func() { MaxPool(x, x[:23], good) },
-		"gradient": func() { RoutePool(x[:23], x, x, x, good) }, "top": func() { RoutePool(x, x, x, x[:5], good) },
+		"gradient": func() { RoutePool(x[:23], x, x, x, good, true) }, "top": func() { RoutePool(x, x, x, x[:5], good, true) },
 		"channels": func() { MaxPool(x, x, Pool{2, 0, 2, 6, 12}) }, "step": func() { MaxPool(x, x, Pool{2, 3, 2, -6, 12}) },
 		"kernel": func() { MaxPool(x, x, Pool{2, 3, 0, 6, 12}) }, "columns": func() { MaxPool(x, x, Pool{0, 3, 2, 6, 12}) },
 	} {

@@ -19,6 +19,7 @@ var portable = &path{
 	sum:             sumGo,
 	maxAbs:          maxAbsGo,
 	max:             maxGo,
+	move:            moveGo,
 	maxPool:         maxPoolGo,
 	routePool:       routePoolGo,
 	relu:            reluGo,

@@ -12,9 +12,13 @@ func maxPoolGo(dst, src []float32, p Pool) {
 	})
 }
 
-func routePoolGo(dst, grad, src, top []float32, p Pool) {
+func routePoolGo(dst, grad, src, top []float32, p Pool, add bool) {
 	p.each(func(int, int) {}, func(window, at int) {
-		routeMaximumGo(dst[at:][:p.Channels], grad[window:], src[at:], top[window:])
+		to := dst[at:][:p.Channels]
+		if !add {
+			clear(to)
+		}
+		routeMaximumGo(to, grad[window:], src[at:], top[window:])
 	})
 }
 

@@ -35,7 +35,7 @@ func TestPlainGoIsTheSameEverywhere(t *testing.T) {
 	note(dst...)
 	pool := Pool{Columns: 2, Channels: 5, Kernel: 2, Step: 10, Width: 35}
 	MaxPool(y, x, pool)
-	RoutePool(x, dst, slices.Clone(x), y, pool)
+	RoutePool(x, dst, slices.Clone(x), y, pool, true)
 	note(y...)
 	note(x...)
 	for _, c := range append(elementwise[:len(elementwise):len(elementwise)], compared...) {

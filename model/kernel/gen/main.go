@@ -33,6 +33,7 @@ func main() {
 		g.network()
 		g.exact()
 		g.pools()
+		g.move()
 		g.peak()
 		if err := g.write(os.Args[1]); err != nil {
 			build.LogError(log.Default(), err, 0)

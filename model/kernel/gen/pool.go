@@ -19,7 +19,7 @@ func (g *generator) pools() {
 		},
 		func() { g.store(top, operand.Mem{Base: dst}) })
 
-	g.begin("routePool", "func(dst, grad, src, top *float32, "+sizes+")", "is RoutePool; step and width are in bytes.")
+	g.begin("routePool", "func(dst, grad, src, top *float32, add int, "+sizes+")", "is RoutePool; step and width are in bytes.")
 	zero, left, largest := g.zero(), g.vec(), g.vec()
 	further, grad, src, tops := g.word("dst"), g.word("grad"), g.word("src"), g.word("top")
 	g.SUBQ(src, further) // how far dst lies from src
@@ -33,7 +33,11 @@ func (g *generator) pools() {
 			g.choose(equal, largest, x, left, zero, hit)
 			g.xor(hit, left, left)
 			src.Index, src.Scale = further, 1
+			only := g.label("only") // reading what the last masked store wrote beside would wait for it
+			g.CMPQ(g.address("add"), operand.I32(0))
+			g.JEQ(operand.LabelRef(only))
 			g.VADDPS(g.load(src), hit, hit)
+			g.Label(only)
 			g.store(hit, src)
 		},
 		func() {})
