@@ -4,9 +4,9 @@
 
 #include "textflag.h"
 
-// func tile1xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile1x1MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·tile1xMaskAVX2(SB), NOSPLIT, $0-112
+TEXT ·tile1x1MaskAVX2(SB), NOSPLIT, $0-112
 	MOVQ    count+80(FP), AX
 	XORQ    DX, DX
 	MOVQ    $+8, CX
@@ -221,10 +221,131 @@ store20:
 	VZEROUPPER
 	RET
 
+// func tile1x2MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, CMOV, FMA3
+TEXT ·tile1x2MaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	XORQ    DX, DX
+	MOVQ    $+8, CX
+	SUBQ    AX, CX
+	CMOVQLT DX, CX
+	LEAQ    signsAVX2<>+0(SB), AX
+	VMOVUPS (AX)(CX*4), Y0
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	MOVQ    aCol+32(FP), CX
+	MOVQ    b+40(FP), DX
+	MOVQ    bStride+48(FP), BX
+	MOVQ    blocks+64(FP), DI
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+
+block22:
+	MOVQ k+56(FP), SI
+	SUBQ $+4, SI
+	JLT  rest24
+
+loop23:
+	VBROADCASTSS (AX), Y9
+	VFMADD231PS  (DX), Y9, Y1
+	VMASKMOVPS   32(DX), Y0, Y10
+	VFMADD231PS  Y10, Y9, Y2
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	VBROADCASTSS (AX), Y9
+	VFMADD231PS  (DX), Y9, Y3
+	VMASKMOVPS   32(DX), Y0, Y10
+	VFMADD231PS  Y10, Y9, Y4
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	VBROADCASTSS (AX), Y9
+	VFMADD231PS  (DX), Y9, Y5
+	VMASKMOVPS   32(DX), Y0, Y10
+	VFMADD231PS  Y10, Y9, Y6
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	VBROADCASTSS (AX), Y9
+	VFMADD231PS  (DX), Y9, Y7
+	VMASKMOVPS   32(DX), Y0, Y10
+	VFMADD231PS  Y10, Y9, Y8
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	SUBQ         $+4, SI
+	JGE          loop23
+
+rest24:
+	ADDQ $+4, SI
+	JEQ  done25
+
+loop26:
+	VBROADCASTSS (AX), Y9
+	VFMADD231PS  (DX), Y9, Y1
+	VMASKMOVPS   32(DX), Y0, Y10
+	VFMADD231PS  Y10, Y9, Y2
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	DECQ         SI
+	JNZ          loop26
+
+done25:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block22
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y4, Y2, Y2
+	VADDPS       Y7, Y5, Y5
+	VADDPS       Y8, Y6, Y6
+	VADDPS       Y5, Y1, Y1
+	VADDPS       Y6, Y2, Y2
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Y3
+	TESTQ        $0x00000001, CX
+	JEQ          noAdd27
+	VFMADD213PS  (AX), Y3, Y1
+	VMASKMOVPS   32(AX), Y0, Y4
+	VFMADD213PS  Y4, Y3, Y2
+	JMP          scaled28
+
+noAdd27:
+	TESTQ  $0x00000002, CX
+	JEQ    scaled28
+	VMULPS Y3, Y1, Y1
+	VMULPS Y3, Y2, Y2
+
+scaled28:
+	TESTQ      $0x00000008, CX
+	JEQ        noBias29
+	MOVQ       bias+96(FP), DX
+	VMOVUPS    (DX), Y3
+	VADDPS     Y3, Y1, Y1
+	VMASKMOVPS 32(DX), Y0, Y3
+	VADDPS     Y3, Y2, Y2
+
+noBias29:
+	TESTQ  $0x00000004, CX
+	JEQ    store30
+	VXORPS Y3, Y3, Y3
+	VMAXPS Y1, Y3, Y1
+	VMAXPS Y2, Y3, Y2
+
+store30:
+	VMOVUPS    Y1, (AX)
+	VMASKMOVPS Y2, Y0, 32(AX)
+	VZEROUPPER
+	RET
+
 // func tile1x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
 TEXT ·tile1x2AVX2(SB), NOSPLIT, $0-112
-next21:
+next31:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), CX
@@ -240,12 +361,12 @@ next21:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-block22:
+block32:
 	MOVQ k+56(FP), SI
 	SUBQ $+4, SI
-	JLT  rest24
+	JLT  rest34
 
-loop23:
+loop33:
 	VBROADCASTSS (AX), Y8
 	VFMADD231PS  (DX), Y8, Y0
 	VFMADD231PS  32(DX), Y8, Y1
@@ -267,25 +388,25 @@ loop23:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	SUBQ         $+4, SI
-	JGE          loop23
+	JGE          loop33
 
-rest24:
+rest34:
 	ADDQ $+4, SI
-	JEQ  done25
+	JEQ  done35
 
-loop26:
+loop36:
 	VBROADCASTSS (AX), Y8
 	VFMADD231PS  (DX), Y8, Y0
 	VFMADD231PS  32(DX), Y8, Y1
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop26
+	JNZ          loop36
 
-done25:
+done35:
 	ADDQ         jump+72(FP), AX
 	DECQ         DI
-	JNZ          block22
+	JNZ          block32
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y6, Y4, Y4
@@ -297,167 +418,47 @@ done25:
 	MOVQ         flags+104(FP), CX
 	VBROADCASTSS alpha+88(FP), Y2
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd27
+	JEQ          noAdd37
 	VFMADD213PS  (AX), Y2, Y0
 	VFMADD213PS  32(AX), Y2, Y1
-	JMP          scaled28
+	JMP          scaled38
 
-noAdd27:
+noAdd37:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled28
+	JEQ    scaled38
 	VMULPS Y2, Y0, Y0
 	VMULPS Y2, Y1, Y1
 
-scaled28:
+scaled38:
 	TESTQ   $0x00000008, CX
-	JEQ     noBias29
+	JEQ     noBias39
 	MOVQ    bias+96(FP), DX
 	VMOVUPS (DX), Y2
 	VADDPS  Y2, Y0, Y0
 	VMOVUPS 32(DX), Y2
 	VADDPS  Y2, Y1, Y1
 
-noBias29:
+noBias39:
 	TESTQ  $0x00000004, CX
-	JEQ    store30
+	JEQ    store40
 	VXORPS Y2, Y2, Y2
 	VMAXPS Y0, Y2, Y0
 	VMAXPS Y1, Y2, Y1
 
-store30:
+store40:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
 	ADDQ    $+64, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next21
+	JNZ     next31
 	VZEROUPPER
 	RET
 
 // func tile1x4AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
 TEXT ·tile1x4AVX2(SB), NOSPLIT, $0-112
-next31:
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	MOVQ   aCol+32(FP), CX
-	MOVQ   b+40(FP), DX
-	MOVQ   bStride+48(FP), BX
-	MOVQ   blocks+64(FP), DI
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-	VXORPS Y6, Y6, Y6
-	VXORPS Y7, Y7, Y7
-
-block32:
-	MOVQ k+56(FP), SI
-	SUBQ $+2, SI
-	JLT  rest34
-
-loop33:
-	VBROADCASTSS (AX), Y8
-	VFMADD231PS  (DX), Y8, Y0
-	VFMADD231PS  32(DX), Y8, Y1
-	VFMADD231PS  64(DX), Y8, Y2
-	VFMADD231PS  96(DX), Y8, Y3
-	ADDQ         CX, AX
-	ADDQ         BX, DX
-	VBROADCASTSS (AX), Y8
-	VFMADD231PS  (DX), Y8, Y4
-	VFMADD231PS  32(DX), Y8, Y5
-	VFMADD231PS  64(DX), Y8, Y6
-	VFMADD231PS  96(DX), Y8, Y7
-	ADDQ         CX, AX
-	ADDQ         BX, DX
-	SUBQ         $+2, SI
-	JGE          loop33
-
-rest34:
-	ADDQ $+2, SI
-	JEQ  done35
-
-loop36:
-	VBROADCASTSS (AX), Y8
-	VFMADD231PS  (DX), Y8, Y0
-	VFMADD231PS  32(DX), Y8, Y1
-	VFMADD231PS  64(DX), Y8, Y2
-	VFMADD231PS  96(DX), Y8, Y3
-	ADDQ         CX, AX
-	ADDQ         BX, DX
-	DECQ         SI
-	JNZ          loop36
-
-done35:
-	ADDQ         jump+72(FP), AX
-	DECQ         DI
-	JNZ          block32
-	VADDPS       Y4, Y0, Y0
-	VADDPS       Y5, Y1, Y1
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y7, Y3, Y3
-	MOVQ         dst+0(FP), AX
-	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+104(FP), CX
-	VBROADCASTSS alpha+88(FP), Y4
-	TESTQ        $0x00000001, CX
-	JEQ          noAdd37
-	VFMADD213PS  (AX), Y4, Y0
-	VFMADD213PS  32(AX), Y4, Y1
-	VFMADD213PS  64(AX), Y4, Y2
-	VFMADD213PS  96(AX), Y4, Y3
-	JMP          scaled38
-
-noAdd37:
-	TESTQ  $0x00000002, CX
-	JEQ    scaled38
-	VMULPS Y4, Y0, Y0
-	VMULPS Y4, Y1, Y1
-	VMULPS Y4, Y2, Y2
-	VMULPS Y4, Y3, Y3
-
-scaled38:
-	TESTQ   $0x00000008, CX
-	JEQ     noBias39
-	MOVQ    bias+96(FP), DX
-	VMOVUPS (DX), Y4
-	VADDPS  Y4, Y0, Y0
-	VMOVUPS 32(DX), Y4
-	VADDPS  Y4, Y1, Y1
-	VMOVUPS 64(DX), Y4
-	VADDPS  Y4, Y2, Y2
-	VMOVUPS 96(DX), Y4
-	VADDPS  Y4, Y3, Y3
-
-noBias39:
-	TESTQ  $0x00000004, CX
-	JEQ    store40
-	VXORPS Y4, Y4, Y4
-	VMAXPS Y0, Y4, Y0
-	VMAXPS Y1, Y4, Y1
-	VMAXPS Y2, Y4, Y2
-	VMAXPS Y3, Y4, Y3
-
-store40:
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, 32(AX)
-	VMOVUPS Y2, 64(AX)
-	VMOVUPS Y3, 96(AX)
-	ADDQ    $+128, dst+0(FP)
-	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+96(FP)
-	DECQ    count+80(FP)
-	JNZ     next31
-	VZEROUPPER
-	RET
-
-// func tile1x8AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, FMA3
-TEXT ·tile1x8AVX2(SB), NOSPLIT, $0-112
 next41:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
@@ -475,11 +476,131 @@ next41:
 	VXORPS Y7, Y7, Y7
 
 block42:
-	MOVQ  k+56(FP), SI
-	TESTQ SI, SI
-	JEQ   done45
+	MOVQ k+56(FP), SI
+	SUBQ $+2, SI
+	JLT  rest44
 
 loop43:
+	VBROADCASTSS (AX), Y8
+	VFMADD231PS  (DX), Y8, Y0
+	VFMADD231PS  32(DX), Y8, Y1
+	VFMADD231PS  64(DX), Y8, Y2
+	VFMADD231PS  96(DX), Y8, Y3
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	VBROADCASTSS (AX), Y8
+	VFMADD231PS  (DX), Y8, Y4
+	VFMADD231PS  32(DX), Y8, Y5
+	VFMADD231PS  64(DX), Y8, Y6
+	VFMADD231PS  96(DX), Y8, Y7
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	SUBQ         $+2, SI
+	JGE          loop43
+
+rest44:
+	ADDQ $+2, SI
+	JEQ  done45
+
+loop46:
+	VBROADCASTSS (AX), Y8
+	VFMADD231PS  (DX), Y8, Y0
+	VFMADD231PS  32(DX), Y8, Y1
+	VFMADD231PS  64(DX), Y8, Y2
+	VFMADD231PS  96(DX), Y8, Y3
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	DECQ         SI
+	JNZ          loop46
+
+done45:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block42
+	VADDPS       Y4, Y0, Y0
+	VADDPS       Y5, Y1, Y1
+	VADDPS       Y6, Y2, Y2
+	VADDPS       Y7, Y3, Y3
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Y4
+	TESTQ        $0x00000001, CX
+	JEQ          noAdd47
+	VFMADD213PS  (AX), Y4, Y0
+	VFMADD213PS  32(AX), Y4, Y1
+	VFMADD213PS  64(AX), Y4, Y2
+	VFMADD213PS  96(AX), Y4, Y3
+	JMP          scaled48
+
+noAdd47:
+	TESTQ  $0x00000002, CX
+	JEQ    scaled48
+	VMULPS Y4, Y0, Y0
+	VMULPS Y4, Y1, Y1
+	VMULPS Y4, Y2, Y2
+	VMULPS Y4, Y3, Y3
+
+scaled48:
+	TESTQ   $0x00000008, CX
+	JEQ     noBias49
+	MOVQ    bias+96(FP), DX
+	VMOVUPS (DX), Y4
+	VADDPS  Y4, Y0, Y0
+	VMOVUPS 32(DX), Y4
+	VADDPS  Y4, Y1, Y1
+	VMOVUPS 64(DX), Y4
+	VADDPS  Y4, Y2, Y2
+	VMOVUPS 96(DX), Y4
+	VADDPS  Y4, Y3, Y3
+
+noBias49:
+	TESTQ  $0x00000004, CX
+	JEQ    store50
+	VXORPS Y4, Y4, Y4
+	VMAXPS Y0, Y4, Y0
+	VMAXPS Y1, Y4, Y1
+	VMAXPS Y2, Y4, Y2
+	VMAXPS Y3, Y4, Y3
+
+store50:
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS Y2, 64(AX)
+	VMOVUPS Y3, 96(AX)
+	ADDQ    $+128, dst+0(FP)
+	ADDQ    $+128, b+40(FP)
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next41
+	VZEROUPPER
+	RET
+
+// func tile1x8AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, FMA3
+TEXT ·tile1x8AVX2(SB), NOSPLIT, $0-112
+next51:
+	MOVQ   a+16(FP), AX
+	MOVQ   aRow+24(FP), CX
+	MOVQ   aCol+32(FP), CX
+	MOVQ   b+40(FP), DX
+	MOVQ   bStride+48(FP), BX
+	MOVQ   blocks+64(FP), DI
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+block52:
+	MOVQ  k+56(FP), SI
+	TESTQ SI, SI
+	JEQ   done55
+
+loop53:
 	VBROADCASTSS (AX), Y8
 	VFMADD231PS  (DX), Y8, Y0
 	VFMADD231PS  32(DX), Y8, Y1
@@ -492,18 +613,18 @@ loop43:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop43
+	JNZ          loop53
 
-done45:
+done55:
 	ADDQ         jump+72(FP), AX
 	DECQ         DI
-	JNZ          block42
+	JNZ          block52
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	MOVQ         flags+104(FP), CX
 	VBROADCASTSS alpha+88(FP), Y8
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd46
+	JEQ          noAdd56
 	VFMADD213PS  (AX), Y8, Y0
 	VFMADD213PS  32(AX), Y8, Y1
 	VFMADD213PS  64(AX), Y8, Y2
@@ -512,11 +633,11 @@ done45:
 	VFMADD213PS  160(AX), Y8, Y5
 	VFMADD213PS  192(AX), Y8, Y6
 	VFMADD213PS  224(AX), Y8, Y7
-	JMP          scaled47
+	JMP          scaled57
 
-noAdd46:
+noAdd56:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled47
+	JEQ    scaled57
 	VMULPS Y8, Y0, Y0
 	VMULPS Y8, Y1, Y1
 	VMULPS Y8, Y2, Y2
@@ -526,9 +647,9 @@ noAdd46:
 	VMULPS Y8, Y6, Y6
 	VMULPS Y8, Y7, Y7
 
-scaled47:
+scaled57:
 	TESTQ   $0x00000008, CX
-	JEQ     noBias48
+	JEQ     noBias58
 	MOVQ    bias+96(FP), DX
 	VMOVUPS (DX), Y8
 	VADDPS  Y8, Y0, Y0
@@ -547,9 +668,9 @@ scaled47:
 	VMOVUPS 224(DX), Y8
 	VADDPS  Y8, Y7, Y7
 
-noBias48:
+noBias58:
 	TESTQ  $0x00000004, CX
-	JEQ    store49
+	JEQ    store59
 	VXORPS Y8, Y8, Y8
 	VMAXPS Y0, Y8, Y0
 	VMAXPS Y1, Y8, Y1
@@ -560,7 +681,7 @@ noBias48:
 	VMAXPS Y6, Y8, Y6
 	VMAXPS Y7, Y8, Y7
 
-store49:
+store59:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, 64(AX)
@@ -573,13 +694,13 @@ store49:
 	ADDQ    $+256, b+40(FP)
 	ADDQ    $+256, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next41
+	JNZ     next51
 	VZEROUPPER
 	RET
 
-// func tile2xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile2x1MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·tile2xMaskAVX2(SB), NOSPLIT, $0-112
+TEXT ·tile2x1MaskAVX2(SB), NOSPLIT, $0-112
 	MOVQ    count+80(FP), AX
 	XORQ    DX, DX
 	MOVQ    $+8, CX
@@ -602,12 +723,12 @@ TEXT ·tile2xMaskAVX2(SB), NOSPLIT, $0-112
 	VXORPS  Y7, Y7, Y7
 	VXORPS  Y8, Y8, Y8
 
-block51:
+block61:
 	MOVQ k+56(FP), DI
 	SUBQ $+4, DI
-	JLT  rest53
+	JLT  rest63
 
-loop52:
+loop62:
 	VMASKMOVPS   (BX), Y0, Y9
 	VBROADCASTSS (AX), Y10
 	VFMADD231PS  Y10, Y9, Y1
@@ -637,13 +758,13 @@ loop52:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	SUBQ         $+4, DI
-	JGE          loop52
+	JGE          loop62
 
-rest53:
+rest63:
 	ADDQ $+4, DI
-	JEQ  done54
+	JEQ  done64
 
-loop55:
+loop65:
 	VMASKMOVPS   (BX), Y0, Y9
 	VBROADCASTSS (AX), Y10
 	VFMADD231PS  Y10, Y9, Y1
@@ -652,12 +773,12 @@ loop55:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop55
+	JNZ          loop65
 
-done54:
+done64:
 	ADDQ         jump+72(FP), AX
 	DECQ         R8
-	JNZ          block51
+	JNZ          block61
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y4, Y2, Y2
 	VADDPS       Y7, Y5, Y5
@@ -669,35 +790,35 @@ done54:
 	MOVQ         flags+104(FP), DX
 	VBROADCASTSS alpha+88(FP), Y3
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd56
+	JEQ          noAdd66
 	VMASKMOVPS   (AX), Y0, Y4
 	VFMADD213PS  Y4, Y3, Y1
 	VMASKMOVPS   (AX)(CX*1), Y0, Y4
 	VFMADD213PS  Y4, Y3, Y2
-	JMP          scaled57
+	JMP          scaled67
 
-noAdd56:
+noAdd66:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled57
+	JEQ    scaled67
 	VMULPS Y3, Y1, Y1
 	VMULPS Y3, Y2, Y2
 
-scaled57:
+scaled67:
 	TESTQ      $0x00000008, DX
-	JEQ        noBias58
+	JEQ        noBias68
 	MOVQ       bias+96(FP), BX
 	VMASKMOVPS (BX), Y0, Y3
 	VADDPS     Y3, Y1, Y1
 	VADDPS     Y3, Y2, Y2
 
-noBias58:
+noBias68:
 	TESTQ  $0x00000004, DX
-	JEQ    store59
+	JEQ    store69
 	VXORPS Y3, Y3, Y3
 	VMAXPS Y1, Y3, Y1
 	VMAXPS Y2, Y3, Y2
 
-store59:
+store69:
 	VMASKMOVPS Y1, Y0, (AX)
 	VMASKMOVPS Y2, Y0, (AX)(CX*1)
 	VZEROUPPER
@@ -706,7 +827,7 @@ store59:
 // func tile2x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
 TEXT ·tile2x1AVX2(SB), NOSPLIT, $0-112
-next60:
+next70:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
@@ -722,12 +843,12 @@ next60:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-block61:
+block71:
 	MOVQ k+56(FP), DI
 	SUBQ $+4, DI
-	JLT  rest63
+	JLT  rest73
 
-loop62:
+loop72:
 	VMOVUPS      (BX), Y8
 	VBROADCASTSS (AX), Y9
 	VFMADD231PS  Y9, Y8, Y0
@@ -757,13 +878,13 @@ loop62:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	SUBQ         $+4, DI
-	JGE          loop62
+	JGE          loop72
 
-rest63:
+rest73:
 	ADDQ $+4, DI
-	JEQ  done64
+	JEQ  done74
 
-loop65:
+loop75:
 	VMOVUPS      (BX), Y8
 	VBROADCASTSS (AX), Y9
 	VFMADD231PS  Y9, Y8, Y0
@@ -772,12 +893,12 @@ loop65:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop65
+	JNZ          loop75
 
-done64:
+done74:
 	ADDQ         jump+72(FP), AX
 	DECQ         R8
-	JNZ          block61
+	JNZ          block71
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y6, Y4, Y4
@@ -789,47 +910,177 @@ done64:
 	MOVQ         flags+104(FP), DX
 	VBROADCASTSS alpha+88(FP), Y2
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd66
+	JEQ          noAdd76
 	VFMADD213PS  (AX), Y2, Y0
 	VFMADD213PS  (AX)(CX*1), Y2, Y1
-	JMP          scaled67
+	JMP          scaled77
 
-noAdd66:
+noAdd76:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled67
+	JEQ    scaled77
 	VMULPS Y2, Y0, Y0
 	VMULPS Y2, Y1, Y1
 
-scaled67:
+scaled77:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias68
+	JEQ     noBias78
 	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Y2
 	VADDPS  Y2, Y0, Y0
 	VADDPS  Y2, Y1, Y1
 
-noBias68:
+noBias78:
 	TESTQ  $0x00000004, DX
-	JEQ    store69
+	JEQ    store79
 	VXORPS Y2, Y2, Y2
 	VMAXPS Y0, Y2, Y0
 	VMAXPS Y1, Y2, Y1
 
-store69:
+store79:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, (AX)(CX*1)
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, b+40(FP)
 	ADDQ    $+32, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next60
+	JNZ     next70
+	VZEROUPPER
+	RET
+
+// func tile2x2MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, CMOV, FMA3
+TEXT ·tile2x2MaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	XORQ    DX, DX
+	MOVQ    $+8, CX
+	SUBQ    AX, CX
+	CMOVQLT DX, CX
+	LEAQ    signsAVX2<>+0(SB), AX
+	VMOVUPS (AX)(CX*4), Y0
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	MOVQ    aCol+32(FP), DX
+	MOVQ    b+40(FP), BX
+	MOVQ    bStride+48(FP), SI
+	MOVQ    blocks+64(FP), R8
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+
+block81:
+	MOVQ k+56(FP), DI
+	SUBQ $+2, DI
+	JLT  rest83
+
+loop82:
+	VMOVUPS      (BX), Y9
+	VMASKMOVPS   32(BX), Y0, Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y9, Y1
+	VFMADD231PS  Y11, Y10, Y2
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y9, Y3
+	VFMADD231PS  Y11, Y10, Y4
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	VMOVUPS      (BX), Y9
+	VMASKMOVPS   32(BX), Y0, Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y9, Y5
+	VFMADD231PS  Y11, Y10, Y6
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y9, Y7
+	VFMADD231PS  Y11, Y10, Y8
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	SUBQ         $+2, DI
+	JGE          loop82
+
+rest83:
+	ADDQ $+2, DI
+	JEQ  done84
+
+loop85:
+	VMOVUPS      (BX), Y9
+	VMASKMOVPS   32(BX), Y0, Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y9, Y1
+	VFMADD231PS  Y11, Y10, Y2
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y9, Y3
+	VFMADD231PS  Y11, Y10, Y4
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	DECQ         DI
+	JNZ          loop85
+
+done84:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block81
+	VADDPS       Y5, Y1, Y1
+	VADDPS       Y6, Y2, Y2
+	VADDPS       Y7, Y3, Y3
+	VADDPS       Y8, Y4, Y4
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Y5
+	TESTQ        $0x00000001, DX
+	JEQ          noAdd86
+	VFMADD213PS  (AX), Y5, Y1
+	VMASKMOVPS   32(AX), Y0, Y6
+	VFMADD213PS  Y6, Y5, Y2
+	VFMADD213PS  (AX)(CX*1), Y5, Y3
+	VMASKMOVPS   32(AX)(CX*1), Y0, Y6
+	VFMADD213PS  Y6, Y5, Y4
+	JMP          scaled87
+
+noAdd86:
+	TESTQ  $0x00000002, DX
+	JEQ    scaled87
+	VMULPS Y5, Y1, Y1
+	VMULPS Y5, Y2, Y2
+	VMULPS Y5, Y3, Y3
+	VMULPS Y5, Y4, Y4
+
+scaled87:
+	TESTQ      $0x00000008, DX
+	JEQ        noBias88
+	MOVQ       bias+96(FP), BX
+	VMOVUPS    (BX), Y5
+	VADDPS     Y5, Y1, Y1
+	VADDPS     Y5, Y3, Y3
+	VMASKMOVPS 32(BX), Y0, Y5
+	VADDPS     Y5, Y2, Y2
+	VADDPS     Y5, Y4, Y4
+
+noBias88:
+	TESTQ  $0x00000004, DX
+	JEQ    store89
+	VXORPS Y5, Y5, Y5
+	VMAXPS Y1, Y5, Y1
+	VMAXPS Y2, Y5, Y2
+	VMAXPS Y3, Y5, Y3
+	VMAXPS Y4, Y5, Y4
+
+store89:
+	VMOVUPS    Y1, (AX)
+	VMASKMOVPS Y2, Y0, 32(AX)
+	VMOVUPS    Y3, (AX)(CX*1)
+	VMASKMOVPS Y4, Y0, 32(AX)(CX*1)
 	VZEROUPPER
 	RET
 
 // func tile2x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
 TEXT ·tile2x2AVX2(SB), NOSPLIT, $0-112
-next70:
+next90:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
@@ -845,12 +1096,12 @@ next70:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-block71:
+block91:
 	MOVQ k+56(FP), DI
 	SUBQ $+2, DI
-	JLT  rest73
+	JLT  rest93
 
-loop72:
+loop92:
 	VMOVUPS      (BX), Y8
 	VMOVUPS      32(BX), Y9
 	VBROADCASTSS (AX), Y10
@@ -872,13 +1123,13 @@ loop72:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	SUBQ         $+2, DI
-	JGE          loop72
+	JGE          loop92
 
-rest73:
+rest93:
 	ADDQ $+2, DI
-	JEQ  done74
+	JEQ  done94
 
-loop75:
+loop95:
 	VMOVUPS      (BX), Y8
 	VMOVUPS      32(BX), Y9
 	VBROADCASTSS (AX), Y10
@@ -890,12 +1141,12 @@ loop75:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop75
+	JNZ          loop95
 
-done74:
+done94:
 	ADDQ         jump+72(FP), AX
 	DECQ         R8
-	JNZ          block71
+	JNZ          block91
 	VADDPS       Y4, Y0, Y0
 	VADDPS       Y5, Y1, Y1
 	VADDPS       Y6, Y2, Y2
@@ -905,24 +1156,24 @@ done74:
 	MOVQ         flags+104(FP), DX
 	VBROADCASTSS alpha+88(FP), Y4
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd76
+	JEQ          noAdd96
 	VFMADD213PS  (AX), Y4, Y0
 	VFMADD213PS  32(AX), Y4, Y1
 	VFMADD213PS  (AX)(CX*1), Y4, Y2
 	VFMADD213PS  32(AX)(CX*1), Y4, Y3
-	JMP          scaled77
+	JMP          scaled97
 
-noAdd76:
+noAdd96:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled77
+	JEQ    scaled97
 	VMULPS Y4, Y0, Y0
 	VMULPS Y4, Y1, Y1
 	VMULPS Y4, Y2, Y2
 	VMULPS Y4, Y3, Y3
 
-scaled77:
+scaled97:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias78
+	JEQ     noBias98
 	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Y4
 	VADDPS  Y4, Y0, Y0
@@ -931,16 +1182,16 @@ scaled77:
 	VADDPS  Y4, Y1, Y1
 	VADDPS  Y4, Y3, Y3
 
-noBias78:
+noBias98:
 	TESTQ  $0x00000004, DX
-	JEQ    store79
+	JEQ    store99
 	VXORPS Y4, Y4, Y4
 	VMAXPS Y0, Y4, Y0
 	VMAXPS Y1, Y4, Y1
 	VMAXPS Y2, Y4, Y2
 	VMAXPS Y3, Y4, Y3
 
-store79:
+store99:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, (AX)(CX*1)
@@ -949,14 +1200,14 @@ store79:
 	ADDQ    $+64, b+40(FP)
 	ADDQ    $+64, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next70
+	JNZ     next90
 	VZEROUPPER
 	RET
 
 // func tile2x4AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
 TEXT ·tile2x4AVX2(SB), NOSPLIT, $0-112
-next80:
+next100:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
@@ -972,12 +1223,12 @@ next80:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-block81:
+block101:
 	MOVQ  k+56(FP), DI
 	TESTQ DI, DI
-	JEQ   done84
+	JEQ   done104
 
-loop82:
+loop102:
 	VMOVUPS      (BX), Y8
 	VMOVUPS      32(BX), Y9
 	VMOVUPS      64(BX), Y10
@@ -995,18 +1246,18 @@ loop82:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop82
+	JNZ          loop102
 
-done84:
+done104:
 	ADDQ         jump+72(FP), AX
 	DECQ         R8
-	JNZ          block81
+	JNZ          block101
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	MOVQ         flags+104(FP), DX
 	VBROADCASTSS alpha+88(FP), Y8
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd85
+	JEQ          noAdd105
 	VFMADD213PS  (AX), Y8, Y0
 	VFMADD213PS  32(AX), Y8, Y1
 	VFMADD213PS  64(AX), Y8, Y2
@@ -1015,11 +1266,11 @@ done84:
 	VFMADD213PS  32(AX)(CX*1), Y8, Y5
 	VFMADD213PS  64(AX)(CX*1), Y8, Y6
 	VFMADD213PS  96(AX)(CX*1), Y8, Y7
-	JMP          scaled86
+	JMP          scaled106
 
-noAdd85:
+noAdd105:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled86
+	JEQ    scaled106
 	VMULPS Y8, Y0, Y0
 	VMULPS Y8, Y1, Y1
 	VMULPS Y8, Y2, Y2
@@ -1029,9 +1280,9 @@ noAdd85:
 	VMULPS Y8, Y6, Y6
 	VMULPS Y8, Y7, Y7
 
-scaled86:
+scaled106:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias87
+	JEQ     noBias107
 	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Y8
 	VADDPS  Y8, Y0, Y0
@@ -1046,9 +1297,9 @@ scaled86:
 	VADDPS  Y8, Y3, Y3
 	VADDPS  Y8, Y7, Y7
 
-noBias87:
+noBias107:
 	TESTQ  $0x00000004, DX
-	JEQ    store88
+	JEQ    store108
 	VXORPS Y8, Y8, Y8
 	VMAXPS Y0, Y8, Y0
 	VMAXPS Y1, Y8, Y1
@@ -1059,7 +1310,7 @@ noBias87:
 	VMAXPS Y6, Y8, Y6
 	VMAXPS Y7, Y8, Y7
 
-store88:
+store108:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, 64(AX)
@@ -1072,13 +1323,13 @@ store88:
 	ADDQ    $+128, b+40(FP)
 	ADDQ    $+128, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next80
+	JNZ     next100
 	VZEROUPPER
 	RET
 
-// func tile3xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile3x1MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·tile3xMaskAVX2(SB), NOSPLIT, $0-112
+TEXT ·tile3x1MaskAVX2(SB), NOSPLIT, $0-112
 	MOVQ    count+80(FP), AX
 	XORQ    DX, DX
 	MOVQ    $+8, CX
@@ -1102,12 +1353,12 @@ TEXT ·tile3xMaskAVX2(SB), NOSPLIT, $0-112
 	VXORPS  Y8, Y8, Y8
 	VXORPS  Y9, Y9, Y9
 
-block90:
+block110:
 	MOVQ k+56(FP), DI
 	SUBQ $+3, DI
-	JLT  rest92
+	JLT  rest112
 
-loop91:
+loop111:
 	VMASKMOVPS   (BX), Y0, Y10
 	VBROADCASTSS (AX), Y11
 	VFMADD231PS  Y11, Y10, Y1
@@ -1136,13 +1387,13 @@ loop91:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	SUBQ         $+3, DI
-	JGE          loop91
+	JGE          loop111
 
-rest92:
+rest112:
 	ADDQ $+3, DI
-	JEQ  done93
+	JEQ  done113
 
-loop94:
+loop114:
 	VMASKMOVPS   (BX), Y0, Y10
 	VBROADCASTSS (AX), Y11
 	VFMADD231PS  Y11, Y10, Y1
@@ -1153,12 +1404,12 @@ loop94:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop94
+	JNZ          loop114
 
-done93:
+done113:
 	ADDQ         jump+72(FP), AX
 	DECQ         R8
-	JNZ          block90
+	JNZ          block110
 	VADDPS       Y4, Y1, Y1
 	VADDPS       Y5, Y2, Y2
 	VADDPS       Y6, Y3, Y3
@@ -1170,40 +1421,40 @@ done93:
 	MOVQ         flags+104(FP), DX
 	VBROADCASTSS alpha+88(FP), Y4
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd95
+	JEQ          noAdd115
 	VMASKMOVPS   (AX), Y0, Y5
 	VFMADD213PS  Y5, Y4, Y1
 	VMASKMOVPS   (AX)(CX*1), Y0, Y5
 	VFMADD213PS  Y5, Y4, Y2
 	VMASKMOVPS   (AX)(CX*2), Y0, Y5
 	VFMADD213PS  Y5, Y4, Y3
-	JMP          scaled96
+	JMP          scaled116
 
-noAdd95:
+noAdd115:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled96
+	JEQ    scaled116
 	VMULPS Y4, Y1, Y1
 	VMULPS Y4, Y2, Y2
 	VMULPS Y4, Y3, Y3
 
-scaled96:
+scaled116:
 	TESTQ      $0x00000008, DX
-	JEQ        noBias97
+	JEQ        noBias117
 	MOVQ       bias+96(FP), BX
 	VMASKMOVPS (BX), Y0, Y4
 	VADDPS     Y4, Y1, Y1
 	VADDPS     Y4, Y2, Y2
 	VADDPS     Y4, Y3, Y3
 
-noBias97:
+noBias117:
 	TESTQ  $0x00000004, DX
-	JEQ    store98
+	JEQ    store118
 	VXORPS Y4, Y4, Y4
 	VMAXPS Y1, Y4, Y1
 	VMAXPS Y2, Y4, Y2
 	VMAXPS Y3, Y4, Y3
 
-store98:
+store118:
 	VMASKMOVPS Y1, Y0, (AX)
 	VMASKMOVPS Y2, Y0, (AX)(CX*1)
 	VMASKMOVPS Y3, Y0, (AX)(CX*2)
@@ -1213,7 +1464,7 @@ store98:
 // func tile3x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
 TEXT ·tile3x1AVX2(SB), NOSPLIT, $0-112
-next99:
+next119:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
@@ -1230,12 +1481,12 @@ next99:
 	VXORPS Y7, Y7, Y7
 	VXORPS Y8, Y8, Y8
 
-block100:
+block120:
 	MOVQ k+56(FP), DI
 	SUBQ $+3, DI
-	JLT  rest102
+	JLT  rest122
 
-loop101:
+loop121:
 	VMOVUPS      (BX), Y9
 	VBROADCASTSS (AX), Y10
 	VFMADD231PS  Y10, Y9, Y0
@@ -1264,13 +1515,13 @@ loop101:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	SUBQ         $+3, DI
-	JGE          loop101
+	JGE          loop121
 
-rest102:
+rest122:
 	ADDQ $+3, DI
-	JEQ  done103
+	JEQ  done123
 
-loop104:
+loop124:
 	VMOVUPS      (BX), Y9
 	VBROADCASTSS (AX), Y10
 	VFMADD231PS  Y10, Y9, Y0
@@ -1281,12 +1532,12 @@ loop104:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop104
+	JNZ          loop124
 
-done103:
+done123:
 	ADDQ         jump+72(FP), AX
 	DECQ         R8
-	JNZ          block100
+	JNZ          block120
 	VADDPS       Y3, Y0, Y0
 	VADDPS       Y4, Y1, Y1
 	VADDPS       Y5, Y2, Y2
@@ -1298,37 +1549,37 @@ done103:
 	MOVQ         flags+104(FP), DX
 	VBROADCASTSS alpha+88(FP), Y3
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd105
+	JEQ          noAdd125
 	VFMADD213PS  (AX), Y3, Y0
 	VFMADD213PS  (AX)(CX*1), Y3, Y1
 	VFMADD213PS  (AX)(CX*2), Y3, Y2
-	JMP          scaled106
+	JMP          scaled126
 
-noAdd105:
+noAdd125:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled106
+	JEQ    scaled126
 	VMULPS Y3, Y0, Y0
 	VMULPS Y3, Y1, Y1
 	VMULPS Y3, Y2, Y2
 
-scaled106:
+scaled126:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias107
+	JEQ     noBias127
 	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Y3
 	VADDPS  Y3, Y0, Y0
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y3, Y2, Y2
 
-noBias107:
+noBias127:
 	TESTQ  $0x00000004, DX
-	JEQ    store108
+	JEQ    store128
 	VXORPS Y3, Y3, Y3
 	VMAXPS Y0, Y3, Y0
 	VMAXPS Y1, Y3, Y1
 	VMAXPS Y2, Y3, Y2
 
-store108:
+store128:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, (AX)(CX*1)
 	VMOVUPS Y2, (AX)(CX*2)
@@ -1336,14 +1587,170 @@ store108:
 	ADDQ    $+32, b+40(FP)
 	ADDQ    $+32, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next99
+	JNZ     next119
+	VZEROUPPER
+	RET
+
+// func tile3x2MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, CMOV, FMA3
+TEXT ·tile3x2MaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	XORQ    DX, DX
+	MOVQ    $+8, CX
+	SUBQ    AX, CX
+	CMOVQLT DX, CX
+	LEAQ    signsAVX2<>+0(SB), AX
+	VMOVUPS (AX)(CX*4), Y0
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	MOVQ    aCol+32(FP), DX
+	MOVQ    b+40(FP), BX
+	MOVQ    bStride+48(FP), SI
+	MOVQ    blocks+64(FP), R8
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	VXORPS  Y9, Y9, Y9
+	VXORPS  Y10, Y10, Y10
+	VXORPS  Y11, Y11, Y11
+	VXORPS  Y12, Y12, Y12
+
+block130:
+	MOVQ k+56(FP), DI
+	SUBQ $+2, DI
+	JLT  rest132
+
+loop131:
+	VMOVUPS      (BX), Y13
+	VMASKMOVPS   32(BX), Y0, Y14
+	VBROADCASTSS (AX), Y15
+	VFMADD231PS  Y15, Y13, Y1
+	VFMADD231PS  Y15, Y14, Y2
+	VBROADCASTSS (AX)(CX*1), Y15
+	VFMADD231PS  Y15, Y13, Y3
+	VFMADD231PS  Y15, Y14, Y4
+	VBROADCASTSS (AX)(CX*2), Y15
+	VFMADD231PS  Y15, Y13, Y5
+	VFMADD231PS  Y15, Y14, Y6
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	VMOVUPS      (BX), Y13
+	VMASKMOVPS   32(BX), Y0, Y14
+	VBROADCASTSS (AX), Y15
+	VFMADD231PS  Y15, Y13, Y7
+	VFMADD231PS  Y15, Y14, Y8
+	VBROADCASTSS (AX)(CX*1), Y15
+	VFMADD231PS  Y15, Y13, Y9
+	VFMADD231PS  Y15, Y14, Y10
+	VBROADCASTSS (AX)(CX*2), Y15
+	VFMADD231PS  Y15, Y13, Y11
+	VFMADD231PS  Y15, Y14, Y12
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	SUBQ         $+2, DI
+	JGE          loop131
+
+rest132:
+	ADDQ $+2, DI
+	JEQ  done133
+
+loop134:
+	VMOVUPS      (BX), Y13
+	VMASKMOVPS   32(BX), Y0, Y14
+	VBROADCASTSS (AX), Y15
+	VFMADD231PS  Y15, Y13, Y1
+	VFMADD231PS  Y15, Y14, Y2
+	VBROADCASTSS (AX)(CX*1), Y15
+	VFMADD231PS  Y15, Y13, Y3
+	VFMADD231PS  Y15, Y14, Y4
+	VBROADCASTSS (AX)(CX*2), Y15
+	VFMADD231PS  Y15, Y13, Y5
+	VFMADD231PS  Y15, Y14, Y6
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	DECQ         DI
+	JNZ          loop134
+
+done133:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block130
+	VADDPS       Y7, Y1, Y1
+	VADDPS       Y8, Y2, Y2
+	VADDPS       Y9, Y3, Y3
+	VADDPS       Y10, Y4, Y4
+	VADDPS       Y11, Y5, Y5
+	VADDPS       Y12, Y6, Y6
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Y7
+	TESTQ        $0x00000001, DX
+	JEQ          noAdd135
+	VFMADD213PS  (AX), Y7, Y1
+	VMASKMOVPS   32(AX), Y0, Y8
+	VFMADD213PS  Y8, Y7, Y2
+	VFMADD213PS  (AX)(CX*1), Y7, Y3
+	VMASKMOVPS   32(AX)(CX*1), Y0, Y8
+	VFMADD213PS  Y8, Y7, Y4
+	VFMADD213PS  (AX)(CX*2), Y7, Y5
+	VMASKMOVPS   32(AX)(CX*2), Y0, Y8
+	VFMADD213PS  Y8, Y7, Y6
+	JMP          scaled136
+
+noAdd135:
+	TESTQ  $0x00000002, DX
+	JEQ    scaled136
+	VMULPS Y7, Y1, Y1
+	VMULPS Y7, Y2, Y2
+	VMULPS Y7, Y3, Y3
+	VMULPS Y7, Y4, Y4
+	VMULPS Y7, Y5, Y5
+	VMULPS Y7, Y6, Y6
+
+scaled136:
+	TESTQ      $0x00000008, DX
+	JEQ        noBias137
+	MOVQ       bias+96(FP), BX
+	VMOVUPS    (BX), Y7
+	VADDPS     Y7, Y1, Y1
+	VADDPS     Y7, Y3, Y3
+	VADDPS     Y7, Y5, Y5
+	VMASKMOVPS 32(BX), Y0, Y7
+	VADDPS     Y7, Y2, Y2
+	VADDPS     Y7, Y4, Y4
+	VADDPS     Y7, Y6, Y6
+
+noBias137:
+	TESTQ  $0x00000004, DX
+	JEQ    store138
+	VXORPS Y7, Y7, Y7
+	VMAXPS Y1, Y7, Y1
+	VMAXPS Y2, Y7, Y2
+	VMAXPS Y3, Y7, Y3
+	VMAXPS Y4, Y7, Y4
+	VMAXPS Y5, Y7, Y5
+	VMAXPS Y6, Y7, Y6
+
+store138:
+	VMOVUPS    Y1, (AX)
+	VMASKMOVPS Y2, Y0, 32(AX)
+	VMOVUPS    Y3, (AX)(CX*1)
+	VMASKMOVPS Y4, Y0, 32(AX)(CX*1)
+	VMOVUPS    Y5, (AX)(CX*2)
+	VMASKMOVPS Y6, Y0, 32(AX)(CX*2)
 	VZEROUPPER
 	RET
 
 // func tile3x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
 TEXT ·tile3x2AVX2(SB), NOSPLIT, $0-112
-next109:
+next139:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
@@ -1363,12 +1770,12 @@ next109:
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
 
-block110:
+block140:
 	MOVQ k+56(FP), DI
 	SUBQ $+2, DI
-	JLT  rest112
+	JLT  rest142
 
-loop111:
+loop141:
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	VBROADCASTSS (AX), Y14
@@ -1396,13 +1803,13 @@ loop111:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	SUBQ         $+2, DI
-	JGE          loop111
+	JGE          loop141
 
-rest112:
+rest142:
 	ADDQ $+2, DI
-	JEQ  done113
+	JEQ  done143
 
-loop114:
+loop144:
 	VMOVUPS      (BX), Y12
 	VMOVUPS      32(BX), Y13
 	VBROADCASTSS (AX), Y14
@@ -1417,12 +1824,12 @@ loop114:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop114
+	JNZ          loop144
 
-done113:
+done143:
 	ADDQ         jump+72(FP), AX
 	DECQ         R8
-	JNZ          block110
+	JNZ          block140
 	VADDPS       Y6, Y0, Y0
 	VADDPS       Y7, Y1, Y1
 	VADDPS       Y8, Y2, Y2
@@ -1434,18 +1841,18 @@ done113:
 	MOVQ         flags+104(FP), DX
 	VBROADCASTSS alpha+88(FP), Y6
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd115
+	JEQ          noAdd145
 	VFMADD213PS  (AX), Y6, Y0
 	VFMADD213PS  32(AX), Y6, Y1
 	VFMADD213PS  (AX)(CX*1), Y6, Y2
 	VFMADD213PS  32(AX)(CX*1), Y6, Y3
 	VFMADD213PS  (AX)(CX*2), Y6, Y4
 	VFMADD213PS  32(AX)(CX*2), Y6, Y5
-	JMP          scaled116
+	JMP          scaled146
 
-noAdd115:
+noAdd145:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled116
+	JEQ    scaled146
 	VMULPS Y6, Y0, Y0
 	VMULPS Y6, Y1, Y1
 	VMULPS Y6, Y2, Y2
@@ -1453,9 +1860,9 @@ noAdd115:
 	VMULPS Y6, Y4, Y4
 	VMULPS Y6, Y5, Y5
 
-scaled116:
+scaled146:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias117
+	JEQ     noBias147
 	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Y6
 	VADDPS  Y6, Y0, Y0
@@ -1466,9 +1873,9 @@ scaled116:
 	VADDPS  Y6, Y3, Y3
 	VADDPS  Y6, Y5, Y5
 
-noBias117:
+noBias147:
 	TESTQ  $0x00000004, DX
-	JEQ    store118
+	JEQ    store148
 	VXORPS Y6, Y6, Y6
 	VMAXPS Y0, Y6, Y0
 	VMAXPS Y1, Y6, Y1
@@ -1477,7 +1884,7 @@ noBias117:
 	VMAXPS Y4, Y6, Y4
 	VMAXPS Y5, Y6, Y5
 
-store118:
+store148:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, (AX)(CX*1)
@@ -1488,13 +1895,13 @@ store118:
 	ADDQ    $+64, b+40(FP)
 	ADDQ    $+64, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next109
+	JNZ     next139
 	VZEROUPPER
 	RET
 
-// func tile4xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile4x1MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·tile4xMaskAVX2(SB), NOSPLIT, $0-112
+TEXT ·tile4x1MaskAVX2(SB), NOSPLIT, $0-112
 	MOVQ    count+80(FP), AX
 	XORQ    DX, DX
 	MOVQ    $+8, CX
@@ -1518,12 +1925,12 @@ TEXT ·tile4xMaskAVX2(SB), NOSPLIT, $0-112
 	VXORPS  Y7, Y7, Y7
 	VXORPS  Y8, Y8, Y8
 
-block120:
+block150:
 	MOVQ k+56(FP), R8
 	SUBQ $+2, R8
-	JLT  rest122
+	JLT  rest152
 
-loop121:
+loop151:
 	VMASKMOVPS   (SI), Y0, Y9
 	VBROADCASTSS (AX), Y10
 	VFMADD231PS  Y10, Y9, Y1
@@ -1547,13 +1954,13 @@ loop121:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	SUBQ         $+2, R8
-	JGE          loop121
+	JGE          loop151
 
-rest122:
+rest152:
 	ADDQ $+2, R8
-	JEQ  done123
+	JEQ  done153
 
-loop124:
+loop154:
 	VMASKMOVPS   (SI), Y0, Y9
 	VBROADCASTSS (AX), Y10
 	VFMADD231PS  Y10, Y9, Y1
@@ -1566,12 +1973,12 @@ loop124:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop124
+	JNZ          loop154
 
-done123:
+done153:
 	ADDQ         jump+72(FP), AX
 	DECQ         R9
-	JNZ          block120
+	JNZ          block150
 	VADDPS       Y5, Y1, Y1
 	VADDPS       Y6, Y2, Y2
 	VADDPS       Y7, Y3, Y3
@@ -1582,7 +1989,7 @@ done123:
 	MOVQ         flags+104(FP), BX
 	VBROADCASTSS alpha+88(FP), Y5
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd125
+	JEQ          noAdd155
 	VMASKMOVPS   (AX), Y0, Y6
 	VFMADD213PS  Y6, Y5, Y1
 	VMASKMOVPS   (AX)(CX*1), Y0, Y6
@@ -1591,19 +1998,19 @@ done123:
 	VFMADD213PS  Y6, Y5, Y3
 	VMASKMOVPS   (AX)(DX*1), Y0, Y6
 	VFMADD213PS  Y6, Y5, Y4
-	JMP          scaled126
+	JMP          scaled156
 
-noAdd125:
+noAdd155:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled126
+	JEQ    scaled156
 	VMULPS Y5, Y1, Y1
 	VMULPS Y5, Y2, Y2
 	VMULPS Y5, Y3, Y3
 	VMULPS Y5, Y4, Y4
 
-scaled126:
+scaled156:
 	TESTQ      $0x00000008, BX
-	JEQ        noBias127
+	JEQ        noBias157
 	MOVQ       bias+96(FP), SI
 	VMASKMOVPS (SI), Y0, Y5
 	VADDPS     Y5, Y1, Y1
@@ -1611,16 +2018,16 @@ scaled126:
 	VADDPS     Y5, Y3, Y3
 	VADDPS     Y5, Y4, Y4
 
-noBias127:
+noBias157:
 	TESTQ  $0x00000004, BX
-	JEQ    store128
+	JEQ    store158
 	VXORPS Y5, Y5, Y5
 	VMAXPS Y1, Y5, Y1
 	VMAXPS Y2, Y5, Y2
 	VMAXPS Y3, Y5, Y3
 	VMAXPS Y4, Y5, Y4
 
-store128:
+store158:
 	VMASKMOVPS Y1, Y0, (AX)
 	VMASKMOVPS Y2, Y0, (AX)(CX*1)
 	VMASKMOVPS Y3, Y0, (AX)(CX*2)
@@ -1631,7 +2038,7 @@ store128:
 // func tile4x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
 TEXT ·tile4x1AVX2(SB), NOSPLIT, $0-112
-next129:
+next159:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -1648,12 +2055,12 @@ next129:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-block130:
+block160:
 	MOVQ k+56(FP), R8
 	SUBQ $+2, R8
-	JLT  rest132
+	JLT  rest162
 
-loop131:
+loop161:
 	VMOVUPS      (SI), Y8
 	VBROADCASTSS (AX), Y9
 	VFMADD231PS  Y9, Y8, Y0
@@ -1677,13 +2084,13 @@ loop131:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	SUBQ         $+2, R8
-	JGE          loop131
+	JGE          loop161
 
-rest132:
+rest162:
 	ADDQ $+2, R8
-	JEQ  done133
+	JEQ  done163
 
-loop134:
+loop164:
 	VMOVUPS      (SI), Y8
 	VBROADCASTSS (AX), Y9
 	VFMADD231PS  Y9, Y8, Y0
@@ -1696,12 +2103,12 @@ loop134:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop134
+	JNZ          loop164
 
-done133:
+done163:
 	ADDQ         jump+72(FP), AX
 	DECQ         R9
-	JNZ          block130
+	JNZ          block160
 	VADDPS       Y4, Y0, Y0
 	VADDPS       Y5, Y1, Y1
 	VADDPS       Y6, Y2, Y2
@@ -1712,24 +2119,24 @@ done133:
 	MOVQ         flags+104(FP), BX
 	VBROADCASTSS alpha+88(FP), Y4
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd135
+	JEQ          noAdd165
 	VFMADD213PS  (AX), Y4, Y0
 	VFMADD213PS  (AX)(CX*1), Y4, Y1
 	VFMADD213PS  (AX)(CX*2), Y4, Y2
 	VFMADD213PS  (AX)(DX*1), Y4, Y3
-	JMP          scaled136
+	JMP          scaled166
 
-noAdd135:
+noAdd165:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled136
+	JEQ    scaled166
 	VMULPS Y4, Y0, Y0
 	VMULPS Y4, Y1, Y1
 	VMULPS Y4, Y2, Y2
 	VMULPS Y4, Y3, Y3
 
-scaled136:
+scaled166:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias137
+	JEQ     noBias167
 	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Y4
 	VADDPS  Y4, Y0, Y0
@@ -1737,16 +2144,16 @@ scaled136:
 	VADDPS  Y4, Y2, Y2
 	VADDPS  Y4, Y3, Y3
 
-noBias137:
+noBias167:
 	TESTQ  $0x00000004, BX
-	JEQ    store138
+	JEQ    store168
 	VXORPS Y4, Y4, Y4
 	VMAXPS Y0, Y4, Y0
 	VMAXPS Y1, Y4, Y1
 	VMAXPS Y2, Y4, Y2
 	VMAXPS Y3, Y4, Y3
 
-store138:
+store168:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, (AX)(CX*1)
 	VMOVUPS Y2, (AX)(CX*2)
@@ -1755,14 +2162,142 @@ store138:
 	ADDQ    $+32, b+40(FP)
 	ADDQ    $+32, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next129
+	JNZ     next159
+	VZEROUPPER
+	RET
+
+// func tile4x2MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, CMOV, FMA3
+TEXT ·tile4x2MaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	XORQ    DX, DX
+	MOVQ    $+8, CX
+	SUBQ    AX, CX
+	CMOVQLT DX, CX
+	LEAQ    signsAVX2<>+0(SB), AX
+	VMOVUPS (AX)(CX*4), Y0
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), DX
+	MOVQ    aCol+32(FP), BX
+	MOVQ    b+40(FP), SI
+	MOVQ    bStride+48(FP), DI
+	MOVQ    blocks+64(FP), R9
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+
+block170:
+	MOVQ  k+56(FP), R8
+	TESTQ R8, R8
+	JEQ   done173
+
+loop171:
+	VMOVUPS      (SI), Y9
+	VMASKMOVPS   32(SI), Y0, Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y9, Y1
+	VFMADD231PS  Y11, Y10, Y2
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y9, Y3
+	VFMADD231PS  Y11, Y10, Y4
+	VBROADCASTSS (AX)(CX*2), Y11
+	VFMADD231PS  Y11, Y9, Y5
+	VFMADD231PS  Y11, Y10, Y6
+	VBROADCASTSS (AX)(DX*1), Y11
+	VFMADD231PS  Y11, Y9, Y7
+	VFMADD231PS  Y11, Y10, Y8
+	ADDQ         BX, AX
+	ADDQ         DI, SI
+	DECQ         R8
+	JNZ          loop171
+
+done173:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block170
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Y9
+	TESTQ        $0x00000001, BX
+	JEQ          noAdd174
+	VFMADD213PS  (AX), Y9, Y1
+	VMASKMOVPS   32(AX), Y0, Y10
+	VFMADD213PS  Y10, Y9, Y2
+	VFMADD213PS  (AX)(CX*1), Y9, Y3
+	VMASKMOVPS   32(AX)(CX*1), Y0, Y10
+	VFMADD213PS  Y10, Y9, Y4
+	VFMADD213PS  (AX)(CX*2), Y9, Y5
+	VMASKMOVPS   32(AX)(CX*2), Y0, Y10
+	VFMADD213PS  Y10, Y9, Y6
+	VFMADD213PS  (AX)(DX*1), Y9, Y7
+	VMASKMOVPS   32(AX)(DX*1), Y0, Y10
+	VFMADD213PS  Y10, Y9, Y8
+	JMP          scaled175
+
+noAdd174:
+	TESTQ  $0x00000002, BX
+	JEQ    scaled175
+	VMULPS Y9, Y1, Y1
+	VMULPS Y9, Y2, Y2
+	VMULPS Y9, Y3, Y3
+	VMULPS Y9, Y4, Y4
+	VMULPS Y9, Y5, Y5
+	VMULPS Y9, Y6, Y6
+	VMULPS Y9, Y7, Y7
+	VMULPS Y9, Y8, Y8
+
+scaled175:
+	TESTQ      $0x00000008, BX
+	JEQ        noBias176
+	MOVQ       bias+96(FP), SI
+	VMOVUPS    (SI), Y9
+	VADDPS     Y9, Y1, Y1
+	VADDPS     Y9, Y3, Y3
+	VADDPS     Y9, Y5, Y5
+	VADDPS     Y9, Y7, Y7
+	VMASKMOVPS 32(SI), Y0, Y9
+	VADDPS     Y9, Y2, Y2
+	VADDPS     Y9, Y4, Y4
+	VADDPS     Y9, Y6, Y6
+	VADDPS     Y9, Y8, Y8
+
+noBias176:
+	TESTQ  $0x00000004, BX
+	JEQ    store177
+	VXORPS Y9, Y9, Y9
+	VMAXPS Y1, Y9, Y1
+	VMAXPS Y2, Y9, Y2
+	VMAXPS Y3, Y9, Y3
+	VMAXPS Y4, Y9, Y4
+	VMAXPS Y5, Y9, Y5
+	VMAXPS Y6, Y9, Y6
+	VMAXPS Y7, Y9, Y7
+	VMAXPS Y8, Y9, Y8
+
+store177:
+	VMOVUPS    Y1, (AX)
+	VMASKMOVPS Y2, Y0, 32(AX)
+	VMOVUPS    Y3, (AX)(CX*1)
+	VMASKMOVPS Y4, Y0, 32(AX)(CX*1)
+	VMOVUPS    Y5, (AX)(CX*2)
+	VMASKMOVPS Y6, Y0, 32(AX)(CX*2)
+	VMOVUPS    Y7, (AX)(DX*1)
+	VMASKMOVPS Y8, Y0, 32(AX)(DX*1)
 	VZEROUPPER
 	RET
 
 // func tile4x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
 TEXT ·tile4x2AVX2(SB), NOSPLIT, $0-112
-next139:
+next178:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -1779,12 +2314,12 @@ next139:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-block140:
+block179:
 	MOVQ  k+56(FP), R8
 	TESTQ R8, R8
-	JEQ   done143
+	JEQ   done182
 
-loop141:
+loop180:
 	VMOVUPS      (SI), Y8
 	VMOVUPS      32(SI), Y9
 	VBROADCASTSS (AX), Y10
@@ -1802,19 +2337,19 @@ loop141:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop141
+	JNZ          loop180
 
-done143:
+done182:
 	ADDQ         jump+72(FP), AX
 	DECQ         R9
-	JNZ          block140
+	JNZ          block179
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
 	MOVQ         flags+104(FP), BX
 	VBROADCASTSS alpha+88(FP), Y8
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd144
+	JEQ          noAdd183
 	VFMADD213PS  (AX), Y8, Y0
 	VFMADD213PS  32(AX), Y8, Y1
 	VFMADD213PS  (AX)(CX*1), Y8, Y2
@@ -1823,11 +2358,11 @@ done143:
 	VFMADD213PS  32(AX)(CX*2), Y8, Y5
 	VFMADD213PS  (AX)(DX*1), Y8, Y6
 	VFMADD213PS  32(AX)(DX*1), Y8, Y7
-	JMP          scaled145
+	JMP          scaled184
 
-noAdd144:
+noAdd183:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled145
+	JEQ    scaled184
 	VMULPS Y8, Y0, Y0
 	VMULPS Y8, Y1, Y1
 	VMULPS Y8, Y2, Y2
@@ -1837,9 +2372,9 @@ noAdd144:
 	VMULPS Y8, Y6, Y6
 	VMULPS Y8, Y7, Y7
 
-scaled145:
+scaled184:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias146
+	JEQ     noBias185
 	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Y8
 	VADDPS  Y8, Y0, Y0
@@ -1852,9 +2387,9 @@ scaled145:
 	VADDPS  Y8, Y5, Y5
 	VADDPS  Y8, Y7, Y7
 
-noBias146:
+noBias185:
 	TESTQ  $0x00000004, BX
-	JEQ    store147
+	JEQ    store186
 	VXORPS Y8, Y8, Y8
 	VMAXPS Y0, Y8, Y0
 	VMAXPS Y1, Y8, Y1
@@ -1865,7 +2400,7 @@ noBias146:
 	VMAXPS Y6, Y8, Y6
 	VMAXPS Y7, Y8, Y7
 
-store147:
+store186:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, (AX)(CX*1)
@@ -1878,13 +2413,13 @@ store147:
 	ADDQ    $+64, b+40(FP)
 	ADDQ    $+64, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next139
+	JNZ     next178
 	VZEROUPPER
 	RET
 
-// func tile5xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile5x1MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·tile5xMaskAVX2(SB), NOSPLIT, $0-112
+TEXT ·tile5x1MaskAVX2(SB), NOSPLIT, $0-112
 	MOVQ    count+80(FP), AX
 	XORQ    DX, DX
 	MOVQ    $+8, CX
@@ -1910,12 +2445,12 @@ TEXT ·tile5xMaskAVX2(SB), NOSPLIT, $0-112
 	VXORPS  Y9, Y9, Y9
 	VXORPS  Y10, Y10, Y10
 
-block149:
+block188:
 	MOVQ k+56(FP), R8
 	SUBQ $+2, R8
-	JLT  rest151
+	JLT  rest190
 
-loop150:
+loop189:
 	VMASKMOVPS   (SI), Y0, Y11
 	VBROADCASTSS (AX), Y12
 	VFMADD231PS  Y12, Y11, Y1
@@ -1943,13 +2478,13 @@ loop150:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	SUBQ         $+2, R8
-	JGE          loop150
+	JGE          loop189
 
-rest151:
+rest190:
 	ADDQ $+2, R8
-	JEQ  done152
+	JEQ  done191
 
-loop153:
+loop192:
 	VMASKMOVPS   (SI), Y0, Y11
 	VBROADCASTSS (AX), Y12
 	VFMADD231PS  Y12, Y11, Y1
@@ -1964,12 +2499,12 @@ loop153:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop153
+	JNZ          loop192
 
-done152:
+done191:
 	ADDQ         jump+72(FP), AX
 	DECQ         R9
-	JNZ          block149
+	JNZ          block188
 	VADDPS       Y6, Y1, Y1
 	VADDPS       Y7, Y2, Y2
 	VADDPS       Y8, Y3, Y3
@@ -1981,7 +2516,7 @@ done152:
 	MOVQ         flags+104(FP), BX
 	VBROADCASTSS alpha+88(FP), Y6
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd154
+	JEQ          noAdd193
 	VMASKMOVPS   (AX), Y0, Y7
 	VFMADD213PS  Y7, Y6, Y1
 	VMASKMOVPS   (AX)(CX*1), Y0, Y7
@@ -1992,20 +2527,20 @@ done152:
 	VFMADD213PS  Y7, Y6, Y4
 	VMASKMOVPS   (AX)(CX*4), Y0, Y7
 	VFMADD213PS  Y7, Y6, Y5
-	JMP          scaled155
+	JMP          scaled194
 
-noAdd154:
+noAdd193:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled155
+	JEQ    scaled194
 	VMULPS Y6, Y1, Y1
 	VMULPS Y6, Y2, Y2
 	VMULPS Y6, Y3, Y3
 	VMULPS Y6, Y4, Y4
 	VMULPS Y6, Y5, Y5
 
-scaled155:
+scaled194:
 	TESTQ      $0x00000008, BX
-	JEQ        noBias156
+	JEQ        noBias195
 	MOVQ       bias+96(FP), SI
 	VMASKMOVPS (SI), Y0, Y6
 	VADDPS     Y6, Y1, Y1
@@ -2014,9 +2549,9 @@ scaled155:
 	VADDPS     Y6, Y4, Y4
 	VADDPS     Y6, Y5, Y5
 
-noBias156:
+noBias195:
 	TESTQ  $0x00000004, BX
-	JEQ    store157
+	JEQ    store196
 	VXORPS Y6, Y6, Y6
 	VMAXPS Y1, Y6, Y1
 	VMAXPS Y2, Y6, Y2
@@ -2024,7 +2559,7 @@ noBias156:
 	VMAXPS Y4, Y6, Y4
 	VMAXPS Y5, Y6, Y5
 
-store157:
+store196:
 	VMASKMOVPS Y1, Y0, (AX)
 	VMASKMOVPS Y2, Y0, (AX)(CX*1)
 	VMASKMOVPS Y3, Y0, (AX)(CX*2)
@@ -2036,7 +2571,7 @@ store157:
 // func tile5x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
 TEXT ·tile5x1AVX2(SB), NOSPLIT, $0-112
-next158:
+next197:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -2055,12 +2590,12 @@ next158:
 	VXORPS Y8, Y8, Y8
 	VXORPS Y9, Y9, Y9
 
-block159:
+block198:
 	MOVQ k+56(FP), R8
 	SUBQ $+2, R8
-	JLT  rest161
+	JLT  rest200
 
-loop160:
+loop199:
 	VMOVUPS      (SI), Y10
 	VBROADCASTSS (AX), Y11
 	VFMADD231PS  Y11, Y10, Y0
@@ -2088,13 +2623,13 @@ loop160:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	SUBQ         $+2, R8
-	JGE          loop160
+	JGE          loop199
 
-rest161:
+rest200:
 	ADDQ $+2, R8
-	JEQ  done162
+	JEQ  done201
 
-loop163:
+loop202:
 	VMOVUPS      (SI), Y10
 	VBROADCASTSS (AX), Y11
 	VFMADD231PS  Y11, Y10, Y0
@@ -2109,12 +2644,12 @@ loop163:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop163
+	JNZ          loop202
 
-done162:
+done201:
 	ADDQ         jump+72(FP), AX
 	DECQ         R9
-	JNZ          block159
+	JNZ          block198
 	VADDPS       Y5, Y0, Y0
 	VADDPS       Y6, Y1, Y1
 	VADDPS       Y7, Y2, Y2
@@ -2126,26 +2661,26 @@ done162:
 	MOVQ         flags+104(FP), BX
 	VBROADCASTSS alpha+88(FP), Y5
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd164
+	JEQ          noAdd203
 	VFMADD213PS  (AX), Y5, Y0
 	VFMADD213PS  (AX)(CX*1), Y5, Y1
 	VFMADD213PS  (AX)(CX*2), Y5, Y2
 	VFMADD213PS  (AX)(DX*1), Y5, Y3
 	VFMADD213PS  (AX)(CX*4), Y5, Y4
-	JMP          scaled165
+	JMP          scaled204
 
-noAdd164:
+noAdd203:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled165
+	JEQ    scaled204
 	VMULPS Y5, Y0, Y0
 	VMULPS Y5, Y1, Y1
 	VMULPS Y5, Y2, Y2
 	VMULPS Y5, Y3, Y3
 	VMULPS Y5, Y4, Y4
 
-scaled165:
+scaled204:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias166
+	JEQ     noBias205
 	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Y5
 	VADDPS  Y5, Y0, Y0
@@ -2154,9 +2689,9 @@ scaled165:
 	VADDPS  Y5, Y3, Y3
 	VADDPS  Y5, Y4, Y4
 
-noBias166:
+noBias205:
 	TESTQ  $0x00000004, BX
-	JEQ    store167
+	JEQ    store206
 	VXORPS Y5, Y5, Y5
 	VMAXPS Y0, Y5, Y0
 	VMAXPS Y1, Y5, Y1
@@ -2164,7 +2699,7 @@ noBias166:
 	VMAXPS Y3, Y5, Y3
 	VMAXPS Y4, Y5, Y4
 
-store167:
+store206:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, (AX)(CX*1)
 	VMOVUPS Y2, (AX)(CX*2)
@@ -2174,14 +2709,158 @@ store167:
 	ADDQ    $+32, b+40(FP)
 	ADDQ    $+32, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next158
+	JNZ     next197
+	VZEROUPPER
+	RET
+
+// func tile5x2MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, CMOV, FMA3
+TEXT ·tile5x2MaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	XORQ    DX, DX
+	MOVQ    $+8, CX
+	SUBQ    AX, CX
+	CMOVQLT DX, CX
+	LEAQ    signsAVX2<>+0(SB), AX
+	VMOVUPS (AX)(CX*4), Y0
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), DX
+	MOVQ    aCol+32(FP), BX
+	MOVQ    b+40(FP), SI
+	MOVQ    bStride+48(FP), DI
+	MOVQ    blocks+64(FP), R9
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	VXORPS  Y9, Y9, Y9
+	VXORPS  Y10, Y10, Y10
+
+block208:
+	MOVQ  k+56(FP), R8
+	TESTQ R8, R8
+	JEQ   done211
+
+loop209:
+	VMOVUPS      (SI), Y11
+	VMASKMOVPS   32(SI), Y0, Y12
+	VBROADCASTSS (AX), Y13
+	VFMADD231PS  Y13, Y11, Y1
+	VFMADD231PS  Y13, Y12, Y2
+	VBROADCASTSS (AX)(CX*1), Y13
+	VFMADD231PS  Y13, Y11, Y3
+	VFMADD231PS  Y13, Y12, Y4
+	VBROADCASTSS (AX)(CX*2), Y13
+	VFMADD231PS  Y13, Y11, Y5
+	VFMADD231PS  Y13, Y12, Y6
+	VBROADCASTSS (AX)(DX*1), Y13
+	VFMADD231PS  Y13, Y11, Y7
+	VFMADD231PS  Y13, Y12, Y8
+	VBROADCASTSS (AX)(CX*4), Y13
+	VFMADD231PS  Y13, Y11, Y9
+	VFMADD231PS  Y13, Y12, Y10
+	ADDQ         BX, AX
+	ADDQ         DI, SI
+	DECQ         R8
+	JNZ          loop209
+
+done211:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block208
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Y11
+	TESTQ        $0x00000001, BX
+	JEQ          noAdd212
+	VFMADD213PS  (AX), Y11, Y1
+	VMASKMOVPS   32(AX), Y0, Y12
+	VFMADD213PS  Y12, Y11, Y2
+	VFMADD213PS  (AX)(CX*1), Y11, Y3
+	VMASKMOVPS   32(AX)(CX*1), Y0, Y12
+	VFMADD213PS  Y12, Y11, Y4
+	VFMADD213PS  (AX)(CX*2), Y11, Y5
+	VMASKMOVPS   32(AX)(CX*2), Y0, Y12
+	VFMADD213PS  Y12, Y11, Y6
+	VFMADD213PS  (AX)(DX*1), Y11, Y7
+	VMASKMOVPS   32(AX)(DX*1), Y0, Y12
+	VFMADD213PS  Y12, Y11, Y8
+	VFMADD213PS  (AX)(CX*4), Y11, Y9
+	VMASKMOVPS   32(AX)(CX*4), Y0, Y12
+	VFMADD213PS  Y12, Y11, Y10
+	JMP          scaled213
+
+noAdd212:
+	TESTQ  $0x00000002, BX
+	JEQ    scaled213
+	VMULPS Y11, Y1, Y1
+	VMULPS Y11, Y2, Y2
+	VMULPS Y11, Y3, Y3
+	VMULPS Y11, Y4, Y4
+	VMULPS Y11, Y5, Y5
+	VMULPS Y11, Y6, Y6
+	VMULPS Y11, Y7, Y7
+	VMULPS Y11, Y8, Y8
+	VMULPS Y11, Y9, Y9
+	VMULPS Y11, Y10, Y10
+
+scaled213:
+	TESTQ      $0x00000008, BX
+	JEQ        noBias214
+	MOVQ       bias+96(FP), SI
+	VMOVUPS    (SI), Y11
+	VADDPS     Y11, Y1, Y1
+	VADDPS     Y11, Y3, Y3
+	VADDPS     Y11, Y5, Y5
+	VADDPS     Y11, Y7, Y7
+	VADDPS     Y11, Y9, Y9
+	VMASKMOVPS 32(SI), Y0, Y11
+	VADDPS     Y11, Y2, Y2
+	VADDPS     Y11, Y4, Y4
+	VADDPS     Y11, Y6, Y6
+	VADDPS     Y11, Y8, Y8
+	VADDPS     Y11, Y10, Y10
+
+noBias214:
+	TESTQ  $0x00000004, BX
+	JEQ    store215
+	VXORPS Y11, Y11, Y11
+	VMAXPS Y1, Y11, Y1
+	VMAXPS Y2, Y11, Y2
+	VMAXPS Y3, Y11, Y3
+	VMAXPS Y4, Y11, Y4
+	VMAXPS Y5, Y11, Y5
+	VMAXPS Y6, Y11, Y6
+	VMAXPS Y7, Y11, Y7
+	VMAXPS Y8, Y11, Y8
+	VMAXPS Y9, Y11, Y9
+	VMAXPS Y10, Y11, Y10
+
+store215:
+	VMOVUPS    Y1, (AX)
+	VMASKMOVPS Y2, Y0, 32(AX)
+	VMOVUPS    Y3, (AX)(CX*1)
+	VMASKMOVPS Y4, Y0, 32(AX)(CX*1)
+	VMOVUPS    Y5, (AX)(CX*2)
+	VMASKMOVPS Y6, Y0, 32(AX)(CX*2)
+	VMOVUPS    Y7, (AX)(DX*1)
+	VMASKMOVPS Y8, Y0, 32(AX)(DX*1)
+	VMOVUPS    Y9, (AX)(CX*4)
+	VMASKMOVPS Y10, Y0, 32(AX)(CX*4)
 	VZEROUPPER
 	RET
 
 // func tile5x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
 TEXT ·tile5x2AVX2(SB), NOSPLIT, $0-112
-next168:
+next216:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -2200,12 +2879,12 @@ next168:
 	VXORPS Y8, Y8, Y8
 	VXORPS Y9, Y9, Y9
 
-block169:
+block217:
 	MOVQ  k+56(FP), R8
 	TESTQ R8, R8
-	JEQ   done172
+	JEQ   done220
 
-loop170:
+loop218:
 	VMOVUPS      (SI), Y10
 	VMOVUPS      32(SI), Y11
 	VBROADCASTSS (AX), Y12
@@ -2226,19 +2905,19 @@ loop170:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop170
+	JNZ          loop218
 
-done172:
+done220:
 	ADDQ         jump+72(FP), AX
 	DECQ         R9
-	JNZ          block169
+	JNZ          block217
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
 	MOVQ         flags+104(FP), BX
 	VBROADCASTSS alpha+88(FP), Y10
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd173
+	JEQ          noAdd221
 	VFMADD213PS  (AX), Y10, Y0
 	VFMADD213PS  32(AX), Y10, Y1
 	VFMADD213PS  (AX)(CX*1), Y10, Y2
@@ -2249,11 +2928,11 @@ done172:
 	VFMADD213PS  32(AX)(DX*1), Y10, Y7
 	VFMADD213PS  (AX)(CX*4), Y10, Y8
 	VFMADD213PS  32(AX)(CX*4), Y10, Y9
-	JMP          scaled174
+	JMP          scaled222
 
-noAdd173:
+noAdd221:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled174
+	JEQ    scaled222
 	VMULPS Y10, Y0, Y0
 	VMULPS Y10, Y1, Y1
 	VMULPS Y10, Y2, Y2
@@ -2265,9 +2944,9 @@ noAdd173:
 	VMULPS Y10, Y8, Y8
 	VMULPS Y10, Y9, Y9
 
-scaled174:
+scaled222:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias175
+	JEQ     noBias223
 	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Y10
 	VADDPS  Y10, Y0, Y0
@@ -2282,9 +2961,9 @@ scaled174:
 	VADDPS  Y10, Y7, Y7
 	VADDPS  Y10, Y9, Y9
 
-noBias175:
+noBias223:
 	TESTQ  $0x00000004, BX
-	JEQ    store176
+	JEQ    store224
 	VXORPS Y10, Y10, Y10
 	VMAXPS Y0, Y10, Y0
 	VMAXPS Y1, Y10, Y1
@@ -2297,7 +2976,7 @@ noBias175:
 	VMAXPS Y8, Y10, Y8
 	VMAXPS Y9, Y10, Y9
 
-store176:
+store224:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, (AX)(CX*1)
@@ -2312,13 +2991,13 @@ store176:
 	ADDQ    $+64, b+40(FP)
 	ADDQ    $+64, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next168
+	JNZ     next216
 	VZEROUPPER
 	RET
 
-// func tile6xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile6x1MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·tile6xMaskAVX2(SB), NOSPLIT, $0-112
+TEXT ·tile6x1MaskAVX2(SB), NOSPLIT, $0-112
 	MOVQ    count+80(FP), AX
 	XORQ    DX, DX
 	MOVQ    $+8, CX
@@ -2347,12 +3026,12 @@ TEXT ·tile6xMaskAVX2(SB), NOSPLIT, $0-112
 	VXORPS  Y11, Y11, Y11
 	VXORPS  Y12, Y12, Y12
 
-block178:
+block226:
 	MOVQ k+56(FP), R9
 	SUBQ $+2, R9
-	JLT  rest180
+	JLT  rest228
 
-loop179:
+loop227:
 	VMASKMOVPS   (DI), Y0, Y13
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y14, Y13, Y1
@@ -2384,13 +3063,13 @@ loop179:
 	ADDQ         SI, AX
 	ADDQ         R8, DI
 	SUBQ         $+2, R9
-	JGE          loop179
+	JGE          loop227
 
-rest180:
+rest228:
 	ADDQ $+2, R9
-	JEQ  done181
+	JEQ  done229
 
-loop182:
+loop230:
 	VMASKMOVPS   (DI), Y0, Y13
 	VBROADCASTSS (AX), Y14
 	VFMADD231PS  Y14, Y13, Y1
@@ -2407,12 +3086,12 @@ loop182:
 	ADDQ         SI, AX
 	ADDQ         R8, DI
 	DECQ         R9
-	JNZ          loop182
+	JNZ          loop230
 
-done181:
+done229:
 	ADDQ         jump+72(FP), AX
 	DECQ         R10
-	JNZ          block178
+	JNZ          block226
 	VADDPS       Y7, Y1, Y1
 	VADDPS       Y8, Y2, Y2
 	VADDPS       Y9, Y3, Y3
@@ -2426,7 +3105,7 @@ done181:
 	MOVQ         flags+104(FP), SI
 	VBROADCASTSS alpha+88(FP), Y7
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd183
+	JEQ          noAdd231
 	VMASKMOVPS   (AX), Y0, Y8
 	VFMADD213PS  Y8, Y7, Y1
 	VMASKMOVPS   (AX)(CX*1), Y0, Y8
@@ -2439,11 +3118,11 @@ done181:
 	VFMADD213PS  Y8, Y7, Y5
 	VMASKMOVPS   (AX)(BX*1), Y0, Y8
 	VFMADD213PS  Y8, Y7, Y6
-	JMP          scaled184
+	JMP          scaled232
 
-noAdd183:
+noAdd231:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled184
+	JEQ    scaled232
 	VMULPS Y7, Y1, Y1
 	VMULPS Y7, Y2, Y2
 	VMULPS Y7, Y3, Y3
@@ -2451,9 +3130,9 @@ noAdd183:
 	VMULPS Y7, Y5, Y5
 	VMULPS Y7, Y6, Y6
 
-scaled184:
+scaled232:
 	TESTQ      $0x00000008, SI
-	JEQ        noBias185
+	JEQ        noBias233
 	MOVQ       bias+96(FP), DI
 	VMASKMOVPS (DI), Y0, Y7
 	VADDPS     Y7, Y1, Y1
@@ -2463,9 +3142,9 @@ scaled184:
 	VADDPS     Y7, Y5, Y5
 	VADDPS     Y7, Y6, Y6
 
-noBias185:
+noBias233:
 	TESTQ  $0x00000004, SI
-	JEQ    store186
+	JEQ    store234
 	VXORPS Y7, Y7, Y7
 	VMAXPS Y1, Y7, Y1
 	VMAXPS Y2, Y7, Y2
@@ -2474,7 +3153,7 @@ noBias185:
 	VMAXPS Y5, Y7, Y5
 	VMAXPS Y6, Y7, Y6
 
-store186:
+store234:
 	VMASKMOVPS Y1, Y0, (AX)
 	VMASKMOVPS Y2, Y0, (AX)(CX*1)
 	VMASKMOVPS Y3, Y0, (AX)(CX*2)
@@ -2487,7 +3166,7 @@ store186:
 // func tile6x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
 TEXT ·tile6x1AVX2(SB), NOSPLIT, $0-112
-next187:
+next235:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -2509,12 +3188,12 @@ next187:
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
 
-block188:
+block236:
 	MOVQ k+56(FP), R9
 	SUBQ $+2, R9
-	JLT  rest190
+	JLT  rest238
 
-loop189:
+loop237:
 	VMOVUPS      (DI), Y12
 	VBROADCASTSS (AX), Y13
 	VFMADD231PS  Y13, Y12, Y0
@@ -2546,13 +3225,13 @@ loop189:
 	ADDQ         SI, AX
 	ADDQ         R8, DI
 	SUBQ         $+2, R9
-	JGE          loop189
+	JGE          loop237
 
-rest190:
+rest238:
 	ADDQ $+2, R9
-	JEQ  done191
+	JEQ  done239
 
-loop192:
+loop240:
 	VMOVUPS      (DI), Y12
 	VBROADCASTSS (AX), Y13
 	VFMADD231PS  Y13, Y12, Y0
@@ -2569,12 +3248,12 @@ loop192:
 	ADDQ         SI, AX
 	ADDQ         R8, DI
 	DECQ         R9
-	JNZ          loop192
+	JNZ          loop240
 
-done191:
+done239:
 	ADDQ         jump+72(FP), AX
 	DECQ         R10
-	JNZ          block188
+	JNZ          block236
 	VADDPS       Y6, Y0, Y0
 	VADDPS       Y7, Y1, Y1
 	VADDPS       Y8, Y2, Y2
@@ -2588,18 +3267,18 @@ done191:
 	MOVQ         flags+104(FP), SI
 	VBROADCASTSS alpha+88(FP), Y6
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd193
+	JEQ          noAdd241
 	VFMADD213PS  (AX), Y6, Y0
 	VFMADD213PS  (AX)(CX*1), Y6, Y1
 	VFMADD213PS  (AX)(CX*2), Y6, Y2
 	VFMADD213PS  (AX)(DX*1), Y6, Y3
 	VFMADD213PS  (AX)(CX*4), Y6, Y4
 	VFMADD213PS  (AX)(BX*1), Y6, Y5
-	JMP          scaled194
+	JMP          scaled242
 
-noAdd193:
+noAdd241:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled194
+	JEQ    scaled242
 	VMULPS Y6, Y0, Y0
 	VMULPS Y6, Y1, Y1
 	VMULPS Y6, Y2, Y2
@@ -2607,9 +3286,9 @@ noAdd193:
 	VMULPS Y6, Y4, Y4
 	VMULPS Y6, Y5, Y5
 
-scaled194:
+scaled242:
 	TESTQ   $0x00000008, SI
-	JEQ     noBias195
+	JEQ     noBias243
 	MOVQ    bias+96(FP), DI
 	VMOVUPS (DI), Y6
 	VADDPS  Y6, Y0, Y0
@@ -2619,9 +3298,9 @@ scaled194:
 	VADDPS  Y6, Y4, Y4
 	VADDPS  Y6, Y5, Y5
 
-noBias195:
+noBias243:
 	TESTQ  $0x00000004, SI
-	JEQ    store196
+	JEQ    store244
 	VXORPS Y6, Y6, Y6
 	VMAXPS Y0, Y6, Y0
 	VMAXPS Y1, Y6, Y1
@@ -2630,7 +3309,7 @@ noBias195:
 	VMAXPS Y4, Y6, Y4
 	VMAXPS Y5, Y6, Y5
 
-store196:
+store244:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, (AX)(CX*1)
 	VMOVUPS Y2, (AX)(CX*2)
@@ -2641,14 +3320,176 @@ store196:
 	ADDQ    $+32, b+40(FP)
 	ADDQ    $+32, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next187
+	JNZ     next235
+	VZEROUPPER
+	RET
+
+// func tile6x2MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, CMOV, FMA3
+TEXT ·tile6x2MaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	XORQ    DX, DX
+	MOVQ    $+8, CX
+	SUBQ    AX, CX
+	CMOVQLT DX, CX
+	LEAQ    signsAVX2<>+0(SB), AX
+	VMOVUPS (AX)(CX*4), Y0
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (CX)(CX*4), BX
+	MOVQ    aCol+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    bStride+48(FP), R8
+	MOVQ    blocks+64(FP), R10
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	VXORPS  Y9, Y9, Y9
+	VXORPS  Y10, Y10, Y10
+	VXORPS  Y11, Y11, Y11
+	VXORPS  Y12, Y12, Y12
+
+block246:
+	MOVQ  k+56(FP), R9
+	TESTQ R9, R9
+	JEQ   done249
+
+loop247:
+	VMOVUPS      (DI), Y13
+	VMASKMOVPS   32(DI), Y0, Y14
+	VBROADCASTSS (AX), Y15
+	VFMADD231PS  Y15, Y13, Y1
+	VFMADD231PS  Y15, Y14, Y2
+	VBROADCASTSS (AX)(CX*1), Y15
+	VFMADD231PS  Y15, Y13, Y3
+	VFMADD231PS  Y15, Y14, Y4
+	VBROADCASTSS (AX)(CX*2), Y15
+	VFMADD231PS  Y15, Y13, Y5
+	VFMADD231PS  Y15, Y14, Y6
+	VBROADCASTSS (AX)(DX*1), Y15
+	VFMADD231PS  Y15, Y13, Y7
+	VFMADD231PS  Y15, Y14, Y8
+	VBROADCASTSS (AX)(CX*4), Y15
+	VFMADD231PS  Y15, Y13, Y9
+	VFMADD231PS  Y15, Y14, Y10
+	VBROADCASTSS (AX)(BX*1), Y15
+	VFMADD231PS  Y15, Y13, Y11
+	VFMADD231PS  Y15, Y14, Y12
+	ADDQ         SI, AX
+	ADDQ         R8, DI
+	DECQ         R9
+	JNZ          loop247
+
+done249:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block246
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (CX)(CX*4), BX
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Y13
+	TESTQ        $0x00000001, SI
+	JEQ          noAdd250
+	VFMADD213PS  (AX), Y13, Y1
+	VMASKMOVPS   32(AX), Y0, Y14
+	VFMADD213PS  Y14, Y13, Y2
+	VFMADD213PS  (AX)(CX*1), Y13, Y3
+	VMASKMOVPS   32(AX)(CX*1), Y0, Y14
+	VFMADD213PS  Y14, Y13, Y4
+	VFMADD213PS  (AX)(CX*2), Y13, Y5
+	VMASKMOVPS   32(AX)(CX*2), Y0, Y14
+	VFMADD213PS  Y14, Y13, Y6
+	VFMADD213PS  (AX)(DX*1), Y13, Y7
+	VMASKMOVPS   32(AX)(DX*1), Y0, Y14
+	VFMADD213PS  Y14, Y13, Y8
+	VFMADD213PS  (AX)(CX*4), Y13, Y9
+	VMASKMOVPS   32(AX)(CX*4), Y0, Y14
+	VFMADD213PS  Y14, Y13, Y10
+	VFMADD213PS  (AX)(BX*1), Y13, Y11
+	VMASKMOVPS   32(AX)(BX*1), Y0, Y14
+	VFMADD213PS  Y14, Y13, Y12
+	JMP          scaled251
+
+noAdd250:
+	TESTQ  $0x00000002, SI
+	JEQ    scaled251
+	VMULPS Y13, Y1, Y1
+	VMULPS Y13, Y2, Y2
+	VMULPS Y13, Y3, Y3
+	VMULPS Y13, Y4, Y4
+	VMULPS Y13, Y5, Y5
+	VMULPS Y13, Y6, Y6
+	VMULPS Y13, Y7, Y7
+	VMULPS Y13, Y8, Y8
+	VMULPS Y13, Y9, Y9
+	VMULPS Y13, Y10, Y10
+	VMULPS Y13, Y11, Y11
+	VMULPS Y13, Y12, Y12
+
+scaled251:
+	TESTQ      $0x00000008, SI
+	JEQ        noBias252
+	MOVQ       bias+96(FP), DI
+	VMOVUPS    (DI), Y13
+	VADDPS     Y13, Y1, Y1
+	VADDPS     Y13, Y3, Y3
+	VADDPS     Y13, Y5, Y5
+	VADDPS     Y13, Y7, Y7
+	VADDPS     Y13, Y9, Y9
+	VADDPS     Y13, Y11, Y11
+	VMASKMOVPS 32(DI), Y0, Y13
+	VADDPS     Y13, Y2, Y2
+	VADDPS     Y13, Y4, Y4
+	VADDPS     Y13, Y6, Y6
+	VADDPS     Y13, Y8, Y8
+	VADDPS     Y13, Y10, Y10
+	VADDPS     Y13, Y12, Y12
+
+noBias252:
+	TESTQ  $0x00000004, SI
+	JEQ    store253
+	VXORPS Y13, Y13, Y13
+	VMAXPS Y1, Y13, Y1
+	VMAXPS Y2, Y13, Y2
+	VMAXPS Y3, Y13, Y3
+	VMAXPS Y4, Y13, Y4
+	VMAXPS Y5, Y13, Y5
+	VMAXPS Y6, Y13, Y6
+	VMAXPS Y7, Y13, Y7
+	VMAXPS Y8, Y13, Y8
+	VMAXPS Y9, Y13, Y9
+	VMAXPS Y10, Y13, Y10
+	VMAXPS Y11, Y13, Y11
+	VMAXPS Y12, Y13, Y12
+
+store253:
+	VMOVUPS    Y1, (AX)
+	VMASKMOVPS Y2, Y0, 32(AX)
+	VMOVUPS    Y3, (AX)(CX*1)
+	VMASKMOVPS Y4, Y0, 32(AX)(CX*1)
+	VMOVUPS    Y5, (AX)(CX*2)
+	VMASKMOVPS Y6, Y0, 32(AX)(CX*2)
+	VMOVUPS    Y7, (AX)(DX*1)
+	VMASKMOVPS Y8, Y0, 32(AX)(DX*1)
+	VMOVUPS    Y9, (AX)(CX*4)
+	VMASKMOVPS Y10, Y0, 32(AX)(CX*4)
+	VMOVUPS    Y11, (AX)(BX*1)
+	VMASKMOVPS Y12, Y0, 32(AX)(BX*1)
 	VZEROUPPER
 	RET
 
 // func tile6x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
 TEXT ·tile6x2AVX2(SB), NOSPLIT, $0-112
-next197:
+next254:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -2670,12 +3511,12 @@ next197:
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
 
-block198:
+block255:
 	MOVQ  k+56(FP), R9
 	TESTQ R9, R9
-	JEQ   done201
+	JEQ   done258
 
-loop199:
+loop256:
 	VMOVUPS      (DI), Y12
 	VMOVUPS      32(DI), Y13
 	VBROADCASTSS (AX), Y14
@@ -2699,12 +3540,12 @@ loop199:
 	ADDQ         SI, AX
 	ADDQ         R8, DI
 	DECQ         R9
-	JNZ          loop199
+	JNZ          loop256
 
-done201:
+done258:
 	ADDQ         jump+72(FP), AX
 	DECQ         R10
-	JNZ          block198
+	JNZ          block255
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -2712,7 +3553,7 @@ done201:
 	MOVQ         flags+104(FP), SI
 	VBROADCASTSS alpha+88(FP), Y12
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd202
+	JEQ          noAdd259
 	VFMADD213PS  (AX), Y12, Y0
 	VFMADD213PS  32(AX), Y12, Y1
 	VFMADD213PS  (AX)(CX*1), Y12, Y2
@@ -2725,11 +3566,11 @@ done201:
 	VFMADD213PS  32(AX)(CX*4), Y12, Y9
 	VFMADD213PS  (AX)(BX*1), Y12, Y10
 	VFMADD213PS  32(AX)(BX*1), Y12, Y11
-	JMP          scaled203
+	JMP          scaled260
 
-noAdd202:
+noAdd259:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled203
+	JEQ    scaled260
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
 	VMULPS Y12, Y2, Y2
@@ -2743,9 +3584,9 @@ noAdd202:
 	VMULPS Y12, Y10, Y10
 	VMULPS Y12, Y11, Y11
 
-scaled203:
+scaled260:
 	TESTQ   $0x00000008, SI
-	JEQ     noBias204
+	JEQ     noBias261
 	MOVQ    bias+96(FP), DI
 	VMOVUPS (DI), Y12
 	VADDPS  Y12, Y0, Y0
@@ -2762,9 +3603,9 @@ scaled203:
 	VADDPS  Y12, Y9, Y9
 	VADDPS  Y12, Y11, Y11
 
-noBias204:
+noBias261:
 	TESTQ  $0x00000004, SI
-	JEQ    store205
+	JEQ    store262
 	VXORPS Y12, Y12, Y12
 	VMAXPS Y0, Y12, Y0
 	VMAXPS Y1, Y12, Y1
@@ -2779,7 +3620,7 @@ noBias204:
 	VMAXPS Y10, Y12, Y10
 	VMAXPS Y11, Y12, Y11
 
-store205:
+store262:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, (AX)(CX*1)
@@ -2796,7 +3637,7 @@ store205:
 	ADDQ    $+64, b+40(FP)
 	ADDQ    $+64, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next197
+	JNZ     next254
 	VZEROUPPER
 	RET
 
@@ -2808,9 +3649,9 @@ TEXT ·axpyAVX2(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest207
+	JLT          rest264
 
-loop206:
+loop263:
 	VMOVUPS     (AX), Y1
 	VMOVUPS     (CX), Y2
 	VFMADD231PS Y2, Y0, Y1
@@ -2830,13 +3671,13 @@ loop206:
 	ADDQ        $+128, AX
 	ADDQ        $+128, CX
 	SUBQ        $+32, DX
-	JGE         loop206
+	JGE         loop263
 
-rest207:
+rest264:
 	ADDQ $+32, DX
-	JLE  done209
+	JLE  done266
 
-tail208:
+tail265:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -2850,9 +3691,9 @@ tail208:
 	ADDQ        $+32, AX
 	ADDQ        $+32, CX
 	SUBQ        $+8, DX
-	JGT         tail208
+	JGT         tail265
 
-done209:
+done266:
 	VZEROUPPER
 	RET
 
@@ -2865,9 +3706,9 @@ TEXT ·axpbyAVX2(SB), NOSPLIT, $0-56
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest211
+	JLT          rest268
 
-loop210:
+loop267:
 	VMOVUPS     (AX), Y2
 	VMULPS      Y1, Y2, Y2
 	VMOVUPS     (CX), Y3
@@ -2891,13 +3732,13 @@ loop210:
 	ADDQ        $+128, AX
 	ADDQ        $+128, CX
 	SUBQ        $+32, DX
-	JGE         loop210
+	JGE         loop267
 
-rest211:
+rest268:
 	ADDQ $+32, DX
-	JLE  done213
+	JLE  done270
 
-tail212:
+tail269:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -2912,9 +3753,9 @@ tail212:
 	ADDQ        $+32, AX
 	ADDQ        $+32, CX
 	SUBQ        $+8, DX
-	JGT         tail212
+	JGT         tail269
 
-done213:
+done270:
 	VZEROUPPER
 	RET
 
@@ -2925,9 +3766,9 @@ TEXT ·scaleAVX2(SB), NOSPLIT, $0-28
 	MOVQ         dst_base+0(FP), AX
 	MOVQ         dst_len+8(FP), CX
 	SUBQ         $+32, CX
-	JLT          rest215
+	JLT          rest272
 
-loop214:
+loop271:
 	VMOVUPS (AX), Y1
 	VMULPS  Y0, Y1, Y1
 	VMOVUPS Y1, (AX)
@@ -2942,13 +3783,13 @@ loop214:
 	VMOVUPS Y1, 96(AX)
 	ADDQ    $+128, AX
 	SUBQ    $+32, CX
-	JGE     loop214
+	JGE     loop271
 
-rest215:
+rest272:
 	ADDQ $+32, CX
-	JLE  done217
+	JLE  done274
 
-tail216:
+tail273:
 	XORQ       BX, BX
 	MOVQ       $+8, DX
 	SUBQ       CX, DX
@@ -2960,9 +3801,9 @@ tail216:
 	VMASKMOVPS Y2, Y1, (AX)
 	ADDQ       $+32, AX
 	SUBQ       $+8, CX
-	JGT        tail216
+	JGT        tail273
 
-done217:
+done274:
 	VZEROUPPER
 	RET
 
@@ -2974,9 +3815,9 @@ TEXT ·addAVX2(SB), NOSPLIT, $0-72
 	MOVQ y_base+48(FP), DX
 	MOVQ dst_len+8(FP), BX
 	SUBQ $+32, BX
-	JLT  rest219
+	JLT  rest276
 
-loop218:
+loop275:
 	VMOVUPS (CX), Y0
 	VMOVUPS (DX), Y1
 	VADDPS  Y1, Y0, Y0
@@ -2997,13 +3838,13 @@ loop218:
 	ADDQ    $+128, CX
 	ADDQ    $+128, DX
 	SUBQ    $+32, BX
-	JGE     loop218
+	JGE     loop275
 
-rest219:
+rest276:
 	ADDQ $+32, BX
-	JLE  done221
+	JLE  done278
 
-tail220:
+tail277:
 	XORQ       DI, DI
 	MOVQ       $+8, SI
 	SUBQ       BX, SI
@@ -3018,9 +3859,9 @@ tail220:
 	ADDQ       $+32, CX
 	ADDQ       $+32, DX
 	SUBQ       $+8, BX
-	JGT        tail220
+	JGT        tail277
 
-done221:
+done278:
 	VZEROUPPER
 	RET
 
@@ -3032,9 +3873,9 @@ TEXT ·multiplyAVX2(SB), NOSPLIT, $0-72
 	MOVQ y_base+48(FP), DX
 	MOVQ dst_len+8(FP), BX
 	SUBQ $+32, BX
-	JLT  rest223
+	JLT  rest280
 
-loop222:
+loop279:
 	VMOVUPS (CX), Y0
 	VMOVUPS (DX), Y1
 	VMULPS  Y1, Y0, Y0
@@ -3055,13 +3896,13 @@ loop222:
 	ADDQ    $+128, CX
 	ADDQ    $+128, DX
 	SUBQ    $+32, BX
-	JGE     loop222
+	JGE     loop279
 
-rest223:
+rest280:
 	ADDQ $+32, BX
-	JLE  done225
+	JLE  done282
 
-tail224:
+tail281:
 	XORQ       DI, DI
 	MOVQ       $+8, SI
 	SUBQ       BX, SI
@@ -3076,9 +3917,9 @@ tail224:
 	ADDQ       $+32, CX
 	ADDQ       $+32, DX
 	SUBQ       $+8, BX
-	JGT        tail224
+	JGT        tail281
 
-done225:
+done282:
 	VZEROUPPER
 	RET
 
@@ -3090,9 +3931,9 @@ TEXT ·multiplyToAVX2(SB), NOSPLIT, $0-72
 	MOVQ y_base+48(FP), DX
 	MOVQ dst_len+8(FP), BX
 	SUBQ $+32, BX
-	JLT  rest227
+	JLT  rest284
 
-loop226:
+loop283:
 	VMOVUPS     (AX), Y0
 	VMOVUPS     (CX), Y1
 	VMOVUPS     (DX), Y2
@@ -3117,13 +3958,13 @@ loop226:
 	ADDQ        $+128, CX
 	ADDQ        $+128, DX
 	SUBQ        $+32, BX
-	JGE         loop226
+	JGE         loop283
 
-rest227:
+rest284:
 	ADDQ $+32, BX
-	JLE  done229
+	JLE  done286
 
-tail228:
+tail285:
 	XORQ        DI, DI
 	MOVQ        $+8, SI
 	SUBQ        BX, SI
@@ -3139,9 +3980,9 @@ tail228:
 	ADDQ        $+32, CX
 	ADDQ        $+32, DX
 	SUBQ        $+8, BX
-	JGT         tail228
+	JGT         tail285
 
-done229:
+done286:
 	VZEROUPPER
 	RET
 
@@ -3159,9 +4000,9 @@ TEXT ·fold4AVX2(SB), NOSPLIT, $0-136
 	MOVQ         x3_base+96(FP), SI
 	MOVQ         dst_len+8(FP), DI
 	SUBQ         $+16, DI
-	JLT          rest231
+	JLT          rest288
 
-loop230:
+loop287:
 	VMOVUPS     (AX), Y4
 	VMOVUPS     (CX), Y5
 	VFMADD231PS Y5, Y0, Y4
@@ -3188,13 +4029,13 @@ loop230:
 	ADDQ        $+64, BX
 	ADDQ        $+64, SI
 	SUBQ        $+16, DI
-	JGE         loop230
+	JGE         loop287
 
-rest231:
+rest288:
 	ADDQ $+16, DI
-	JLE  done233
+	JLE  done290
 
-tail232:
+tail289:
 	XORQ        R9, R9
 	MOVQ        $+8, R8
 	SUBQ        DI, R8
@@ -3217,9 +4058,9 @@ tail232:
 	ADDQ        $+32, BX
 	ADDQ        $+32, SI
 	SUBQ        $+8, DI
-	JGT         tail232
+	JGT         tail289
 
-done233:
+done290:
 	VZEROUPPER
 	RET
 
@@ -3231,9 +4072,9 @@ TEXT ·reluAVX2(SB), NOSPLIT, $0-48
 	MOVQ   x_base+24(FP), CX
 	MOVQ   dst_len+8(FP), DX
 	SUBQ   $+32, DX
-	JLT    rest235
+	JLT    rest292
 
-loop234:
+loop291:
 	VMOVUPS (CX), Y1
 	VMAXPS  Y1, Y0, Y1
 	VMOVUPS Y1, (AX)
@@ -3249,13 +4090,13 @@ loop234:
 	ADDQ    $+128, AX
 	ADDQ    $+128, CX
 	SUBQ    $+32, DX
-	JGE     loop234
+	JGE     loop291
 
-rest235:
+rest292:
 	ADDQ $+32, DX
-	JLE  done237
+	JLE  done294
 
-tail236:
+tail293:
 	XORQ       SI, SI
 	MOVQ       $+8, BX
 	SUBQ       DX, BX
@@ -3268,9 +4109,9 @@ tail236:
 	ADDQ       $+32, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        tail236
+	JGT        tail293
 
-done237:
+done294:
 	VZEROUPPER
 	RET
 
@@ -3282,9 +4123,9 @@ TEXT ·reluGradAVX2(SB), NOSPLIT, $0-48
 	MOVQ   y_base+24(FP), CX
 	MOVQ   grad_len+8(FP), DX
 	SUBQ   $+32, DX
-	JLT    rest239
+	JLT    rest296
 
-loop238:
+loop295:
 	VMOVUPS   (AX), Y1
 	VMOVUPS   (CX), Y2
 	VCMPPS    $0x12, Y0, Y2, Y2
@@ -3308,13 +4149,13 @@ loop238:
 	ADDQ      $+128, AX
 	ADDQ      $+128, CX
 	SUBQ      $+32, DX
-	JGE       loop238
+	JGE       loop295
 
-rest239:
+rest296:
 	ADDQ $+32, DX
-	JLE  done241
+	JLE  done298
 
-tail240:
+tail297:
 	XORQ       SI, SI
 	MOVQ       $+8, BX
 	SUBQ       DX, BX
@@ -3329,9 +4170,9 @@ tail240:
 	ADDQ       $+32, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        tail240
+	JGT        tail297
 
-done241:
+done298:
 	VZEROUPPER
 	RET
 
@@ -3343,9 +4184,9 @@ TEXT ·sigmoidGradAVX2(SB), NOSPLIT, $0-48
 	MOVQ         y_base+24(FP), CX
 	MOVQ         grad_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest243
+	JLT          rest300
 
-loop242:
+loop299:
 	VMOVUPS (CX), Y1
 	VSUBPS  Y1, Y0, Y2
 	VMULPS  Y1, Y2, Y2
@@ -3373,13 +4214,13 @@ loop242:
 	ADDQ    $+128, AX
 	ADDQ    $+128, CX
 	SUBQ    $+32, DX
-	JGE     loop242
+	JGE     loop299
 
-rest243:
+rest300:
 	ADDQ $+32, DX
-	JLE  done245
+	JLE  done302
 
-tail244:
+tail301:
 	XORQ       SI, SI
 	MOVQ       $+8, BX
 	SUBQ       DX, BX
@@ -3395,9 +4236,9 @@ tail244:
 	ADDQ       $+32, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        tail244
+	JGT        tail301
 
-done245:
+done302:
 	VZEROUPPER
 	RET
 
@@ -3412,9 +4253,9 @@ TEXT ·tanhGradAVX2(SB), NOSPLIT, $0-48
 	MOVQ         y_base+24(FP), CX
 	MOVQ         grad_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest247
+	JLT          rest304
 
-loop246:
+loop303:
 	VMOVUPS      (CX), Y1
 	VFNMADD213PS Y0, Y1, Y1
 	VMOVUPS      (AX), Y2
@@ -3438,13 +4279,13 @@ loop246:
 	ADDQ         $+128, AX
 	ADDQ         $+128, CX
 	SUBQ         $+32, DX
-	JGE          loop246
+	JGE          loop303
 
-rest247:
+rest304:
 	ADDQ $+32, DX
-	JLE  done249
+	JLE  done306
 
-tail248:
+tail305:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -3459,9 +4300,9 @@ tail248:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail248
+	JGT          tail305
 
-done249:
+done306:
 	VZEROUPPER
 	RET
 
@@ -3477,9 +4318,9 @@ TEXT ·momentumAVX2(SB), NOSPLIT, $0-88
 	MOVQ         g_base+48(FP), DX
 	MOVQ         w_len+8(FP), BX
 	SUBQ         $+16, BX
-	JLT          rest251
+	JLT          rest308
 
-loop250:
+loop307:
 	VMOVUPS      (AX), Y4
 	VMOVUPS      (CX), Y5
 	VMOVUPS      (DX), Y6
@@ -3502,13 +4343,13 @@ loop250:
 	ADDQ         $+64, CX
 	ADDQ         $+64, DX
 	SUBQ         $+16, BX
-	JGE          loop250
+	JGE          loop307
 
-rest251:
+rest308:
 	ADDQ $+16, BX
-	JLE  done253
+	JLE  done310
 
-tail252:
+tail309:
 	XORQ         DI, DI
 	MOVQ         $+8, SI
 	SUBQ         BX, SI
@@ -3528,9 +4369,9 @@ tail252:
 	ADDQ         $+32, CX
 	ADDQ         $+32, DX
 	SUBQ         $+8, BX
-	JGT          tail252
+	JGT          tail309
 
-done253:
+done310:
 	VZEROUPPER
 	RET
 
@@ -3551,9 +4392,9 @@ TEXT ·adaptiveAVX2(SB), NOSPLIT, $0-128
 	MOVQ         g_base+72(FP), BX
 	MOVQ         w_len+8(FP), SI
 	SUBQ         $+8, SI
-	JLT          rest255
+	JLT          rest312
 
-loop254:
+loop311:
 	VMOVUPS     (CX), Y8
 	VMOVUPS     (DX), Y9
 	VMOVUPS     (BX), Y10
@@ -3576,13 +4417,13 @@ loop254:
 	ADDQ        $+32, DX
 	ADDQ        $+32, BX
 	SUBQ        $+8, SI
-	JGE         loop254
+	JGE         loop311
 
-rest255:
+rest312:
 	ADDQ $+8, SI
-	JLE  done257
+	JLE  done314
 
-tail256:
+tail313:
 	XORQ        R8, R8
 	MOVQ        $+8, DI
 	SUBQ        SI, DI
@@ -3611,9 +4452,9 @@ tail256:
 	ADDQ        $+32, DX
 	ADDQ        $+32, BX
 	SUBQ        $+8, SI
-	JGT         tail256
+	JGT         tail313
 
-done257:
+done314:
 	VZEROUPPER
 	RET
 
@@ -3628,9 +4469,9 @@ TEXT ·dotAVX2(SB), NOSPLIT, $0-52
 	MOVQ   y_base+24(FP), CX
 	MOVQ   x_len+8(FP), DX
 	SUBQ   $+32, DX
-	JLT    rest259
+	JLT    rest316
 
-loop258:
+loop315:
 	VMOVUPS     (AX), Y4
 	VMOVUPS     (CX), Y5
 	VFMADD231PS Y4, Y5, Y0
@@ -3646,13 +4487,13 @@ loop258:
 	ADDQ        $+128, AX
 	ADDQ        $+128, CX
 	SUBQ        $+32, DX
-	JGE         loop258
+	JGE         loop315
 
-rest259:
+rest316:
 	ADDQ $+32, DX
-	JLE  done261
+	JLE  done318
 
-tail260:
+tail317:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -3665,9 +4506,9 @@ tail260:
 	ADDQ        $+32, AX
 	ADDQ        $+32, CX
 	SUBQ        $+8, DX
-	JGT         tail260
+	JGT         tail317
 
-done261:
+done318:
 	VADDPS       Y1, Y0, Y0
 	VADDPS       Y3, Y2, Y2
 	VADDPS       Y2, Y0, Y0
@@ -3691,9 +4532,9 @@ TEXT ·sumAVX2(SB), NOSPLIT, $0-28
 	MOVQ   x_base+0(FP), AX
 	MOVQ   x_len+8(FP), CX
 	SUBQ   $+32, CX
-	JLT    rest263
+	JLT    rest320
 
-loop262:
+loop319:
 	VMOVUPS (AX), Y4
 	VADDPS  Y4, Y0, Y0
 	VMOVUPS 32(AX), Y4
@@ -3704,13 +4545,13 @@ loop262:
 	VADDPS  Y4, Y3, Y3
 	ADDQ    $+128, AX
 	SUBQ    $+32, CX
-	JGE     loop262
+	JGE     loop319
 
-rest263:
+rest320:
 	ADDQ $+32, CX
-	JLE  done265
+	JLE  done322
 
-tail264:
+tail321:
 	XORQ       BX, BX
 	MOVQ       $+8, DX
 	SUBQ       CX, DX
@@ -3721,9 +4562,9 @@ tail264:
 	VADDPS     Y4, Y0, Y0
 	ADDQ       $+32, AX
 	SUBQ       $+8, CX
-	JGT        tail264
+	JGT        tail321
 
-done265:
+done322:
 	VADDPS       Y1, Y0, Y0
 	VADDPS       Y3, Y2, Y2
 	VADDPS       Y2, Y0, Y0
@@ -3748,9 +4589,9 @@ TEXT ·maxAbsAVX2(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	SUBQ         $+32, CX
-	JLT          rest267
+	JLT          rest324
 
-loop266:
+loop323:
 	VMOVUPS (AX), Y5
 	VPAND   Y5, Y4, Y5
 	VPMAXSD Y5, Y0, Y0
@@ -3765,13 +4606,13 @@ loop266:
 	VPMAXSD Y5, Y3, Y3
 	ADDQ    $+128, AX
 	SUBQ    $+32, CX
-	JGE     loop266
+	JGE     loop323
 
-rest267:
+rest324:
 	ADDQ $+32, CX
-	JLE  done269
+	JLE  done326
 
-tail268:
+tail325:
 	XORQ       BX, BX
 	MOVQ       $+8, DX
 	SUBQ       CX, DX
@@ -3783,9 +4624,9 @@ tail268:
 	VPMAXSD    Y5, Y0, Y0
 	ADDQ       $+32, AX
 	SUBQ       $+8, CX
-	JGT        tail268
+	JGT        tail325
 
-done269:
+done326:
 	VPMAXSD      Y1, Y0, Y0
 	VPMAXSD      Y2, Y0, Y0
 	VPMAXSD      Y3, Y0, Y0
@@ -3811,9 +4652,9 @@ TEXT ·maxAVX2(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	SUBQ         $+16, CX
-	JLT          rest271
+	JLT          rest328
 
-loop270:
+loop327:
 	VMOVUPS (AX), Y3
 	VMAXPS  Y3, Y2, Y2
 	VCMPPS  $0x03, Y3, Y3, Y3
@@ -3824,13 +4665,13 @@ loop270:
 	VPOR    Y3, Y1, Y1
 	ADDQ    $+64, AX
 	SUBQ    $+16, CX
-	JGE     loop270
+	JGE     loop327
 
-rest271:
+rest328:
 	ADDQ $+16, CX
-	JLE  done273
+	JLE  done330
 
-tail272:
+tail329:
 	XORQ       BX, BX
 	MOVQ       $+8, DX
 	SUBQ       CX, DX
@@ -3844,9 +4685,9 @@ tail272:
 	VPOR       Y3, Y1, Y1
 	ADDQ       $+32, AX
 	SUBQ       $+8, CX
-	JGT        tail272
+	JGT        tail329
 
-done273:
+done330:
 	VEXTRACTF128 $0x01, Y1, X0
 	VPOR         X0, X1, X1
 	VPSHUFD      $0x4e, X1, X0
@@ -3876,9 +4717,9 @@ TEXT ·expAVX2(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest275
+	JLT          rest332
 
-loop274:
+loop331:
 	VMOVUPS      (CX), Y2
 	VMINPS       Y2, Y0, Y2
 	VMAXPS       Y2, Y1, Y2
@@ -3936,13 +4777,13 @@ loop274:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGE          loop274
+	JGE          loop331
 
-rest275:
+rest332:
 	ADDQ $+16, DX
-	JLE  done277
+	JLE  done334
 
-tail276:
+tail333:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -3979,9 +4820,9 @@ tail276:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail276
+	JGT          tail333
 
-done277:
+done334:
 	VZEROUPPER
 	RET
 
@@ -4105,9 +4946,9 @@ TEXT ·expSumAVX2(SB), NOSPLIT, $0-60
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest279
+	JLT          rest336
 
-loop278:
+loop335:
 	VMOVUPS      (CX), Y4
 	VSUBPS       Y1, Y4, Y4
 	VMINPS       Y4, Y2, Y4
@@ -4141,13 +4982,13 @@ loop278:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGE          loop278
+	JGE          loop335
 
-rest279:
+rest336:
 	ADDQ $+8, DX
-	JLE  done281
+	JLE  done338
 
-tail280:
+tail337:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -4188,9 +5029,9 @@ tail280:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail280
+	JGT          tail337
 
-done281:
+done338:
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X1, X0, X0
 	VPSHUFD      $0x4e, X0, X1
@@ -4212,9 +5053,9 @@ TEXT ·sigmoidAVX2(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest283
+	JLT          rest340
 
-loop282:
+loop339:
 	VMOVUPS      (CX), Y4
 	VPXOR        Y2, Y4, Y4
 	VMINPS       Y4, Y0, Y4
@@ -4278,13 +5119,13 @@ loop282:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGE          loop282
+	JGE          loop339
 
-rest283:
+rest340:
 	ADDQ $+16, DX
-	JLE  done285
+	JLE  done342
 
-tail284:
+tail341:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -4324,9 +5165,9 @@ tail284:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail284
+	JGT          tail341
 
-done285:
+done342:
 	VZEROUPPER
 	RET
 
@@ -4342,9 +5183,9 @@ TEXT ·tanhAVX2(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest287
+	JLT          rest344
 
-loop286:
+loop343:
 	VMOVUPS     (CX), Y2
 	VMINPS      Y2, Y0, Y2
 	VMAXPS      Y2, Y1, Y2
@@ -4384,13 +5225,13 @@ loop286:
 	ADDQ        $+64, AX
 	ADDQ        $+64, CX
 	SUBQ        $+16, DX
-	JGE         loop286
+	JGE         loop343
 
-rest287:
+rest344:
 	ADDQ $+16, DX
-	JLE  done289
+	JLE  done346
 
-tail288:
+tail345:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -4418,9 +5259,9 @@ tail288:
 	ADDQ        $+32, AX
 	ADDQ        $+32, CX
 	SUBQ        $+8, DX
-	JGT         tail288
+	JGT         tail345
 
-done289:
+done346:
 	VZEROUPPER
 	RET
 
@@ -4548,9 +5389,9 @@ TEXT ·fromFixedAVX2(SB), NOSPLIT, $0-56
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest291
+	JLT          rest348
 
-loop290:
+loop347:
 	VMOVUPS      (CX), Y1
 	VEXTRACTF128 $0x00, Y1, X2
 	VCVTDQ2PD    X2, Y2
@@ -4578,13 +5419,13 @@ loop290:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGE          loop290
+	JGE          loop347
 
-rest291:
+rest348:
 	ADDQ $+16, DX
-	JLE  done293
+	JLE  done350
 
-tail292:
+tail349:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -4606,9 +5447,9 @@ tail292:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail292
+	JGT          tail349
 
-done293:
+done350:
 	VZEROUPPER
 	RET
 
@@ -4619,9 +5460,9 @@ TEXT ·addUint32AVX2(SB), NOSPLIT, $0-48
 	MOVQ x_base+24(FP), CX
 	MOVQ dst_len+8(FP), DX
 	SUBQ $+32, DX
-	JLT  rest295
+	JLT  rest352
 
-loop294:
+loop351:
 	VMOVUPS (AX), Y0
 	VMOVUPS (CX), Y1
 	VPADDD  Y1, Y0, Y0
@@ -4641,13 +5482,13 @@ loop294:
 	ADDQ    $+128, AX
 	ADDQ    $+128, CX
 	SUBQ    $+32, DX
-	JGE     loop294
+	JGE     loop351
 
-rest295:
+rest352:
 	ADDQ $+32, DX
-	JLE  done297
+	JLE  done354
 
-tail296:
+tail353:
 	XORQ       SI, SI
 	MOVQ       $+8, BX
 	SUBQ       DX, BX
@@ -4661,9 +5502,9 @@ tail296:
 	ADDQ       $+32, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        tail296
+	JGT        tail353
 
-done297:
+done354:
 	VZEROUPPER
 	RET
 
@@ -4677,9 +5518,9 @@ TEXT ·rescaleAVX2(SB), NOSPLIT, $0-100
 	MOVQ         bias_base+72(FP), BX
 	MOVQ         dst_len+8(FP), SI
 	SUBQ         $+16, SI
-	JLT          rest299
+	JLT          rest356
 
-loop298:
+loop355:
 	VMOVUPS     (CX), Y1
 	VMOVUPS     (DX), Y2
 	VCVTDQ2PS   Y1, Y1
@@ -4699,13 +5540,13 @@ loop298:
 	ADDQ        $+64, DX
 	ADDQ        $+64, BX
 	SUBQ        $+16, SI
-	JGE         loop298
+	JGE         loop355
 
-rest299:
+rest356:
 	ADDQ $+16, SI
-	JLE  done301
+	JLE  done358
 
-tail300:
+tail357:
 	XORQ        R8, R8
 	MOVQ        $+8, DI
 	SUBQ        SI, DI
@@ -4724,9 +5565,9 @@ tail300:
 	ADDQ        $+32, DX
 	ADDQ        $+32, BX
 	SUBQ        $+8, SI
-	JGT         tail300
+	JGT         tail357
 
-done301:
+done358:
 	VZEROUPPER
 	RET
 
@@ -4742,9 +5583,9 @@ TEXT ·toFixedAVX2(SB), NOSPLIT, $0-72
 	MOVQ         x_base+24(FP), DX
 	MOVQ         q_len+8(FP), BX
 	SUBQ         $+8, BX
-	JLT          rest303
+	JLT          rest360
 
-loop302:
+loop359:
 	VMOVUPS      (DX), Y3
 	VEXTRACTF128 $0x00, Y3, X5
 	VCVTPS2PD    X5, Y5
@@ -4759,7 +5600,7 @@ loop302:
 	VORPD        Y6, Y4, Y6
 	VMOVMSKPD    Y6, SI
 	TESTL        SI, SI
-	JEQ          within306
+	JEQ          within363
 	VMINPD       Y1, Y5, Y4
 	VMAXPD       Y2, Y4, Y4
 	VCMPPD       $0x04, Y5, Y4, Y6
@@ -4777,7 +5618,7 @@ loop302:
 	POPCNTQ      SI, SI
 	ADDQ         SI, AX
 
-within306:
+within363:
 	VCVTPD2DQY  Y5, X5
 	VINSERTF128 $0x00, X5, Y3, Y3
 	VCVTPD2DQY  Y7, X7
@@ -4786,13 +5627,13 @@ within306:
 	ADDQ        $+32, CX
 	ADDQ        $+32, DX
 	SUBQ        $+8, BX
-	JGE         loop302
+	JGE         loop359
 
-rest303:
+rest360:
 	ADDQ $+8, BX
-	JLE  done305
+	JLE  done362
 
-tail304:
+tail361:
 	XORQ         DI, DI
 	MOVQ         $+8, SI
 	SUBQ         BX, SI
@@ -4813,7 +5654,7 @@ tail304:
 	VORPD        Y7, Y5, Y7
 	VMOVMSKPD    Y7, SI
 	TESTL        SI, SI
-	JEQ          within307
+	JEQ          within364
 	VMINPD       Y1, Y6, Y5
 	VMAXPD       Y2, Y5, Y5
 	VCMPPD       $0x04, Y6, Y5, Y7
@@ -4831,7 +5672,7 @@ tail304:
 	POPCNTQ      SI, SI
 	ADDQ         SI, AX
 
-within307:
+within364:
 	VCVTPD2DQY  Y6, X6
 	VINSERTF128 $0x00, X6, Y4, Y4
 	VCVTPD2DQY  Y8, X8
@@ -4840,9 +5681,9 @@ within307:
 	ADDQ        $+32, CX
 	ADDQ        $+32, DX
 	SUBQ        $+8, BX
-	JGT         tail304
+	JGT         tail361
 
-done305:
+done362:
 	MOVQ AX, ret+64(FP)
 	VZEROUPPER
 	RET
@@ -4869,9 +5710,9 @@ TEXT ·toFixedRandomlyAVX2(SB), NOSPLIT, $0-96
 	MOVQ         random_base+48(FP), BX
 	MOVQ         q_len+8(FP), SI
 	SUBQ         $+8, SI
-	JLT          rest309
+	JLT          rest366
 
-loop308:
+loop365:
 	VMOVUPS      (DX), Y3
 	VMOVUPS      (BX), Y4
 	VEXTRACTF128 $0x00, Y3, X6
@@ -4887,7 +5728,7 @@ loop308:
 	VORPD        Y7, Y5, Y7
 	VMOVMSKPD    Y7, DI
 	TESTL        DI, DI
-	JEQ          within312
+	JEQ          within369
 	VMINPD       Y1, Y6, Y5
 	VMAXPD       Y2, Y5, Y5
 	VCMPPD       $0x04, Y6, Y5, Y7
@@ -4905,7 +5746,7 @@ loop308:
 	POPCNTQ      DI, DI
 	ADDQ         DI, AX
 
-within312:
+within369:
 	VBROADCASTSD long3ff0000000000000AVX2<>+0(SB), Y9
 	VEXTRACTF128 $0x00, Y4, X5
 	VBROADCASTSS word80000000AVX2<>+0(SB), Y7
@@ -4947,13 +5788,13 @@ within312:
 	ADDQ         $+32, DX
 	ADDQ         $+32, BX
 	SUBQ         $+8, SI
-	JGE          loop308
+	JGE          loop365
 
-rest309:
+rest366:
 	ADDQ $+8, SI
-	JLE  done311
+	JLE  done368
 
-tail310:
+tail367:
 	XORQ         R8, R8
 	MOVQ         $+8, DI
 	SUBQ         SI, DI
@@ -4975,7 +5816,7 @@ tail310:
 	VORPD        Y8, Y6, Y8
 	VMOVMSKPD    Y8, DI
 	TESTL        DI, DI
-	JEQ          within313
+	JEQ          within370
 	VMINPD       Y1, Y7, Y6
 	VMAXPD       Y2, Y6, Y6
 	VCMPPD       $0x04, Y7, Y6, Y8
@@ -4993,7 +5834,7 @@ tail310:
 	POPCNTQ      DI, DI
 	ADDQ         DI, AX
 
-within313:
+within370:
 	VBROADCASTSD long3ff0000000000000AVX2<>+0(SB), Y10
 	VEXTRACTF128 $0x00, Y5, X6
 	VBROADCASTSS word80000000AVX2<>+0(SB), Y8
@@ -5035,9 +5876,9 @@ within313:
 	ADDQ         $+32, DX
 	ADDQ         $+32, BX
 	SUBQ         $+8, SI
-	JGT          tail310
+	JGT          tail367
 
-done311:
+done368:
 	MOVQ AX, ret+88(FP)
 	VZEROUPPER
 	RET
@@ -5064,9 +5905,9 @@ TEXT ·addFixedAVX2(SB), NOSPLIT, $0-80
 	MOVQ         x_base+24(FP), DX
 	MOVQ         x_len+32(FP), BX
 	SUBQ         $+8, BX
-	JLT          done315
+	JLT          done372
 
-loop314:
+loop371:
 	VMOVUPS      (DX), Y4
 	VEXTRACTF128 $0x00, Y4, X6
 	VCVTPS2PD    X6, Y6
@@ -5081,7 +5922,7 @@ loop314:
 	VORPD        Y7, Y5, Y7
 	VMOVMSKPD    Y7, SI
 	TESTL        SI, SI
-	JEQ          within316
+	JEQ          within373
 	VMINPD       Y1, Y6, Y5
 	VMAXPD       Y2, Y5, Y5
 	VCMPPD       $0x04, Y6, Y5, Y7
@@ -5099,7 +5940,7 @@ loop314:
 	POPCNTQ      SI, SI
 	ADDQ         SI, AX
 
-within316:
+within373:
 	VCVTPD2DQY Y6, X6
 	VPMOVSXDQ  X6, Y6
 	VPMULDQ    Y3, Y6, Y6
@@ -5113,9 +5954,9 @@ within316:
 	ADDQ       $+32, DX
 	ADDQ       $+64, CX
 	SUBQ       $+8, BX
-	JGE        loop314
+	JGE        loop371
 
-done315:
+done372:
 	MOVQ AX, ret+72(FP)
 	VZEROUPPER
 	RET
@@ -5130,9 +5971,9 @@ TEXT ·quantiseAVX2(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         q_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest318
+	JLT          rest375
 
-loop317:
+loop374:
 	VMOVUPS      (CX), Y3
 	VMULPS       Y0, Y3, Y3
 	VCMPPS       $0x07, Y3, Y3, Y4
@@ -5147,13 +5988,13 @@ loop317:
 	ADDQ         $+8, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGE          loop317
+	JGE          loop374
 
-rest318:
+rest375:
 	ADDQ $+8, DX
-	JLE  done320
+	JLE  done377
 
-tail319:
+tail376:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -5174,9 +6015,9 @@ tail319:
 	ADDQ         $+8, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail319
+	JGT          tail376
 
-done320:
+done377:
 	VZEROUPPER
 	RET
 
@@ -5194,9 +6035,9 @@ TEXT ·axpyInt8AVX2(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest322
+	JLT          rest379
 
-loop321:
+loop378:
 	VPMOVSXBD   (CX), Y1
 	VCVTDQ2PS   Y1, Y1
 	VMOVUPS     (AX), Y2
@@ -5205,13 +6046,13 @@ loop321:
 	ADDQ        $+32, AX
 	ADDQ        $+8, CX
 	SUBQ        $+8, DX
-	JGE         loop321
+	JGE         loop378
 
-rest322:
+rest379:
 	ADDQ $+8, DX
-	JLE  done324
+	JLE  done381
 
-tail323:
+tail380:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -5226,9 +6067,9 @@ tail323:
 	ADDQ        $+32, AX
 	ADDQ        $+8, CX
 	SUBQ        $+8, DX
-	JGT         tail323
+	JGT         tail380
 
-done324:
+done381:
 	VZEROUPPER
 	RET
 
@@ -5242,9 +6083,9 @@ TEXT ·dotInt8AVX2(SB), NOSPLIT, $0-52
 	VXORPS       Y1, Y1, Y1
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y1
 	SUBQ         $+16, DX
-	JLT          rest326
+	JLT          rest383
 
-loop325:
+loop382:
 	VPMOVSXBW (AX), Y1
 	VPMOVSXBW (CX), Y2
 	VPMADDWD  Y1, Y2, Y1
@@ -5252,9 +6093,9 @@ loop325:
 	ADDQ      $+16, AX
 	ADDQ      $+16, CX
 	SUBQ      $+16, DX
-	JGE       loop325
+	JGE       loop382
 
-rest326:
+rest383:
 	VEXTRACTF128 $0x01, Y0, X1
 	VPADDD       X1, X0, X0
 	VPSHUFD      $0x4e, X0, X1
@@ -5268,9 +6109,9 @@ rest326:
 DATA word80808080AVX2<>+0(SB)/4, $0x80808080
 GLOBL word80808080AVX2<>(SB), RODATA|NOPTR, $4
 
-// func tile1xMaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+// func tile1x1MaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2, CMOV
-TEXT ·tile1xMaskInt8AVX2(SB), NOSPLIT, $0-64
+TEXT ·tile1x1MaskInt8AVX2(SB), NOSPLIT, $0-64
 	MOVQ         count+56(FP), AX
 	XORQ         DX, DX
 	MOVQ         $+8, CX
@@ -5287,9 +6128,9 @@ TEXT ·tile1xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y2
 	TESTQ        BX, BX
-	JEQ          done330
+	JEQ          done387
 
-loop329:
+loop386:
 	VMASKMOVPS   (CX), Y0, Y2
 	VPSLLW       $0x08, Y2, Y3
 	VPSRAW       $0x08, Y3, Y3
@@ -5305,9 +6146,9 @@ loop329:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop329
+	JNZ          loop386
 
-done330:
+done387:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -5317,7 +6158,7 @@ done330:
 // func tile1x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile1x1Int8AVX2(SB), NOSPLIT, $0-64
-next331:
+next388:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -5327,9 +6168,9 @@ next331:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y1
 	TESTQ        BX, BX
-	JEQ          done333
+	JEQ          done390
 
-loop332:
+loop389:
 	VMOVUPS      (CX), Y1
 	VPSLLW       $0x08, Y1, Y2
 	VPSRAW       $0x08, Y2, Y2
@@ -5345,22 +6186,22 @@ loop332:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop332
+	JNZ          loop389
 
-done333:
+done390:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next331
+	JNZ     next388
 	VZEROUPPER
 	RET
 
-// func tile2xMaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+// func tile2x1MaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2, CMOV
-TEXT ·tile2xMaskInt8AVX2(SB), NOSPLIT, $0-64
+TEXT ·tile2x1MaskInt8AVX2(SB), NOSPLIT, $0-64
 	MOVQ         count+56(FP), AX
 	XORQ         DX, DX
 	MOVQ         $+8, CX
@@ -5378,9 +6219,9 @@ TEXT ·tile2xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y3
 	TESTQ        SI, SI
-	JEQ          done336
+	JEQ          done393
 
-loop335:
+loop392:
 	VMASKMOVPS   (DX), Y0, Y3
 	VPSLLW       $0x08, Y3, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -5404,9 +6245,9 @@ loop335:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop335
+	JNZ          loop392
 
-done336:
+done393:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -5417,7 +6258,7 @@ done336:
 // func tile2x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile2x1Int8AVX2(SB), NOSPLIT, $0-64
-next337:
+next394:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -5428,9 +6269,9 @@ next337:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y2
 	TESTQ        SI, SI
-	JEQ          done339
+	JEQ          done396
 
-loop338:
+loop395:
 	VMOVUPS      (DX), Y2
 	VPSLLW       $0x08, Y2, Y3
 	VPSRAW       $0x08, Y3, Y3
@@ -5454,9 +6295,9 @@ loop338:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop338
+	JNZ          loop395
 
-done339:
+done396:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
@@ -5464,13 +6305,13 @@ done339:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next337
+	JNZ     next394
 	VZEROUPPER
 	RET
 
-// func tile3xMaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+// func tile3x1MaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2, CMOV
-TEXT ·tile3xMaskInt8AVX2(SB), NOSPLIT, $0-64
+TEXT ·tile3x1MaskInt8AVX2(SB), NOSPLIT, $0-64
 	MOVQ         count+56(FP), AX
 	XORQ         DX, DX
 	MOVQ         $+8, CX
@@ -5489,9 +6330,9 @@ TEXT ·tile3xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y4
 	TESTQ        SI, SI
-	JEQ          done342
+	JEQ          done399
 
-loop341:
+loop398:
 	VMASKMOVPS   (DX), Y0, Y4
 	VPSLLW       $0x08, Y4, Y5
 	VPSRAW       $0x08, Y5, Y5
@@ -5523,9 +6364,9 @@ loop341:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop341
+	JNZ          loop398
 
-done342:
+done399:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -5537,7 +6378,7 @@ done342:
 // func tile3x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile3x1Int8AVX2(SB), NOSPLIT, $0-64
-next343:
+next400:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -5549,9 +6390,9 @@ next343:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y3
 	TESTQ        SI, SI
-	JEQ          done345
+	JEQ          done402
 
-loop344:
+loop401:
 	VMOVUPS      (DX), Y3
 	VPSLLW       $0x08, Y3, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -5583,9 +6424,9 @@ loop344:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop344
+	JNZ          loop401
 
-done345:
+done402:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
@@ -5594,13 +6435,13 @@ done345:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next343
+	JNZ     next400
 	VZEROUPPER
 	RET
 
-// func tile4xMaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+// func tile4x1MaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2, CMOV
-TEXT ·tile4xMaskInt8AVX2(SB), NOSPLIT, $0-64
+TEXT ·tile4x1MaskInt8AVX2(SB), NOSPLIT, $0-64
 	MOVQ         count+56(FP), AX
 	XORQ         DX, DX
 	MOVQ         $+8, CX
@@ -5621,9 +6462,9 @@ TEXT ·tile4xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y5
 	TESTQ        DI, DI
-	JEQ          done348
+	JEQ          done405
 
-loop347:
+loop404:
 	VMASKMOVPS   (BX), Y0, Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPSRAW       $0x08, Y6, Y6
@@ -5663,9 +6504,9 @@ loop347:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop347
+	JNZ          loop404
 
-done348:
+done405:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	LEAQ       (CX)(CX*2), DX
@@ -5679,7 +6520,7 @@ done348:
 // func tile4x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile4x1Int8AVX2(SB), NOSPLIT, $0-64
-next349:
+next406:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -5693,9 +6534,9 @@ next349:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y4
 	TESTQ        DI, DI
-	JEQ          done351
+	JEQ          done408
 
-loop350:
+loop407:
 	VMOVUPS      (BX), Y4
 	VPSLLW       $0x08, Y4, Y5
 	VPSRAW       $0x08, Y5, Y5
@@ -5735,9 +6576,9 @@ loop350:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop350
+	JNZ          loop407
 
-done351:
+done408:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -5748,7 +6589,7 @@ done351:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next349
+	JNZ     next406
 	VZEROUPPER
 	RET
 
@@ -5761,16 +6602,16 @@ TEXT ·transposeAVX2(SB), NOSPLIT, $0-48
 	MOVQ dstStride+8(FP), BX
 	MOVQ srcStride+24(FP), SI
 
-down352:
+down409:
 	MOVQ cols+40(FP), DI
 	MOVQ CX, R8
 	MOVQ AX, R9
 
-across353:
+across410:
 	CMPQ       DI, $+8
-	JLT        edge354
+	JLT        edge411
 	CMPQ       DX, $+8
-	JLT        edge354
+	JLT        edge411
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	VMOVUPS    (R10), Y0
@@ -5827,9 +6668,9 @@ across353:
 	VMOVUPS    Y8, (R11)
 	ADDQ       BX, R11
 	VMOVUPS    Y0, (R11)
-	JMP        next355
+	JMP        next412
 
-edge354:
+edge411:
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	XORQ       R13, R13
@@ -5906,47 +6747,47 @@ edge354:
 	VPERM2F128 $0x31, Y0, Y1, Y0
 	VMASKMOVPS Y5, Y8, (R11)
 	CMPQ       DI, $+1
-	JLE        next355
+	JLE        next412
 	ADDQ       BX, R11
 	VMASKMOVPS Y3, Y8, (R11)
 	CMPQ       DI, $+2
-	JLE        next355
+	JLE        next412
 	ADDQ       BX, R11
 	VMASKMOVPS Y2, Y8, (R11)
 	CMPQ       DI, $+3
-	JLE        next355
+	JLE        next412
 	ADDQ       BX, R11
 	VMASKMOVPS Y6, Y8, (R11)
 	CMPQ       DI, $+4
-	JLE        next355
+	JLE        next412
 	ADDQ       BX, R11
 	VMASKMOVPS Y7, Y8, (R11)
 	CMPQ       DI, $+5
-	JLE        next355
+	JLE        next412
 	ADDQ       BX, R11
 	VMASKMOVPS Y4, Y8, (R11)
 	CMPQ       DI, $+6
-	JLE        next355
+	JLE        next412
 	ADDQ       BX, R11
 	VMASKMOVPS Y9, Y8, (R11)
 	CMPQ       DI, $+7
-	JLE        next355
+	JLE        next412
 	ADDQ       BX, R11
 	VMASKMOVPS Y0, Y8, (R11)
 
-next355:
+next412:
 	ADDQ   $+32, R8
 	MOVQ   BX, R10
 	IMUL3Q $+8, R10, R10
 	ADDQ   R10, R9
 	SUBQ   $+8, DI
-	JGT    across353
+	JGT    across410
 	ADDQ   $+32, AX
 	MOVQ   SI, R10
 	IMUL3Q $+8, R10, R10
 	ADDQ   R10, CX
 	SUBQ   $+8, DX
-	JGT    down352
+	JGT    down409
 	VZEROUPPER
 	RET
 
@@ -5957,9 +6798,9 @@ TEXT ·exchangeAVX2(SB), NOSPLIT, $0-48
 	MOVQ pairs_base+24(FP), CX
 	MOVQ pairs_len+32(FP), DX
 	SUBQ $0x02, DX
-	JLT  done358
+	JLT  done415
 
-loop357:
+loop414:
 	MOVLQSX (CX), BX
 	MOVLQSX 4(CX), SI
 	SHLQ    $0x08, BX
@@ -6014,9 +6855,9 @@ loop357:
 	VMOVUPS Y1, 224(AX)(SI*1)
 	ADDQ    $0x08, CX
 	SUBQ    $0x02, DX
-	JGE     loop357
+	JGE     loop414
 
-done358:
+done415:
 	VZEROUPPER
 	RET
 
@@ -6035,9 +6876,9 @@ TEXT ·addRowsAVX2(SB), NOSPLIT, $0-32
 	VMOVUPS 192(AX), Y6
 	VMOVUPS 224(AX), Y7
 	SUBQ    $+64, DX
-	JLT     done360
+	JLT     done417
 
-loop359:
+loop416:
 	VPMOVSXDQ (CX), Y8
 	VPADDQ    Y8, Y0, Y0
 	VPMOVSXDQ 16(CX), Y8
@@ -6056,9 +6897,9 @@ loop359:
 	VPADDQ    Y8, Y7, Y7
 	ADDQ      $+256, CX
 	SUBQ      $+64, DX
-	JGE       loop359
+	JGE       loop416
 
-done360:
+done417:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, 64(AX)
@@ -6078,9 +6919,9 @@ done360:
 	VMOVUPS 448(AX), Y6
 	VMOVUPS 480(AX), Y7
 	SUBQ    $+64, DX
-	JLT     done362
+	JLT     done419
 
-loop361:
+loop418:
 	VPMOVSXDQ 128(CX), Y8
 	VPADDQ    Y8, Y0, Y0
 	VPMOVSXDQ 144(CX), Y8
@@ -6099,9 +6940,9 @@ loop361:
 	VPADDQ    Y8, Y7, Y7
 	ADDQ      $+256, CX
 	SUBQ      $+64, DX
-	JGE       loop361
+	JGE       loop418
 
-done362:
+done419:
 	VMOVUPS Y0, 256(AX)
 	VMOVUPS Y1, 288(AX)
 	VMOVUPS Y2, 320(AX)
@@ -6120,17 +6961,17 @@ TEXT ·widenAVX2(SB), NOSPLIT, $0-48
 	MOVQ q_base+24(FP), CX
 	MOVQ q_len+32(FP), DX
 	SUBQ $+4, DX
-	JLT  done364
+	JLT  done421
 
-loop363:
+loop420:
 	VCVTDQ2PD (CX), Y0
 	VMOVUPS   Y0, (AX)
 	ADDQ      $+16, CX
 	ADDQ      $+32, AX
 	SUBQ      $+4, DX
-	JGE       loop363
+	JGE       loop420
 
-done364:
+done421:
 	VZEROUPPER
 	RET
 
@@ -6156,7 +6997,7 @@ TEXT ·dotTileAVX2(SB), NOSPLIT, $0-32
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-loop365:
+loop422:
 	VMOVUPS      (CX)(R9*8), Y8
 	VMOVUPS      (AX)(R9*8), Y9
 	VMOVUPS      (BX)(R9*8), Y10
@@ -6173,7 +7014,7 @@ loop365:
 	VFMADD231PD  Y9, Y10, Y7
 	ADDQ         $+4, R9
 	CMPQ         R9, R8
-	JLT          loop365
+	JLT          loop422
 	MOVQ         dst+0(FP), AX
 	VEXTRACTF128 $0x01, Y0, X8
 	VCVTTSD2SIQ  X0, CX
@@ -6274,9 +7115,9 @@ TEXT ·addScaledAVX2(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         acc_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest367
+	JLT          rest424
 
-loop366:
+loop423:
 	VPMOVSXDQ (CX), Y1
 	VMOVUPS   (AX), Y2
 	VPMULDQ   Y1, Y0, Y1
@@ -6300,13 +7141,13 @@ loop366:
 	ADDQ      $+128, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGE       loop366
+	JGE       loop423
 
-rest367:
+rest424:
 	ADDQ $+16, DX
-	JEQ  done368
+	JEQ  done425
 
-tail369:
+tail426:
 	VPMOVSXDQ (CX), Y1
 	VMOVUPS   (AX), Y2
 	VPMULDQ   Y1, Y0, Y1
@@ -6315,9 +7156,9 @@ tail369:
 	ADDQ      $+32, AX
 	ADDQ      $+16, CX
 	SUBQ      $+4, DX
-	JGT       tail369
+	JGT       tail426
 
-done368:
+done425:
 	VZEROUPPER
 	RET
 
@@ -6329,9 +7170,9 @@ TEXT ·addScaledDoubleAVX2(SB), NOSPLIT, $0-56
 	MOVQ         q_base+24(FP), CX
 	MOVQ         acc_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest371
+	JLT          rest428
 
-loop370:
+loop427:
 	VCVTDQ2PD (CX), Y1
 	VMOVUPS   (AX), Y2
 	VMULPD    Y1, Y0, Y1
@@ -6355,13 +7196,13 @@ loop370:
 	ADDQ      $+128, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGE       loop370
+	JGE       loop427
 
-rest371:
+rest428:
 	ADDQ $+16, DX
-	JEQ  done372
+	JEQ  done429
 
-tail373:
+tail430:
 	VCVTDQ2PD (CX), Y1
 	VMOVUPS   (AX), Y2
 	VMULPD    Y1, Y0, Y1
@@ -6370,9 +7211,9 @@ tail373:
 	ADDQ      $+32, AX
 	ADDQ      $+16, CX
 	SUBQ      $+4, DX
-	JGT       tail373
+	JGT       tail430
 
-done372:
+done429:
 	VZEROUPPER
 	RET
 
@@ -6385,7 +7226,7 @@ TEXT ·maxPoolAVX2(SB), NOSPLIT, $0-56
 	MOVQ DX, BX
 	SHLQ $0x02, BX
 
-deep374:
+deep431:
 	XORQ    DI, DI
 	MOVQ    $+8, SI
 	SUBQ    DX, SI
@@ -6395,38 +7236,38 @@ deep374:
 	MOVQ    CX, SI
 	MOVQ    columns+16(FP), R9
 
-across375:
+across432:
 	VMASKMOVPS (SI), Y1, Y0
 	MOVQ       SI, DI
 	MOVQ       kernel+32(FP), R10
 
-down376:
+down433:
 	MOVQ DI, R8
 	MOVQ kernel+32(FP), R11
 
-along377:
+along434:
 	VMASKMOVPS (R8), Y1, Y2
 	VMAXPS     Y2, Y0, Y2
 	VCMPPS     $0x03, Y0, Y0, Y3
 	VBLENDVPS  Y3, Y0, Y2, Y0
 	ADDQ       BX, R8
 	DECQ       R11
-	JNZ        along377
+	JNZ        along434
 	ADDQ       width+48(FP), DI
 	DECQ       R10
-	JNZ        down376
+	JNZ        down433
 	VMASKMOVPS Y0, Y1, (AX)
 	ADDQ       BX, AX
 	ADDQ       step+40(FP), SI
 	DECQ       R9
-	JNZ        across375
+	JNZ        across432
 	MOVQ       columns+16(FP), SI
 	IMULQ      BX, SI
 	SUBQ       $+32, SI
 	SUBQ       SI, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        deep374
+	JGT        deep431
 	VZEROUPPER
 	RET
 
@@ -6443,7 +7284,7 @@ TEXT ·routePoolAVX2(SB), NOSPLIT, $0-80
 	MOVQ   SI, DI
 	SHLQ   $0x02, DI
 
-deep378:
+deep435:
 	XORQ    R9, R9
 	MOVQ    $+8, R8
 	SUBQ    SI, R8
@@ -6453,39 +7294,39 @@ deep378:
 	MOVQ    DX, R8
 	MOVQ    columns+40(FP), R11
 
-across379:
+across436:
 	VMASKMOVPS (CX), Y3, Y1
 	VMASKMOVPS (BX), Y3, Y2
 	MOVQ       R8, R9
 	MOVQ       kernel+56(FP), R12
 
-down380:
+down437:
 	MOVQ R9, R10
 	MOVQ kernel+56(FP), R13
 
-along381:
+along438:
 	VMASKMOVPS (R10), Y3, Y4
 	VCMPPS     $0x00, Y2, Y4, Y4
 	VBLENDVPS  Y4, Y1, Y0, Y4
 	VPXOR      Y4, Y1, Y1
 	CMPQ       add+32(FP), $+0
-	JEQ        only382
+	JEQ        only439
 	VMASKMOVPS (R10)(AX*1), Y3, Y5
 	VADDPS     Y5, Y4, Y4
 
-only382:
+only439:
 	VMASKMOVPS Y4, Y3, (R10)(AX*1)
 	ADDQ       DI, R10
 	DECQ       R13
-	JNZ        along381
+	JNZ        along438
 	ADDQ       width+72(FP), R9
 	DECQ       R12
-	JNZ        down380
+	JNZ        down437
 	ADDQ       DI, CX
 	ADDQ       DI, BX
 	ADDQ       step+64(FP), R8
 	DECQ       R11
-	JNZ        across379
+	JNZ        across436
 	MOVQ       columns+40(FP), R8
 	IMULQ      DI, R8
 	SUBQ       $+32, R8
@@ -6493,7 +7334,7 @@ only382:
 	SUBQ       R8, BX
 	ADDQ       $+32, DX
 	SUBQ       $+8, SI
-	JGT        deep378
+	JGT        deep435
 	VZEROUPPER
 	RET
 
@@ -6504,7 +7345,7 @@ TEXT ·moveAVX2(SB), NOSPLIT, $0-80
 	MOVQ src+24(FP), CX
 	MOVQ n+64(FP), DX
 
-deep383:
+deep440:
 	XORQ    SI, SI
 	MOVQ    $+8, BX
 	SUBQ    DX, BX
@@ -6515,32 +7356,32 @@ deep383:
 	MOVQ    CX, R10
 	MOVQ    rows+48(FP), R8
 
-down384:
+down441:
 	MOVQ R9, BX
 	MOVQ R10, SI
 	MOVQ cols+56(FP), DI
 
-along385:
+along442:
 	VMASKMOVPS (SI), Y0, Y1
 	CMPQ       add+72(FP), $+0
-	JEQ        only386
+	JEQ        only443
 	VMASKMOVPS (BX), Y0, Y2
 	VADDPS     Y2, Y1, Y1
 
-only386:
+only443:
 	VMASKMOVPS Y1, Y0, (BX)
 	ADDQ       dstColumn+16(FP), BX
 	ADDQ       srcColumn+40(FP), SI
 	DECQ       DI
-	JNZ        along385
+	JNZ        along442
 	ADDQ       dstRow+8(FP), R9
 	ADDQ       srcRow+32(FP), R10
 	DECQ       R8
-	JNZ        down384
+	JNZ        down441
 	ADDQ       $+32, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        deep383
+	JGT        deep440
 	VZEROUPPER
 	RET
 
@@ -6562,7 +7403,7 @@ TEXT ·peakAVX2(SB), NOSPLIT, $0-8
 	VXORPS Y11, Y11, Y11
 	VXORPS Y12, Y12, Y12
 
-loop387:
+loop444:
 	VFMADD231PS Y12, Y12, Y0
 	VFMADD231PS Y12, Y12, Y1
 	VFMADD231PS Y12, Y12, Y2
@@ -6576,6 +7417,6 @@ loop387:
 	VFMADD231PS Y12, Y12, Y10
 	VFMADD231PS Y12, Y12, Y11
 	DECQ        AX
-	JNZ         loop387
+	JNZ         loop444
 	VZEROUPPER
 	RET

@@ -4,9 +4,9 @@
 
 #include "textflag.h"
 
-// func tile1xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile1x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile1xMaskAVX512(SB), NOSPLIT, $0-112
+TEXT ·tile1x1MaskAVX512(SB), NOSPLIT, $0-112
 	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
@@ -203,10 +203,131 @@ store20:
 	VZEROUPPER
 	RET
 
+// func tile1x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile1x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	MOVQ    aCol+32(FP), CX
+	MOVQ    b+40(FP), DX
+	MOVQ    bStride+48(FP), BX
+	MOVQ    blocks+64(FP), DI
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+
+block22:
+	MOVQ k+56(FP), SI
+	SUBQ $+4, SI
+	JLT  rest24
+
+loop23:
+	VBROADCASTSS (AX), Z8
+	VFMADD231PS  (DX), Z8, Z0
+	VMOVUPS.Z    64(DX), K1, Z9
+	VFMADD231PS  Z9, Z8, Z1
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	VBROADCASTSS (AX), Z8
+	VFMADD231PS  (DX), Z8, Z2
+	VMOVUPS.Z    64(DX), K1, Z9
+	VFMADD231PS  Z9, Z8, Z3
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	VBROADCASTSS (AX), Z8
+	VFMADD231PS  (DX), Z8, Z4
+	VMOVUPS.Z    64(DX), K1, Z9
+	VFMADD231PS  Z9, Z8, Z5
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	VBROADCASTSS (AX), Z8
+	VFMADD231PS  (DX), Z8, Z6
+	VMOVUPS.Z    64(DX), K1, Z9
+	VFMADD231PS  Z9, Z8, Z7
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	SUBQ         $+4, SI
+	JGE          loop23
+
+rest24:
+	ADDQ $+4, SI
+	JEQ  done25
+
+loop26:
+	VBROADCASTSS (AX), Z8
+	VFMADD231PS  (DX), Z8, Z0
+	VMOVUPS.Z    64(DX), K1, Z9
+	VFMADD231PS  Z9, Z8, Z1
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	DECQ         SI
+	JNZ          loop26
+
+done25:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block22
+	VADDPS       Z2, Z0, Z0
+	VADDPS       Z3, Z1, Z1
+	VADDPS       Z6, Z4, Z4
+	VADDPS       Z7, Z5, Z5
+	VADDPS       Z4, Z0, Z0
+	VADDPS       Z5, Z1, Z1
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Z2
+	TESTQ        $0x00000001, CX
+	JEQ          noAdd27
+	VFMADD213PS  (AX), Z2, Z0
+	VMOVUPS.Z    64(AX), K1, Z3
+	VFMADD213PS  Z3, Z2, Z1
+	JMP          scaled28
+
+noAdd27:
+	TESTQ  $0x00000002, CX
+	JEQ    scaled28
+	VMULPS Z2, Z0, Z0
+	VMULPS Z2, Z1, Z1
+
+scaled28:
+	TESTQ     $0x00000008, CX
+	JEQ       noBias29
+	MOVQ      bias+96(FP), DX
+	VMOVUPS   (DX), Z2
+	VADDPS    Z2, Z0, Z0
+	VMOVUPS.Z 64(DX), K1, Z2
+	VADDPS    Z2, Z1, Z1
+
+noBias29:
+	TESTQ  $0x00000004, CX
+	JEQ    store30
+	VPXORD Z10, Z10, Z10
+	VMAXPS Z0, Z10, Z0
+	VMAXPS Z1, Z10, Z1
+
+store30:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VZEROUPPER
+	RET
+
 // func tile1x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile1x2AVX512(SB), NOSPLIT, $0-112
-next21:
+next31:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), CX
@@ -222,12 +343,12 @@ next21:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
-block22:
+block32:
 	MOVQ k+56(FP), SI
 	SUBQ $+4, SI
-	JLT  rest24
+	JLT  rest34
 
-loop23:
+loop33:
 	VBROADCASTSS (AX), Z8
 	VFMADD231PS  (DX), Z8, Z0
 	VFMADD231PS  64(DX), Z8, Z1
@@ -249,25 +370,25 @@ loop23:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	SUBQ         $+4, SI
-	JGE          loop23
+	JGE          loop33
 
-rest24:
+rest34:
 	ADDQ $+4, SI
-	JEQ  done25
+	JEQ  done35
 
-loop26:
+loop36:
 	VBROADCASTSS (AX), Z8
 	VFMADD231PS  (DX), Z8, Z0
 	VFMADD231PS  64(DX), Z8, Z1
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop26
+	JNZ          loop36
 
-done25:
+done35:
 	ADDQ         jump+72(FP), AX
 	DECQ         DI
-	JNZ          block22
+	JNZ          block32
 	VADDPS       Z2, Z0, Z0
 	VADDPS       Z3, Z1, Z1
 	VADDPS       Z6, Z4, Z4
@@ -279,119 +400,9 @@ done25:
 	MOVQ         flags+104(FP), CX
 	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd27
-	VFMADD213PS  (AX), Z8, Z0
-	VFMADD213PS  64(AX), Z8, Z1
-	JMP          scaled28
-
-noAdd27:
-	TESTQ  $0x00000002, CX
-	JEQ    scaled28
-	VMULPS Z8, Z0, Z0
-	VMULPS Z8, Z1, Z1
-
-scaled28:
-	TESTQ   $0x00000008, CX
-	JEQ     noBias29
-	MOVQ    bias+96(FP), DX
-	VMOVUPS (DX), Z8
-	VADDPS  Z8, Z0, Z0
-	VMOVUPS 64(DX), Z8
-	VADDPS  Z8, Z1, Z1
-
-noBias29:
-	TESTQ  $0x00000004, CX
-	JEQ    store30
-	VPXORD Z9, Z9, Z9
-	VMAXPS Z0, Z9, Z0
-	VMAXPS Z1, Z9, Z1
-
-store30:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
-	ADDQ    $+128, dst+0(FP)
-	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+96(FP)
-	DECQ    count+80(FP)
-	JNZ     next21
-	VZEROUPPER
-	RET
-
-// func tile1x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F
-TEXT ·tile1x4AVX512(SB), NOSPLIT, $0-112
-next31:
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	MOVQ   aCol+32(FP), CX
-	MOVQ   b+40(FP), DX
-	MOVQ   bStride+48(FP), BX
-	MOVQ   blocks+64(FP), DI
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-
-block32:
-	MOVQ k+56(FP), SI
-	SUBQ $+2, SI
-	JLT  rest34
-
-loop33:
-	VBROADCASTSS (AX), Z8
-	VFMADD231PS  (DX), Z8, Z0
-	VFMADD231PS  64(DX), Z8, Z1
-	VFMADD231PS  128(DX), Z8, Z2
-	VFMADD231PS  192(DX), Z8, Z3
-	ADDQ         CX, AX
-	ADDQ         BX, DX
-	VBROADCASTSS (AX), Z8
-	VFMADD231PS  (DX), Z8, Z4
-	VFMADD231PS  64(DX), Z8, Z5
-	VFMADD231PS  128(DX), Z8, Z6
-	VFMADD231PS  192(DX), Z8, Z7
-	ADDQ         CX, AX
-	ADDQ         BX, DX
-	SUBQ         $+2, SI
-	JGE          loop33
-
-rest34:
-	ADDQ $+2, SI
-	JEQ  done35
-
-loop36:
-	VBROADCASTSS (AX), Z8
-	VFMADD231PS  (DX), Z8, Z0
-	VFMADD231PS  64(DX), Z8, Z1
-	VFMADD231PS  128(DX), Z8, Z2
-	VFMADD231PS  192(DX), Z8, Z3
-	ADDQ         CX, AX
-	ADDQ         BX, DX
-	DECQ         SI
-	JNZ          loop36
-
-done35:
-	ADDQ         jump+72(FP), AX
-	DECQ         DI
-	JNZ          block32
-	VADDPS       Z4, Z0, Z0
-	VADDPS       Z5, Z1, Z1
-	VADDPS       Z6, Z2, Z2
-	VADDPS       Z7, Z3, Z3
-	MOVQ         dst+0(FP), AX
-	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+104(FP), CX
-	VBROADCASTSS alpha+88(FP), Z8
-	TESTQ        $0x00000001, CX
 	JEQ          noAdd37
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  64(AX), Z8, Z1
-	VFMADD213PS  128(AX), Z8, Z2
-	VFMADD213PS  192(AX), Z8, Z3
 	JMP          scaled38
 
 noAdd37:
@@ -399,8 +410,6 @@ noAdd37:
 	JEQ    scaled38
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
-	VMULPS Z8, Z2, Z2
-	VMULPS Z8, Z3, Z3
 
 scaled38:
 	TESTQ   $0x00000008, CX
@@ -410,10 +419,6 @@ scaled38:
 	VADDPS  Z8, Z0, Z0
 	VMOVUPS 64(DX), Z8
 	VADDPS  Z8, Z1, Z1
-	VMOVUPS 128(DX), Z8
-	VADDPS  Z8, Z2, Z2
-	VMOVUPS 192(DX), Z8
-	VADDPS  Z8, Z3, Z3
 
 noBias39:
 	TESTQ  $0x00000004, CX
@@ -421,25 +426,21 @@ noBias39:
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
-	VMAXPS Z2, Z9, Z2
-	VMAXPS Z3, Z9, Z3
 
 store40:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
-	VMOVUPS Z2, 128(AX)
-	VMOVUPS Z3, 192(AX)
-	ADDQ    $+256, dst+0(FP)
-	ADDQ    $+256, b+40(FP)
-	ADDQ    $+256, bias+96(FP)
+	ADDQ    $+128, dst+0(FP)
+	ADDQ    $+128, b+40(FP)
+	ADDQ    $+128, bias+96(FP)
 	DECQ    count+80(FP)
 	JNZ     next31
 	VZEROUPPER
 	RET
 
-// func tile1x8AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile1x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile1x8AVX512(SB), NOSPLIT, $0-112
+TEXT ·tile1x4AVX512(SB), NOSPLIT, $0-112
 next41:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
@@ -457,11 +458,131 @@ next41:
 	VPXORD Z7, Z7, Z7
 
 block42:
-	MOVQ  k+56(FP), SI
-	TESTQ SI, SI
-	JEQ   done45
+	MOVQ k+56(FP), SI
+	SUBQ $+2, SI
+	JLT  rest44
 
 loop43:
+	VBROADCASTSS (AX), Z8
+	VFMADD231PS  (DX), Z8, Z0
+	VFMADD231PS  64(DX), Z8, Z1
+	VFMADD231PS  128(DX), Z8, Z2
+	VFMADD231PS  192(DX), Z8, Z3
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	VBROADCASTSS (AX), Z8
+	VFMADD231PS  (DX), Z8, Z4
+	VFMADD231PS  64(DX), Z8, Z5
+	VFMADD231PS  128(DX), Z8, Z6
+	VFMADD231PS  192(DX), Z8, Z7
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	SUBQ         $+2, SI
+	JGE          loop43
+
+rest44:
+	ADDQ $+2, SI
+	JEQ  done45
+
+loop46:
+	VBROADCASTSS (AX), Z8
+	VFMADD231PS  (DX), Z8, Z0
+	VFMADD231PS  64(DX), Z8, Z1
+	VFMADD231PS  128(DX), Z8, Z2
+	VFMADD231PS  192(DX), Z8, Z3
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	DECQ         SI
+	JNZ          loop46
+
+done45:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block42
+	VADDPS       Z4, Z0, Z0
+	VADDPS       Z5, Z1, Z1
+	VADDPS       Z6, Z2, Z2
+	VADDPS       Z7, Z3, Z3
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Z8
+	TESTQ        $0x00000001, CX
+	JEQ          noAdd47
+	VFMADD213PS  (AX), Z8, Z0
+	VFMADD213PS  64(AX), Z8, Z1
+	VFMADD213PS  128(AX), Z8, Z2
+	VFMADD213PS  192(AX), Z8, Z3
+	JMP          scaled48
+
+noAdd47:
+	TESTQ  $0x00000002, CX
+	JEQ    scaled48
+	VMULPS Z8, Z0, Z0
+	VMULPS Z8, Z1, Z1
+	VMULPS Z8, Z2, Z2
+	VMULPS Z8, Z3, Z3
+
+scaled48:
+	TESTQ   $0x00000008, CX
+	JEQ     noBias49
+	MOVQ    bias+96(FP), DX
+	VMOVUPS (DX), Z8
+	VADDPS  Z8, Z0, Z0
+	VMOVUPS 64(DX), Z8
+	VADDPS  Z8, Z1, Z1
+	VMOVUPS 128(DX), Z8
+	VADDPS  Z8, Z2, Z2
+	VMOVUPS 192(DX), Z8
+	VADDPS  Z8, Z3, Z3
+
+noBias49:
+	TESTQ  $0x00000004, CX
+	JEQ    store50
+	VPXORD Z9, Z9, Z9
+	VMAXPS Z0, Z9, Z0
+	VMAXPS Z1, Z9, Z1
+	VMAXPS Z2, Z9, Z2
+	VMAXPS Z3, Z9, Z3
+
+store50:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
+	ADDQ    $+256, dst+0(FP)
+	ADDQ    $+256, b+40(FP)
+	ADDQ    $+256, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next41
+	VZEROUPPER
+	RET
+
+// func tile1x8AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F
+TEXT ·tile1x8AVX512(SB), NOSPLIT, $0-112
+next51:
+	MOVQ   a+16(FP), AX
+	MOVQ   aRow+24(FP), CX
+	MOVQ   aCol+32(FP), CX
+	MOVQ   b+40(FP), DX
+	MOVQ   bStride+48(FP), BX
+	MOVQ   blocks+64(FP), DI
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+block52:
+	MOVQ  k+56(FP), SI
+	TESTQ SI, SI
+	JEQ   done55
+
+loop53:
 	VBROADCASTSS (AX), Z8
 	VFMADD231PS  (DX), Z8, Z0
 	VFMADD231PS  64(DX), Z8, Z1
@@ -474,18 +595,18 @@ loop43:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop43
+	JNZ          loop53
 
-done45:
+done55:
 	ADDQ         jump+72(FP), AX
 	DECQ         DI
-	JNZ          block42
+	JNZ          block52
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	MOVQ         flags+104(FP), CX
 	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd46
+	JEQ          noAdd56
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  64(AX), Z8, Z1
 	VFMADD213PS  128(AX), Z8, Z2
@@ -494,11 +615,11 @@ done45:
 	VFMADD213PS  320(AX), Z8, Z5
 	VFMADD213PS  384(AX), Z8, Z6
 	VFMADD213PS  448(AX), Z8, Z7
-	JMP          scaled47
+	JMP          scaled57
 
-noAdd46:
+noAdd56:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled47
+	JEQ    scaled57
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
@@ -508,9 +629,9 @@ noAdd46:
 	VMULPS Z8, Z6, Z6
 	VMULPS Z8, Z7, Z7
 
-scaled47:
+scaled57:
 	TESTQ   $0x00000008, CX
-	JEQ     noBias48
+	JEQ     noBias58
 	MOVQ    bias+96(FP), DX
 	VMOVUPS (DX), Z8
 	VADDPS  Z8, Z0, Z0
@@ -529,9 +650,9 @@ scaled47:
 	VMOVUPS 448(DX), Z8
 	VADDPS  Z8, Z7, Z7
 
-noBias48:
+noBias58:
 	TESTQ  $0x00000004, CX
-	JEQ    store49
+	JEQ    store59
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
@@ -542,7 +663,7 @@ noBias48:
 	VMAXPS Z6, Z9, Z6
 	VMAXPS Z7, Z9, Z7
 
-store49:
+store59:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -555,13 +676,13 @@ store49:
 	ADDQ    $+512, b+40(FP)
 	ADDQ    $+512, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next41
+	JNZ     next51
 	VZEROUPPER
 	RET
 
-// func tile2xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile2x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile2xMaskAVX512(SB), NOSPLIT, $0-112
+TEXT ·tile2x1MaskAVX512(SB), NOSPLIT, $0-112
 	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
@@ -584,138 +705,28 @@ TEXT ·tile2xMaskAVX512(SB), NOSPLIT, $0-112
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
 
-block51:
-	MOVQ k+56(FP), DI
-	SUBQ $+4, DI
-	JLT  rest53
-
-loop52:
-	VMOVUPS.Z        (BX), K1, Z8
-	VFMADD231PS.BCST (AX), Z8, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
-	ADDQ             DX, AX
-	ADDQ             SI, BX
-	VMOVUPS.Z        (BX), K1, Z8
-	VFMADD231PS.BCST (AX), Z8, Z2
-	VFMADD231PS.BCST (AX)(CX*1), Z8, Z3
-	ADDQ             DX, AX
-	ADDQ             SI, BX
-	VMOVUPS.Z        (BX), K1, Z8
-	VFMADD231PS.BCST (AX), Z8, Z4
-	VFMADD231PS.BCST (AX)(CX*1), Z8, Z5
-	ADDQ             DX, AX
-	ADDQ             SI, BX
-	VMOVUPS.Z        (BX), K1, Z8
-	VFMADD231PS.BCST (AX), Z8, Z6
-	VFMADD231PS.BCST (AX)(CX*1), Z8, Z7
-	ADDQ             DX, AX
-	ADDQ             SI, BX
-	SUBQ             $+4, DI
-	JGE              loop52
-
-rest53:
-	ADDQ $+4, DI
-	JEQ  done54
-
-loop55:
-	VMOVUPS.Z        (BX), K1, Z8
-	VFMADD231PS.BCST (AX), Z8, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
-	ADDQ             DX, AX
-	ADDQ             SI, BX
-	DECQ             DI
-	JNZ              loop55
-
-done54:
-	ADDQ         jump+72(FP), AX
-	DECQ         R8
-	JNZ          block51
-	VADDPS       Z2, Z0, Z0
-	VADDPS       Z3, Z1, Z1
-	VADDPS       Z6, Z4, Z4
-	VADDPS       Z7, Z5, Z5
-	VADDPS       Z4, Z0, Z0
-	VADDPS       Z5, Z1, Z1
-	MOVQ         dst+0(FP), AX
-	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+104(FP), DX
-	VBROADCASTSS alpha+88(FP), Z2
-	TESTQ        $0x00000001, DX
-	JEQ          noAdd56
-	VMOVUPS.Z    (AX), K1, Z3
-	VFMADD213PS  Z3, Z2, Z0
-	VMOVUPS.Z    (AX)(CX*1), K1, Z3
-	VFMADD213PS  Z3, Z2, Z1
-	JMP          scaled57
-
-noAdd56:
-	TESTQ  $0x00000002, DX
-	JEQ    scaled57
-	VMULPS Z2, Z0, Z0
-	VMULPS Z2, Z1, Z1
-
-scaled57:
-	TESTQ     $0x00000008, DX
-	JEQ       noBias58
-	MOVQ      bias+96(FP), BX
-	VMOVUPS.Z (BX), K1, Z2
-	VADDPS    Z2, Z0, Z0
-	VADDPS    Z2, Z1, Z1
-
-noBias58:
-	TESTQ  $0x00000004, DX
-	JEQ    store59
-	VPXORD Z9, Z9, Z9
-	VMAXPS Z0, Z9, Z0
-	VMAXPS Z1, Z9, Z1
-
-store59:
-	VMOVUPS Z0, K1, (AX)
-	VMOVUPS Z1, K1, (AX)(CX*1)
-	VZEROUPPER
-	RET
-
-// func tile2x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F
-TEXT ·tile2x1AVX512(SB), NOSPLIT, $0-112
-next60:
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	MOVQ   aCol+32(FP), DX
-	MOVQ   b+40(FP), BX
-	MOVQ   bStride+48(FP), SI
-	MOVQ   blocks+64(FP), R8
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-
 block61:
 	MOVQ k+56(FP), DI
 	SUBQ $+4, DI
 	JLT  rest63
 
 loop62:
-	VMOVUPS          (BX), Z8
+	VMOVUPS.Z        (BX), K1, Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
 	ADDQ             DX, AX
 	ADDQ             SI, BX
-	VMOVUPS          (BX), Z8
+	VMOVUPS.Z        (BX), K1, Z8
 	VFMADD231PS.BCST (AX), Z8, Z2
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z3
 	ADDQ             DX, AX
 	ADDQ             SI, BX
-	VMOVUPS          (BX), Z8
+	VMOVUPS.Z        (BX), K1, Z8
 	VFMADD231PS.BCST (AX), Z8, Z4
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z5
 	ADDQ             DX, AX
 	ADDQ             SI, BX
-	VMOVUPS          (BX), Z8
+	VMOVUPS.Z        (BX), K1, Z8
 	VFMADD231PS.BCST (AX), Z8, Z6
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z7
 	ADDQ             DX, AX
@@ -728,7 +739,7 @@ rest63:
 	JEQ  done64
 
 loop65:
-	VMOVUPS          (BX), Z8
+	VMOVUPS.Z        (BX), K1, Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
 	ADDQ             DX, AX
@@ -749,26 +760,28 @@ done64:
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	MOVQ         flags+104(FP), DX
-	VBROADCASTSS alpha+88(FP), Z8
+	VBROADCASTSS alpha+88(FP), Z2
 	TESTQ        $0x00000001, DX
 	JEQ          noAdd66
-	VFMADD213PS  (AX), Z8, Z0
-	VFMADD213PS  (AX)(CX*1), Z8, Z1
+	VMOVUPS.Z    (AX), K1, Z3
+	VFMADD213PS  Z3, Z2, Z0
+	VMOVUPS.Z    (AX)(CX*1), K1, Z3
+	VFMADD213PS  Z3, Z2, Z1
 	JMP          scaled67
 
 noAdd66:
 	TESTQ  $0x00000002, DX
 	JEQ    scaled67
-	VMULPS Z8, Z0, Z0
-	VMULPS Z8, Z1, Z1
+	VMULPS Z2, Z0, Z0
+	VMULPS Z2, Z1, Z1
 
 scaled67:
-	TESTQ   $0x00000008, DX
-	JEQ     noBias68
-	MOVQ    bias+96(FP), BX
-	VMOVUPS (BX), Z8
-	VADDPS  Z8, Z0, Z0
-	VADDPS  Z8, Z1, Z1
+	TESTQ     $0x00000008, DX
+	JEQ       noBias68
+	MOVQ      bias+96(FP), BX
+	VMOVUPS.Z (BX), K1, Z2
+	VADDPS    Z2, Z0, Z0
+	VADDPS    Z2, Z1, Z1
 
 noBias68:
 	TESTQ  $0x00000004, DX
@@ -778,19 +791,14 @@ noBias68:
 	VMAXPS Z1, Z9, Z1
 
 store69:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, (AX)(CX*1)
-	ADDQ    $+64, dst+0(FP)
-	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+96(FP)
-	DECQ    count+80(FP)
-	JNZ     next60
+	VMOVUPS Z0, K1, (AX)
+	VMOVUPS Z1, K1, (AX)(CX*1)
 	VZEROUPPER
 	RET
 
-// func tile2x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile2x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile2x2AVX512(SB), NOSPLIT, $0-112
+TEXT ·tile2x1AVX512(SB), NOSPLIT, $0-112
 next70:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
@@ -809,10 +817,253 @@ next70:
 
 block71:
 	MOVQ k+56(FP), DI
-	SUBQ $+2, DI
+	SUBQ $+4, DI
 	JLT  rest73
 
 loop72:
+	VMOVUPS          (BX), Z8
+	VFMADD231PS.BCST (AX), Z8, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
+	ADDQ             DX, AX
+	ADDQ             SI, BX
+	VMOVUPS          (BX), Z8
+	VFMADD231PS.BCST (AX), Z8, Z2
+	VFMADD231PS.BCST (AX)(CX*1), Z8, Z3
+	ADDQ             DX, AX
+	ADDQ             SI, BX
+	VMOVUPS          (BX), Z8
+	VFMADD231PS.BCST (AX), Z8, Z4
+	VFMADD231PS.BCST (AX)(CX*1), Z8, Z5
+	ADDQ             DX, AX
+	ADDQ             SI, BX
+	VMOVUPS          (BX), Z8
+	VFMADD231PS.BCST (AX), Z8, Z6
+	VFMADD231PS.BCST (AX)(CX*1), Z8, Z7
+	ADDQ             DX, AX
+	ADDQ             SI, BX
+	SUBQ             $+4, DI
+	JGE              loop72
+
+rest73:
+	ADDQ $+4, DI
+	JEQ  done74
+
+loop75:
+	VMOVUPS          (BX), Z8
+	VFMADD231PS.BCST (AX), Z8, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
+	ADDQ             DX, AX
+	ADDQ             SI, BX
+	DECQ             DI
+	JNZ              loop75
+
+done74:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block71
+	VADDPS       Z2, Z0, Z0
+	VADDPS       Z3, Z1, Z1
+	VADDPS       Z6, Z4, Z4
+	VADDPS       Z7, Z5, Z5
+	VADDPS       Z4, Z0, Z0
+	VADDPS       Z5, Z1, Z1
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z8
+	TESTQ        $0x00000001, DX
+	JEQ          noAdd76
+	VFMADD213PS  (AX), Z8, Z0
+	VFMADD213PS  (AX)(CX*1), Z8, Z1
+	JMP          scaled77
+
+noAdd76:
+	TESTQ  $0x00000002, DX
+	JEQ    scaled77
+	VMULPS Z8, Z0, Z0
+	VMULPS Z8, Z1, Z1
+
+scaled77:
+	TESTQ   $0x00000008, DX
+	JEQ     noBias78
+	MOVQ    bias+96(FP), BX
+	VMOVUPS (BX), Z8
+	VADDPS  Z8, Z0, Z0
+	VADDPS  Z8, Z1, Z1
+
+noBias78:
+	TESTQ  $0x00000004, DX
+	JEQ    store79
+	VPXORD Z9, Z9, Z9
+	VMAXPS Z0, Z9, Z0
+	VMAXPS Z1, Z9, Z1
+
+store79:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, (AX)(CX*1)
+	ADDQ    $+64, dst+0(FP)
+	ADDQ    $+64, b+40(FP)
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next70
+	VZEROUPPER
+	RET
+
+// func tile2x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile2x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	MOVQ    aCol+32(FP), DX
+	MOVQ    b+40(FP), BX
+	MOVQ    bStride+48(FP), SI
+	MOVQ    blocks+64(FP), R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+
+block81:
+	MOVQ k+56(FP), DI
+	SUBQ $+2, DI
+	JLT  rest83
+
+loop82:
+	VMOVUPS      (BX), Z8
+	VMOVUPS.Z    64(BX), K1, Z9
+	VBROADCASTSS (AX), Z10
+	VFMADD231PS  Z10, Z8, Z0
+	VFMADD231PS  Z10, Z9, Z1
+	VBROADCASTSS (AX)(CX*1), Z10
+	VFMADD231PS  Z10, Z8, Z2
+	VFMADD231PS  Z10, Z9, Z3
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	VMOVUPS      (BX), Z8
+	VMOVUPS.Z    64(BX), K1, Z9
+	VBROADCASTSS (AX), Z10
+	VFMADD231PS  Z10, Z8, Z4
+	VFMADD231PS  Z10, Z9, Z5
+	VBROADCASTSS (AX)(CX*1), Z10
+	VFMADD231PS  Z10, Z8, Z6
+	VFMADD231PS  Z10, Z9, Z7
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	SUBQ         $+2, DI
+	JGE          loop82
+
+rest83:
+	ADDQ $+2, DI
+	JEQ  done84
+
+loop85:
+	VMOVUPS      (BX), Z8
+	VMOVUPS.Z    64(BX), K1, Z9
+	VBROADCASTSS (AX), Z10
+	VFMADD231PS  Z10, Z8, Z0
+	VFMADD231PS  Z10, Z9, Z1
+	VBROADCASTSS (AX)(CX*1), Z10
+	VFMADD231PS  Z10, Z8, Z2
+	VFMADD231PS  Z10, Z9, Z3
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	DECQ         DI
+	JNZ          loop85
+
+done84:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block81
+	VADDPS       Z4, Z0, Z0
+	VADDPS       Z5, Z1, Z1
+	VADDPS       Z6, Z2, Z2
+	VADDPS       Z7, Z3, Z3
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z4
+	TESTQ        $0x00000001, DX
+	JEQ          noAdd86
+	VFMADD213PS  (AX), Z4, Z0
+	VMOVUPS.Z    64(AX), K1, Z5
+	VFMADD213PS  Z5, Z4, Z1
+	VFMADD213PS  (AX)(CX*1), Z4, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z5
+	VFMADD213PS  Z5, Z4, Z3
+	JMP          scaled87
+
+noAdd86:
+	TESTQ  $0x00000002, DX
+	JEQ    scaled87
+	VMULPS Z4, Z0, Z0
+	VMULPS Z4, Z1, Z1
+	VMULPS Z4, Z2, Z2
+	VMULPS Z4, Z3, Z3
+
+scaled87:
+	TESTQ     $0x00000008, DX
+	JEQ       noBias88
+	MOVQ      bias+96(FP), BX
+	VMOVUPS   (BX), Z4
+	VADDPS    Z4, Z0, Z0
+	VADDPS    Z4, Z2, Z2
+	VMOVUPS.Z 64(BX), K1, Z4
+	VADDPS    Z4, Z1, Z1
+	VADDPS    Z4, Z3, Z3
+
+noBias88:
+	TESTQ  $0x00000004, DX
+	JEQ    store89
+	VPXORD Z11, Z11, Z11
+	VMAXPS Z0, Z11, Z0
+	VMAXPS Z1, Z11, Z1
+	VMAXPS Z2, Z11, Z2
+	VMAXPS Z3, Z11, Z3
+
+store89:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VZEROUPPER
+	RET
+
+// func tile2x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F
+TEXT ·tile2x2AVX512(SB), NOSPLIT, $0-112
+next90:
+	MOVQ   a+16(FP), AX
+	MOVQ   aRow+24(FP), CX
+	MOVQ   aCol+32(FP), DX
+	MOVQ   b+40(FP), BX
+	MOVQ   bStride+48(FP), SI
+	MOVQ   blocks+64(FP), R8
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+block91:
+	MOVQ k+56(FP), DI
+	SUBQ $+2, DI
+	JLT  rest93
+
+loop92:
 	VMOVUPS      (BX), Z8
 	VMOVUPS      64(BX), Z9
 	VBROADCASTSS (AX), Z10
@@ -834,13 +1085,13 @@ loop72:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	SUBQ         $+2, DI
-	JGE          loop72
+	JGE          loop92
 
-rest73:
+rest93:
 	ADDQ $+2, DI
-	JEQ  done74
+	JEQ  done94
 
-loop75:
+loop95:
 	VMOVUPS      (BX), Z8
 	VMOVUPS      64(BX), Z9
 	VBROADCASTSS (AX), Z10
@@ -852,12 +1103,12 @@ loop75:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop75
+	JNZ          loop95
 
-done74:
+done94:
 	ADDQ         jump+72(FP), AX
 	DECQ         R8
-	JNZ          block71
+	JNZ          block91
 	VADDPS       Z4, Z0, Z0
 	VADDPS       Z5, Z1, Z1
 	VADDPS       Z6, Z2, Z2
@@ -867,24 +1118,24 @@ done74:
 	MOVQ         flags+104(FP), DX
 	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd76
+	JEQ          noAdd96
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  64(AX), Z8, Z1
 	VFMADD213PS  (AX)(CX*1), Z8, Z2
 	VFMADD213PS  64(AX)(CX*1), Z8, Z3
-	JMP          scaled77
+	JMP          scaled97
 
-noAdd76:
+noAdd96:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled77
+	JEQ    scaled97
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
 	VMULPS Z8, Z3, Z3
 
-scaled77:
+scaled97:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias78
+	JEQ     noBias98
 	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Z8
 	VADDPS  Z8, Z0, Z0
@@ -893,16 +1144,16 @@ scaled77:
 	VADDPS  Z8, Z1, Z1
 	VADDPS  Z8, Z3, Z3
 
-noBias78:
+noBias98:
 	TESTQ  $0x00000004, DX
-	JEQ    store79
+	JEQ    store99
 	VPXORD Z11, Z11, Z11
 	VMAXPS Z0, Z11, Z0
 	VMAXPS Z1, Z11, Z1
 	VMAXPS Z2, Z11, Z2
 	VMAXPS Z3, Z11, Z3
 
-store79:
+store99:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -911,14 +1162,14 @@ store79:
 	ADDQ    $+128, b+40(FP)
 	ADDQ    $+128, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next70
+	JNZ     next90
 	VZEROUPPER
 	RET
 
 // func tile2x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile2x4AVX512(SB), NOSPLIT, $0-112
-next80:
+next100:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
@@ -934,12 +1185,12 @@ next80:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
-block81:
+block101:
 	MOVQ  k+56(FP), DI
 	TESTQ DI, DI
-	JEQ   done84
+	JEQ   done104
 
-loop82:
+loop102:
 	VMOVUPS      (BX), Z8
 	VMOVUPS      64(BX), Z9
 	VMOVUPS      128(BX), Z10
@@ -957,18 +1208,18 @@ loop82:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop82
+	JNZ          loop102
 
-done84:
+done104:
 	ADDQ         jump+72(FP), AX
 	DECQ         R8
-	JNZ          block81
+	JNZ          block101
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	MOVQ         flags+104(FP), DX
 	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd85
+	JEQ          noAdd105
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  64(AX), Z8, Z1
 	VFMADD213PS  128(AX), Z8, Z2
@@ -977,11 +1228,11 @@ done84:
 	VFMADD213PS  64(AX)(CX*1), Z8, Z5
 	VFMADD213PS  128(AX)(CX*1), Z8, Z6
 	VFMADD213PS  192(AX)(CX*1), Z8, Z7
-	JMP          scaled86
+	JMP          scaled106
 
-noAdd85:
+noAdd105:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled86
+	JEQ    scaled106
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
@@ -991,9 +1242,9 @@ noAdd85:
 	VMULPS Z8, Z6, Z6
 	VMULPS Z8, Z7, Z7
 
-scaled86:
+scaled106:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias87
+	JEQ     noBias107
 	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Z8
 	VADDPS  Z8, Z0, Z0
@@ -1008,9 +1259,9 @@ scaled86:
 	VADDPS  Z8, Z3, Z3
 	VADDPS  Z8, Z7, Z7
 
-noBias87:
+noBias107:
 	TESTQ  $0x00000004, DX
-	JEQ    store88
+	JEQ    store108
 	VPXORD Z13, Z13, Z13
 	VMAXPS Z0, Z13, Z0
 	VMAXPS Z1, Z13, Z1
@@ -1021,7 +1272,7 @@ noBias87:
 	VMAXPS Z6, Z13, Z6
 	VMAXPS Z7, Z13, Z7
 
-store88:
+store108:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -1034,14 +1285,14 @@ store88:
 	ADDQ    $+256, b+40(FP)
 	ADDQ    $+256, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next80
+	JNZ     next100
 	VZEROUPPER
 	RET
 
 // func tile2x8AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile2x8AVX512(SB), NOSPLIT, $0-112
-next89:
+next109:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
@@ -1065,12 +1316,12 @@ next89:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 
-block90:
+block110:
 	MOVQ  k+56(FP), DI
 	TESTQ DI, DI
-	JEQ   done93
+	JEQ   done113
 
-loop91:
+loop111:
 	VMOVUPS      (BX), Z16
 	VMOVUPS      64(BX), Z17
 	VMOVUPS      128(BX), Z18
@@ -1100,18 +1351,18 @@ loop91:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop91
+	JNZ          loop111
 
-done93:
+done113:
 	ADDQ         jump+72(FP), AX
 	DECQ         R8
-	JNZ          block90
+	JNZ          block110
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	MOVQ         flags+104(FP), DX
 	VBROADCASTSS alpha+88(FP), Z16
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd94
+	JEQ          noAdd114
 	VFMADD213PS  (AX), Z16, Z0
 	VFMADD213PS  64(AX), Z16, Z1
 	VFMADD213PS  128(AX), Z16, Z2
@@ -1128,11 +1379,11 @@ done93:
 	VFMADD213PS  320(AX)(CX*1), Z16, Z13
 	VFMADD213PS  384(AX)(CX*1), Z16, Z14
 	VFMADD213PS  448(AX)(CX*1), Z16, Z15
-	JMP          scaled95
+	JMP          scaled115
 
-noAdd94:
+noAdd114:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled95
+	JEQ    scaled115
 	VMULPS Z16, Z0, Z0
 	VMULPS Z16, Z1, Z1
 	VMULPS Z16, Z2, Z2
@@ -1150,9 +1401,9 @@ noAdd94:
 	VMULPS Z16, Z14, Z14
 	VMULPS Z16, Z15, Z15
 
-scaled95:
+scaled115:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias96
+	JEQ     noBias116
 	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Z16
 	VADDPS  Z16, Z0, Z0
@@ -1179,9 +1430,9 @@ scaled95:
 	VADDPS  Z16, Z7, Z7
 	VADDPS  Z16, Z15, Z15
 
-noBias96:
+noBias116:
 	TESTQ  $0x00000004, DX
-	JEQ    store97
+	JEQ    store117
 	VPXORD Z25, Z25, Z25
 	VMAXPS Z0, Z25, Z0
 	VMAXPS Z1, Z25, Z1
@@ -1200,7 +1451,7 @@ noBias96:
 	VMAXPS Z14, Z25, Z14
 	VMAXPS Z15, Z25, Z15
 
-store97:
+store117:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -1221,13 +1472,13 @@ store97:
 	ADDQ    $+512, b+40(FP)
 	ADDQ    $+512, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next89
+	JNZ     next109
 	VZEROUPPER
 	RET
 
-// func tile3xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile3x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile3xMaskAVX512(SB), NOSPLIT, $0-112
+TEXT ·tile3x1MaskAVX512(SB), NOSPLIT, $0-112
 	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
@@ -1251,12 +1502,12 @@ TEXT ·tile3xMaskAVX512(SB), NOSPLIT, $0-112
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 
-block99:
+block119:
 	MOVQ k+56(FP), DI
 	SUBQ $+3, DI
-	JLT  rest101
+	JLT  rest121
 
-loop100:
+loop120:
 	VMOVUPS.Z        (BX), K1, Z9
 	VFMADD231PS.BCST (AX), Z9, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z9, Z1
@@ -1276,13 +1527,13 @@ loop100:
 	ADDQ             DX, AX
 	ADDQ             SI, BX
 	SUBQ             $+3, DI
-	JGE              loop100
+	JGE              loop120
 
-rest101:
+rest121:
 	ADDQ $+3, DI
-	JEQ  done102
+	JEQ  done122
 
-loop103:
+loop123:
 	VMOVUPS.Z        (BX), K1, Z9
 	VFMADD231PS.BCST (AX), Z9, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z9, Z1
@@ -1290,12 +1541,12 @@ loop103:
 	ADDQ             DX, AX
 	ADDQ             SI, BX
 	DECQ             DI
-	JNZ              loop103
+	JNZ              loop123
 
-done102:
+done122:
 	ADDQ         jump+72(FP), AX
 	DECQ         R8
-	JNZ          block99
+	JNZ          block119
 	VADDPS       Z3, Z0, Z0
 	VADDPS       Z4, Z1, Z1
 	VADDPS       Z5, Z2, Z2
@@ -1307,40 +1558,40 @@ done102:
 	MOVQ         flags+104(FP), DX
 	VBROADCASTSS alpha+88(FP), Z3
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd104
+	JEQ          noAdd124
 	VMOVUPS.Z    (AX), K1, Z4
 	VFMADD213PS  Z4, Z3, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z4
 	VFMADD213PS  Z4, Z3, Z1
 	VMOVUPS.Z    (AX)(CX*2), K1, Z4
 	VFMADD213PS  Z4, Z3, Z2
-	JMP          scaled105
+	JMP          scaled125
 
-noAdd104:
+noAdd124:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled105
+	JEQ    scaled125
 	VMULPS Z3, Z0, Z0
 	VMULPS Z3, Z1, Z1
 	VMULPS Z3, Z2, Z2
 
-scaled105:
+scaled125:
 	TESTQ     $0x00000008, DX
-	JEQ       noBias106
+	JEQ       noBias126
 	MOVQ      bias+96(FP), BX
 	VMOVUPS.Z (BX), K1, Z3
 	VADDPS    Z3, Z0, Z0
 	VADDPS    Z3, Z1, Z1
 	VADDPS    Z3, Z2, Z2
 
-noBias106:
+noBias126:
 	TESTQ  $0x00000004, DX
-	JEQ    store107
+	JEQ    store127
 	VPXORD Z10, Z10, Z10
 	VMAXPS Z0, Z10, Z0
 	VMAXPS Z1, Z10, Z1
 	VMAXPS Z2, Z10, Z2
 
-store107:
+store127:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -1350,7 +1601,7 @@ store107:
 // func tile3x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile3x1AVX512(SB), NOSPLIT, $0-112
-next108:
+next128:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
@@ -1367,12 +1618,12 @@ next108:
 	VPXORD Z7, Z7, Z7
 	VPXORD Z8, Z8, Z8
 
-block109:
+block129:
 	MOVQ k+56(FP), DI
 	SUBQ $+3, DI
-	JLT  rest111
+	JLT  rest131
 
-loop110:
+loop130:
 	VMOVUPS          (BX), Z9
 	VFMADD231PS.BCST (AX), Z9, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z9, Z1
@@ -1392,13 +1643,13 @@ loop110:
 	ADDQ             DX, AX
 	ADDQ             SI, BX
 	SUBQ             $+3, DI
-	JGE              loop110
+	JGE              loop130
 
-rest111:
+rest131:
 	ADDQ $+3, DI
-	JEQ  done112
+	JEQ  done132
 
-loop113:
+loop133:
 	VMOVUPS          (BX), Z9
 	VFMADD231PS.BCST (AX), Z9, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z9, Z1
@@ -1406,12 +1657,12 @@ loop113:
 	ADDQ             DX, AX
 	ADDQ             SI, BX
 	DECQ             DI
-	JNZ              loop113
+	JNZ              loop133
 
-done112:
+done132:
 	ADDQ         jump+72(FP), AX
 	DECQ         R8
-	JNZ          block109
+	JNZ          block129
 	VADDPS       Z3, Z0, Z0
 	VADDPS       Z4, Z1, Z1
 	VADDPS       Z5, Z2, Z2
@@ -1423,37 +1674,37 @@ done112:
 	MOVQ         flags+104(FP), DX
 	VBROADCASTSS alpha+88(FP), Z9
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd114
+	JEQ          noAdd134
 	VFMADD213PS  (AX), Z9, Z0
 	VFMADD213PS  (AX)(CX*1), Z9, Z1
 	VFMADD213PS  (AX)(CX*2), Z9, Z2
-	JMP          scaled115
+	JMP          scaled135
 
-noAdd114:
+noAdd134:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled115
+	JEQ    scaled135
 	VMULPS Z9, Z0, Z0
 	VMULPS Z9, Z1, Z1
 	VMULPS Z9, Z2, Z2
 
-scaled115:
+scaled135:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias116
+	JEQ     noBias136
 	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Z9
 	VADDPS  Z9, Z0, Z0
 	VADDPS  Z9, Z1, Z1
 	VADDPS  Z9, Z2, Z2
 
-noBias116:
+noBias136:
 	TESTQ  $0x00000004, DX
-	JEQ    store117
+	JEQ    store137
 	VPXORD Z10, Z10, Z10
 	VMAXPS Z0, Z10, Z0
 	VMAXPS Z1, Z10, Z1
 	VMAXPS Z2, Z10, Z2
 
-store117:
+store137:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -1461,14 +1712,170 @@ store117:
 	ADDQ    $+64, b+40(FP)
 	ADDQ    $+64, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next108
+	JNZ     next128
+	VZEROUPPER
+	RET
+
+// func tile3x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile3x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	MOVQ    aCol+32(FP), DX
+	MOVQ    b+40(FP), BX
+	MOVQ    bStride+48(FP), SI
+	MOVQ    blocks+64(FP), R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+block139:
+	MOVQ k+56(FP), DI
+	SUBQ $+2, DI
+	JLT  rest141
+
+loop140:
+	VMOVUPS      (BX), Z12
+	VMOVUPS.Z    64(BX), K1, Z13
+	VBROADCASTSS (AX), Z14
+	VFMADD231PS  Z14, Z12, Z0
+	VFMADD231PS  Z14, Z13, Z1
+	VBROADCASTSS (AX)(CX*1), Z14
+	VFMADD231PS  Z14, Z12, Z2
+	VFMADD231PS  Z14, Z13, Z3
+	VBROADCASTSS (AX)(CX*2), Z14
+	VFMADD231PS  Z14, Z12, Z4
+	VFMADD231PS  Z14, Z13, Z5
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	VMOVUPS      (BX), Z12
+	VMOVUPS.Z    64(BX), K1, Z13
+	VBROADCASTSS (AX), Z14
+	VFMADD231PS  Z14, Z12, Z6
+	VFMADD231PS  Z14, Z13, Z7
+	VBROADCASTSS (AX)(CX*1), Z14
+	VFMADD231PS  Z14, Z12, Z8
+	VFMADD231PS  Z14, Z13, Z9
+	VBROADCASTSS (AX)(CX*2), Z14
+	VFMADD231PS  Z14, Z12, Z10
+	VFMADD231PS  Z14, Z13, Z11
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	SUBQ         $+2, DI
+	JGE          loop140
+
+rest141:
+	ADDQ $+2, DI
+	JEQ  done142
+
+loop143:
+	VMOVUPS      (BX), Z12
+	VMOVUPS.Z    64(BX), K1, Z13
+	VBROADCASTSS (AX), Z14
+	VFMADD231PS  Z14, Z12, Z0
+	VFMADD231PS  Z14, Z13, Z1
+	VBROADCASTSS (AX)(CX*1), Z14
+	VFMADD231PS  Z14, Z12, Z2
+	VFMADD231PS  Z14, Z13, Z3
+	VBROADCASTSS (AX)(CX*2), Z14
+	VFMADD231PS  Z14, Z12, Z4
+	VFMADD231PS  Z14, Z13, Z5
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	DECQ         DI
+	JNZ          loop143
+
+done142:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block139
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z7, Z1, Z1
+	VADDPS       Z8, Z2, Z2
+	VADDPS       Z9, Z3, Z3
+	VADDPS       Z10, Z4, Z4
+	VADDPS       Z11, Z5, Z5
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z6
+	TESTQ        $0x00000001, DX
+	JEQ          noAdd144
+	VFMADD213PS  (AX), Z6, Z0
+	VMOVUPS.Z    64(AX), K1, Z7
+	VFMADD213PS  Z7, Z6, Z1
+	VFMADD213PS  (AX)(CX*1), Z6, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z7
+	VFMADD213PS  Z7, Z6, Z3
+	VFMADD213PS  (AX)(CX*2), Z6, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z7
+	VFMADD213PS  Z7, Z6, Z5
+	JMP          scaled145
+
+noAdd144:
+	TESTQ  $0x00000002, DX
+	JEQ    scaled145
+	VMULPS Z6, Z0, Z0
+	VMULPS Z6, Z1, Z1
+	VMULPS Z6, Z2, Z2
+	VMULPS Z6, Z3, Z3
+	VMULPS Z6, Z4, Z4
+	VMULPS Z6, Z5, Z5
+
+scaled145:
+	TESTQ     $0x00000008, DX
+	JEQ       noBias146
+	MOVQ      bias+96(FP), BX
+	VMOVUPS   (BX), Z6
+	VADDPS    Z6, Z0, Z0
+	VADDPS    Z6, Z2, Z2
+	VADDPS    Z6, Z4, Z4
+	VMOVUPS.Z 64(BX), K1, Z6
+	VADDPS    Z6, Z1, Z1
+	VADDPS    Z6, Z3, Z3
+	VADDPS    Z6, Z5, Z5
+
+noBias146:
+	TESTQ  $0x00000004, DX
+	JEQ    store147
+	VPXORD Z15, Z15, Z15
+	VMAXPS Z0, Z15, Z0
+	VMAXPS Z1, Z15, Z1
+	VMAXPS Z2, Z15, Z2
+	VMAXPS Z3, Z15, Z3
+	VMAXPS Z4, Z15, Z4
+	VMAXPS Z5, Z15, Z5
+
+store147:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
 	VZEROUPPER
 	RET
 
 // func tile3x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile3x2AVX512(SB), NOSPLIT, $0-112
-next118:
+next148:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
@@ -1488,12 +1895,12 @@ next118:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 
-block119:
+block149:
 	MOVQ k+56(FP), DI
 	SUBQ $+2, DI
-	JLT  rest121
+	JLT  rest151
 
-loop120:
+loop150:
 	VMOVUPS      (BX), Z12
 	VMOVUPS      64(BX), Z13
 	VBROADCASTSS (AX), Z14
@@ -1521,13 +1928,13 @@ loop120:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	SUBQ         $+2, DI
-	JGE          loop120
+	JGE          loop150
 
-rest121:
+rest151:
 	ADDQ $+2, DI
-	JEQ  done122
+	JEQ  done152
 
-loop123:
+loop153:
 	VMOVUPS      (BX), Z12
 	VMOVUPS      64(BX), Z13
 	VBROADCASTSS (AX), Z14
@@ -1542,12 +1949,12 @@ loop123:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop123
+	JNZ          loop153
 
-done122:
+done152:
 	ADDQ         jump+72(FP), AX
 	DECQ         R8
-	JNZ          block119
+	JNZ          block149
 	VADDPS       Z6, Z0, Z0
 	VADDPS       Z7, Z1, Z1
 	VADDPS       Z8, Z2, Z2
@@ -1559,18 +1966,18 @@ done122:
 	MOVQ         flags+104(FP), DX
 	VBROADCASTSS alpha+88(FP), Z12
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd124
+	JEQ          noAdd154
 	VFMADD213PS  (AX), Z12, Z0
 	VFMADD213PS  64(AX), Z12, Z1
 	VFMADD213PS  (AX)(CX*1), Z12, Z2
 	VFMADD213PS  64(AX)(CX*1), Z12, Z3
 	VFMADD213PS  (AX)(CX*2), Z12, Z4
 	VFMADD213PS  64(AX)(CX*2), Z12, Z5
-	JMP          scaled125
+	JMP          scaled155
 
-noAdd124:
+noAdd154:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled125
+	JEQ    scaled155
 	VMULPS Z12, Z0, Z0
 	VMULPS Z12, Z1, Z1
 	VMULPS Z12, Z2, Z2
@@ -1578,9 +1985,9 @@ noAdd124:
 	VMULPS Z12, Z4, Z4
 	VMULPS Z12, Z5, Z5
 
-scaled125:
+scaled155:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias126
+	JEQ     noBias156
 	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Z12
 	VADDPS  Z12, Z0, Z0
@@ -1591,9 +1998,9 @@ scaled125:
 	VADDPS  Z12, Z3, Z3
 	VADDPS  Z12, Z5, Z5
 
-noBias126:
+noBias156:
 	TESTQ  $0x00000004, DX
-	JEQ    store127
+	JEQ    store157
 	VPXORD Z15, Z15, Z15
 	VMAXPS Z0, Z15, Z0
 	VMAXPS Z1, Z15, Z1
@@ -1602,7 +2009,7 @@ noBias126:
 	VMAXPS Z4, Z15, Z4
 	VMAXPS Z5, Z15, Z5
 
-store127:
+store157:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -1613,14 +2020,14 @@ store127:
 	ADDQ    $+128, b+40(FP)
 	ADDQ    $+128, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next118
+	JNZ     next148
 	VZEROUPPER
 	RET
 
 // func tile3x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile3x4AVX512(SB), NOSPLIT, $0-112
-next128:
+next158:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
@@ -1640,12 +2047,12 @@ next128:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 
-block129:
+block159:
 	MOVQ  k+56(FP), DI
 	TESTQ DI, DI
-	JEQ   done132
+	JEQ   done162
 
-loop130:
+loop160:
 	VMOVUPS      (BX), Z12
 	VMOVUPS      64(BX), Z13
 	VMOVUPS      128(BX), Z14
@@ -1668,18 +2075,18 @@ loop130:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop130
+	JNZ          loop160
 
-done132:
+done162:
 	ADDQ         jump+72(FP), AX
 	DECQ         R8
-	JNZ          block129
+	JNZ          block159
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	MOVQ         flags+104(FP), DX
 	VBROADCASTSS alpha+88(FP), Z12
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd133
+	JEQ          noAdd163
 	VFMADD213PS  (AX), Z12, Z0
 	VFMADD213PS  64(AX), Z12, Z1
 	VFMADD213PS  128(AX), Z12, Z2
@@ -1692,11 +2099,11 @@ done132:
 	VFMADD213PS  64(AX)(CX*2), Z12, Z9
 	VFMADD213PS  128(AX)(CX*2), Z12, Z10
 	VFMADD213PS  192(AX)(CX*2), Z12, Z11
-	JMP          scaled134
+	JMP          scaled164
 
-noAdd133:
+noAdd163:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled134
+	JEQ    scaled164
 	VMULPS Z12, Z0, Z0
 	VMULPS Z12, Z1, Z1
 	VMULPS Z12, Z2, Z2
@@ -1710,9 +2117,9 @@ noAdd133:
 	VMULPS Z12, Z10, Z10
 	VMULPS Z12, Z11, Z11
 
-scaled134:
+scaled164:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias135
+	JEQ     noBias165
 	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Z12
 	VADDPS  Z12, Z0, Z0
@@ -1731,9 +2138,9 @@ scaled134:
 	VADDPS  Z12, Z7, Z7
 	VADDPS  Z12, Z11, Z11
 
-noBias135:
+noBias165:
 	TESTQ  $0x00000004, DX
-	JEQ    store136
+	JEQ    store166
 	VPXORD Z17, Z17, Z17
 	VMAXPS Z0, Z17, Z0
 	VMAXPS Z1, Z17, Z1
@@ -1748,7 +2155,7 @@ noBias135:
 	VMAXPS Z10, Z17, Z10
 	VMAXPS Z11, Z17, Z11
 
-store136:
+store166:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -1765,13 +2172,13 @@ store136:
 	ADDQ    $+256, b+40(FP)
 	ADDQ    $+256, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next128
+	JNZ     next158
 	VZEROUPPER
 	RET
 
-// func tile4xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile4x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile4xMaskAVX512(SB), NOSPLIT, $0-112
+TEXT ·tile4x1MaskAVX512(SB), NOSPLIT, $0-112
 	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
@@ -1795,12 +2202,12 @@ TEXT ·tile4xMaskAVX512(SB), NOSPLIT, $0-112
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
 
-block138:
+block168:
 	MOVQ k+56(FP), R8
 	SUBQ $+2, R8
-	JLT  rest140
+	JLT  rest170
 
-loop139:
+loop169:
 	VMOVUPS.Z        (SI), K1, Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -1816,13 +2223,13 @@ loop139:
 	ADDQ             BX, AX
 	ADDQ             DI, SI
 	SUBQ             $+2, R8
-	JGE              loop139
+	JGE              loop169
 
-rest140:
+rest170:
 	ADDQ $+2, R8
-	JEQ  done141
+	JEQ  done171
 
-loop142:
+loop172:
 	VMOVUPS.Z        (SI), K1, Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -1831,12 +2238,12 @@ loop142:
 	ADDQ             BX, AX
 	ADDQ             DI, SI
 	DECQ             R8
-	JNZ              loop142
+	JNZ              loop172
 
-done141:
+done171:
 	ADDQ         jump+72(FP), AX
 	DECQ         R9
-	JNZ          block138
+	JNZ          block168
 	VADDPS       Z4, Z0, Z0
 	VADDPS       Z5, Z1, Z1
 	VADDPS       Z6, Z2, Z2
@@ -1847,7 +2254,7 @@ done141:
 	MOVQ         flags+104(FP), BX
 	VBROADCASTSS alpha+88(FP), Z4
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd143
+	JEQ          noAdd173
 	VMOVUPS.Z    (AX), K1, Z5
 	VFMADD213PS  Z5, Z4, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z5
@@ -1856,19 +2263,19 @@ done141:
 	VFMADD213PS  Z5, Z4, Z2
 	VMOVUPS.Z    (AX)(DX*1), K1, Z5
 	VFMADD213PS  Z5, Z4, Z3
-	JMP          scaled144
+	JMP          scaled174
 
-noAdd143:
+noAdd173:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled144
+	JEQ    scaled174
 	VMULPS Z4, Z0, Z0
 	VMULPS Z4, Z1, Z1
 	VMULPS Z4, Z2, Z2
 	VMULPS Z4, Z3, Z3
 
-scaled144:
+scaled174:
 	TESTQ     $0x00000008, BX
-	JEQ       noBias145
+	JEQ       noBias175
 	MOVQ      bias+96(FP), SI
 	VMOVUPS.Z (SI), K1, Z4
 	VADDPS    Z4, Z0, Z0
@@ -1876,16 +2283,16 @@ scaled144:
 	VADDPS    Z4, Z2, Z2
 	VADDPS    Z4, Z3, Z3
 
-noBias145:
+noBias175:
 	TESTQ  $0x00000004, BX
-	JEQ    store146
+	JEQ    store176
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
 	VMAXPS Z2, Z9, Z2
 	VMAXPS Z3, Z9, Z3
 
-store146:
+store176:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -1896,7 +2303,7 @@ store146:
 // func tile4x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile4x1AVX512(SB), NOSPLIT, $0-112
-next147:
+next177:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -1913,12 +2320,12 @@ next147:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
-block148:
+block178:
 	MOVQ k+56(FP), R8
 	SUBQ $+2, R8
-	JLT  rest150
+	JLT  rest180
 
-loop149:
+loop179:
 	VMOVUPS          (SI), Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -1934,13 +2341,13 @@ loop149:
 	ADDQ             BX, AX
 	ADDQ             DI, SI
 	SUBQ             $+2, R8
-	JGE              loop149
+	JGE              loop179
 
-rest150:
+rest180:
 	ADDQ $+2, R8
-	JEQ  done151
+	JEQ  done181
 
-loop152:
+loop182:
 	VMOVUPS          (SI), Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -1949,12 +2356,12 @@ loop152:
 	ADDQ             BX, AX
 	ADDQ             DI, SI
 	DECQ             R8
-	JNZ              loop152
+	JNZ              loop182
 
-done151:
+done181:
 	ADDQ         jump+72(FP), AX
 	DECQ         R9
-	JNZ          block148
+	JNZ          block178
 	VADDPS       Z4, Z0, Z0
 	VADDPS       Z5, Z1, Z1
 	VADDPS       Z6, Z2, Z2
@@ -1965,24 +2372,24 @@ done151:
 	MOVQ         flags+104(FP), BX
 	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd153
+	JEQ          noAdd183
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  (AX)(CX*1), Z8, Z1
 	VFMADD213PS  (AX)(CX*2), Z8, Z2
 	VFMADD213PS  (AX)(DX*1), Z8, Z3
-	JMP          scaled154
+	JMP          scaled184
 
-noAdd153:
+noAdd183:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled154
+	JEQ    scaled184
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
 	VMULPS Z8, Z3, Z3
 
-scaled154:
+scaled184:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias155
+	JEQ     noBias185
 	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Z8
 	VADDPS  Z8, Z0, Z0
@@ -1990,16 +2397,16 @@ scaled154:
 	VADDPS  Z8, Z2, Z2
 	VADDPS  Z8, Z3, Z3
 
-noBias155:
+noBias185:
 	TESTQ  $0x00000004, BX
-	JEQ    store156
+	JEQ    store186
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
 	VMAXPS Z2, Z9, Z2
 	VMAXPS Z3, Z9, Z3
 
-store156:
+store186:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -2008,14 +2415,142 @@ store156:
 	ADDQ    $+64, b+40(FP)
 	ADDQ    $+64, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next147
+	JNZ     next177
+	VZEROUPPER
+	RET
+
+// func tile4x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile4x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), DX
+	MOVQ    aCol+32(FP), BX
+	MOVQ    b+40(FP), SI
+	MOVQ    bStride+48(FP), DI
+	MOVQ    blocks+64(FP), R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+
+block188:
+	MOVQ  k+56(FP), R8
+	TESTQ R8, R8
+	JEQ   done191
+
+loop189:
+	VMOVUPS      (SI), Z8
+	VMOVUPS.Z    64(SI), K1, Z9
+	VBROADCASTSS (AX), Z10
+	VFMADD231PS  Z10, Z8, Z0
+	VFMADD231PS  Z10, Z9, Z1
+	VBROADCASTSS (AX)(CX*1), Z10
+	VFMADD231PS  Z10, Z8, Z2
+	VFMADD231PS  Z10, Z9, Z3
+	VBROADCASTSS (AX)(CX*2), Z10
+	VFMADD231PS  Z10, Z8, Z4
+	VFMADD231PS  Z10, Z9, Z5
+	VBROADCASTSS (AX)(DX*1), Z10
+	VFMADD231PS  Z10, Z8, Z6
+	VFMADD231PS  Z10, Z9, Z7
+	ADDQ         BX, AX
+	ADDQ         DI, SI
+	DECQ         R8
+	JNZ          loop189
+
+done191:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block188
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Z8
+	TESTQ        $0x00000001, BX
+	JEQ          noAdd192
+	VFMADD213PS  (AX), Z8, Z0
+	VMOVUPS.Z    64(AX), K1, Z9
+	VFMADD213PS  Z9, Z8, Z1
+	VFMADD213PS  (AX)(CX*1), Z8, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z9
+	VFMADD213PS  Z9, Z8, Z3
+	VFMADD213PS  (AX)(CX*2), Z8, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z9
+	VFMADD213PS  Z9, Z8, Z5
+	VFMADD213PS  (AX)(DX*1), Z8, Z6
+	VMOVUPS.Z    64(AX)(DX*1), K1, Z9
+	VFMADD213PS  Z9, Z8, Z7
+	JMP          scaled193
+
+noAdd192:
+	TESTQ  $0x00000002, BX
+	JEQ    scaled193
+	VMULPS Z8, Z0, Z0
+	VMULPS Z8, Z1, Z1
+	VMULPS Z8, Z2, Z2
+	VMULPS Z8, Z3, Z3
+	VMULPS Z8, Z4, Z4
+	VMULPS Z8, Z5, Z5
+	VMULPS Z8, Z6, Z6
+	VMULPS Z8, Z7, Z7
+
+scaled193:
+	TESTQ     $0x00000008, BX
+	JEQ       noBias194
+	MOVQ      bias+96(FP), SI
+	VMOVUPS   (SI), Z8
+	VADDPS    Z8, Z0, Z0
+	VADDPS    Z8, Z2, Z2
+	VADDPS    Z8, Z4, Z4
+	VADDPS    Z8, Z6, Z6
+	VMOVUPS.Z 64(SI), K1, Z8
+	VADDPS    Z8, Z1, Z1
+	VADDPS    Z8, Z3, Z3
+	VADDPS    Z8, Z5, Z5
+	VADDPS    Z8, Z7, Z7
+
+noBias194:
+	TESTQ  $0x00000004, BX
+	JEQ    store195
+	VPXORD Z11, Z11, Z11
+	VMAXPS Z0, Z11, Z0
+	VMAXPS Z1, Z11, Z1
+	VMAXPS Z2, Z11, Z2
+	VMAXPS Z3, Z11, Z3
+	VMAXPS Z4, Z11, Z4
+	VMAXPS Z5, Z11, Z5
+	VMAXPS Z6, Z11, Z6
+	VMAXPS Z7, Z11, Z7
+
+store195:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, K1, 64(AX)(DX*1)
 	VZEROUPPER
 	RET
 
 // func tile4x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile4x2AVX512(SB), NOSPLIT, $0-112
-next157:
+next196:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -2032,12 +2567,12 @@ next157:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
-block158:
+block197:
 	MOVQ  k+56(FP), R8
 	TESTQ R8, R8
-	JEQ   done161
+	JEQ   done200
 
-loop159:
+loop198:
 	VMOVUPS      (SI), Z8
 	VMOVUPS      64(SI), Z9
 	VBROADCASTSS (AX), Z10
@@ -2055,19 +2590,19 @@ loop159:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop159
+	JNZ          loop198
 
-done161:
+done200:
 	ADDQ         jump+72(FP), AX
 	DECQ         R9
-	JNZ          block158
+	JNZ          block197
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
 	MOVQ         flags+104(FP), BX
 	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd162
+	JEQ          noAdd201
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  64(AX), Z8, Z1
 	VFMADD213PS  (AX)(CX*1), Z8, Z2
@@ -2076,11 +2611,11 @@ done161:
 	VFMADD213PS  64(AX)(CX*2), Z8, Z5
 	VFMADD213PS  (AX)(DX*1), Z8, Z6
 	VFMADD213PS  64(AX)(DX*1), Z8, Z7
-	JMP          scaled163
+	JMP          scaled202
 
-noAdd162:
+noAdd201:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled163
+	JEQ    scaled202
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
@@ -2090,9 +2625,9 @@ noAdd162:
 	VMULPS Z8, Z6, Z6
 	VMULPS Z8, Z7, Z7
 
-scaled163:
+scaled202:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias164
+	JEQ     noBias203
 	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Z8
 	VADDPS  Z8, Z0, Z0
@@ -2105,9 +2640,9 @@ scaled163:
 	VADDPS  Z8, Z5, Z5
 	VADDPS  Z8, Z7, Z7
 
-noBias164:
+noBias203:
 	TESTQ  $0x00000004, BX
-	JEQ    store165
+	JEQ    store204
 	VPXORD Z11, Z11, Z11
 	VMAXPS Z0, Z11, Z0
 	VMAXPS Z1, Z11, Z1
@@ -2118,7 +2653,7 @@ noBias164:
 	VMAXPS Z6, Z11, Z6
 	VMAXPS Z7, Z11, Z7
 
-store165:
+store204:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -2131,14 +2666,14 @@ store165:
 	ADDQ    $+128, b+40(FP)
 	ADDQ    $+128, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next157
+	JNZ     next196
 	VZEROUPPER
 	RET
 
 // func tile4x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile4x4AVX512(SB), NOSPLIT, $0-112
-next166:
+next205:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -2163,12 +2698,12 @@ next166:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 
-block167:
+block206:
 	MOVQ  k+56(FP), R8
 	TESTQ R8, R8
-	JEQ   done170
+	JEQ   done209
 
-loop168:
+loop207:
 	VMOVUPS      (SI), Z16
 	VMOVUPS      64(SI), Z17
 	VMOVUPS      128(SI), Z18
@@ -2196,19 +2731,19 @@ loop168:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop168
+	JNZ          loop207
 
-done170:
+done209:
 	ADDQ         jump+72(FP), AX
 	DECQ         R9
-	JNZ          block167
+	JNZ          block206
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
 	MOVQ         flags+104(FP), BX
 	VBROADCASTSS alpha+88(FP), Z16
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd171
+	JEQ          noAdd210
 	VFMADD213PS  (AX), Z16, Z0
 	VFMADD213PS  64(AX), Z16, Z1
 	VFMADD213PS  128(AX), Z16, Z2
@@ -2225,11 +2760,11 @@ done170:
 	VFMADD213PS  64(AX)(DX*1), Z16, Z13
 	VFMADD213PS  128(AX)(DX*1), Z16, Z14
 	VFMADD213PS  192(AX)(DX*1), Z16, Z15
-	JMP          scaled172
+	JMP          scaled211
 
-noAdd171:
+noAdd210:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled172
+	JEQ    scaled211
 	VMULPS Z16, Z0, Z0
 	VMULPS Z16, Z1, Z1
 	VMULPS Z16, Z2, Z2
@@ -2247,9 +2782,9 @@ noAdd171:
 	VMULPS Z16, Z14, Z14
 	VMULPS Z16, Z15, Z15
 
-scaled172:
+scaled211:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias173
+	JEQ     noBias212
 	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Z16
 	VADDPS  Z16, Z0, Z0
@@ -2272,9 +2807,9 @@ scaled172:
 	VADDPS  Z16, Z11, Z11
 	VADDPS  Z16, Z15, Z15
 
-noBias173:
+noBias212:
 	TESTQ  $0x00000004, BX
-	JEQ    store174
+	JEQ    store213
 	VPXORD Z21, Z21, Z21
 	VMAXPS Z0, Z21, Z0
 	VMAXPS Z1, Z21, Z1
@@ -2293,7 +2828,7 @@ noBias173:
 	VMAXPS Z14, Z21, Z14
 	VMAXPS Z15, Z21, Z15
 
-store174:
+store213:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -2314,13 +2849,13 @@ store174:
 	ADDQ    $+256, b+40(FP)
 	ADDQ    $+256, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next166
+	JNZ     next205
 	VZEROUPPER
 	RET
 
-// func tile5xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile5x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile5xMaskAVX512(SB), NOSPLIT, $0-112
+TEXT ·tile5x1MaskAVX512(SB), NOSPLIT, $0-112
 	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
@@ -2346,12 +2881,12 @@ TEXT ·tile5xMaskAVX512(SB), NOSPLIT, $0-112
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
 
-block176:
+block215:
 	MOVQ k+56(FP), R8
 	SUBQ $+2, R8
-	JLT  rest178
+	JLT  rest217
 
-loop177:
+loop216:
 	VMOVUPS.Z        (SI), K1, Z10
 	VFMADD231PS.BCST (AX), Z10, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z10, Z1
@@ -2369,13 +2904,13 @@ loop177:
 	ADDQ             BX, AX
 	ADDQ             DI, SI
 	SUBQ             $+2, R8
-	JGE              loop177
+	JGE              loop216
 
-rest178:
+rest217:
 	ADDQ $+2, R8
-	JEQ  done179
+	JEQ  done218
 
-loop180:
+loop219:
 	VMOVUPS.Z        (SI), K1, Z10
 	VFMADD231PS.BCST (AX), Z10, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z10, Z1
@@ -2385,12 +2920,12 @@ loop180:
 	ADDQ             BX, AX
 	ADDQ             DI, SI
 	DECQ             R8
-	JNZ              loop180
+	JNZ              loop219
 
-done179:
+done218:
 	ADDQ         jump+72(FP), AX
 	DECQ         R9
-	JNZ          block176
+	JNZ          block215
 	VADDPS       Z5, Z0, Z0
 	VADDPS       Z6, Z1, Z1
 	VADDPS       Z7, Z2, Z2
@@ -2402,7 +2937,7 @@ done179:
 	MOVQ         flags+104(FP), BX
 	VBROADCASTSS alpha+88(FP), Z5
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd181
+	JEQ          noAdd220
 	VMOVUPS.Z    (AX), K1, Z6
 	VFMADD213PS  Z6, Z5, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z6
@@ -2413,20 +2948,20 @@ done179:
 	VFMADD213PS  Z6, Z5, Z3
 	VMOVUPS.Z    (AX)(CX*4), K1, Z6
 	VFMADD213PS  Z6, Z5, Z4
-	JMP          scaled182
+	JMP          scaled221
 
-noAdd181:
+noAdd220:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled182
+	JEQ    scaled221
 	VMULPS Z5, Z0, Z0
 	VMULPS Z5, Z1, Z1
 	VMULPS Z5, Z2, Z2
 	VMULPS Z5, Z3, Z3
 	VMULPS Z5, Z4, Z4
 
-scaled182:
+scaled221:
 	TESTQ     $0x00000008, BX
-	JEQ       noBias183
+	JEQ       noBias222
 	MOVQ      bias+96(FP), SI
 	VMOVUPS.Z (SI), K1, Z5
 	VADDPS    Z5, Z0, Z0
@@ -2435,9 +2970,9 @@ scaled182:
 	VADDPS    Z5, Z3, Z3
 	VADDPS    Z5, Z4, Z4
 
-noBias183:
+noBias222:
 	TESTQ  $0x00000004, BX
-	JEQ    store184
+	JEQ    store223
 	VPXORD Z11, Z11, Z11
 	VMAXPS Z0, Z11, Z0
 	VMAXPS Z1, Z11, Z1
@@ -2445,7 +2980,7 @@ noBias183:
 	VMAXPS Z3, Z11, Z3
 	VMAXPS Z4, Z11, Z4
 
-store184:
+store223:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -2457,7 +2992,7 @@ store184:
 // func tile5x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile5x1AVX512(SB), NOSPLIT, $0-112
-next185:
+next224:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -2476,12 +3011,12 @@ next185:
 	VPXORD Z8, Z8, Z8
 	VPXORD Z9, Z9, Z9
 
-block186:
+block225:
 	MOVQ k+56(FP), R8
 	SUBQ $+2, R8
-	JLT  rest188
+	JLT  rest227
 
-loop187:
+loop226:
 	VMOVUPS          (SI), Z10
 	VFMADD231PS.BCST (AX), Z10, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z10, Z1
@@ -2499,13 +3034,13 @@ loop187:
 	ADDQ             BX, AX
 	ADDQ             DI, SI
 	SUBQ             $+2, R8
-	JGE              loop187
+	JGE              loop226
 
-rest188:
+rest227:
 	ADDQ $+2, R8
-	JEQ  done189
+	JEQ  done228
 
-loop190:
+loop229:
 	VMOVUPS          (SI), Z10
 	VFMADD231PS.BCST (AX), Z10, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z10, Z1
@@ -2515,12 +3050,12 @@ loop190:
 	ADDQ             BX, AX
 	ADDQ             DI, SI
 	DECQ             R8
-	JNZ              loop190
+	JNZ              loop229
 
-done189:
+done228:
 	ADDQ         jump+72(FP), AX
 	DECQ         R9
-	JNZ          block186
+	JNZ          block225
 	VADDPS       Z5, Z0, Z0
 	VADDPS       Z6, Z1, Z1
 	VADDPS       Z7, Z2, Z2
@@ -2532,26 +3067,26 @@ done189:
 	MOVQ         flags+104(FP), BX
 	VBROADCASTSS alpha+88(FP), Z10
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd191
+	JEQ          noAdd230
 	VFMADD213PS  (AX), Z10, Z0
 	VFMADD213PS  (AX)(CX*1), Z10, Z1
 	VFMADD213PS  (AX)(CX*2), Z10, Z2
 	VFMADD213PS  (AX)(DX*1), Z10, Z3
 	VFMADD213PS  (AX)(CX*4), Z10, Z4
-	JMP          scaled192
+	JMP          scaled231
 
-noAdd191:
+noAdd230:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled192
+	JEQ    scaled231
 	VMULPS Z10, Z0, Z0
 	VMULPS Z10, Z1, Z1
 	VMULPS Z10, Z2, Z2
 	VMULPS Z10, Z3, Z3
 	VMULPS Z10, Z4, Z4
 
-scaled192:
+scaled231:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias193
+	JEQ     noBias232
 	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Z10
 	VADDPS  Z10, Z0, Z0
@@ -2560,9 +3095,9 @@ scaled192:
 	VADDPS  Z10, Z3, Z3
 	VADDPS  Z10, Z4, Z4
 
-noBias193:
+noBias232:
 	TESTQ  $0x00000004, BX
-	JEQ    store194
+	JEQ    store233
 	VPXORD Z11, Z11, Z11
 	VMAXPS Z0, Z11, Z0
 	VMAXPS Z1, Z11, Z1
@@ -2570,7 +3105,7 @@ noBias193:
 	VMAXPS Z3, Z11, Z3
 	VMAXPS Z4, Z11, Z4
 
-store194:
+store233:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -2580,14 +3115,158 @@ store194:
 	ADDQ    $+64, b+40(FP)
 	ADDQ    $+64, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next185
+	JNZ     next224
+	VZEROUPPER
+	RET
+
+// func tile5x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile5x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), DX
+	MOVQ    aCol+32(FP), BX
+	MOVQ    b+40(FP), SI
+	MOVQ    bStride+48(FP), DI
+	MOVQ    blocks+64(FP), R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+
+block235:
+	MOVQ  k+56(FP), R8
+	TESTQ R8, R8
+	JEQ   done238
+
+loop236:
+	VMOVUPS      (SI), Z10
+	VMOVUPS.Z    64(SI), K1, Z11
+	VBROADCASTSS (AX), Z12
+	VFMADD231PS  Z12, Z10, Z0
+	VFMADD231PS  Z12, Z11, Z1
+	VBROADCASTSS (AX)(CX*1), Z12
+	VFMADD231PS  Z12, Z10, Z2
+	VFMADD231PS  Z12, Z11, Z3
+	VBROADCASTSS (AX)(CX*2), Z12
+	VFMADD231PS  Z12, Z10, Z4
+	VFMADD231PS  Z12, Z11, Z5
+	VBROADCASTSS (AX)(DX*1), Z12
+	VFMADD231PS  Z12, Z10, Z6
+	VFMADD231PS  Z12, Z11, Z7
+	VBROADCASTSS (AX)(CX*4), Z12
+	VFMADD231PS  Z12, Z10, Z8
+	VFMADD231PS  Z12, Z11, Z9
+	ADDQ         BX, AX
+	ADDQ         DI, SI
+	DECQ         R8
+	JNZ          loop236
+
+done238:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block235
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Z10
+	TESTQ        $0x00000001, BX
+	JEQ          noAdd239
+	VFMADD213PS  (AX), Z10, Z0
+	VMOVUPS.Z    64(AX), K1, Z11
+	VFMADD213PS  Z11, Z10, Z1
+	VFMADD213PS  (AX)(CX*1), Z10, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z11
+	VFMADD213PS  Z11, Z10, Z3
+	VFMADD213PS  (AX)(CX*2), Z10, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z11
+	VFMADD213PS  Z11, Z10, Z5
+	VFMADD213PS  (AX)(DX*1), Z10, Z6
+	VMOVUPS.Z    64(AX)(DX*1), K1, Z11
+	VFMADD213PS  Z11, Z10, Z7
+	VFMADD213PS  (AX)(CX*4), Z10, Z8
+	VMOVUPS.Z    64(AX)(CX*4), K1, Z11
+	VFMADD213PS  Z11, Z10, Z9
+	JMP          scaled240
+
+noAdd239:
+	TESTQ  $0x00000002, BX
+	JEQ    scaled240
+	VMULPS Z10, Z0, Z0
+	VMULPS Z10, Z1, Z1
+	VMULPS Z10, Z2, Z2
+	VMULPS Z10, Z3, Z3
+	VMULPS Z10, Z4, Z4
+	VMULPS Z10, Z5, Z5
+	VMULPS Z10, Z6, Z6
+	VMULPS Z10, Z7, Z7
+	VMULPS Z10, Z8, Z8
+	VMULPS Z10, Z9, Z9
+
+scaled240:
+	TESTQ     $0x00000008, BX
+	JEQ       noBias241
+	MOVQ      bias+96(FP), SI
+	VMOVUPS   (SI), Z10
+	VADDPS    Z10, Z0, Z0
+	VADDPS    Z10, Z2, Z2
+	VADDPS    Z10, Z4, Z4
+	VADDPS    Z10, Z6, Z6
+	VADDPS    Z10, Z8, Z8
+	VMOVUPS.Z 64(SI), K1, Z10
+	VADDPS    Z10, Z1, Z1
+	VADDPS    Z10, Z3, Z3
+	VADDPS    Z10, Z5, Z5
+	VADDPS    Z10, Z7, Z7
+	VADDPS    Z10, Z9, Z9
+
+noBias241:
+	TESTQ  $0x00000004, BX
+	JEQ    store242
+	VPXORD Z13, Z13, Z13
+	VMAXPS Z0, Z13, Z0
+	VMAXPS Z1, Z13, Z1
+	VMAXPS Z2, Z13, Z2
+	VMAXPS Z3, Z13, Z3
+	VMAXPS Z4, Z13, Z4
+	VMAXPS Z5, Z13, Z5
+	VMAXPS Z6, Z13, Z6
+	VMAXPS Z7, Z13, Z7
+	VMAXPS Z8, Z13, Z8
+	VMAXPS Z9, Z13, Z9
+
+store242:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, K1, 64(AX)(DX*1)
+	VMOVUPS Z8, (AX)(CX*4)
+	VMOVUPS Z9, K1, 64(AX)(CX*4)
 	VZEROUPPER
 	RET
 
 // func tile5x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile5x2AVX512(SB), NOSPLIT, $0-112
-next195:
+next243:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -2606,12 +3285,12 @@ next195:
 	VPXORD Z8, Z8, Z8
 	VPXORD Z9, Z9, Z9
 
-block196:
+block244:
 	MOVQ  k+56(FP), R8
 	TESTQ R8, R8
-	JEQ   done199
+	JEQ   done247
 
-loop197:
+loop245:
 	VMOVUPS      (SI), Z10
 	VMOVUPS      64(SI), Z11
 	VBROADCASTSS (AX), Z12
@@ -2632,19 +3311,19 @@ loop197:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop197
+	JNZ          loop245
 
-done199:
+done247:
 	ADDQ         jump+72(FP), AX
 	DECQ         R9
-	JNZ          block196
+	JNZ          block244
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
 	MOVQ         flags+104(FP), BX
 	VBROADCASTSS alpha+88(FP), Z10
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd200
+	JEQ          noAdd248
 	VFMADD213PS  (AX), Z10, Z0
 	VFMADD213PS  64(AX), Z10, Z1
 	VFMADD213PS  (AX)(CX*1), Z10, Z2
@@ -2655,11 +3334,11 @@ done199:
 	VFMADD213PS  64(AX)(DX*1), Z10, Z7
 	VFMADD213PS  (AX)(CX*4), Z10, Z8
 	VFMADD213PS  64(AX)(CX*4), Z10, Z9
-	JMP          scaled201
+	JMP          scaled249
 
-noAdd200:
+noAdd248:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled201
+	JEQ    scaled249
 	VMULPS Z10, Z0, Z0
 	VMULPS Z10, Z1, Z1
 	VMULPS Z10, Z2, Z2
@@ -2671,9 +3350,9 @@ noAdd200:
 	VMULPS Z10, Z8, Z8
 	VMULPS Z10, Z9, Z9
 
-scaled201:
+scaled249:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias202
+	JEQ     noBias250
 	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Z10
 	VADDPS  Z10, Z0, Z0
@@ -2688,9 +3367,9 @@ scaled201:
 	VADDPS  Z10, Z7, Z7
 	VADDPS  Z10, Z9, Z9
 
-noBias202:
+noBias250:
 	TESTQ  $0x00000004, BX
-	JEQ    store203
+	JEQ    store251
 	VPXORD Z13, Z13, Z13
 	VMAXPS Z0, Z13, Z0
 	VMAXPS Z1, Z13, Z1
@@ -2703,7 +3382,7 @@ noBias202:
 	VMAXPS Z8, Z13, Z8
 	VMAXPS Z9, Z13, Z9
 
-store203:
+store251:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -2718,14 +3397,14 @@ store203:
 	ADDQ    $+128, b+40(FP)
 	ADDQ    $+128, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next195
+	JNZ     next243
 	VZEROUPPER
 	RET
 
 // func tile5x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile5x4AVX512(SB), NOSPLIT, $0-112
-next204:
+next252:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -2754,12 +3433,12 @@ next204:
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
 
-block205:
+block253:
 	MOVQ  k+56(FP), R8
 	TESTQ R8, R8
-	JEQ   done208
+	JEQ   done256
 
-loop206:
+loop254:
 	VMOVUPS      (SI), Z20
 	VMOVUPS      64(SI), Z21
 	VMOVUPS      128(SI), Z22
@@ -2792,19 +3471,19 @@ loop206:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop206
+	JNZ          loop254
 
-done208:
+done256:
 	ADDQ         jump+72(FP), AX
 	DECQ         R9
-	JNZ          block205
+	JNZ          block253
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
 	MOVQ         flags+104(FP), BX
 	VBROADCASTSS alpha+88(FP), Z20
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd209
+	JEQ          noAdd257
 	VFMADD213PS  (AX), Z20, Z0
 	VFMADD213PS  64(AX), Z20, Z1
 	VFMADD213PS  128(AX), Z20, Z2
@@ -2825,11 +3504,11 @@ done208:
 	VFMADD213PS  64(AX)(CX*4), Z20, Z17
 	VFMADD213PS  128(AX)(CX*4), Z20, Z18
 	VFMADD213PS  192(AX)(CX*4), Z20, Z19
-	JMP          scaled210
+	JMP          scaled258
 
-noAdd209:
+noAdd257:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled210
+	JEQ    scaled258
 	VMULPS Z20, Z0, Z0
 	VMULPS Z20, Z1, Z1
 	VMULPS Z20, Z2, Z2
@@ -2851,9 +3530,9 @@ noAdd209:
 	VMULPS Z20, Z18, Z18
 	VMULPS Z20, Z19, Z19
 
-scaled210:
+scaled258:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias211
+	JEQ     noBias259
 	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Z20
 	VADDPS  Z20, Z0, Z0
@@ -2880,9 +3559,9 @@ scaled210:
 	VADDPS  Z20, Z15, Z15
 	VADDPS  Z20, Z19, Z19
 
-noBias211:
+noBias259:
 	TESTQ  $0x00000004, BX
-	JEQ    store212
+	JEQ    store260
 	VPXORD Z25, Z25, Z25
 	VMAXPS Z0, Z25, Z0
 	VMAXPS Z1, Z25, Z1
@@ -2905,7 +3584,7 @@ noBias211:
 	VMAXPS Z18, Z25, Z18
 	VMAXPS Z19, Z25, Z19
 
-store212:
+store260:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -2930,13 +3609,13 @@ store212:
 	ADDQ    $+256, b+40(FP)
 	ADDQ    $+256, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next204
+	JNZ     next252
 	VZEROUPPER
 	RET
 
-// func tile6xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile6x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile6xMaskAVX512(SB), NOSPLIT, $0-112
+TEXT ·tile6x1MaskAVX512(SB), NOSPLIT, $0-112
 	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
@@ -2965,12 +3644,12 @@ TEXT ·tile6xMaskAVX512(SB), NOSPLIT, $0-112
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 
-block214:
+block262:
 	MOVQ k+56(FP), R9
 	SUBQ $+2, R9
-	JLT  rest216
+	JLT  rest264
 
-loop215:
+loop263:
 	VMOVUPS.Z        (DI), K1, Z12
 	VFMADD231PS.BCST (AX), Z12, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z12, Z1
@@ -2990,13 +3669,13 @@ loop215:
 	ADDQ             SI, AX
 	ADDQ             R8, DI
 	SUBQ             $+2, R9
-	JGE              loop215
+	JGE              loop263
 
-rest216:
+rest264:
 	ADDQ $+2, R9
-	JEQ  done217
+	JEQ  done265
 
-loop218:
+loop266:
 	VMOVUPS.Z        (DI), K1, Z12
 	VFMADD231PS.BCST (AX), Z12, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z12, Z1
@@ -3007,12 +3686,12 @@ loop218:
 	ADDQ             SI, AX
 	ADDQ             R8, DI
 	DECQ             R9
-	JNZ              loop218
+	JNZ              loop266
 
-done217:
+done265:
 	ADDQ         jump+72(FP), AX
 	DECQ         R10
-	JNZ          block214
+	JNZ          block262
 	VADDPS       Z6, Z0, Z0
 	VADDPS       Z7, Z1, Z1
 	VADDPS       Z8, Z2, Z2
@@ -3026,7 +3705,7 @@ done217:
 	MOVQ         flags+104(FP), SI
 	VBROADCASTSS alpha+88(FP), Z6
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd219
+	JEQ          noAdd267
 	VMOVUPS.Z    (AX), K1, Z7
 	VFMADD213PS  Z7, Z6, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z7
@@ -3039,11 +3718,11 @@ done217:
 	VFMADD213PS  Z7, Z6, Z4
 	VMOVUPS.Z    (AX)(BX*1), K1, Z7
 	VFMADD213PS  Z7, Z6, Z5
-	JMP          scaled220
+	JMP          scaled268
 
-noAdd219:
+noAdd267:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled220
+	JEQ    scaled268
 	VMULPS Z6, Z0, Z0
 	VMULPS Z6, Z1, Z1
 	VMULPS Z6, Z2, Z2
@@ -3051,9 +3730,9 @@ noAdd219:
 	VMULPS Z6, Z4, Z4
 	VMULPS Z6, Z5, Z5
 
-scaled220:
+scaled268:
 	TESTQ     $0x00000008, SI
-	JEQ       noBias221
+	JEQ       noBias269
 	MOVQ      bias+96(FP), DI
 	VMOVUPS.Z (DI), K1, Z6
 	VADDPS    Z6, Z0, Z0
@@ -3063,9 +3742,9 @@ scaled220:
 	VADDPS    Z6, Z4, Z4
 	VADDPS    Z6, Z5, Z5
 
-noBias221:
+noBias269:
 	TESTQ  $0x00000004, SI
-	JEQ    store222
+	JEQ    store270
 	VPXORD Z13, Z13, Z13
 	VMAXPS Z0, Z13, Z0
 	VMAXPS Z1, Z13, Z1
@@ -3074,7 +3753,7 @@ noBias221:
 	VMAXPS Z4, Z13, Z4
 	VMAXPS Z5, Z13, Z5
 
-store222:
+store270:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -3087,7 +3766,7 @@ store222:
 // func tile6x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile6x1AVX512(SB), NOSPLIT, $0-112
-next223:
+next271:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -3109,12 +3788,12 @@ next223:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 
-block224:
+block272:
 	MOVQ k+56(FP), R9
 	SUBQ $+2, R9
-	JLT  rest226
+	JLT  rest274
 
-loop225:
+loop273:
 	VMOVUPS          (DI), Z12
 	VFMADD231PS.BCST (AX), Z12, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z12, Z1
@@ -3134,13 +3813,13 @@ loop225:
 	ADDQ             SI, AX
 	ADDQ             R8, DI
 	SUBQ             $+2, R9
-	JGE              loop225
+	JGE              loop273
 
-rest226:
+rest274:
 	ADDQ $+2, R9
-	JEQ  done227
+	JEQ  done275
 
-loop228:
+loop276:
 	VMOVUPS          (DI), Z12
 	VFMADD231PS.BCST (AX), Z12, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z12, Z1
@@ -3151,12 +3830,12 @@ loop228:
 	ADDQ             SI, AX
 	ADDQ             R8, DI
 	DECQ             R9
-	JNZ              loop228
+	JNZ              loop276
 
-done227:
+done275:
 	ADDQ         jump+72(FP), AX
 	DECQ         R10
-	JNZ          block224
+	JNZ          block272
 	VADDPS       Z6, Z0, Z0
 	VADDPS       Z7, Z1, Z1
 	VADDPS       Z8, Z2, Z2
@@ -3170,18 +3849,18 @@ done227:
 	MOVQ         flags+104(FP), SI
 	VBROADCASTSS alpha+88(FP), Z12
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd229
+	JEQ          noAdd277
 	VFMADD213PS  (AX), Z12, Z0
 	VFMADD213PS  (AX)(CX*1), Z12, Z1
 	VFMADD213PS  (AX)(CX*2), Z12, Z2
 	VFMADD213PS  (AX)(DX*1), Z12, Z3
 	VFMADD213PS  (AX)(CX*4), Z12, Z4
 	VFMADD213PS  (AX)(BX*1), Z12, Z5
-	JMP          scaled230
+	JMP          scaled278
 
-noAdd229:
+noAdd277:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled230
+	JEQ    scaled278
 	VMULPS Z12, Z0, Z0
 	VMULPS Z12, Z1, Z1
 	VMULPS Z12, Z2, Z2
@@ -3189,9 +3868,9 @@ noAdd229:
 	VMULPS Z12, Z4, Z4
 	VMULPS Z12, Z5, Z5
 
-scaled230:
+scaled278:
 	TESTQ   $0x00000008, SI
-	JEQ     noBias231
+	JEQ     noBias279
 	MOVQ    bias+96(FP), DI
 	VMOVUPS (DI), Z12
 	VADDPS  Z12, Z0, Z0
@@ -3201,9 +3880,9 @@ scaled230:
 	VADDPS  Z12, Z4, Z4
 	VADDPS  Z12, Z5, Z5
 
-noBias231:
+noBias279:
 	TESTQ  $0x00000004, SI
-	JEQ    store232
+	JEQ    store280
 	VPXORD Z13, Z13, Z13
 	VMAXPS Z0, Z13, Z0
 	VMAXPS Z1, Z13, Z1
@@ -3212,7 +3891,7 @@ noBias231:
 	VMAXPS Z4, Z13, Z4
 	VMAXPS Z5, Z13, Z5
 
-store232:
+store280:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -3223,14 +3902,176 @@ store232:
 	ADDQ    $+64, b+40(FP)
 	ADDQ    $+64, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next223
+	JNZ     next271
+	VZEROUPPER
+	RET
+
+// func tile6x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile6x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (CX)(CX*4), BX
+	MOVQ    aCol+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    bStride+48(FP), R8
+	MOVQ    blocks+64(FP), R10
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+block282:
+	MOVQ  k+56(FP), R9
+	TESTQ R9, R9
+	JEQ   done285
+
+loop283:
+	VMOVUPS      (DI), Z12
+	VMOVUPS.Z    64(DI), K1, Z13
+	VBROADCASTSS (AX), Z14
+	VFMADD231PS  Z14, Z12, Z0
+	VFMADD231PS  Z14, Z13, Z1
+	VBROADCASTSS (AX)(CX*1), Z14
+	VFMADD231PS  Z14, Z12, Z2
+	VFMADD231PS  Z14, Z13, Z3
+	VBROADCASTSS (AX)(CX*2), Z14
+	VFMADD231PS  Z14, Z12, Z4
+	VFMADD231PS  Z14, Z13, Z5
+	VBROADCASTSS (AX)(DX*1), Z14
+	VFMADD231PS  Z14, Z12, Z6
+	VFMADD231PS  Z14, Z13, Z7
+	VBROADCASTSS (AX)(CX*4), Z14
+	VFMADD231PS  Z14, Z12, Z8
+	VFMADD231PS  Z14, Z13, Z9
+	VBROADCASTSS (AX)(BX*1), Z14
+	VFMADD231PS  Z14, Z12, Z10
+	VFMADD231PS  Z14, Z13, Z11
+	ADDQ         SI, AX
+	ADDQ         R8, DI
+	DECQ         R9
+	JNZ          loop283
+
+done285:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block282
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (CX)(CX*4), BX
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Z12
+	TESTQ        $0x00000001, SI
+	JEQ          noAdd286
+	VFMADD213PS  (AX), Z12, Z0
+	VMOVUPS.Z    64(AX), K1, Z13
+	VFMADD213PS  Z13, Z12, Z1
+	VFMADD213PS  (AX)(CX*1), Z12, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z13
+	VFMADD213PS  Z13, Z12, Z3
+	VFMADD213PS  (AX)(CX*2), Z12, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z13
+	VFMADD213PS  Z13, Z12, Z5
+	VFMADD213PS  (AX)(DX*1), Z12, Z6
+	VMOVUPS.Z    64(AX)(DX*1), K1, Z13
+	VFMADD213PS  Z13, Z12, Z7
+	VFMADD213PS  (AX)(CX*4), Z12, Z8
+	VMOVUPS.Z    64(AX)(CX*4), K1, Z13
+	VFMADD213PS  Z13, Z12, Z9
+	VFMADD213PS  (AX)(BX*1), Z12, Z10
+	VMOVUPS.Z    64(AX)(BX*1), K1, Z13
+	VFMADD213PS  Z13, Z12, Z11
+	JMP          scaled287
+
+noAdd286:
+	TESTQ  $0x00000002, SI
+	JEQ    scaled287
+	VMULPS Z12, Z0, Z0
+	VMULPS Z12, Z1, Z1
+	VMULPS Z12, Z2, Z2
+	VMULPS Z12, Z3, Z3
+	VMULPS Z12, Z4, Z4
+	VMULPS Z12, Z5, Z5
+	VMULPS Z12, Z6, Z6
+	VMULPS Z12, Z7, Z7
+	VMULPS Z12, Z8, Z8
+	VMULPS Z12, Z9, Z9
+	VMULPS Z12, Z10, Z10
+	VMULPS Z12, Z11, Z11
+
+scaled287:
+	TESTQ     $0x00000008, SI
+	JEQ       noBias288
+	MOVQ      bias+96(FP), DI
+	VMOVUPS   (DI), Z12
+	VADDPS    Z12, Z0, Z0
+	VADDPS    Z12, Z2, Z2
+	VADDPS    Z12, Z4, Z4
+	VADDPS    Z12, Z6, Z6
+	VADDPS    Z12, Z8, Z8
+	VADDPS    Z12, Z10, Z10
+	VMOVUPS.Z 64(DI), K1, Z12
+	VADDPS    Z12, Z1, Z1
+	VADDPS    Z12, Z3, Z3
+	VADDPS    Z12, Z5, Z5
+	VADDPS    Z12, Z7, Z7
+	VADDPS    Z12, Z9, Z9
+	VADDPS    Z12, Z11, Z11
+
+noBias288:
+	TESTQ  $0x00000004, SI
+	JEQ    store289
+	VPXORD Z15, Z15, Z15
+	VMAXPS Z0, Z15, Z0
+	VMAXPS Z1, Z15, Z1
+	VMAXPS Z2, Z15, Z2
+	VMAXPS Z3, Z15, Z3
+	VMAXPS Z4, Z15, Z4
+	VMAXPS Z5, Z15, Z5
+	VMAXPS Z6, Z15, Z6
+	VMAXPS Z7, Z15, Z7
+	VMAXPS Z8, Z15, Z8
+	VMAXPS Z9, Z15, Z9
+	VMAXPS Z10, Z15, Z10
+	VMAXPS Z11, Z15, Z11
+
+store289:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, K1, 64(AX)(DX*1)
+	VMOVUPS Z8, (AX)(CX*4)
+	VMOVUPS Z9, K1, 64(AX)(CX*4)
+	VMOVUPS Z10, (AX)(BX*1)
+	VMOVUPS Z11, K1, 64(AX)(BX*1)
 	VZEROUPPER
 	RET
 
 // func tile6x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile6x2AVX512(SB), NOSPLIT, $0-112
-next233:
+next290:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -3252,12 +4093,12 @@ next233:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 
-block234:
+block291:
 	MOVQ  k+56(FP), R9
 	TESTQ R9, R9
-	JEQ   done237
+	JEQ   done294
 
-loop235:
+loop292:
 	VMOVUPS      (DI), Z12
 	VMOVUPS      64(DI), Z13
 	VBROADCASTSS (AX), Z14
@@ -3281,12 +4122,12 @@ loop235:
 	ADDQ         SI, AX
 	ADDQ         R8, DI
 	DECQ         R9
-	JNZ          loop235
+	JNZ          loop292
 
-done237:
+done294:
 	ADDQ         jump+72(FP), AX
 	DECQ         R10
-	JNZ          block234
+	JNZ          block291
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -3294,7 +4135,7 @@ done237:
 	MOVQ         flags+104(FP), SI
 	VBROADCASTSS alpha+88(FP), Z12
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd238
+	JEQ          noAdd295
 	VFMADD213PS  (AX), Z12, Z0
 	VFMADD213PS  64(AX), Z12, Z1
 	VFMADD213PS  (AX)(CX*1), Z12, Z2
@@ -3307,11 +4148,11 @@ done237:
 	VFMADD213PS  64(AX)(CX*4), Z12, Z9
 	VFMADD213PS  (AX)(BX*1), Z12, Z10
 	VFMADD213PS  64(AX)(BX*1), Z12, Z11
-	JMP          scaled239
+	JMP          scaled296
 
-noAdd238:
+noAdd295:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled239
+	JEQ    scaled296
 	VMULPS Z12, Z0, Z0
 	VMULPS Z12, Z1, Z1
 	VMULPS Z12, Z2, Z2
@@ -3325,9 +4166,9 @@ noAdd238:
 	VMULPS Z12, Z10, Z10
 	VMULPS Z12, Z11, Z11
 
-scaled239:
+scaled296:
 	TESTQ   $0x00000008, SI
-	JEQ     noBias240
+	JEQ     noBias297
 	MOVQ    bias+96(FP), DI
 	VMOVUPS (DI), Z12
 	VADDPS  Z12, Z0, Z0
@@ -3344,9 +4185,9 @@ scaled239:
 	VADDPS  Z12, Z9, Z9
 	VADDPS  Z12, Z11, Z11
 
-noBias240:
+noBias297:
 	TESTQ  $0x00000004, SI
-	JEQ    store241
+	JEQ    store298
 	VPXORD Z15, Z15, Z15
 	VMAXPS Z0, Z15, Z0
 	VMAXPS Z1, Z15, Z1
@@ -3361,7 +4202,7 @@ noBias240:
 	VMAXPS Z10, Z15, Z10
 	VMAXPS Z11, Z15, Z11
 
-store241:
+store298:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -3378,14 +4219,14 @@ store241:
 	ADDQ    $+128, b+40(FP)
 	ADDQ    $+128, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next233
+	JNZ     next290
 	VZEROUPPER
 	RET
 
 // func tile6x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile6x4AVX512(SB), NOSPLIT, $0-112
-next242:
+next299:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -3419,12 +4260,12 @@ next242:
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
 
-block243:
+block300:
 	MOVQ  k+56(FP), R9
 	TESTQ R9, R9
-	JEQ   done246
+	JEQ   done303
 
-loop244:
+loop301:
 	VMOVUPS      (DI), Z24
 	VMOVUPS      64(DI), Z25
 	VMOVUPS      128(DI), Z26
@@ -3462,12 +4303,12 @@ loop244:
 	ADDQ         SI, AX
 	ADDQ         R8, DI
 	DECQ         R9
-	JNZ          loop244
+	JNZ          loop301
 
-done246:
+done303:
 	ADDQ         jump+72(FP), AX
 	DECQ         R10
-	JNZ          block243
+	JNZ          block300
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -3475,7 +4316,7 @@ done246:
 	MOVQ         flags+104(FP), SI
 	VBROADCASTSS alpha+88(FP), Z24
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd247
+	JEQ          noAdd304
 	VFMADD213PS  (AX), Z24, Z0
 	VFMADD213PS  64(AX), Z24, Z1
 	VFMADD213PS  128(AX), Z24, Z2
@@ -3500,11 +4341,11 @@ done246:
 	VFMADD213PS  64(AX)(BX*1), Z24, Z21
 	VFMADD213PS  128(AX)(BX*1), Z24, Z22
 	VFMADD213PS  192(AX)(BX*1), Z24, Z23
-	JMP          scaled248
+	JMP          scaled305
 
-noAdd247:
+noAdd304:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled248
+	JEQ    scaled305
 	VMULPS Z24, Z0, Z0
 	VMULPS Z24, Z1, Z1
 	VMULPS Z24, Z2, Z2
@@ -3530,9 +4371,9 @@ noAdd247:
 	VMULPS Z24, Z22, Z22
 	VMULPS Z24, Z23, Z23
 
-scaled248:
+scaled305:
 	TESTQ   $0x00000008, SI
-	JEQ     noBias249
+	JEQ     noBias306
 	MOVQ    bias+96(FP), DI
 	VMOVUPS (DI), Z24
 	VADDPS  Z24, Z0, Z0
@@ -3563,9 +4404,9 @@ scaled248:
 	VADDPS  Z24, Z19, Z19
 	VADDPS  Z24, Z23, Z23
 
-noBias249:
+noBias306:
 	TESTQ  $0x00000004, SI
-	JEQ    store250
+	JEQ    store307
 	VPXORD Z29, Z29, Z29
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -3592,7 +4433,7 @@ noBias249:
 	VMAXPS Z22, Z29, Z22
 	VMAXPS Z23, Z29, Z23
 
-store250:
+store307:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -3621,13 +4462,13 @@ store250:
 	ADDQ    $+256, b+40(FP)
 	ADDQ    $+256, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next242
+	JNZ     next299
 	VZEROUPPER
 	RET
 
-// func tile7xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile7x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile7xMaskAVX512(SB), NOSPLIT, $0-112
+TEXT ·tile7x1MaskAVX512(SB), NOSPLIT, $0-112
 	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
@@ -3658,12 +4499,12 @@ TEXT ·tile7xMaskAVX512(SB), NOSPLIT, $0-112
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
 
-block252:
+block309:
 	MOVQ k+56(FP), R9
 	SUBQ $+2, R9
-	JLT  rest254
+	JLT  rest311
 
-loop253:
+loop310:
 	VMOVUPS.Z        (DI), K1, Z14
 	VFMADD231PS.BCST (AX), Z14, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z14, Z1
@@ -3685,13 +4526,13 @@ loop253:
 	ADDQ             SI, AX
 	ADDQ             R8, DI
 	SUBQ             $+2, R9
-	JGE              loop253
+	JGE              loop310
 
-rest254:
+rest311:
 	ADDQ $+2, R9
-	JEQ  done255
+	JEQ  done312
 
-loop256:
+loop313:
 	VMOVUPS.Z        (DI), K1, Z14
 	VFMADD231PS.BCST (AX), Z14, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z14, Z1
@@ -3703,12 +4544,12 @@ loop256:
 	ADDQ             SI, AX
 	ADDQ             R8, DI
 	DECQ             R9
-	JNZ              loop256
+	JNZ              loop313
 
-done255:
+done312:
 	ADDQ         jump+72(FP), AX
 	DECQ         R10
-	JNZ          block252
+	JNZ          block309
 	VADDPS       Z7, Z0, Z0
 	VADDPS       Z8, Z1, Z1
 	VADDPS       Z9, Z2, Z2
@@ -3723,7 +4564,7 @@ done255:
 	MOVQ         flags+104(FP), SI
 	VBROADCASTSS alpha+88(FP), Z7
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd257
+	JEQ          noAdd314
 	VMOVUPS.Z    (AX), K1, Z8
 	VFMADD213PS  Z8, Z7, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z8
@@ -3738,11 +4579,11 @@ done255:
 	VFMADD213PS  Z8, Z7, Z5
 	VMOVUPS.Z    (AX)(DX*2), K1, Z8
 	VFMADD213PS  Z8, Z7, Z6
-	JMP          scaled258
+	JMP          scaled315
 
-noAdd257:
+noAdd314:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled258
+	JEQ    scaled315
 	VMULPS Z7, Z0, Z0
 	VMULPS Z7, Z1, Z1
 	VMULPS Z7, Z2, Z2
@@ -3751,9 +4592,9 @@ noAdd257:
 	VMULPS Z7, Z5, Z5
 	VMULPS Z7, Z6, Z6
 
-scaled258:
+scaled315:
 	TESTQ     $0x00000008, SI
-	JEQ       noBias259
+	JEQ       noBias316
 	MOVQ      bias+96(FP), DI
 	VMOVUPS.Z (DI), K1, Z7
 	VADDPS    Z7, Z0, Z0
@@ -3764,9 +4605,9 @@ scaled258:
 	VADDPS    Z7, Z5, Z5
 	VADDPS    Z7, Z6, Z6
 
-noBias259:
+noBias316:
 	TESTQ  $0x00000004, SI
-	JEQ    store260
+	JEQ    store317
 	VPXORD Z15, Z15, Z15
 	VMAXPS Z0, Z15, Z0
 	VMAXPS Z1, Z15, Z1
@@ -3776,7 +4617,7 @@ noBias259:
 	VMAXPS Z5, Z15, Z5
 	VMAXPS Z6, Z15, Z6
 
-store260:
+store317:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -3790,7 +4631,7 @@ store260:
 // func tile7x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile7x1AVX512(SB), NOSPLIT, $0-112
-next261:
+next318:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -3814,12 +4655,12 @@ next261:
 	VPXORD Z12, Z12, Z12
 	VPXORD Z13, Z13, Z13
 
-block262:
+block319:
 	MOVQ k+56(FP), R9
 	SUBQ $+2, R9
-	JLT  rest264
+	JLT  rest321
 
-loop263:
+loop320:
 	VMOVUPS          (DI), Z14
 	VFMADD231PS.BCST (AX), Z14, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z14, Z1
@@ -3841,13 +4682,13 @@ loop263:
 	ADDQ             SI, AX
 	ADDQ             R8, DI
 	SUBQ             $+2, R9
-	JGE              loop263
+	JGE              loop320
 
-rest264:
+rest321:
 	ADDQ $+2, R9
-	JEQ  done265
+	JEQ  done322
 
-loop266:
+loop323:
 	VMOVUPS          (DI), Z14
 	VFMADD231PS.BCST (AX), Z14, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z14, Z1
@@ -3859,12 +4700,12 @@ loop266:
 	ADDQ             SI, AX
 	ADDQ             R8, DI
 	DECQ             R9
-	JNZ              loop266
+	JNZ              loop323
 
-done265:
+done322:
 	ADDQ         jump+72(FP), AX
 	DECQ         R10
-	JNZ          block262
+	JNZ          block319
 	VADDPS       Z7, Z0, Z0
 	VADDPS       Z8, Z1, Z1
 	VADDPS       Z9, Z2, Z2
@@ -3879,7 +4720,7 @@ done265:
 	MOVQ         flags+104(FP), SI
 	VBROADCASTSS alpha+88(FP), Z14
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd267
+	JEQ          noAdd324
 	VFMADD213PS  (AX), Z14, Z0
 	VFMADD213PS  (AX)(CX*1), Z14, Z1
 	VFMADD213PS  (AX)(CX*2), Z14, Z2
@@ -3887,11 +4728,11 @@ done265:
 	VFMADD213PS  (AX)(CX*4), Z14, Z4
 	VFMADD213PS  (AX)(BX*1), Z14, Z5
 	VFMADD213PS  (AX)(DX*2), Z14, Z6
-	JMP          scaled268
+	JMP          scaled325
 
-noAdd267:
+noAdd324:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled268
+	JEQ    scaled325
 	VMULPS Z14, Z0, Z0
 	VMULPS Z14, Z1, Z1
 	VMULPS Z14, Z2, Z2
@@ -3900,9 +4741,9 @@ noAdd267:
 	VMULPS Z14, Z5, Z5
 	VMULPS Z14, Z6, Z6
 
-scaled268:
+scaled325:
 	TESTQ   $0x00000008, SI
-	JEQ     noBias269
+	JEQ     noBias326
 	MOVQ    bias+96(FP), DI
 	VMOVUPS (DI), Z14
 	VADDPS  Z14, Z0, Z0
@@ -3913,9 +4754,9 @@ scaled268:
 	VADDPS  Z14, Z5, Z5
 	VADDPS  Z14, Z6, Z6
 
-noBias269:
+noBias326:
 	TESTQ  $0x00000004, SI
-	JEQ    store270
+	JEQ    store327
 	VPXORD Z15, Z15, Z15
 	VMAXPS Z0, Z15, Z0
 	VMAXPS Z1, Z15, Z1
@@ -3925,7 +4766,7 @@ noBias269:
 	VMAXPS Z5, Z15, Z5
 	VMAXPS Z6, Z15, Z6
 
-store270:
+store327:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -3937,14 +4778,192 @@ store270:
 	ADDQ    $+64, b+40(FP)
 	ADDQ    $+64, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next261
+	JNZ     next318
+	VZEROUPPER
+	RET
+
+// func tile7x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile7x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (CX)(CX*4), BX
+	MOVQ    aCol+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    bStride+48(FP), R8
+	MOVQ    blocks+64(FP), R10
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+
+block329:
+	MOVQ  k+56(FP), R9
+	TESTQ R9, R9
+	JEQ   done332
+
+loop330:
+	VMOVUPS      (DI), Z14
+	VMOVUPS.Z    64(DI), K1, Z15
+	VBROADCASTSS (AX), Z16
+	VFMADD231PS  Z16, Z14, Z0
+	VFMADD231PS  Z16, Z15, Z1
+	VBROADCASTSS (AX)(CX*1), Z16
+	VFMADD231PS  Z16, Z14, Z2
+	VFMADD231PS  Z16, Z15, Z3
+	VBROADCASTSS (AX)(CX*2), Z16
+	VFMADD231PS  Z16, Z14, Z4
+	VFMADD231PS  Z16, Z15, Z5
+	VBROADCASTSS (AX)(DX*1), Z16
+	VFMADD231PS  Z16, Z14, Z6
+	VFMADD231PS  Z16, Z15, Z7
+	VBROADCASTSS (AX)(CX*4), Z16
+	VFMADD231PS  Z16, Z14, Z8
+	VFMADD231PS  Z16, Z15, Z9
+	VBROADCASTSS (AX)(BX*1), Z16
+	VFMADD231PS  Z16, Z14, Z10
+	VFMADD231PS  Z16, Z15, Z11
+	VBROADCASTSS (AX)(DX*2), Z16
+	VFMADD231PS  Z16, Z14, Z12
+	VFMADD231PS  Z16, Z15, Z13
+	ADDQ         SI, AX
+	ADDQ         R8, DI
+	DECQ         R9
+	JNZ          loop330
+
+done332:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block329
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (CX)(CX*4), BX
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Z14
+	TESTQ        $0x00000001, SI
+	JEQ          noAdd333
+	VFMADD213PS  (AX), Z14, Z0
+	VMOVUPS.Z    64(AX), K1, Z15
+	VFMADD213PS  Z15, Z14, Z1
+	VFMADD213PS  (AX)(CX*1), Z14, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z15
+	VFMADD213PS  Z15, Z14, Z3
+	VFMADD213PS  (AX)(CX*2), Z14, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z15
+	VFMADD213PS  Z15, Z14, Z5
+	VFMADD213PS  (AX)(DX*1), Z14, Z6
+	VMOVUPS.Z    64(AX)(DX*1), K1, Z15
+	VFMADD213PS  Z15, Z14, Z7
+	VFMADD213PS  (AX)(CX*4), Z14, Z8
+	VMOVUPS.Z    64(AX)(CX*4), K1, Z15
+	VFMADD213PS  Z15, Z14, Z9
+	VFMADD213PS  (AX)(BX*1), Z14, Z10
+	VMOVUPS.Z    64(AX)(BX*1), K1, Z15
+	VFMADD213PS  Z15, Z14, Z11
+	VFMADD213PS  (AX)(DX*2), Z14, Z12
+	VMOVUPS.Z    64(AX)(DX*2), K1, Z15
+	VFMADD213PS  Z15, Z14, Z13
+	JMP          scaled334
+
+noAdd333:
+	TESTQ  $0x00000002, SI
+	JEQ    scaled334
+	VMULPS Z14, Z0, Z0
+	VMULPS Z14, Z1, Z1
+	VMULPS Z14, Z2, Z2
+	VMULPS Z14, Z3, Z3
+	VMULPS Z14, Z4, Z4
+	VMULPS Z14, Z5, Z5
+	VMULPS Z14, Z6, Z6
+	VMULPS Z14, Z7, Z7
+	VMULPS Z14, Z8, Z8
+	VMULPS Z14, Z9, Z9
+	VMULPS Z14, Z10, Z10
+	VMULPS Z14, Z11, Z11
+	VMULPS Z14, Z12, Z12
+	VMULPS Z14, Z13, Z13
+
+scaled334:
+	TESTQ     $0x00000008, SI
+	JEQ       noBias335
+	MOVQ      bias+96(FP), DI
+	VMOVUPS   (DI), Z14
+	VADDPS    Z14, Z0, Z0
+	VADDPS    Z14, Z2, Z2
+	VADDPS    Z14, Z4, Z4
+	VADDPS    Z14, Z6, Z6
+	VADDPS    Z14, Z8, Z8
+	VADDPS    Z14, Z10, Z10
+	VADDPS    Z14, Z12, Z12
+	VMOVUPS.Z 64(DI), K1, Z14
+	VADDPS    Z14, Z1, Z1
+	VADDPS    Z14, Z3, Z3
+	VADDPS    Z14, Z5, Z5
+	VADDPS    Z14, Z7, Z7
+	VADDPS    Z14, Z9, Z9
+	VADDPS    Z14, Z11, Z11
+	VADDPS    Z14, Z13, Z13
+
+noBias335:
+	TESTQ  $0x00000004, SI
+	JEQ    store336
+	VPXORD Z17, Z17, Z17
+	VMAXPS Z0, Z17, Z0
+	VMAXPS Z1, Z17, Z1
+	VMAXPS Z2, Z17, Z2
+	VMAXPS Z3, Z17, Z3
+	VMAXPS Z4, Z17, Z4
+	VMAXPS Z5, Z17, Z5
+	VMAXPS Z6, Z17, Z6
+	VMAXPS Z7, Z17, Z7
+	VMAXPS Z8, Z17, Z8
+	VMAXPS Z9, Z17, Z9
+	VMAXPS Z10, Z17, Z10
+	VMAXPS Z11, Z17, Z11
+	VMAXPS Z12, Z17, Z12
+	VMAXPS Z13, Z17, Z13
+
+store336:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, K1, 64(AX)(DX*1)
+	VMOVUPS Z8, (AX)(CX*4)
+	VMOVUPS Z9, K1, 64(AX)(CX*4)
+	VMOVUPS Z10, (AX)(BX*1)
+	VMOVUPS Z11, K1, 64(AX)(BX*1)
+	VMOVUPS Z12, (AX)(DX*2)
+	VMOVUPS Z13, K1, 64(AX)(DX*2)
 	VZEROUPPER
 	RET
 
 // func tile7x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile7x2AVX512(SB), NOSPLIT, $0-112
-next271:
+next337:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -3968,12 +4987,12 @@ next271:
 	VPXORD Z12, Z12, Z12
 	VPXORD Z13, Z13, Z13
 
-block272:
+block338:
 	MOVQ  k+56(FP), R9
 	TESTQ R9, R9
-	JEQ   done275
+	JEQ   done341
 
-loop273:
+loop339:
 	VMOVUPS      (DI), Z14
 	VMOVUPS      64(DI), Z15
 	VBROADCASTSS (AX), Z16
@@ -4000,12 +5019,12 @@ loop273:
 	ADDQ         SI, AX
 	ADDQ         R8, DI
 	DECQ         R9
-	JNZ          loop273
+	JNZ          loop339
 
-done275:
+done341:
 	ADDQ         jump+72(FP), AX
 	DECQ         R10
-	JNZ          block272
+	JNZ          block338
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -4013,7 +5032,7 @@ done275:
 	MOVQ         flags+104(FP), SI
 	VBROADCASTSS alpha+88(FP), Z14
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd276
+	JEQ          noAdd342
 	VFMADD213PS  (AX), Z14, Z0
 	VFMADD213PS  64(AX), Z14, Z1
 	VFMADD213PS  (AX)(CX*1), Z14, Z2
@@ -4028,11 +5047,11 @@ done275:
 	VFMADD213PS  64(AX)(BX*1), Z14, Z11
 	VFMADD213PS  (AX)(DX*2), Z14, Z12
 	VFMADD213PS  64(AX)(DX*2), Z14, Z13
-	JMP          scaled277
+	JMP          scaled343
 
-noAdd276:
+noAdd342:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled277
+	JEQ    scaled343
 	VMULPS Z14, Z0, Z0
 	VMULPS Z14, Z1, Z1
 	VMULPS Z14, Z2, Z2
@@ -4048,9 +5067,9 @@ noAdd276:
 	VMULPS Z14, Z12, Z12
 	VMULPS Z14, Z13, Z13
 
-scaled277:
+scaled343:
 	TESTQ   $0x00000008, SI
-	JEQ     noBias278
+	JEQ     noBias344
 	MOVQ    bias+96(FP), DI
 	VMOVUPS (DI), Z14
 	VADDPS  Z14, Z0, Z0
@@ -4069,9 +5088,9 @@ scaled277:
 	VADDPS  Z14, Z11, Z11
 	VADDPS  Z14, Z13, Z13
 
-noBias278:
+noBias344:
 	TESTQ  $0x00000004, SI
-	JEQ    store279
+	JEQ    store345
 	VPXORD Z17, Z17, Z17
 	VMAXPS Z0, Z17, Z0
 	VMAXPS Z1, Z17, Z1
@@ -4088,7 +5107,7 @@ noBias278:
 	VMAXPS Z12, Z17, Z12
 	VMAXPS Z13, Z17, Z13
 
-store279:
+store345:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -4107,13 +5126,13 @@ store279:
 	ADDQ    $+128, b+40(FP)
 	ADDQ    $+128, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next271
+	JNZ     next337
 	VZEROUPPER
 	RET
 
-// func tile8xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile8x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile8xMaskAVX512(SB), NOSPLIT, $0-112
+TEXT ·tile8x1MaskAVX512(SB), NOSPLIT, $0-112
 	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
@@ -4140,12 +5159,12 @@ TEXT ·tile8xMaskAVX512(SB), NOSPLIT, $0-112
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
 
-block281:
+block347:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done284
+	JEQ   done350
 
-loop282:
+loop348:
 	VMOVUPS.Z        (R8), K1, Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -4159,13 +5178,13 @@ loop282:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop282
+	JNZ              loop348
 
-done284:
+done350:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block281
+	JNZ          block347
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -4175,7 +5194,7 @@ done284:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd285
+	JEQ          noAdd351
 	VMOVUPS.Z    (AX), K1, Z10
 	VFMADD213PS  Z10, Z8, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z10
@@ -4192,11 +5211,11 @@ done284:
 	VFMADD213PS  Z10, Z8, Z6
 	VMOVUPS.Z    (DX), K1, Z10
 	VFMADD213PS  Z10, Z8, Z7
-	JMP          scaled286
+	JMP          scaled352
 
-noAdd285:
+noAdd351:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled286
+	JEQ    scaled352
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
@@ -4206,9 +5225,9 @@ noAdd285:
 	VMULPS Z8, Z6, Z6
 	VMULPS Z8, Z7, Z7
 
-scaled286:
+scaled352:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias287
+	JEQ       noBias353
 	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z8
 	VADDPS    Z8, Z0, Z0
@@ -4220,9 +5239,9 @@ scaled286:
 	VADDPS    Z8, Z6, Z6
 	VADDPS    Z8, Z7, Z7
 
-noBias287:
+noBias353:
 	TESTQ  $0x00000004, DI
-	JEQ    store288
+	JEQ    store354
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
@@ -4233,7 +5252,7 @@ noBias287:
 	VMAXPS Z6, Z9, Z6
 	VMAXPS Z7, Z9, Z7
 
-store288:
+store354:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -4248,7 +5267,7 @@ store288:
 // func tile8x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile8x1AVX512(SB), NOSPLIT, $0-112
-next289:
+next355:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -4268,12 +5287,12 @@ next289:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 
-block290:
+block356:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done293
+	JEQ   done359
 
-loop291:
+loop357:
 	VMOVUPS          (R8), Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -4287,13 +5306,13 @@ loop291:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop291
+	JNZ              loop357
 
-done293:
+done359:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block290
+	JNZ          block356
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -4303,7 +5322,7 @@ done293:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd294
+	JEQ          noAdd360
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  (AX)(CX*1), Z8, Z1
 	VFMADD213PS  (AX)(CX*2), Z8, Z2
@@ -4312,11 +5331,11 @@ done293:
 	VFMADD213PS  (AX)(SI*1), Z8, Z5
 	VFMADD213PS  (AX)(BX*2), Z8, Z6
 	VFMADD213PS  (DX), Z8, Z7
-	JMP          scaled295
+	JMP          scaled361
 
-noAdd294:
+noAdd360:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled295
+	JEQ    scaled361
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
@@ -4326,9 +5345,9 @@ noAdd294:
 	VMULPS Z8, Z6, Z6
 	VMULPS Z8, Z7, Z7
 
-scaled295:
+scaled361:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias296
+	JEQ     noBias362
 	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z8
 	VADDPS  Z8, Z0, Z0
@@ -4340,9 +5359,9 @@ scaled295:
 	VADDPS  Z8, Z6, Z6
 	VADDPS  Z8, Z7, Z7
 
-noBias296:
+noBias362:
 	TESTQ  $0x00000004, DI
-	JEQ    store297
+	JEQ    store363
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
@@ -4353,7 +5372,7 @@ noBias296:
 	VMAXPS Z6, Z9, Z6
 	VMAXPS Z7, Z9, Z7
 
-store297:
+store363:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -4366,14 +5385,214 @@ store297:
 	ADDQ    $+64, b+40(FP)
 	ADDQ    $+64, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next289
+	JNZ     next355
+	VZEROUPPER
+	RET
+
+// func tile8x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile8x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    blocks+64(FP), R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+block365:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done368
+
+loop366:
+	VMOVUPS      (R8), Z16
+	VMOVUPS.Z    64(R8), K1, Z17
+	VBROADCASTSS (AX), Z18
+	VFMADD231PS  Z18, Z16, Z0
+	VFMADD231PS  Z18, Z17, Z1
+	VBROADCASTSS (AX)(CX*1), Z18
+	VFMADD231PS  Z18, Z16, Z2
+	VFMADD231PS  Z18, Z17, Z3
+	VBROADCASTSS (AX)(CX*2), Z18
+	VFMADD231PS  Z18, Z16, Z4
+	VFMADD231PS  Z18, Z17, Z5
+	VBROADCASTSS (AX)(BX*1), Z18
+	VFMADD231PS  Z18, Z16, Z6
+	VFMADD231PS  Z18, Z17, Z7
+	VBROADCASTSS (AX)(CX*4), Z18
+	VFMADD231PS  Z18, Z16, Z8
+	VFMADD231PS  Z18, Z17, Z9
+	VBROADCASTSS (AX)(SI*1), Z18
+	VFMADD231PS  Z18, Z16, Z10
+	VFMADD231PS  Z18, Z17, Z11
+	VBROADCASTSS (AX)(BX*2), Z18
+	VFMADD231PS  Z18, Z16, Z12
+	VFMADD231PS  Z18, Z17, Z13
+	VBROADCASTSS (DX), Z18
+	VFMADD231PS  Z18, Z16, Z14
+	VFMADD231PS  Z18, Z17, Z15
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         R9, R8
+	DECQ         R10
+	JNZ          loop366
+
+done368:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block365
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), BX
+	LEAQ         (CX)(CX*4), SI
+	LEAQ         (AX)(CX*2), DX
+	ADDQ         SI, DX
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z16
+	TESTQ        $0x00000001, DI
+	JEQ          noAdd369
+	VFMADD213PS  (AX), Z16, Z0
+	VMOVUPS.Z    64(AX), K1, Z17
+	VFMADD213PS  Z17, Z16, Z1
+	VFMADD213PS  (AX)(CX*1), Z16, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z17
+	VFMADD213PS  Z17, Z16, Z3
+	VFMADD213PS  (AX)(CX*2), Z16, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z17
+	VFMADD213PS  Z17, Z16, Z5
+	VFMADD213PS  (AX)(BX*1), Z16, Z6
+	VMOVUPS.Z    64(AX)(BX*1), K1, Z17
+	VFMADD213PS  Z17, Z16, Z7
+	VFMADD213PS  (AX)(CX*4), Z16, Z8
+	VMOVUPS.Z    64(AX)(CX*4), K1, Z17
+	VFMADD213PS  Z17, Z16, Z9
+	VFMADD213PS  (AX)(SI*1), Z16, Z10
+	VMOVUPS.Z    64(AX)(SI*1), K1, Z17
+	VFMADD213PS  Z17, Z16, Z11
+	VFMADD213PS  (AX)(BX*2), Z16, Z12
+	VMOVUPS.Z    64(AX)(BX*2), K1, Z17
+	VFMADD213PS  Z17, Z16, Z13
+	VFMADD213PS  (DX), Z16, Z14
+	VMOVUPS.Z    64(DX), K1, Z17
+	VFMADD213PS  Z17, Z16, Z15
+	JMP          scaled370
+
+noAdd369:
+	TESTQ  $0x00000002, DI
+	JEQ    scaled370
+	VMULPS Z16, Z0, Z0
+	VMULPS Z16, Z1, Z1
+	VMULPS Z16, Z2, Z2
+	VMULPS Z16, Z3, Z3
+	VMULPS Z16, Z4, Z4
+	VMULPS Z16, Z5, Z5
+	VMULPS Z16, Z6, Z6
+	VMULPS Z16, Z7, Z7
+	VMULPS Z16, Z8, Z8
+	VMULPS Z16, Z9, Z9
+	VMULPS Z16, Z10, Z10
+	VMULPS Z16, Z11, Z11
+	VMULPS Z16, Z12, Z12
+	VMULPS Z16, Z13, Z13
+	VMULPS Z16, Z14, Z14
+	VMULPS Z16, Z15, Z15
+
+scaled370:
+	TESTQ     $0x00000008, DI
+	JEQ       noBias371
+	MOVQ      bias+96(FP), R8
+	VMOVUPS   (R8), Z16
+	VADDPS    Z16, Z0, Z0
+	VADDPS    Z16, Z2, Z2
+	VADDPS    Z16, Z4, Z4
+	VADDPS    Z16, Z6, Z6
+	VADDPS    Z16, Z8, Z8
+	VADDPS    Z16, Z10, Z10
+	VADDPS    Z16, Z12, Z12
+	VADDPS    Z16, Z14, Z14
+	VMOVUPS.Z 64(R8), K1, Z16
+	VADDPS    Z16, Z1, Z1
+	VADDPS    Z16, Z3, Z3
+	VADDPS    Z16, Z5, Z5
+	VADDPS    Z16, Z7, Z7
+	VADDPS    Z16, Z9, Z9
+	VADDPS    Z16, Z11, Z11
+	VADDPS    Z16, Z13, Z13
+	VADDPS    Z16, Z15, Z15
+
+noBias371:
+	TESTQ  $0x00000004, DI
+	JEQ    store372
+	VPXORD Z19, Z19, Z19
+	VMAXPS Z0, Z19, Z0
+	VMAXPS Z1, Z19, Z1
+	VMAXPS Z2, Z19, Z2
+	VMAXPS Z3, Z19, Z3
+	VMAXPS Z4, Z19, Z4
+	VMAXPS Z5, Z19, Z5
+	VMAXPS Z6, Z19, Z6
+	VMAXPS Z7, Z19, Z7
+	VMAXPS Z8, Z19, Z8
+	VMAXPS Z9, Z19, Z9
+	VMAXPS Z10, Z19, Z10
+	VMAXPS Z11, Z19, Z11
+	VMAXPS Z12, Z19, Z12
+	VMAXPS Z13, Z19, Z13
+	VMAXPS Z14, Z19, Z14
+	VMAXPS Z15, Z19, Z15
+
+store372:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(BX*1)
+	VMOVUPS Z7, K1, 64(AX)(BX*1)
+	VMOVUPS Z8, (AX)(CX*4)
+	VMOVUPS Z9, K1, 64(AX)(CX*4)
+	VMOVUPS Z10, (AX)(SI*1)
+	VMOVUPS Z11, K1, 64(AX)(SI*1)
+	VMOVUPS Z12, (AX)(BX*2)
+	VMOVUPS Z13, K1, 64(AX)(BX*2)
+	VMOVUPS Z14, (DX)
+	VMOVUPS Z15, K1, 64(DX)
 	VZEROUPPER
 	RET
 
 // func tile8x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile8x2AVX512(SB), NOSPLIT, $0-112
-next298:
+next373:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -4401,12 +5620,12 @@ next298:
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 
-block299:
+block374:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done302
+	JEQ   done377
 
-loop300:
+loop375:
 	VMOVUPS      (R8), Z16
 	VMOVUPS      64(R8), Z17
 	VBROADCASTSS (AX), Z18
@@ -4437,13 +5656,13 @@ loop300:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop300
+	JNZ          loop375
 
-done302:
+done377:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block299
+	JNZ          block374
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -4453,7 +5672,7 @@ done302:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z16
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd303
+	JEQ          noAdd378
 	VFMADD213PS  (AX), Z16, Z0
 	VFMADD213PS  64(AX), Z16, Z1
 	VFMADD213PS  (AX)(CX*1), Z16, Z2
@@ -4470,11 +5689,11 @@ done302:
 	VFMADD213PS  64(AX)(BX*2), Z16, Z13
 	VFMADD213PS  (DX), Z16, Z14
 	VFMADD213PS  64(DX), Z16, Z15
-	JMP          scaled304
+	JMP          scaled379
 
-noAdd303:
+noAdd378:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled304
+	JEQ    scaled379
 	VMULPS Z16, Z0, Z0
 	VMULPS Z16, Z1, Z1
 	VMULPS Z16, Z2, Z2
@@ -4492,9 +5711,9 @@ noAdd303:
 	VMULPS Z16, Z14, Z14
 	VMULPS Z16, Z15, Z15
 
-scaled304:
+scaled379:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias305
+	JEQ     noBias380
 	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z16
 	VADDPS  Z16, Z0, Z0
@@ -4515,9 +5734,9 @@ scaled304:
 	VADDPS  Z16, Z13, Z13
 	VADDPS  Z16, Z15, Z15
 
-noBias305:
+noBias380:
 	TESTQ  $0x00000004, DI
-	JEQ    store306
+	JEQ    store381
 	VPXORD Z19, Z19, Z19
 	VMAXPS Z0, Z19, Z0
 	VMAXPS Z1, Z19, Z1
@@ -4536,7 +5755,7 @@ noBias305:
 	VMAXPS Z14, Z19, Z14
 	VMAXPS Z15, Z19, Z15
 
-store306:
+store381:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -4557,13 +5776,13 @@ store306:
 	ADDQ    $+128, b+40(FP)
 	ADDQ    $+128, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next298
+	JNZ     next373
 	VZEROUPPER
 	RET
 
-// func tile9xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile9x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile9xMaskAVX512(SB), NOSPLIT, $0-112
+TEXT ·tile9x1MaskAVX512(SB), NOSPLIT, $0-112
 	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
@@ -4591,12 +5810,12 @@ TEXT ·tile9xMaskAVX512(SB), NOSPLIT, $0-112
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 
-block308:
+block383:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done311
+	JEQ   done386
 
-loop309:
+loop384:
 	VMOVUPS.Z        (R8), K1, Z9
 	VFMADD231PS.BCST (AX), Z9, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z9, Z1
@@ -4611,13 +5830,13 @@ loop309:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop309
+	JNZ              loop384
 
-done311:
+done386:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block308
+	JNZ          block383
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -4627,7 +5846,7 @@ done311:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z9
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd312
+	JEQ          noAdd387
 	VMOVUPS.Z    (AX), K1, Z11
 	VFMADD213PS  Z11, Z9, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z11
@@ -4646,11 +5865,11 @@ done311:
 	VFMADD213PS  Z11, Z9, Z7
 	VMOVUPS.Z    (AX)(CX*8), K1, Z11
 	VFMADD213PS  Z11, Z9, Z8
-	JMP          scaled313
+	JMP          scaled388
 
-noAdd312:
+noAdd387:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled313
+	JEQ    scaled388
 	VMULPS Z9, Z0, Z0
 	VMULPS Z9, Z1, Z1
 	VMULPS Z9, Z2, Z2
@@ -4661,9 +5880,9 @@ noAdd312:
 	VMULPS Z9, Z7, Z7
 	VMULPS Z9, Z8, Z8
 
-scaled313:
+scaled388:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias314
+	JEQ       noBias389
 	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z9
 	VADDPS    Z9, Z0, Z0
@@ -4676,9 +5895,9 @@ scaled313:
 	VADDPS    Z9, Z7, Z7
 	VADDPS    Z9, Z8, Z8
 
-noBias314:
+noBias389:
 	TESTQ  $0x00000004, DI
-	JEQ    store315
+	JEQ    store390
 	VPXORD Z10, Z10, Z10
 	VMAXPS Z0, Z10, Z0
 	VMAXPS Z1, Z10, Z1
@@ -4690,7 +5909,7 @@ noBias314:
 	VMAXPS Z7, Z10, Z7
 	VMAXPS Z8, Z10, Z8
 
-store315:
+store390:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -4706,7 +5925,7 @@ store315:
 // func tile9x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile9x1AVX512(SB), NOSPLIT, $0-112
-next316:
+next391:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -4727,12 +5946,12 @@ next316:
 	VPXORD Z7, Z7, Z7
 	VPXORD Z8, Z8, Z8
 
-block317:
+block392:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done320
+	JEQ   done395
 
-loop318:
+loop393:
 	VMOVUPS          (R8), Z9
 	VFMADD231PS.BCST (AX), Z9, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z9, Z1
@@ -4747,13 +5966,13 @@ loop318:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop318
+	JNZ              loop393
 
-done320:
+done395:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block317
+	JNZ          block392
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -4763,7 +5982,7 @@ done320:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z9
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd321
+	JEQ          noAdd396
 	VFMADD213PS  (AX), Z9, Z0
 	VFMADD213PS  (AX)(CX*1), Z9, Z1
 	VFMADD213PS  (AX)(CX*2), Z9, Z2
@@ -4773,11 +5992,11 @@ done320:
 	VFMADD213PS  (AX)(BX*2), Z9, Z6
 	VFMADD213PS  (DX), Z9, Z7
 	VFMADD213PS  (AX)(CX*8), Z9, Z8
-	JMP          scaled322
+	JMP          scaled397
 
-noAdd321:
+noAdd396:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled322
+	JEQ    scaled397
 	VMULPS Z9, Z0, Z0
 	VMULPS Z9, Z1, Z1
 	VMULPS Z9, Z2, Z2
@@ -4788,9 +6007,9 @@ noAdd321:
 	VMULPS Z9, Z7, Z7
 	VMULPS Z9, Z8, Z8
 
-scaled322:
+scaled397:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias323
+	JEQ     noBias398
 	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z9
 	VADDPS  Z9, Z0, Z0
@@ -4803,9 +6022,9 @@ scaled322:
 	VADDPS  Z9, Z7, Z7
 	VADDPS  Z9, Z8, Z8
 
-noBias323:
+noBias398:
 	TESTQ  $0x00000004, DI
-	JEQ    store324
+	JEQ    store399
 	VPXORD Z10, Z10, Z10
 	VMAXPS Z0, Z10, Z0
 	VMAXPS Z1, Z10, Z1
@@ -4817,7 +6036,7 @@ noBias323:
 	VMAXPS Z7, Z10, Z7
 	VMAXPS Z8, Z10, Z8
 
-store324:
+store399:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -4831,14 +6050,230 @@ store324:
 	ADDQ    $+64, b+40(FP)
 	ADDQ    $+64, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next316
+	JNZ     next391
+	VZEROUPPER
+	RET
+
+// func tile9x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile9x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    blocks+64(FP), R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+
+block401:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done404
+
+loop402:
+	VMOVUPS      (R8), Z18
+	VMOVUPS.Z    64(R8), K1, Z19
+	VBROADCASTSS (AX), Z20
+	VFMADD231PS  Z20, Z18, Z0
+	VFMADD231PS  Z20, Z19, Z1
+	VBROADCASTSS (AX)(CX*1), Z20
+	VFMADD231PS  Z20, Z18, Z2
+	VFMADD231PS  Z20, Z19, Z3
+	VBROADCASTSS (AX)(CX*2), Z20
+	VFMADD231PS  Z20, Z18, Z4
+	VFMADD231PS  Z20, Z19, Z5
+	VBROADCASTSS (AX)(BX*1), Z20
+	VFMADD231PS  Z20, Z18, Z6
+	VFMADD231PS  Z20, Z19, Z7
+	VBROADCASTSS (AX)(CX*4), Z20
+	VFMADD231PS  Z20, Z18, Z8
+	VFMADD231PS  Z20, Z19, Z9
+	VBROADCASTSS (AX)(SI*1), Z20
+	VFMADD231PS  Z20, Z18, Z10
+	VFMADD231PS  Z20, Z19, Z11
+	VBROADCASTSS (AX)(BX*2), Z20
+	VFMADD231PS  Z20, Z18, Z12
+	VFMADD231PS  Z20, Z19, Z13
+	VBROADCASTSS (DX), Z20
+	VFMADD231PS  Z20, Z18, Z14
+	VFMADD231PS  Z20, Z19, Z15
+	VBROADCASTSS (AX)(CX*8), Z20
+	VFMADD231PS  Z20, Z18, Z16
+	VFMADD231PS  Z20, Z19, Z17
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         R9, R8
+	DECQ         R10
+	JNZ          loop402
+
+done404:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block401
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), BX
+	LEAQ         (CX)(CX*4), SI
+	LEAQ         (AX)(CX*2), DX
+	ADDQ         SI, DX
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z18
+	TESTQ        $0x00000001, DI
+	JEQ          noAdd405
+	VFMADD213PS  (AX), Z18, Z0
+	VMOVUPS.Z    64(AX), K1, Z19
+	VFMADD213PS  Z19, Z18, Z1
+	VFMADD213PS  (AX)(CX*1), Z18, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z19
+	VFMADD213PS  Z19, Z18, Z3
+	VFMADD213PS  (AX)(CX*2), Z18, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z19
+	VFMADD213PS  Z19, Z18, Z5
+	VFMADD213PS  (AX)(BX*1), Z18, Z6
+	VMOVUPS.Z    64(AX)(BX*1), K1, Z19
+	VFMADD213PS  Z19, Z18, Z7
+	VFMADD213PS  (AX)(CX*4), Z18, Z8
+	VMOVUPS.Z    64(AX)(CX*4), K1, Z19
+	VFMADD213PS  Z19, Z18, Z9
+	VFMADD213PS  (AX)(SI*1), Z18, Z10
+	VMOVUPS.Z    64(AX)(SI*1), K1, Z19
+	VFMADD213PS  Z19, Z18, Z11
+	VFMADD213PS  (AX)(BX*2), Z18, Z12
+	VMOVUPS.Z    64(AX)(BX*2), K1, Z19
+	VFMADD213PS  Z19, Z18, Z13
+	VFMADD213PS  (DX), Z18, Z14
+	VMOVUPS.Z    64(DX), K1, Z19
+	VFMADD213PS  Z19, Z18, Z15
+	VFMADD213PS  (AX)(CX*8), Z18, Z16
+	VMOVUPS.Z    64(AX)(CX*8), K1, Z19
+	VFMADD213PS  Z19, Z18, Z17
+	JMP          scaled406
+
+noAdd405:
+	TESTQ  $0x00000002, DI
+	JEQ    scaled406
+	VMULPS Z18, Z0, Z0
+	VMULPS Z18, Z1, Z1
+	VMULPS Z18, Z2, Z2
+	VMULPS Z18, Z3, Z3
+	VMULPS Z18, Z4, Z4
+	VMULPS Z18, Z5, Z5
+	VMULPS Z18, Z6, Z6
+	VMULPS Z18, Z7, Z7
+	VMULPS Z18, Z8, Z8
+	VMULPS Z18, Z9, Z9
+	VMULPS Z18, Z10, Z10
+	VMULPS Z18, Z11, Z11
+	VMULPS Z18, Z12, Z12
+	VMULPS Z18, Z13, Z13
+	VMULPS Z18, Z14, Z14
+	VMULPS Z18, Z15, Z15
+	VMULPS Z18, Z16, Z16
+	VMULPS Z18, Z17, Z17
+
+scaled406:
+	TESTQ     $0x00000008, DI
+	JEQ       noBias407
+	MOVQ      bias+96(FP), R8
+	VMOVUPS   (R8), Z18
+	VADDPS    Z18, Z0, Z0
+	VADDPS    Z18, Z2, Z2
+	VADDPS    Z18, Z4, Z4
+	VADDPS    Z18, Z6, Z6
+	VADDPS    Z18, Z8, Z8
+	VADDPS    Z18, Z10, Z10
+	VADDPS    Z18, Z12, Z12
+	VADDPS    Z18, Z14, Z14
+	VADDPS    Z18, Z16, Z16
+	VMOVUPS.Z 64(R8), K1, Z18
+	VADDPS    Z18, Z1, Z1
+	VADDPS    Z18, Z3, Z3
+	VADDPS    Z18, Z5, Z5
+	VADDPS    Z18, Z7, Z7
+	VADDPS    Z18, Z9, Z9
+	VADDPS    Z18, Z11, Z11
+	VADDPS    Z18, Z13, Z13
+	VADDPS    Z18, Z15, Z15
+	VADDPS    Z18, Z17, Z17
+
+noBias407:
+	TESTQ  $0x00000004, DI
+	JEQ    store408
+	VPXORD Z21, Z21, Z21
+	VMAXPS Z0, Z21, Z0
+	VMAXPS Z1, Z21, Z1
+	VMAXPS Z2, Z21, Z2
+	VMAXPS Z3, Z21, Z3
+	VMAXPS Z4, Z21, Z4
+	VMAXPS Z5, Z21, Z5
+	VMAXPS Z6, Z21, Z6
+	VMAXPS Z7, Z21, Z7
+	VMAXPS Z8, Z21, Z8
+	VMAXPS Z9, Z21, Z9
+	VMAXPS Z10, Z21, Z10
+	VMAXPS Z11, Z21, Z11
+	VMAXPS Z12, Z21, Z12
+	VMAXPS Z13, Z21, Z13
+	VMAXPS Z14, Z21, Z14
+	VMAXPS Z15, Z21, Z15
+	VMAXPS Z16, Z21, Z16
+	VMAXPS Z17, Z21, Z17
+
+store408:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(BX*1)
+	VMOVUPS Z7, K1, 64(AX)(BX*1)
+	VMOVUPS Z8, (AX)(CX*4)
+	VMOVUPS Z9, K1, 64(AX)(CX*4)
+	VMOVUPS Z10, (AX)(SI*1)
+	VMOVUPS Z11, K1, 64(AX)(SI*1)
+	VMOVUPS Z12, (AX)(BX*2)
+	VMOVUPS Z13, K1, 64(AX)(BX*2)
+	VMOVUPS Z14, (DX)
+	VMOVUPS Z15, K1, 64(DX)
+	VMOVUPS Z16, (AX)(CX*8)
+	VMOVUPS Z17, K1, 64(AX)(CX*8)
 	VZEROUPPER
 	RET
 
 // func tile9x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile9x2AVX512(SB), NOSPLIT, $0-112
-next325:
+next409:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -4868,12 +6303,12 @@ next325:
 	VPXORD Z16, Z16, Z16
 	VPXORD Z17, Z17, Z17
 
-block326:
+block410:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done329
+	JEQ   done413
 
-loop327:
+loop411:
 	VMOVUPS      (R8), Z18
 	VMOVUPS      64(R8), Z19
 	VBROADCASTSS (AX), Z20
@@ -4907,13 +6342,13 @@ loop327:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop327
+	JNZ          loop411
 
-done329:
+done413:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block326
+	JNZ          block410
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -4923,7 +6358,7 @@ done329:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z18
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd330
+	JEQ          noAdd414
 	VFMADD213PS  (AX), Z18, Z0
 	VFMADD213PS  64(AX), Z18, Z1
 	VFMADD213PS  (AX)(CX*1), Z18, Z2
@@ -4942,11 +6377,11 @@ done329:
 	VFMADD213PS  64(DX), Z18, Z15
 	VFMADD213PS  (AX)(CX*8), Z18, Z16
 	VFMADD213PS  64(AX)(CX*8), Z18, Z17
-	JMP          scaled331
+	JMP          scaled415
 
-noAdd330:
+noAdd414:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled331
+	JEQ    scaled415
 	VMULPS Z18, Z0, Z0
 	VMULPS Z18, Z1, Z1
 	VMULPS Z18, Z2, Z2
@@ -4966,9 +6401,9 @@ noAdd330:
 	VMULPS Z18, Z16, Z16
 	VMULPS Z18, Z17, Z17
 
-scaled331:
+scaled415:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias332
+	JEQ     noBias416
 	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z18
 	VADDPS  Z18, Z0, Z0
@@ -4991,9 +6426,9 @@ scaled331:
 	VADDPS  Z18, Z15, Z15
 	VADDPS  Z18, Z17, Z17
 
-noBias332:
+noBias416:
 	TESTQ  $0x00000004, DI
-	JEQ    store333
+	JEQ    store417
 	VPXORD Z21, Z21, Z21
 	VMAXPS Z0, Z21, Z0
 	VMAXPS Z1, Z21, Z1
@@ -5014,7 +6449,7 @@ noBias332:
 	VMAXPS Z16, Z21, Z16
 	VMAXPS Z17, Z21, Z17
 
-store333:
+store417:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -5037,13 +6472,13 @@ store333:
 	ADDQ    $+128, b+40(FP)
 	ADDQ    $+128, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next325
+	JNZ     next409
 	VZEROUPPER
 	RET
 
-// func tile10xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile10x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile10xMaskAVX512(SB), NOSPLIT, $0-112
+TEXT ·tile10x1MaskAVX512(SB), NOSPLIT, $0-112
 	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
@@ -5072,12 +6507,12 @@ TEXT ·tile10xMaskAVX512(SB), NOSPLIT, $0-112
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
 
-block335:
+block419:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done338
+	JEQ   done422
 
-loop336:
+loop420:
 	VMOVUPS.Z        (R8), K1, Z10
 	VFMADD231PS.BCST (AX), Z10, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z10, Z1
@@ -5093,13 +6528,13 @@ loop336:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop336
+	JNZ              loop420
 
-done338:
+done422:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block335
+	JNZ          block419
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -5109,7 +6544,7 @@ done338:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z10
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd339
+	JEQ          noAdd423
 	VMOVUPS.Z    (AX), K1, Z12
 	VFMADD213PS  Z12, Z10, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z12
@@ -5130,11 +6565,11 @@ done338:
 	VFMADD213PS  Z12, Z10, Z8
 	VMOVUPS.Z    (DX)(CX*2), K1, Z12
 	VFMADD213PS  Z12, Z10, Z9
-	JMP          scaled340
+	JMP          scaled424
 
-noAdd339:
+noAdd423:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled340
+	JEQ    scaled424
 	VMULPS Z10, Z0, Z0
 	VMULPS Z10, Z1, Z1
 	VMULPS Z10, Z2, Z2
@@ -5146,9 +6581,9 @@ noAdd339:
 	VMULPS Z10, Z8, Z8
 	VMULPS Z10, Z9, Z9
 
-scaled340:
+scaled424:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias341
+	JEQ       noBias425
 	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z10
 	VADDPS    Z10, Z0, Z0
@@ -5162,9 +6597,9 @@ scaled340:
 	VADDPS    Z10, Z8, Z8
 	VADDPS    Z10, Z9, Z9
 
-noBias341:
+noBias425:
 	TESTQ  $0x00000004, DI
-	JEQ    store342
+	JEQ    store426
 	VPXORD Z11, Z11, Z11
 	VMAXPS Z0, Z11, Z0
 	VMAXPS Z1, Z11, Z1
@@ -5177,7 +6612,7 @@ noBias341:
 	VMAXPS Z8, Z11, Z8
 	VMAXPS Z9, Z11, Z9
 
-store342:
+store426:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -5194,7 +6629,7 @@ store342:
 // func tile10x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile10x1AVX512(SB), NOSPLIT, $0-112
-next343:
+next427:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -5216,12 +6651,12 @@ next343:
 	VPXORD Z8, Z8, Z8
 	VPXORD Z9, Z9, Z9
 
-block344:
+block428:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done347
+	JEQ   done431
 
-loop345:
+loop429:
 	VMOVUPS          (R8), Z10
 	VFMADD231PS.BCST (AX), Z10, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z10, Z1
@@ -5237,13 +6672,13 @@ loop345:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop345
+	JNZ              loop429
 
-done347:
+done431:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block344
+	JNZ          block428
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -5253,7 +6688,7 @@ done347:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z10
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd348
+	JEQ          noAdd432
 	VFMADD213PS  (AX), Z10, Z0
 	VFMADD213PS  (AX)(CX*1), Z10, Z1
 	VFMADD213PS  (AX)(CX*2), Z10, Z2
@@ -5264,11 +6699,11 @@ done347:
 	VFMADD213PS  (DX), Z10, Z7
 	VFMADD213PS  (AX)(CX*8), Z10, Z8
 	VFMADD213PS  (DX)(CX*2), Z10, Z9
-	JMP          scaled349
+	JMP          scaled433
 
-noAdd348:
+noAdd432:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled349
+	JEQ    scaled433
 	VMULPS Z10, Z0, Z0
 	VMULPS Z10, Z1, Z1
 	VMULPS Z10, Z2, Z2
@@ -5280,9 +6715,9 @@ noAdd348:
 	VMULPS Z10, Z8, Z8
 	VMULPS Z10, Z9, Z9
 
-scaled349:
+scaled433:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias350
+	JEQ     noBias434
 	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z10
 	VADDPS  Z10, Z0, Z0
@@ -5296,9 +6731,9 @@ scaled349:
 	VADDPS  Z10, Z8, Z8
 	VADDPS  Z10, Z9, Z9
 
-noBias350:
+noBias434:
 	TESTQ  $0x00000004, DI
-	JEQ    store351
+	JEQ    store435
 	VPXORD Z11, Z11, Z11
 	VMAXPS Z0, Z11, Z0
 	VMAXPS Z1, Z11, Z1
@@ -5311,7 +6746,7 @@ noBias350:
 	VMAXPS Z8, Z11, Z8
 	VMAXPS Z9, Z11, Z9
 
-store351:
+store435:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -5326,14 +6761,246 @@ store351:
 	ADDQ    $+64, b+40(FP)
 	ADDQ    $+64, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next343
+	JNZ     next427
+	VZEROUPPER
+	RET
+
+// func tile10x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile10x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    blocks+64(FP), R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+block437:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done440
+
+loop438:
+	VMOVUPS      (R8), Z20
+	VMOVUPS.Z    64(R8), K1, Z21
+	VBROADCASTSS (AX), Z22
+	VFMADD231PS  Z22, Z20, Z0
+	VFMADD231PS  Z22, Z21, Z1
+	VBROADCASTSS (AX)(CX*1), Z22
+	VFMADD231PS  Z22, Z20, Z2
+	VFMADD231PS  Z22, Z21, Z3
+	VBROADCASTSS (AX)(CX*2), Z22
+	VFMADD231PS  Z22, Z20, Z4
+	VFMADD231PS  Z22, Z21, Z5
+	VBROADCASTSS (AX)(BX*1), Z22
+	VFMADD231PS  Z22, Z20, Z6
+	VFMADD231PS  Z22, Z21, Z7
+	VBROADCASTSS (AX)(CX*4), Z22
+	VFMADD231PS  Z22, Z20, Z8
+	VFMADD231PS  Z22, Z21, Z9
+	VBROADCASTSS (AX)(SI*1), Z22
+	VFMADD231PS  Z22, Z20, Z10
+	VFMADD231PS  Z22, Z21, Z11
+	VBROADCASTSS (AX)(BX*2), Z22
+	VFMADD231PS  Z22, Z20, Z12
+	VFMADD231PS  Z22, Z21, Z13
+	VBROADCASTSS (DX), Z22
+	VFMADD231PS  Z22, Z20, Z14
+	VFMADD231PS  Z22, Z21, Z15
+	VBROADCASTSS (AX)(CX*8), Z22
+	VFMADD231PS  Z22, Z20, Z16
+	VFMADD231PS  Z22, Z21, Z17
+	VBROADCASTSS (DX)(CX*2), Z22
+	VFMADD231PS  Z22, Z20, Z18
+	VFMADD231PS  Z22, Z21, Z19
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         R9, R8
+	DECQ         R10
+	JNZ          loop438
+
+done440:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block437
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), BX
+	LEAQ         (CX)(CX*4), SI
+	LEAQ         (AX)(CX*2), DX
+	ADDQ         SI, DX
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z20
+	TESTQ        $0x00000001, DI
+	JEQ          noAdd441
+	VFMADD213PS  (AX), Z20, Z0
+	VMOVUPS.Z    64(AX), K1, Z21
+	VFMADD213PS  Z21, Z20, Z1
+	VFMADD213PS  (AX)(CX*1), Z20, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z21
+	VFMADD213PS  Z21, Z20, Z3
+	VFMADD213PS  (AX)(CX*2), Z20, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z21
+	VFMADD213PS  Z21, Z20, Z5
+	VFMADD213PS  (AX)(BX*1), Z20, Z6
+	VMOVUPS.Z    64(AX)(BX*1), K1, Z21
+	VFMADD213PS  Z21, Z20, Z7
+	VFMADD213PS  (AX)(CX*4), Z20, Z8
+	VMOVUPS.Z    64(AX)(CX*4), K1, Z21
+	VFMADD213PS  Z21, Z20, Z9
+	VFMADD213PS  (AX)(SI*1), Z20, Z10
+	VMOVUPS.Z    64(AX)(SI*1), K1, Z21
+	VFMADD213PS  Z21, Z20, Z11
+	VFMADD213PS  (AX)(BX*2), Z20, Z12
+	VMOVUPS.Z    64(AX)(BX*2), K1, Z21
+	VFMADD213PS  Z21, Z20, Z13
+	VFMADD213PS  (DX), Z20, Z14
+	VMOVUPS.Z    64(DX), K1, Z21
+	VFMADD213PS  Z21, Z20, Z15
+	VFMADD213PS  (AX)(CX*8), Z20, Z16
+	VMOVUPS.Z    64(AX)(CX*8), K1, Z21
+	VFMADD213PS  Z21, Z20, Z17
+	VFMADD213PS  (DX)(CX*2), Z20, Z18
+	VMOVUPS.Z    64(DX)(CX*2), K1, Z21
+	VFMADD213PS  Z21, Z20, Z19
+	JMP          scaled442
+
+noAdd441:
+	TESTQ  $0x00000002, DI
+	JEQ    scaled442
+	VMULPS Z20, Z0, Z0
+	VMULPS Z20, Z1, Z1
+	VMULPS Z20, Z2, Z2
+	VMULPS Z20, Z3, Z3
+	VMULPS Z20, Z4, Z4
+	VMULPS Z20, Z5, Z5
+	VMULPS Z20, Z6, Z6
+	VMULPS Z20, Z7, Z7
+	VMULPS Z20, Z8, Z8
+	VMULPS Z20, Z9, Z9
+	VMULPS Z20, Z10, Z10
+	VMULPS Z20, Z11, Z11
+	VMULPS Z20, Z12, Z12
+	VMULPS Z20, Z13, Z13
+	VMULPS Z20, Z14, Z14
+	VMULPS Z20, Z15, Z15
+	VMULPS Z20, Z16, Z16
+	VMULPS Z20, Z17, Z17
+	VMULPS Z20, Z18, Z18
+	VMULPS Z20, Z19, Z19
+
+scaled442:
+	TESTQ     $0x00000008, DI
+	JEQ       noBias443
+	MOVQ      bias+96(FP), R8
+	VMOVUPS   (R8), Z20
+	VADDPS    Z20, Z0, Z0
+	VADDPS    Z20, Z2, Z2
+	VADDPS    Z20, Z4, Z4
+	VADDPS    Z20, Z6, Z6
+	VADDPS    Z20, Z8, Z8
+	VADDPS    Z20, Z10, Z10
+	VADDPS    Z20, Z12, Z12
+	VADDPS    Z20, Z14, Z14
+	VADDPS    Z20, Z16, Z16
+	VADDPS    Z20, Z18, Z18
+	VMOVUPS.Z 64(R8), K1, Z20
+	VADDPS    Z20, Z1, Z1
+	VADDPS    Z20, Z3, Z3
+	VADDPS    Z20, Z5, Z5
+	VADDPS    Z20, Z7, Z7
+	VADDPS    Z20, Z9, Z9
+	VADDPS    Z20, Z11, Z11
+	VADDPS    Z20, Z13, Z13
+	VADDPS    Z20, Z15, Z15
+	VADDPS    Z20, Z17, Z17
+	VADDPS    Z20, Z19, Z19
+
+noBias443:
+	TESTQ  $0x00000004, DI
+	JEQ    store444
+	VPXORD Z23, Z23, Z23
+	VMAXPS Z0, Z23, Z0
+	VMAXPS Z1, Z23, Z1
+	VMAXPS Z2, Z23, Z2
+	VMAXPS Z3, Z23, Z3
+	VMAXPS Z4, Z23, Z4
+	VMAXPS Z5, Z23, Z5
+	VMAXPS Z6, Z23, Z6
+	VMAXPS Z7, Z23, Z7
+	VMAXPS Z8, Z23, Z8
+	VMAXPS Z9, Z23, Z9
+	VMAXPS Z10, Z23, Z10
+	VMAXPS Z11, Z23, Z11
+	VMAXPS Z12, Z23, Z12
+	VMAXPS Z13, Z23, Z13
+	VMAXPS Z14, Z23, Z14
+	VMAXPS Z15, Z23, Z15
+	VMAXPS Z16, Z23, Z16
+	VMAXPS Z17, Z23, Z17
+	VMAXPS Z18, Z23, Z18
+	VMAXPS Z19, Z23, Z19
+
+store444:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(BX*1)
+	VMOVUPS Z7, K1, 64(AX)(BX*1)
+	VMOVUPS Z8, (AX)(CX*4)
+	VMOVUPS Z9, K1, 64(AX)(CX*4)
+	VMOVUPS Z10, (AX)(SI*1)
+	VMOVUPS Z11, K1, 64(AX)(SI*1)
+	VMOVUPS Z12, (AX)(BX*2)
+	VMOVUPS Z13, K1, 64(AX)(BX*2)
+	VMOVUPS Z14, (DX)
+	VMOVUPS Z15, K1, 64(DX)
+	VMOVUPS Z16, (AX)(CX*8)
+	VMOVUPS Z17, K1, 64(AX)(CX*8)
+	VMOVUPS Z18, (DX)(CX*2)
+	VMOVUPS Z19, K1, 64(DX)(CX*2)
 	VZEROUPPER
 	RET
 
 // func tile10x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile10x2AVX512(SB), NOSPLIT, $0-112
-next352:
+next445:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -5365,12 +7032,12 @@ next352:
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
 
-block353:
+block446:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done356
+	JEQ   done449
 
-loop354:
+loop447:
 	VMOVUPS      (R8), Z20
 	VMOVUPS      64(R8), Z21
 	VBROADCASTSS (AX), Z22
@@ -5407,13 +7074,13 @@ loop354:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop354
+	JNZ          loop447
 
-done356:
+done449:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block353
+	JNZ          block446
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -5423,7 +7090,7 @@ done356:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z20
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd357
+	JEQ          noAdd450
 	VFMADD213PS  (AX), Z20, Z0
 	VFMADD213PS  64(AX), Z20, Z1
 	VFMADD213PS  (AX)(CX*1), Z20, Z2
@@ -5444,11 +7111,11 @@ done356:
 	VFMADD213PS  64(AX)(CX*8), Z20, Z17
 	VFMADD213PS  (DX)(CX*2), Z20, Z18
 	VFMADD213PS  64(DX)(CX*2), Z20, Z19
-	JMP          scaled358
+	JMP          scaled451
 
-noAdd357:
+noAdd450:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled358
+	JEQ    scaled451
 	VMULPS Z20, Z0, Z0
 	VMULPS Z20, Z1, Z1
 	VMULPS Z20, Z2, Z2
@@ -5470,9 +7137,9 @@ noAdd357:
 	VMULPS Z20, Z18, Z18
 	VMULPS Z20, Z19, Z19
 
-scaled358:
+scaled451:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias359
+	JEQ     noBias452
 	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z20
 	VADDPS  Z20, Z0, Z0
@@ -5497,9 +7164,9 @@ scaled358:
 	VADDPS  Z20, Z17, Z17
 	VADDPS  Z20, Z19, Z19
 
-noBias359:
+noBias452:
 	TESTQ  $0x00000004, DI
-	JEQ    store360
+	JEQ    store453
 	VPXORD Z23, Z23, Z23
 	VMAXPS Z0, Z23, Z0
 	VMAXPS Z1, Z23, Z1
@@ -5522,7 +7189,7 @@ noBias359:
 	VMAXPS Z18, Z23, Z18
 	VMAXPS Z19, Z23, Z19
 
-store360:
+store453:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -5547,13 +7214,13 @@ store360:
 	ADDQ    $+128, b+40(FP)
 	ADDQ    $+128, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next352
+	JNZ     next445
 	VZEROUPPER
 	RET
 
-// func tile11xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile11x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile11xMaskAVX512(SB), NOSPLIT, $0-112
+TEXT ·tile11x1MaskAVX512(SB), NOSPLIT, $0-112
 	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
@@ -5583,12 +7250,12 @@ TEXT ·tile11xMaskAVX512(SB), NOSPLIT, $0-112
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 
-block362:
+block455:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done365
+	JEQ   done458
 
-loop363:
+loop456:
 	VMOVUPS.Z        (R8), K1, Z11
 	VFMADD231PS.BCST (AX), Z11, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z11, Z1
@@ -5605,13 +7272,13 @@ loop363:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop363
+	JNZ              loop456
 
-done365:
+done458:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block362
+	JNZ          block455
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -5621,7 +7288,7 @@ done365:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z11
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd366
+	JEQ          noAdd459
 	VMOVUPS.Z    (AX), K1, Z13
 	VFMADD213PS  Z13, Z11, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z13
@@ -5644,11 +7311,11 @@ done365:
 	VFMADD213PS  Z13, Z11, Z9
 	VMOVUPS.Z    (AX)(SI*2), K1, Z13
 	VFMADD213PS  Z13, Z11, Z10
-	JMP          scaled367
+	JMP          scaled460
 
-noAdd366:
+noAdd459:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled367
+	JEQ    scaled460
 	VMULPS Z11, Z0, Z0
 	VMULPS Z11, Z1, Z1
 	VMULPS Z11, Z2, Z2
@@ -5661,9 +7328,9 @@ noAdd366:
 	VMULPS Z11, Z9, Z9
 	VMULPS Z11, Z10, Z10
 
-scaled367:
+scaled460:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias368
+	JEQ       noBias461
 	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z11
 	VADDPS    Z11, Z0, Z0
@@ -5678,9 +7345,9 @@ scaled367:
 	VADDPS    Z11, Z9, Z9
 	VADDPS    Z11, Z10, Z10
 
-noBias368:
+noBias461:
 	TESTQ  $0x00000004, DI
-	JEQ    store369
+	JEQ    store462
 	VPXORD Z12, Z12, Z12
 	VMAXPS Z0, Z12, Z0
 	VMAXPS Z1, Z12, Z1
@@ -5694,7 +7361,7 @@ noBias368:
 	VMAXPS Z9, Z12, Z9
 	VMAXPS Z10, Z12, Z10
 
-store369:
+store462:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -5712,7 +7379,7 @@ store369:
 // func tile11x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile11x1AVX512(SB), NOSPLIT, $0-112
-next370:
+next463:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -5735,12 +7402,12 @@ next370:
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 
-block371:
+block464:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done374
+	JEQ   done467
 
-loop372:
+loop465:
 	VMOVUPS          (R8), Z11
 	VFMADD231PS.BCST (AX), Z11, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z11, Z1
@@ -5757,13 +7424,13 @@ loop372:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop372
+	JNZ              loop465
 
-done374:
+done467:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block371
+	JNZ          block464
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -5773,7 +7440,7 @@ done374:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z11
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd375
+	JEQ          noAdd468
 	VFMADD213PS  (AX), Z11, Z0
 	VFMADD213PS  (AX)(CX*1), Z11, Z1
 	VFMADD213PS  (AX)(CX*2), Z11, Z2
@@ -5785,11 +7452,11 @@ done374:
 	VFMADD213PS  (AX)(CX*8), Z11, Z8
 	VFMADD213PS  (DX)(CX*2), Z11, Z9
 	VFMADD213PS  (AX)(SI*2), Z11, Z10
-	JMP          scaled376
+	JMP          scaled469
 
-noAdd375:
+noAdd468:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled376
+	JEQ    scaled469
 	VMULPS Z11, Z0, Z0
 	VMULPS Z11, Z1, Z1
 	VMULPS Z11, Z2, Z2
@@ -5802,9 +7469,9 @@ noAdd375:
 	VMULPS Z11, Z9, Z9
 	VMULPS Z11, Z10, Z10
 
-scaled376:
+scaled469:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias377
+	JEQ     noBias470
 	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z11
 	VADDPS  Z11, Z0, Z0
@@ -5819,9 +7486,9 @@ scaled376:
 	VADDPS  Z11, Z9, Z9
 	VADDPS  Z11, Z10, Z10
 
-noBias377:
+noBias470:
 	TESTQ  $0x00000004, DI
-	JEQ    store378
+	JEQ    store471
 	VPXORD Z12, Z12, Z12
 	VMAXPS Z0, Z12, Z0
 	VMAXPS Z1, Z12, Z1
@@ -5835,7 +7502,7 @@ noBias377:
 	VMAXPS Z9, Z12, Z9
 	VMAXPS Z10, Z12, Z10
 
-store378:
+store471:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -5851,14 +7518,262 @@ store378:
 	ADDQ    $+64, b+40(FP)
 	ADDQ    $+64, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next370
+	JNZ     next463
+	VZEROUPPER
+	RET
+
+// func tile11x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile11x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    blocks+64(FP), R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+
+block473:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done476
+
+loop474:
+	VMOVUPS      (R8), Z22
+	VMOVUPS.Z    64(R8), K1, Z23
+	VBROADCASTSS (AX), Z24
+	VFMADD231PS  Z24, Z22, Z0
+	VFMADD231PS  Z24, Z23, Z1
+	VBROADCASTSS (AX)(CX*1), Z24
+	VFMADD231PS  Z24, Z22, Z2
+	VFMADD231PS  Z24, Z23, Z3
+	VBROADCASTSS (AX)(CX*2), Z24
+	VFMADD231PS  Z24, Z22, Z4
+	VFMADD231PS  Z24, Z23, Z5
+	VBROADCASTSS (AX)(BX*1), Z24
+	VFMADD231PS  Z24, Z22, Z6
+	VFMADD231PS  Z24, Z23, Z7
+	VBROADCASTSS (AX)(CX*4), Z24
+	VFMADD231PS  Z24, Z22, Z8
+	VFMADD231PS  Z24, Z23, Z9
+	VBROADCASTSS (AX)(SI*1), Z24
+	VFMADD231PS  Z24, Z22, Z10
+	VFMADD231PS  Z24, Z23, Z11
+	VBROADCASTSS (AX)(BX*2), Z24
+	VFMADD231PS  Z24, Z22, Z12
+	VFMADD231PS  Z24, Z23, Z13
+	VBROADCASTSS (DX), Z24
+	VFMADD231PS  Z24, Z22, Z14
+	VFMADD231PS  Z24, Z23, Z15
+	VBROADCASTSS (AX)(CX*8), Z24
+	VFMADD231PS  Z24, Z22, Z16
+	VFMADD231PS  Z24, Z23, Z17
+	VBROADCASTSS (DX)(CX*2), Z24
+	VFMADD231PS  Z24, Z22, Z18
+	VFMADD231PS  Z24, Z23, Z19
+	VBROADCASTSS (AX)(SI*2), Z24
+	VFMADD231PS  Z24, Z22, Z20
+	VFMADD231PS  Z24, Z23, Z21
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         R9, R8
+	DECQ         R10
+	JNZ          loop474
+
+done476:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block473
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), BX
+	LEAQ         (CX)(CX*4), SI
+	LEAQ         (AX)(CX*2), DX
+	ADDQ         SI, DX
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z22
+	TESTQ        $0x00000001, DI
+	JEQ          noAdd477
+	VFMADD213PS  (AX), Z22, Z0
+	VMOVUPS.Z    64(AX), K1, Z23
+	VFMADD213PS  Z23, Z22, Z1
+	VFMADD213PS  (AX)(CX*1), Z22, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z23
+	VFMADD213PS  Z23, Z22, Z3
+	VFMADD213PS  (AX)(CX*2), Z22, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z23
+	VFMADD213PS  Z23, Z22, Z5
+	VFMADD213PS  (AX)(BX*1), Z22, Z6
+	VMOVUPS.Z    64(AX)(BX*1), K1, Z23
+	VFMADD213PS  Z23, Z22, Z7
+	VFMADD213PS  (AX)(CX*4), Z22, Z8
+	VMOVUPS.Z    64(AX)(CX*4), K1, Z23
+	VFMADD213PS  Z23, Z22, Z9
+	VFMADD213PS  (AX)(SI*1), Z22, Z10
+	VMOVUPS.Z    64(AX)(SI*1), K1, Z23
+	VFMADD213PS  Z23, Z22, Z11
+	VFMADD213PS  (AX)(BX*2), Z22, Z12
+	VMOVUPS.Z    64(AX)(BX*2), K1, Z23
+	VFMADD213PS  Z23, Z22, Z13
+	VFMADD213PS  (DX), Z22, Z14
+	VMOVUPS.Z    64(DX), K1, Z23
+	VFMADD213PS  Z23, Z22, Z15
+	VFMADD213PS  (AX)(CX*8), Z22, Z16
+	VMOVUPS.Z    64(AX)(CX*8), K1, Z23
+	VFMADD213PS  Z23, Z22, Z17
+	VFMADD213PS  (DX)(CX*2), Z22, Z18
+	VMOVUPS.Z    64(DX)(CX*2), K1, Z23
+	VFMADD213PS  Z23, Z22, Z19
+	VFMADD213PS  (AX)(SI*2), Z22, Z20
+	VMOVUPS.Z    64(AX)(SI*2), K1, Z23
+	VFMADD213PS  Z23, Z22, Z21
+	JMP          scaled478
+
+noAdd477:
+	TESTQ  $0x00000002, DI
+	JEQ    scaled478
+	VMULPS Z22, Z0, Z0
+	VMULPS Z22, Z1, Z1
+	VMULPS Z22, Z2, Z2
+	VMULPS Z22, Z3, Z3
+	VMULPS Z22, Z4, Z4
+	VMULPS Z22, Z5, Z5
+	VMULPS Z22, Z6, Z6
+	VMULPS Z22, Z7, Z7
+	VMULPS Z22, Z8, Z8
+	VMULPS Z22, Z9, Z9
+	VMULPS Z22, Z10, Z10
+	VMULPS Z22, Z11, Z11
+	VMULPS Z22, Z12, Z12
+	VMULPS Z22, Z13, Z13
+	VMULPS Z22, Z14, Z14
+	VMULPS Z22, Z15, Z15
+	VMULPS Z22, Z16, Z16
+	VMULPS Z22, Z17, Z17
+	VMULPS Z22, Z18, Z18
+	VMULPS Z22, Z19, Z19
+	VMULPS Z22, Z20, Z20
+	VMULPS Z22, Z21, Z21
+
+scaled478:
+	TESTQ     $0x00000008, DI
+	JEQ       noBias479
+	MOVQ      bias+96(FP), R8
+	VMOVUPS   (R8), Z22
+	VADDPS    Z22, Z0, Z0
+	VADDPS    Z22, Z2, Z2
+	VADDPS    Z22, Z4, Z4
+	VADDPS    Z22, Z6, Z6
+	VADDPS    Z22, Z8, Z8
+	VADDPS    Z22, Z10, Z10
+	VADDPS    Z22, Z12, Z12
+	VADDPS    Z22, Z14, Z14
+	VADDPS    Z22, Z16, Z16
+	VADDPS    Z22, Z18, Z18
+	VADDPS    Z22, Z20, Z20
+	VMOVUPS.Z 64(R8), K1, Z22
+	VADDPS    Z22, Z1, Z1
+	VADDPS    Z22, Z3, Z3
+	VADDPS    Z22, Z5, Z5
+	VADDPS    Z22, Z7, Z7
+	VADDPS    Z22, Z9, Z9
+	VADDPS    Z22, Z11, Z11
+	VADDPS    Z22, Z13, Z13
+	VADDPS    Z22, Z15, Z15
+	VADDPS    Z22, Z17, Z17
+	VADDPS    Z22, Z19, Z19
+	VADDPS    Z22, Z21, Z21
+
+noBias479:
+	TESTQ  $0x00000004, DI
+	JEQ    store480
+	VPXORD Z25, Z25, Z25
+	VMAXPS Z0, Z25, Z0
+	VMAXPS Z1, Z25, Z1
+	VMAXPS Z2, Z25, Z2
+	VMAXPS Z3, Z25, Z3
+	VMAXPS Z4, Z25, Z4
+	VMAXPS Z5, Z25, Z5
+	VMAXPS Z6, Z25, Z6
+	VMAXPS Z7, Z25, Z7
+	VMAXPS Z8, Z25, Z8
+	VMAXPS Z9, Z25, Z9
+	VMAXPS Z10, Z25, Z10
+	VMAXPS Z11, Z25, Z11
+	VMAXPS Z12, Z25, Z12
+	VMAXPS Z13, Z25, Z13
+	VMAXPS Z14, Z25, Z14
+	VMAXPS Z15, Z25, Z15
+	VMAXPS Z16, Z25, Z16
+	VMAXPS Z17, Z25, Z17
+	VMAXPS Z18, Z25, Z18
+	VMAXPS Z19, Z25, Z19
+	VMAXPS Z20, Z25, Z20
+	VMAXPS Z21, Z25, Z21
+
+store480:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(BX*1)
+	VMOVUPS Z7, K1, 64(AX)(BX*1)
+	VMOVUPS Z8, (AX)(CX*4)
+	VMOVUPS Z9, K1, 64(AX)(CX*4)
+	VMOVUPS Z10, (AX)(SI*1)
+	VMOVUPS Z11, K1, 64(AX)(SI*1)
+	VMOVUPS Z12, (AX)(BX*2)
+	VMOVUPS Z13, K1, 64(AX)(BX*2)
+	VMOVUPS Z14, (DX)
+	VMOVUPS Z15, K1, 64(DX)
+	VMOVUPS Z16, (AX)(CX*8)
+	VMOVUPS Z17, K1, 64(AX)(CX*8)
+	VMOVUPS Z18, (DX)(CX*2)
+	VMOVUPS Z19, K1, 64(DX)(CX*2)
+	VMOVUPS Z20, (AX)(SI*2)
+	VMOVUPS Z21, K1, 64(AX)(SI*2)
 	VZEROUPPER
 	RET
 
 // func tile11x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile11x2AVX512(SB), NOSPLIT, $0-112
-next379:
+next481:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -5892,12 +7807,12 @@ next379:
 	VPXORD Z20, Z20, Z20
 	VPXORD Z21, Z21, Z21
 
-block380:
+block482:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done383
+	JEQ   done485
 
-loop381:
+loop483:
 	VMOVUPS      (R8), Z22
 	VMOVUPS      64(R8), Z23
 	VBROADCASTSS (AX), Z24
@@ -5937,13 +7852,13 @@ loop381:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop381
+	JNZ          loop483
 
-done383:
+done485:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block380
+	JNZ          block482
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -5953,7 +7868,7 @@ done383:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z22
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd384
+	JEQ          noAdd486
 	VFMADD213PS  (AX), Z22, Z0
 	VFMADD213PS  64(AX), Z22, Z1
 	VFMADD213PS  (AX)(CX*1), Z22, Z2
@@ -5976,11 +7891,11 @@ done383:
 	VFMADD213PS  64(DX)(CX*2), Z22, Z19
 	VFMADD213PS  (AX)(SI*2), Z22, Z20
 	VFMADD213PS  64(AX)(SI*2), Z22, Z21
-	JMP          scaled385
+	JMP          scaled487
 
-noAdd384:
+noAdd486:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled385
+	JEQ    scaled487
 	VMULPS Z22, Z0, Z0
 	VMULPS Z22, Z1, Z1
 	VMULPS Z22, Z2, Z2
@@ -6004,9 +7919,9 @@ noAdd384:
 	VMULPS Z22, Z20, Z20
 	VMULPS Z22, Z21, Z21
 
-scaled385:
+scaled487:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias386
+	JEQ     noBias488
 	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z22
 	VADDPS  Z22, Z0, Z0
@@ -6033,9 +7948,9 @@ scaled385:
 	VADDPS  Z22, Z19, Z19
 	VADDPS  Z22, Z21, Z21
 
-noBias386:
+noBias488:
 	TESTQ  $0x00000004, DI
-	JEQ    store387
+	JEQ    store489
 	VPXORD Z25, Z25, Z25
 	VMAXPS Z0, Z25, Z0
 	VMAXPS Z1, Z25, Z1
@@ -6060,7 +7975,7 @@ noBias386:
 	VMAXPS Z20, Z25, Z20
 	VMAXPS Z21, Z25, Z21
 
-store387:
+store489:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -6087,13 +8002,13 @@ store387:
 	ADDQ    $+128, b+40(FP)
 	ADDQ    $+128, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next379
+	JNZ     next481
 	VZEROUPPER
 	RET
 
-// func tile12xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile12x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile12xMaskAVX512(SB), NOSPLIT, $0-112
+TEXT ·tile12x1MaskAVX512(SB), NOSPLIT, $0-112
 	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
@@ -6124,12 +8039,12 @@ TEXT ·tile12xMaskAVX512(SB), NOSPLIT, $0-112
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 
-block389:
+block491:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done392
+	JEQ   done494
 
-loop390:
+loop492:
 	VMOVUPS.Z        (R8), K1, Z12
 	VFMADD231PS.BCST (AX), Z12, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z12, Z1
@@ -6147,13 +8062,13 @@ loop390:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop390
+	JNZ              loop492
 
-done392:
+done494:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block389
+	JNZ          block491
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -6163,7 +8078,7 @@ done392:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z12
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd393
+	JEQ          noAdd495
 	VMOVUPS.Z    (AX), K1, Z14
 	VFMADD213PS  Z14, Z12, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z14
@@ -6188,11 +8103,11 @@ done392:
 	VFMADD213PS  Z14, Z12, Z10
 	VMOVUPS.Z    (DX)(CX*4), K1, Z14
 	VFMADD213PS  Z14, Z12, Z11
-	JMP          scaled394
+	JMP          scaled496
 
-noAdd393:
+noAdd495:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled394
+	JEQ    scaled496
 	VMULPS Z12, Z0, Z0
 	VMULPS Z12, Z1, Z1
 	VMULPS Z12, Z2, Z2
@@ -6206,9 +8121,9 @@ noAdd393:
 	VMULPS Z12, Z10, Z10
 	VMULPS Z12, Z11, Z11
 
-scaled394:
+scaled496:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias395
+	JEQ       noBias497
 	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z12
 	VADDPS    Z12, Z0, Z0
@@ -6224,9 +8139,9 @@ scaled394:
 	VADDPS    Z12, Z10, Z10
 	VADDPS    Z12, Z11, Z11
 
-noBias395:
+noBias497:
 	TESTQ  $0x00000004, DI
-	JEQ    store396
+	JEQ    store498
 	VPXORD Z13, Z13, Z13
 	VMAXPS Z0, Z13, Z0
 	VMAXPS Z1, Z13, Z1
@@ -6241,7 +8156,7 @@ noBias395:
 	VMAXPS Z10, Z13, Z10
 	VMAXPS Z11, Z13, Z11
 
-store396:
+store498:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -6260,7 +8175,7 @@ store396:
 // func tile12x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile12x1AVX512(SB), NOSPLIT, $0-112
-next397:
+next499:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -6284,12 +8199,12 @@ next397:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 
-block398:
+block500:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done401
+	JEQ   done503
 
-loop399:
+loop501:
 	VMOVUPS          (R8), Z12
 	VFMADD231PS.BCST (AX), Z12, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z12, Z1
@@ -6307,13 +8222,13 @@ loop399:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop399
+	JNZ              loop501
 
-done401:
+done503:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block398
+	JNZ          block500
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -6323,7 +8238,7 @@ done401:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z12
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd402
+	JEQ          noAdd504
 	VFMADD213PS  (AX), Z12, Z0
 	VFMADD213PS  (AX)(CX*1), Z12, Z1
 	VFMADD213PS  (AX)(CX*2), Z12, Z2
@@ -6336,11 +8251,11 @@ done401:
 	VFMADD213PS  (DX)(CX*2), Z12, Z9
 	VFMADD213PS  (AX)(SI*2), Z12, Z10
 	VFMADD213PS  (DX)(CX*4), Z12, Z11
-	JMP          scaled403
+	JMP          scaled505
 
-noAdd402:
+noAdd504:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled403
+	JEQ    scaled505
 	VMULPS Z12, Z0, Z0
 	VMULPS Z12, Z1, Z1
 	VMULPS Z12, Z2, Z2
@@ -6354,9 +8269,9 @@ noAdd402:
 	VMULPS Z12, Z10, Z10
 	VMULPS Z12, Z11, Z11
 
-scaled403:
+scaled505:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias404
+	JEQ     noBias506
 	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z12
 	VADDPS  Z12, Z0, Z0
@@ -6372,9 +8287,9 @@ scaled403:
 	VADDPS  Z12, Z10, Z10
 	VADDPS  Z12, Z11, Z11
 
-noBias404:
+noBias506:
 	TESTQ  $0x00000004, DI
-	JEQ    store405
+	JEQ    store507
 	VPXORD Z13, Z13, Z13
 	VMAXPS Z0, Z13, Z0
 	VMAXPS Z1, Z13, Z1
@@ -6389,7 +8304,7 @@ noBias404:
 	VMAXPS Z10, Z13, Z10
 	VMAXPS Z11, Z13, Z11
 
-store405:
+store507:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -6406,14 +8321,278 @@ store405:
 	ADDQ    $+64, b+40(FP)
 	ADDQ    $+64, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next397
+	JNZ     next499
+	VZEROUPPER
+	RET
+
+// func tile12x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile12x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    blocks+64(FP), R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+
+block509:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done512
+
+loop510:
+	VMOVUPS      (R8), Z24
+	VMOVUPS.Z    64(R8), K1, Z25
+	VBROADCASTSS (AX), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS (AX)(CX*1), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	VBROADCASTSS (AX)(CX*2), Z26
+	VFMADD231PS  Z26, Z24, Z4
+	VFMADD231PS  Z26, Z25, Z5
+	VBROADCASTSS (AX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z6
+	VFMADD231PS  Z26, Z25, Z7
+	VBROADCASTSS (AX)(CX*4), Z26
+	VFMADD231PS  Z26, Z24, Z8
+	VFMADD231PS  Z26, Z25, Z9
+	VBROADCASTSS (AX)(SI*1), Z26
+	VFMADD231PS  Z26, Z24, Z10
+	VFMADD231PS  Z26, Z25, Z11
+	VBROADCASTSS (AX)(BX*2), Z26
+	VFMADD231PS  Z26, Z24, Z12
+	VFMADD231PS  Z26, Z25, Z13
+	VBROADCASTSS (DX), Z26
+	VFMADD231PS  Z26, Z24, Z14
+	VFMADD231PS  Z26, Z25, Z15
+	VBROADCASTSS (AX)(CX*8), Z26
+	VFMADD231PS  Z26, Z24, Z16
+	VFMADD231PS  Z26, Z25, Z17
+	VBROADCASTSS (DX)(CX*2), Z26
+	VFMADD231PS  Z26, Z24, Z18
+	VFMADD231PS  Z26, Z25, Z19
+	VBROADCASTSS (AX)(SI*2), Z26
+	VFMADD231PS  Z26, Z24, Z20
+	VFMADD231PS  Z26, Z25, Z21
+	VBROADCASTSS (DX)(CX*4), Z26
+	VFMADD231PS  Z26, Z24, Z22
+	VFMADD231PS  Z26, Z25, Z23
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         R9, R8
+	DECQ         R10
+	JNZ          loop510
+
+done512:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block509
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), BX
+	LEAQ         (CX)(CX*4), SI
+	LEAQ         (AX)(CX*2), DX
+	ADDQ         SI, DX
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z24
+	TESTQ        $0x00000001, DI
+	JEQ          noAdd513
+	VFMADD213PS  (AX), Z24, Z0
+	VMOVUPS.Z    64(AX), K1, Z25
+	VFMADD213PS  Z25, Z24, Z1
+	VFMADD213PS  (AX)(CX*1), Z24, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z25
+	VFMADD213PS  Z25, Z24, Z3
+	VFMADD213PS  (AX)(CX*2), Z24, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z25
+	VFMADD213PS  Z25, Z24, Z5
+	VFMADD213PS  (AX)(BX*1), Z24, Z6
+	VMOVUPS.Z    64(AX)(BX*1), K1, Z25
+	VFMADD213PS  Z25, Z24, Z7
+	VFMADD213PS  (AX)(CX*4), Z24, Z8
+	VMOVUPS.Z    64(AX)(CX*4), K1, Z25
+	VFMADD213PS  Z25, Z24, Z9
+	VFMADD213PS  (AX)(SI*1), Z24, Z10
+	VMOVUPS.Z    64(AX)(SI*1), K1, Z25
+	VFMADD213PS  Z25, Z24, Z11
+	VFMADD213PS  (AX)(BX*2), Z24, Z12
+	VMOVUPS.Z    64(AX)(BX*2), K1, Z25
+	VFMADD213PS  Z25, Z24, Z13
+	VFMADD213PS  (DX), Z24, Z14
+	VMOVUPS.Z    64(DX), K1, Z25
+	VFMADD213PS  Z25, Z24, Z15
+	VFMADD213PS  (AX)(CX*8), Z24, Z16
+	VMOVUPS.Z    64(AX)(CX*8), K1, Z25
+	VFMADD213PS  Z25, Z24, Z17
+	VFMADD213PS  (DX)(CX*2), Z24, Z18
+	VMOVUPS.Z    64(DX)(CX*2), K1, Z25
+	VFMADD213PS  Z25, Z24, Z19
+	VFMADD213PS  (AX)(SI*2), Z24, Z20
+	VMOVUPS.Z    64(AX)(SI*2), K1, Z25
+	VFMADD213PS  Z25, Z24, Z21
+	VFMADD213PS  (DX)(CX*4), Z24, Z22
+	VMOVUPS.Z    64(DX)(CX*4), K1, Z25
+	VFMADD213PS  Z25, Z24, Z23
+	JMP          scaled514
+
+noAdd513:
+	TESTQ  $0x00000002, DI
+	JEQ    scaled514
+	VMULPS Z24, Z0, Z0
+	VMULPS Z24, Z1, Z1
+	VMULPS Z24, Z2, Z2
+	VMULPS Z24, Z3, Z3
+	VMULPS Z24, Z4, Z4
+	VMULPS Z24, Z5, Z5
+	VMULPS Z24, Z6, Z6
+	VMULPS Z24, Z7, Z7
+	VMULPS Z24, Z8, Z8
+	VMULPS Z24, Z9, Z9
+	VMULPS Z24, Z10, Z10
+	VMULPS Z24, Z11, Z11
+	VMULPS Z24, Z12, Z12
+	VMULPS Z24, Z13, Z13
+	VMULPS Z24, Z14, Z14
+	VMULPS Z24, Z15, Z15
+	VMULPS Z24, Z16, Z16
+	VMULPS Z24, Z17, Z17
+	VMULPS Z24, Z18, Z18
+	VMULPS Z24, Z19, Z19
+	VMULPS Z24, Z20, Z20
+	VMULPS Z24, Z21, Z21
+	VMULPS Z24, Z22, Z22
+	VMULPS Z24, Z23, Z23
+
+scaled514:
+	TESTQ     $0x00000008, DI
+	JEQ       noBias515
+	MOVQ      bias+96(FP), R8
+	VMOVUPS   (R8), Z24
+	VADDPS    Z24, Z0, Z0
+	VADDPS    Z24, Z2, Z2
+	VADDPS    Z24, Z4, Z4
+	VADDPS    Z24, Z6, Z6
+	VADDPS    Z24, Z8, Z8
+	VADDPS    Z24, Z10, Z10
+	VADDPS    Z24, Z12, Z12
+	VADDPS    Z24, Z14, Z14
+	VADDPS    Z24, Z16, Z16
+	VADDPS    Z24, Z18, Z18
+	VADDPS    Z24, Z20, Z20
+	VADDPS    Z24, Z22, Z22
+	VMOVUPS.Z 64(R8), K1, Z24
+	VADDPS    Z24, Z1, Z1
+	VADDPS    Z24, Z3, Z3
+	VADDPS    Z24, Z5, Z5
+	VADDPS    Z24, Z7, Z7
+	VADDPS    Z24, Z9, Z9
+	VADDPS    Z24, Z11, Z11
+	VADDPS    Z24, Z13, Z13
+	VADDPS    Z24, Z15, Z15
+	VADDPS    Z24, Z17, Z17
+	VADDPS    Z24, Z19, Z19
+	VADDPS    Z24, Z21, Z21
+	VADDPS    Z24, Z23, Z23
+
+noBias515:
+	TESTQ  $0x00000004, DI
+	JEQ    store516
+	VPXORD Z27, Z27, Z27
+	VMAXPS Z0, Z27, Z0
+	VMAXPS Z1, Z27, Z1
+	VMAXPS Z2, Z27, Z2
+	VMAXPS Z3, Z27, Z3
+	VMAXPS Z4, Z27, Z4
+	VMAXPS Z5, Z27, Z5
+	VMAXPS Z6, Z27, Z6
+	VMAXPS Z7, Z27, Z7
+	VMAXPS Z8, Z27, Z8
+	VMAXPS Z9, Z27, Z9
+	VMAXPS Z10, Z27, Z10
+	VMAXPS Z11, Z27, Z11
+	VMAXPS Z12, Z27, Z12
+	VMAXPS Z13, Z27, Z13
+	VMAXPS Z14, Z27, Z14
+	VMAXPS Z15, Z27, Z15
+	VMAXPS Z16, Z27, Z16
+	VMAXPS Z17, Z27, Z17
+	VMAXPS Z18, Z27, Z18
+	VMAXPS Z19, Z27, Z19
+	VMAXPS Z20, Z27, Z20
+	VMAXPS Z21, Z27, Z21
+	VMAXPS Z22, Z27, Z22
+	VMAXPS Z23, Z27, Z23
+
+store516:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(BX*1)
+	VMOVUPS Z7, K1, 64(AX)(BX*1)
+	VMOVUPS Z8, (AX)(CX*4)
+	VMOVUPS Z9, K1, 64(AX)(CX*4)
+	VMOVUPS Z10, (AX)(SI*1)
+	VMOVUPS Z11, K1, 64(AX)(SI*1)
+	VMOVUPS Z12, (AX)(BX*2)
+	VMOVUPS Z13, K1, 64(AX)(BX*2)
+	VMOVUPS Z14, (DX)
+	VMOVUPS Z15, K1, 64(DX)
+	VMOVUPS Z16, (AX)(CX*8)
+	VMOVUPS Z17, K1, 64(AX)(CX*8)
+	VMOVUPS Z18, (DX)(CX*2)
+	VMOVUPS Z19, K1, 64(DX)(CX*2)
+	VMOVUPS Z20, (AX)(SI*2)
+	VMOVUPS Z21, K1, 64(AX)(SI*2)
+	VMOVUPS Z22, (DX)(CX*4)
+	VMOVUPS Z23, K1, 64(DX)(CX*4)
 	VZEROUPPER
 	RET
 
 // func tile12x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile12x2AVX512(SB), NOSPLIT, $0-112
-next406:
+next517:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -6449,12 +8628,12 @@ next406:
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
 
-block407:
+block518:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done410
+	JEQ   done521
 
-loop408:
+loop519:
 	VMOVUPS      (R8), Z24
 	VMOVUPS      64(R8), Z25
 	VBROADCASTSS (AX), Z26
@@ -6497,13 +8676,13 @@ loop408:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop408
+	JNZ          loop519
 
-done410:
+done521:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block407
+	JNZ          block518
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -6513,7 +8692,7 @@ done410:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z24
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd411
+	JEQ          noAdd522
 	VFMADD213PS  (AX), Z24, Z0
 	VFMADD213PS  64(AX), Z24, Z1
 	VFMADD213PS  (AX)(CX*1), Z24, Z2
@@ -6538,11 +8717,11 @@ done410:
 	VFMADD213PS  64(AX)(SI*2), Z24, Z21
 	VFMADD213PS  (DX)(CX*4), Z24, Z22
 	VFMADD213PS  64(DX)(CX*4), Z24, Z23
-	JMP          scaled412
+	JMP          scaled523
 
-noAdd411:
+noAdd522:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled412
+	JEQ    scaled523
 	VMULPS Z24, Z0, Z0
 	VMULPS Z24, Z1, Z1
 	VMULPS Z24, Z2, Z2
@@ -6568,9 +8747,9 @@ noAdd411:
 	VMULPS Z24, Z22, Z22
 	VMULPS Z24, Z23, Z23
 
-scaled412:
+scaled523:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias413
+	JEQ     noBias524
 	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z24
 	VADDPS  Z24, Z0, Z0
@@ -6599,9 +8778,9 @@ scaled412:
 	VADDPS  Z24, Z21, Z21
 	VADDPS  Z24, Z23, Z23
 
-noBias413:
+noBias524:
 	TESTQ  $0x00000004, DI
-	JEQ    store414
+	JEQ    store525
 	VPXORD Z27, Z27, Z27
 	VMAXPS Z0, Z27, Z0
 	VMAXPS Z1, Z27, Z1
@@ -6628,7 +8807,7 @@ noBias413:
 	VMAXPS Z22, Z27, Z22
 	VMAXPS Z23, Z27, Z23
 
-store414:
+store525:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -6657,13 +8836,13 @@ store414:
 	ADDQ    $+128, b+40(FP)
 	ADDQ    $+128, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next406
+	JNZ     next517
 	VZEROUPPER
 	RET
 
-// func tile13xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile13x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile13xMaskAVX512(SB), NOSPLIT, $0-112
+TEXT ·tile13x1MaskAVX512(SB), NOSPLIT, $0-112
 	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
@@ -6695,12 +8874,12 @@ TEXT ·tile13xMaskAVX512(SB), NOSPLIT, $0-112
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-block416:
+block527:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done419
+	JEQ   done530
 
-loop417:
+loop528:
 	VMOVUPS.Z        (R8), K1, Z13
 	VFMADD231PS.BCST (AX), Z13, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z13, Z1
@@ -6719,13 +8898,13 @@ loop417:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop417
+	JNZ              loop528
 
-done419:
+done530:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block416
+	JNZ          block527
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -6735,7 +8914,7 @@ done419:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z13
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd420
+	JEQ          noAdd531
 	VMOVUPS.Z    (AX), K1, Z15
 	VFMADD213PS  Z15, Z13, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z15
@@ -6762,11 +8941,11 @@ done419:
 	VFMADD213PS  Z15, Z13, Z11
 	VMOVUPS.Z    (AX)(BX*4), K1, Z15
 	VFMADD213PS  Z15, Z13, Z12
-	JMP          scaled421
+	JMP          scaled532
 
-noAdd420:
+noAdd531:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled421
+	JEQ    scaled532
 	VMULPS Z13, Z0, Z0
 	VMULPS Z13, Z1, Z1
 	VMULPS Z13, Z2, Z2
@@ -6781,9 +8960,9 @@ noAdd420:
 	VMULPS Z13, Z11, Z11
 	VMULPS Z13, Z12, Z12
 
-scaled421:
+scaled532:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias422
+	JEQ       noBias533
 	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z13
 	VADDPS    Z13, Z0, Z0
@@ -6800,9 +8979,9 @@ scaled421:
 	VADDPS    Z13, Z11, Z11
 	VADDPS    Z13, Z12, Z12
 
-noBias422:
+noBias533:
 	TESTQ  $0x00000004, DI
-	JEQ    store423
+	JEQ    store534
 	VPXORD Z14, Z14, Z14
 	VMAXPS Z0, Z14, Z0
 	VMAXPS Z1, Z14, Z1
@@ -6818,7 +8997,7 @@ noBias422:
 	VMAXPS Z11, Z14, Z11
 	VMAXPS Z12, Z14, Z12
 
-store423:
+store534:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -6838,7 +9017,7 @@ store423:
 // func tile13x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile13x1AVX512(SB), NOSPLIT, $0-112
-next424:
+next535:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -6863,12 +9042,12 @@ next424:
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
 
-block425:
+block536:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done428
+	JEQ   done539
 
-loop426:
+loop537:
 	VMOVUPS          (R8), Z13
 	VFMADD231PS.BCST (AX), Z13, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z13, Z1
@@ -6887,13 +9066,13 @@ loop426:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop426
+	JNZ              loop537
 
-done428:
+done539:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block425
+	JNZ          block536
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -6903,7 +9082,7 @@ done428:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z13
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd429
+	JEQ          noAdd540
 	VFMADD213PS  (AX), Z13, Z0
 	VFMADD213PS  (AX)(CX*1), Z13, Z1
 	VFMADD213PS  (AX)(CX*2), Z13, Z2
@@ -6917,11 +9096,11 @@ done428:
 	VFMADD213PS  (AX)(SI*2), Z13, Z10
 	VFMADD213PS  (DX)(CX*4), Z13, Z11
 	VFMADD213PS  (AX)(BX*4), Z13, Z12
-	JMP          scaled430
+	JMP          scaled541
 
-noAdd429:
+noAdd540:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled430
+	JEQ    scaled541
 	VMULPS Z13, Z0, Z0
 	VMULPS Z13, Z1, Z1
 	VMULPS Z13, Z2, Z2
@@ -6936,9 +9115,9 @@ noAdd429:
 	VMULPS Z13, Z11, Z11
 	VMULPS Z13, Z12, Z12
 
-scaled430:
+scaled541:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias431
+	JEQ     noBias542
 	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z13
 	VADDPS  Z13, Z0, Z0
@@ -6955,9 +9134,9 @@ scaled430:
 	VADDPS  Z13, Z11, Z11
 	VADDPS  Z13, Z12, Z12
 
-noBias431:
+noBias542:
 	TESTQ  $0x00000004, DI
-	JEQ    store432
+	JEQ    store543
 	VPXORD Z14, Z14, Z14
 	VMAXPS Z0, Z14, Z0
 	VMAXPS Z1, Z14, Z1
@@ -6973,7 +9152,7 @@ noBias431:
 	VMAXPS Z11, Z14, Z11
 	VMAXPS Z12, Z14, Z12
 
-store432:
+store543:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -6991,14 +9170,294 @@ store432:
 	ADDQ    $+64, b+40(FP)
 	ADDQ    $+64, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next424
+	JNZ     next535
+	VZEROUPPER
+	RET
+
+// func tile13x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile13x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    blocks+64(FP), R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	VPXORD  Z24, Z24, Z24
+	VPXORD  Z25, Z25, Z25
+
+block545:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done548
+
+loop546:
+	VMOVUPS      (R8), Z26
+	VMOVUPS.Z    64(R8), K1, Z27
+	VBROADCASTSS (AX), Z28
+	VFMADD231PS  Z28, Z26, Z0
+	VFMADD231PS  Z28, Z27, Z1
+	VBROADCASTSS (AX)(CX*1), Z28
+	VFMADD231PS  Z28, Z26, Z2
+	VFMADD231PS  Z28, Z27, Z3
+	VBROADCASTSS (AX)(CX*2), Z28
+	VFMADD231PS  Z28, Z26, Z4
+	VFMADD231PS  Z28, Z27, Z5
+	VBROADCASTSS (AX)(BX*1), Z28
+	VFMADD231PS  Z28, Z26, Z6
+	VFMADD231PS  Z28, Z27, Z7
+	VBROADCASTSS (AX)(CX*4), Z28
+	VFMADD231PS  Z28, Z26, Z8
+	VFMADD231PS  Z28, Z27, Z9
+	VBROADCASTSS (AX)(SI*1), Z28
+	VFMADD231PS  Z28, Z26, Z10
+	VFMADD231PS  Z28, Z27, Z11
+	VBROADCASTSS (AX)(BX*2), Z28
+	VFMADD231PS  Z28, Z26, Z12
+	VFMADD231PS  Z28, Z27, Z13
+	VBROADCASTSS (DX), Z28
+	VFMADD231PS  Z28, Z26, Z14
+	VFMADD231PS  Z28, Z27, Z15
+	VBROADCASTSS (AX)(CX*8), Z28
+	VFMADD231PS  Z28, Z26, Z16
+	VFMADD231PS  Z28, Z27, Z17
+	VBROADCASTSS (DX)(CX*2), Z28
+	VFMADD231PS  Z28, Z26, Z18
+	VFMADD231PS  Z28, Z27, Z19
+	VBROADCASTSS (AX)(SI*2), Z28
+	VFMADD231PS  Z28, Z26, Z20
+	VFMADD231PS  Z28, Z27, Z21
+	VBROADCASTSS (DX)(CX*4), Z28
+	VFMADD231PS  Z28, Z26, Z22
+	VFMADD231PS  Z28, Z27, Z23
+	VBROADCASTSS (AX)(BX*4), Z28
+	VFMADD231PS  Z28, Z26, Z24
+	VFMADD231PS  Z28, Z27, Z25
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         R9, R8
+	DECQ         R10
+	JNZ          loop546
+
+done548:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block545
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), BX
+	LEAQ         (CX)(CX*4), SI
+	LEAQ         (AX)(CX*2), DX
+	ADDQ         SI, DX
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z26
+	TESTQ        $0x00000001, DI
+	JEQ          noAdd549
+	VFMADD213PS  (AX), Z26, Z0
+	VMOVUPS.Z    64(AX), K1, Z27
+	VFMADD213PS  Z27, Z26, Z1
+	VFMADD213PS  (AX)(CX*1), Z26, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z27
+	VFMADD213PS  Z27, Z26, Z3
+	VFMADD213PS  (AX)(CX*2), Z26, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z27
+	VFMADD213PS  Z27, Z26, Z5
+	VFMADD213PS  (AX)(BX*1), Z26, Z6
+	VMOVUPS.Z    64(AX)(BX*1), K1, Z27
+	VFMADD213PS  Z27, Z26, Z7
+	VFMADD213PS  (AX)(CX*4), Z26, Z8
+	VMOVUPS.Z    64(AX)(CX*4), K1, Z27
+	VFMADD213PS  Z27, Z26, Z9
+	VFMADD213PS  (AX)(SI*1), Z26, Z10
+	VMOVUPS.Z    64(AX)(SI*1), K1, Z27
+	VFMADD213PS  Z27, Z26, Z11
+	VFMADD213PS  (AX)(BX*2), Z26, Z12
+	VMOVUPS.Z    64(AX)(BX*2), K1, Z27
+	VFMADD213PS  Z27, Z26, Z13
+	VFMADD213PS  (DX), Z26, Z14
+	VMOVUPS.Z    64(DX), K1, Z27
+	VFMADD213PS  Z27, Z26, Z15
+	VFMADD213PS  (AX)(CX*8), Z26, Z16
+	VMOVUPS.Z    64(AX)(CX*8), K1, Z27
+	VFMADD213PS  Z27, Z26, Z17
+	VFMADD213PS  (DX)(CX*2), Z26, Z18
+	VMOVUPS.Z    64(DX)(CX*2), K1, Z27
+	VFMADD213PS  Z27, Z26, Z19
+	VFMADD213PS  (AX)(SI*2), Z26, Z20
+	VMOVUPS.Z    64(AX)(SI*2), K1, Z27
+	VFMADD213PS  Z27, Z26, Z21
+	VFMADD213PS  (DX)(CX*4), Z26, Z22
+	VMOVUPS.Z    64(DX)(CX*4), K1, Z27
+	VFMADD213PS  Z27, Z26, Z23
+	VFMADD213PS  (AX)(BX*4), Z26, Z24
+	VMOVUPS.Z    64(AX)(BX*4), K1, Z27
+	VFMADD213PS  Z27, Z26, Z25
+	JMP          scaled550
+
+noAdd549:
+	TESTQ  $0x00000002, DI
+	JEQ    scaled550
+	VMULPS Z26, Z0, Z0
+	VMULPS Z26, Z1, Z1
+	VMULPS Z26, Z2, Z2
+	VMULPS Z26, Z3, Z3
+	VMULPS Z26, Z4, Z4
+	VMULPS Z26, Z5, Z5
+	VMULPS Z26, Z6, Z6
+	VMULPS Z26, Z7, Z7
+	VMULPS Z26, Z8, Z8
+	VMULPS Z26, Z9, Z9
+	VMULPS Z26, Z10, Z10
+	VMULPS Z26, Z11, Z11
+	VMULPS Z26, Z12, Z12
+	VMULPS Z26, Z13, Z13
+	VMULPS Z26, Z14, Z14
+	VMULPS Z26, Z15, Z15
+	VMULPS Z26, Z16, Z16
+	VMULPS Z26, Z17, Z17
+	VMULPS Z26, Z18, Z18
+	VMULPS Z26, Z19, Z19
+	VMULPS Z26, Z20, Z20
+	VMULPS Z26, Z21, Z21
+	VMULPS Z26, Z22, Z22
+	VMULPS Z26, Z23, Z23
+	VMULPS Z26, Z24, Z24
+	VMULPS Z26, Z25, Z25
+
+scaled550:
+	TESTQ     $0x00000008, DI
+	JEQ       noBias551
+	MOVQ      bias+96(FP), R8
+	VMOVUPS   (R8), Z26
+	VADDPS    Z26, Z0, Z0
+	VADDPS    Z26, Z2, Z2
+	VADDPS    Z26, Z4, Z4
+	VADDPS    Z26, Z6, Z6
+	VADDPS    Z26, Z8, Z8
+	VADDPS    Z26, Z10, Z10
+	VADDPS    Z26, Z12, Z12
+	VADDPS    Z26, Z14, Z14
+	VADDPS    Z26, Z16, Z16
+	VADDPS    Z26, Z18, Z18
+	VADDPS    Z26, Z20, Z20
+	VADDPS    Z26, Z22, Z22
+	VADDPS    Z26, Z24, Z24
+	VMOVUPS.Z 64(R8), K1, Z26
+	VADDPS    Z26, Z1, Z1
+	VADDPS    Z26, Z3, Z3
+	VADDPS    Z26, Z5, Z5
+	VADDPS    Z26, Z7, Z7
+	VADDPS    Z26, Z9, Z9
+	VADDPS    Z26, Z11, Z11
+	VADDPS    Z26, Z13, Z13
+	VADDPS    Z26, Z15, Z15
+	VADDPS    Z26, Z17, Z17
+	VADDPS    Z26, Z19, Z19
+	VADDPS    Z26, Z21, Z21
+	VADDPS    Z26, Z23, Z23
+	VADDPS    Z26, Z25, Z25
+
+noBias551:
+	TESTQ  $0x00000004, DI
+	JEQ    store552
+	VPXORD Z29, Z29, Z29
+	VMAXPS Z0, Z29, Z0
+	VMAXPS Z1, Z29, Z1
+	VMAXPS Z2, Z29, Z2
+	VMAXPS Z3, Z29, Z3
+	VMAXPS Z4, Z29, Z4
+	VMAXPS Z5, Z29, Z5
+	VMAXPS Z6, Z29, Z6
+	VMAXPS Z7, Z29, Z7
+	VMAXPS Z8, Z29, Z8
+	VMAXPS Z9, Z29, Z9
+	VMAXPS Z10, Z29, Z10
+	VMAXPS Z11, Z29, Z11
+	VMAXPS Z12, Z29, Z12
+	VMAXPS Z13, Z29, Z13
+	VMAXPS Z14, Z29, Z14
+	VMAXPS Z15, Z29, Z15
+	VMAXPS Z16, Z29, Z16
+	VMAXPS Z17, Z29, Z17
+	VMAXPS Z18, Z29, Z18
+	VMAXPS Z19, Z29, Z19
+	VMAXPS Z20, Z29, Z20
+	VMAXPS Z21, Z29, Z21
+	VMAXPS Z22, Z29, Z22
+	VMAXPS Z23, Z29, Z23
+	VMAXPS Z24, Z29, Z24
+	VMAXPS Z25, Z29, Z25
+
+store552:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(BX*1)
+	VMOVUPS Z7, K1, 64(AX)(BX*1)
+	VMOVUPS Z8, (AX)(CX*4)
+	VMOVUPS Z9, K1, 64(AX)(CX*4)
+	VMOVUPS Z10, (AX)(SI*1)
+	VMOVUPS Z11, K1, 64(AX)(SI*1)
+	VMOVUPS Z12, (AX)(BX*2)
+	VMOVUPS Z13, K1, 64(AX)(BX*2)
+	VMOVUPS Z14, (DX)
+	VMOVUPS Z15, K1, 64(DX)
+	VMOVUPS Z16, (AX)(CX*8)
+	VMOVUPS Z17, K1, 64(AX)(CX*8)
+	VMOVUPS Z18, (DX)(CX*2)
+	VMOVUPS Z19, K1, 64(DX)(CX*2)
+	VMOVUPS Z20, (AX)(SI*2)
+	VMOVUPS Z21, K1, 64(AX)(SI*2)
+	VMOVUPS Z22, (DX)(CX*4)
+	VMOVUPS Z23, K1, 64(DX)(CX*4)
+	VMOVUPS Z24, (AX)(BX*4)
+	VMOVUPS Z25, K1, 64(AX)(BX*4)
 	VZEROUPPER
 	RET
 
 // func tile13x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile13x2AVX512(SB), NOSPLIT, $0-112
-next433:
+next553:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -7036,12 +9495,12 @@ next433:
 	VPXORD Z24, Z24, Z24
 	VPXORD Z25, Z25, Z25
 
-block434:
+block554:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done437
+	JEQ   done557
 
-loop435:
+loop555:
 	VMOVUPS      (R8), Z26
 	VMOVUPS      64(R8), Z27
 	VBROADCASTSS (AX), Z28
@@ -7087,13 +9546,13 @@ loop435:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop435
+	JNZ          loop555
 
-done437:
+done557:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block434
+	JNZ          block554
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -7103,7 +9562,7 @@ done437:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z26
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd438
+	JEQ          noAdd558
 	VFMADD213PS  (AX), Z26, Z0
 	VFMADD213PS  64(AX), Z26, Z1
 	VFMADD213PS  (AX)(CX*1), Z26, Z2
@@ -7130,11 +9589,11 @@ done437:
 	VFMADD213PS  64(DX)(CX*4), Z26, Z23
 	VFMADD213PS  (AX)(BX*4), Z26, Z24
 	VFMADD213PS  64(AX)(BX*4), Z26, Z25
-	JMP          scaled439
+	JMP          scaled559
 
-noAdd438:
+noAdd558:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled439
+	JEQ    scaled559
 	VMULPS Z26, Z0, Z0
 	VMULPS Z26, Z1, Z1
 	VMULPS Z26, Z2, Z2
@@ -7162,9 +9621,9 @@ noAdd438:
 	VMULPS Z26, Z24, Z24
 	VMULPS Z26, Z25, Z25
 
-scaled439:
+scaled559:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias440
+	JEQ     noBias560
 	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z26
 	VADDPS  Z26, Z0, Z0
@@ -7195,9 +9654,9 @@ scaled439:
 	VADDPS  Z26, Z23, Z23
 	VADDPS  Z26, Z25, Z25
 
-noBias440:
+noBias560:
 	TESTQ  $0x00000004, DI
-	JEQ    store441
+	JEQ    store561
 	VPXORD Z29, Z29, Z29
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -7226,7 +9685,7 @@ noBias440:
 	VMAXPS Z24, Z29, Z24
 	VMAXPS Z25, Z29, Z25
 
-store441:
+store561:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -7257,13 +9716,13 @@ store441:
 	ADDQ    $+128, b+40(FP)
 	ADDQ    $+128, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next433
+	JNZ     next553
 	VZEROUPPER
 	RET
 
-// func tile14xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// func tile14x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile14xMaskAVX512(SB), NOSPLIT, $0-112
+TEXT ·tile14x1MaskAVX512(SB), NOSPLIT, $0-112
 	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
@@ -7296,12 +9755,12 @@ TEXT ·tile14xMaskAVX512(SB), NOSPLIT, $0-112
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
 
-block443:
+block563:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done446
+	JEQ   done566
 
-loop444:
+loop564:
 	VMOVUPS.Z        (R8), K1, Z14
 	VFMADD231PS.BCST (AX), Z14, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z14, Z1
@@ -7321,13 +9780,13 @@ loop444:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop444
+	JNZ              loop564
 
-done446:
+done566:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block443
+	JNZ          block563
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -7337,7 +9796,7 @@ done446:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z14
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd447
+	JEQ          noAdd567
 	VMOVUPS.Z    (AX), K1, Z16
 	VFMADD213PS  Z16, Z14, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z16
@@ -7366,11 +9825,11 @@ done446:
 	VFMADD213PS  Z16, Z14, Z12
 	VMOVUPS.Z    (DX)(BX*2), K1, Z16
 	VFMADD213PS  Z16, Z14, Z13
-	JMP          scaled448
+	JMP          scaled568
 
-noAdd447:
+noAdd567:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled448
+	JEQ    scaled568
 	VMULPS Z14, Z0, Z0
 	VMULPS Z14, Z1, Z1
 	VMULPS Z14, Z2, Z2
@@ -7386,9 +9845,9 @@ noAdd447:
 	VMULPS Z14, Z12, Z12
 	VMULPS Z14, Z13, Z13
 
-scaled448:
+scaled568:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias449
+	JEQ       noBias569
 	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z14
 	VADDPS    Z14, Z0, Z0
@@ -7406,9 +9865,9 @@ scaled448:
 	VADDPS    Z14, Z12, Z12
 	VADDPS    Z14, Z13, Z13
 
-noBias449:
+noBias569:
 	TESTQ  $0x00000004, DI
-	JEQ    store450
+	JEQ    store570
 	VPXORD Z15, Z15, Z15
 	VMAXPS Z0, Z15, Z0
 	VMAXPS Z1, Z15, Z1
@@ -7425,7 +9884,7 @@ noBias449:
 	VMAXPS Z12, Z15, Z12
 	VMAXPS Z13, Z15, Z13
 
-store450:
+store570:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -7446,7 +9905,7 @@ store450:
 // func tile14x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile14x1AVX512(SB), NOSPLIT, $0-112
-next451:
+next571:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -7472,12 +9931,12 @@ next451:
 	VPXORD Z12, Z12, Z12
 	VPXORD Z13, Z13, Z13
 
-block452:
+block572:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done455
+	JEQ   done575
 
-loop453:
+loop573:
 	VMOVUPS          (R8), Z14
 	VFMADD231PS.BCST (AX), Z14, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z14, Z1
@@ -7497,13 +9956,13 @@ loop453:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop453
+	JNZ              loop573
 
-done455:
+done575:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block452
+	JNZ          block572
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -7513,7 +9972,7 @@ done455:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z14
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd456
+	JEQ          noAdd576
 	VFMADD213PS  (AX), Z14, Z0
 	VFMADD213PS  (AX)(CX*1), Z14, Z1
 	VFMADD213PS  (AX)(CX*2), Z14, Z2
@@ -7528,11 +9987,11 @@ done455:
 	VFMADD213PS  (DX)(CX*4), Z14, Z11
 	VFMADD213PS  (AX)(BX*4), Z14, Z12
 	VFMADD213PS  (DX)(BX*2), Z14, Z13
-	JMP          scaled457
+	JMP          scaled577
 
-noAdd456:
+noAdd576:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled457
+	JEQ    scaled577
 	VMULPS Z14, Z0, Z0
 	VMULPS Z14, Z1, Z1
 	VMULPS Z14, Z2, Z2
@@ -7548,9 +10007,9 @@ noAdd456:
 	VMULPS Z14, Z12, Z12
 	VMULPS Z14, Z13, Z13
 
-scaled457:
+scaled577:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias458
+	JEQ     noBias578
 	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z14
 	VADDPS  Z14, Z0, Z0
@@ -7568,9 +10027,9 @@ scaled457:
 	VADDPS  Z14, Z12, Z12
 	VADDPS  Z14, Z13, Z13
 
-noBias458:
+noBias578:
 	TESTQ  $0x00000004, DI
-	JEQ    store459
+	JEQ    store579
 	VPXORD Z15, Z15, Z15
 	VMAXPS Z0, Z15, Z0
 	VMAXPS Z1, Z15, Z1
@@ -7587,7 +10046,7 @@ noBias458:
 	VMAXPS Z12, Z15, Z12
 	VMAXPS Z13, Z15, Z13
 
-store459:
+store579:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -7606,14 +10065,310 @@ store459:
 	ADDQ    $+64, b+40(FP)
 	ADDQ    $+64, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next451
+	JNZ     next571
+	VZEROUPPER
+	RET
+
+// func tile14x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile14x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    blocks+64(FP), R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	VPXORD  Z24, Z24, Z24
+	VPXORD  Z25, Z25, Z25
+	VPXORD  Z26, Z26, Z26
+	VPXORD  Z27, Z27, Z27
+
+block581:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done584
+
+loop582:
+	VMOVUPS      (R8), Z28
+	VMOVUPS.Z    64(R8), K1, Z29
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z30, Z28, Z0
+	VFMADD231PS  Z30, Z29, Z1
+	VBROADCASTSS (AX)(CX*1), Z30
+	VFMADD231PS  Z30, Z28, Z2
+	VFMADD231PS  Z30, Z29, Z3
+	VBROADCASTSS (AX)(CX*2), Z30
+	VFMADD231PS  Z30, Z28, Z4
+	VFMADD231PS  Z30, Z29, Z5
+	VBROADCASTSS (AX)(BX*1), Z30
+	VFMADD231PS  Z30, Z28, Z6
+	VFMADD231PS  Z30, Z29, Z7
+	VBROADCASTSS (AX)(CX*4), Z30
+	VFMADD231PS  Z30, Z28, Z8
+	VFMADD231PS  Z30, Z29, Z9
+	VBROADCASTSS (AX)(SI*1), Z30
+	VFMADD231PS  Z30, Z28, Z10
+	VFMADD231PS  Z30, Z29, Z11
+	VBROADCASTSS (AX)(BX*2), Z30
+	VFMADD231PS  Z30, Z28, Z12
+	VFMADD231PS  Z30, Z29, Z13
+	VBROADCASTSS (DX), Z30
+	VFMADD231PS  Z30, Z28, Z14
+	VFMADD231PS  Z30, Z29, Z15
+	VBROADCASTSS (AX)(CX*8), Z30
+	VFMADD231PS  Z30, Z28, Z16
+	VFMADD231PS  Z30, Z29, Z17
+	VBROADCASTSS (DX)(CX*2), Z30
+	VFMADD231PS  Z30, Z28, Z18
+	VFMADD231PS  Z30, Z29, Z19
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z30, Z28, Z20
+	VFMADD231PS  Z30, Z29, Z21
+	VBROADCASTSS (DX)(CX*4), Z30
+	VFMADD231PS  Z30, Z28, Z22
+	VFMADD231PS  Z30, Z29, Z23
+	VBROADCASTSS (AX)(BX*4), Z30
+	VFMADD231PS  Z30, Z28, Z24
+	VFMADD231PS  Z30, Z29, Z25
+	VBROADCASTSS (DX)(BX*2), Z30
+	VFMADD231PS  Z30, Z28, Z26
+	VFMADD231PS  Z30, Z29, Z27
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         R9, R8
+	DECQ         R10
+	JNZ          loop582
+
+done584:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block581
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), BX
+	LEAQ         (CX)(CX*4), SI
+	LEAQ         (AX)(CX*2), DX
+	ADDQ         SI, DX
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z28
+	TESTQ        $0x00000001, DI
+	JEQ          noAdd585
+	VFMADD213PS  (AX), Z28, Z0
+	VMOVUPS.Z    64(AX), K1, Z29
+	VFMADD213PS  Z29, Z28, Z1
+	VFMADD213PS  (AX)(CX*1), Z28, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z29
+	VFMADD213PS  Z29, Z28, Z3
+	VFMADD213PS  (AX)(CX*2), Z28, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z29
+	VFMADD213PS  Z29, Z28, Z5
+	VFMADD213PS  (AX)(BX*1), Z28, Z6
+	VMOVUPS.Z    64(AX)(BX*1), K1, Z29
+	VFMADD213PS  Z29, Z28, Z7
+	VFMADD213PS  (AX)(CX*4), Z28, Z8
+	VMOVUPS.Z    64(AX)(CX*4), K1, Z29
+	VFMADD213PS  Z29, Z28, Z9
+	VFMADD213PS  (AX)(SI*1), Z28, Z10
+	VMOVUPS.Z    64(AX)(SI*1), K1, Z29
+	VFMADD213PS  Z29, Z28, Z11
+	VFMADD213PS  (AX)(BX*2), Z28, Z12
+	VMOVUPS.Z    64(AX)(BX*2), K1, Z29
+	VFMADD213PS  Z29, Z28, Z13
+	VFMADD213PS  (DX), Z28, Z14
+	VMOVUPS.Z    64(DX), K1, Z29
+	VFMADD213PS  Z29, Z28, Z15
+	VFMADD213PS  (AX)(CX*8), Z28, Z16
+	VMOVUPS.Z    64(AX)(CX*8), K1, Z29
+	VFMADD213PS  Z29, Z28, Z17
+	VFMADD213PS  (DX)(CX*2), Z28, Z18
+	VMOVUPS.Z    64(DX)(CX*2), K1, Z29
+	VFMADD213PS  Z29, Z28, Z19
+	VFMADD213PS  (AX)(SI*2), Z28, Z20
+	VMOVUPS.Z    64(AX)(SI*2), K1, Z29
+	VFMADD213PS  Z29, Z28, Z21
+	VFMADD213PS  (DX)(CX*4), Z28, Z22
+	VMOVUPS.Z    64(DX)(CX*4), K1, Z29
+	VFMADD213PS  Z29, Z28, Z23
+	VFMADD213PS  (AX)(BX*4), Z28, Z24
+	VMOVUPS.Z    64(AX)(BX*4), K1, Z29
+	VFMADD213PS  Z29, Z28, Z25
+	VFMADD213PS  (DX)(BX*2), Z28, Z26
+	VMOVUPS.Z    64(DX)(BX*2), K1, Z29
+	VFMADD213PS  Z29, Z28, Z27
+	JMP          scaled586
+
+noAdd585:
+	TESTQ  $0x00000002, DI
+	JEQ    scaled586
+	VMULPS Z28, Z0, Z0
+	VMULPS Z28, Z1, Z1
+	VMULPS Z28, Z2, Z2
+	VMULPS Z28, Z3, Z3
+	VMULPS Z28, Z4, Z4
+	VMULPS Z28, Z5, Z5
+	VMULPS Z28, Z6, Z6
+	VMULPS Z28, Z7, Z7
+	VMULPS Z28, Z8, Z8
+	VMULPS Z28, Z9, Z9
+	VMULPS Z28, Z10, Z10
+	VMULPS Z28, Z11, Z11
+	VMULPS Z28, Z12, Z12
+	VMULPS Z28, Z13, Z13
+	VMULPS Z28, Z14, Z14
+	VMULPS Z28, Z15, Z15
+	VMULPS Z28, Z16, Z16
+	VMULPS Z28, Z17, Z17
+	VMULPS Z28, Z18, Z18
+	VMULPS Z28, Z19, Z19
+	VMULPS Z28, Z20, Z20
+	VMULPS Z28, Z21, Z21
+	VMULPS Z28, Z22, Z22
+	VMULPS Z28, Z23, Z23
+	VMULPS Z28, Z24, Z24
+	VMULPS Z28, Z25, Z25
+	VMULPS Z28, Z26, Z26
+	VMULPS Z28, Z27, Z27
+
+scaled586:
+	TESTQ     $0x00000008, DI
+	JEQ       noBias587
+	MOVQ      bias+96(FP), R8
+	VMOVUPS   (R8), Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z8, Z8
+	VADDPS    Z28, Z10, Z10
+	VADDPS    Z28, Z12, Z12
+	VADDPS    Z28, Z14, Z14
+	VADDPS    Z28, Z16, Z16
+	VADDPS    Z28, Z18, Z18
+	VADDPS    Z28, Z20, Z20
+	VADDPS    Z28, Z22, Z22
+	VADDPS    Z28, Z24, Z24
+	VADDPS    Z28, Z26, Z26
+	VMOVUPS.Z 64(R8), K1, Z28
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z7, Z7
+	VADDPS    Z28, Z9, Z9
+	VADDPS    Z28, Z11, Z11
+	VADDPS    Z28, Z13, Z13
+	VADDPS    Z28, Z15, Z15
+	VADDPS    Z28, Z17, Z17
+	VADDPS    Z28, Z19, Z19
+	VADDPS    Z28, Z21, Z21
+	VADDPS    Z28, Z23, Z23
+	VADDPS    Z28, Z25, Z25
+	VADDPS    Z28, Z27, Z27
+
+noBias587:
+	TESTQ  $0x00000004, DI
+	JEQ    store588
+	VPXORD Z31, Z31, Z31
+	VMAXPS Z0, Z31, Z0
+	VMAXPS Z1, Z31, Z1
+	VMAXPS Z2, Z31, Z2
+	VMAXPS Z3, Z31, Z3
+	VMAXPS Z4, Z31, Z4
+	VMAXPS Z5, Z31, Z5
+	VMAXPS Z6, Z31, Z6
+	VMAXPS Z7, Z31, Z7
+	VMAXPS Z8, Z31, Z8
+	VMAXPS Z9, Z31, Z9
+	VMAXPS Z10, Z31, Z10
+	VMAXPS Z11, Z31, Z11
+	VMAXPS Z12, Z31, Z12
+	VMAXPS Z13, Z31, Z13
+	VMAXPS Z14, Z31, Z14
+	VMAXPS Z15, Z31, Z15
+	VMAXPS Z16, Z31, Z16
+	VMAXPS Z17, Z31, Z17
+	VMAXPS Z18, Z31, Z18
+	VMAXPS Z19, Z31, Z19
+	VMAXPS Z20, Z31, Z20
+	VMAXPS Z21, Z31, Z21
+	VMAXPS Z22, Z31, Z22
+	VMAXPS Z23, Z31, Z23
+	VMAXPS Z24, Z31, Z24
+	VMAXPS Z25, Z31, Z25
+	VMAXPS Z26, Z31, Z26
+	VMAXPS Z27, Z31, Z27
+
+store588:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(BX*1)
+	VMOVUPS Z7, K1, 64(AX)(BX*1)
+	VMOVUPS Z8, (AX)(CX*4)
+	VMOVUPS Z9, K1, 64(AX)(CX*4)
+	VMOVUPS Z10, (AX)(SI*1)
+	VMOVUPS Z11, K1, 64(AX)(SI*1)
+	VMOVUPS Z12, (AX)(BX*2)
+	VMOVUPS Z13, K1, 64(AX)(BX*2)
+	VMOVUPS Z14, (DX)
+	VMOVUPS Z15, K1, 64(DX)
+	VMOVUPS Z16, (AX)(CX*8)
+	VMOVUPS Z17, K1, 64(AX)(CX*8)
+	VMOVUPS Z18, (DX)(CX*2)
+	VMOVUPS Z19, K1, 64(DX)(CX*2)
+	VMOVUPS Z20, (AX)(SI*2)
+	VMOVUPS Z21, K1, 64(AX)(SI*2)
+	VMOVUPS Z22, (DX)(CX*4)
+	VMOVUPS Z23, K1, 64(DX)(CX*4)
+	VMOVUPS Z24, (AX)(BX*4)
+	VMOVUPS Z25, K1, 64(AX)(BX*4)
+	VMOVUPS Z26, (DX)(BX*2)
+	VMOVUPS Z27, K1, 64(DX)(BX*2)
 	VZEROUPPER
 	RET
 
 // func tile14x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
 TEXT ·tile14x2AVX512(SB), NOSPLIT, $0-112
-next460:
+next589:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -7653,12 +10408,12 @@ next460:
 	VPXORD Z26, Z26, Z26
 	VPXORD Z27, Z27, Z27
 
-block461:
+block590:
 	MOVQ  k+56(FP), R10
 	TESTQ R10, R10
-	JEQ   done464
+	JEQ   done593
 
-loop462:
+loop591:
 	VMOVUPS      (R8), Z28
 	VMOVUPS      64(R8), Z29
 	VBROADCASTSS (AX), Z30
@@ -7707,13 +10462,13 @@ loop462:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop462
+	JNZ          loop591
 
-done464:
+done593:
 	ADDQ         jump+72(FP), AX
 	ADDQ         jump+72(FP), DX
 	DECQ         R11
-	JNZ          block461
+	JNZ          block590
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
@@ -7723,7 +10478,7 @@ done464:
 	MOVQ         flags+104(FP), DI
 	VBROADCASTSS alpha+88(FP), Z28
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd465
+	JEQ          noAdd594
 	VFMADD213PS  (AX), Z28, Z0
 	VFMADD213PS  64(AX), Z28, Z1
 	VFMADD213PS  (AX)(CX*1), Z28, Z2
@@ -7752,11 +10507,11 @@ done464:
 	VFMADD213PS  64(AX)(BX*4), Z28, Z25
 	VFMADD213PS  (DX)(BX*2), Z28, Z26
 	VFMADD213PS  64(DX)(BX*2), Z28, Z27
-	JMP          scaled466
+	JMP          scaled595
 
-noAdd465:
+noAdd594:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled466
+	JEQ    scaled595
 	VMULPS Z28, Z0, Z0
 	VMULPS Z28, Z1, Z1
 	VMULPS Z28, Z2, Z2
@@ -7786,9 +10541,9 @@ noAdd465:
 	VMULPS Z28, Z26, Z26
 	VMULPS Z28, Z27, Z27
 
-scaled466:
+scaled595:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias467
+	JEQ     noBias596
 	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z28
 	VADDPS  Z28, Z0, Z0
@@ -7821,9 +10576,9 @@ scaled466:
 	VADDPS  Z28, Z25, Z25
 	VADDPS  Z28, Z27, Z27
 
-noBias467:
+noBias596:
 	TESTQ  $0x00000004, DI
-	JEQ    store468
+	JEQ    store597
 	VPXORD Z31, Z31, Z31
 	VMAXPS Z0, Z31, Z0
 	VMAXPS Z1, Z31, Z1
@@ -7854,7 +10609,7 @@ noBias467:
 	VMAXPS Z26, Z31, Z26
 	VMAXPS Z27, Z31, Z27
 
-store468:
+store597:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -7887,7 +10642,7 @@ store468:
 	ADDQ    $+128, b+40(FP)
 	ADDQ    $+128, bias+96(FP)
 	DECQ    count+80(FP)
-	JNZ     next460
+	JNZ     next589
 	VZEROUPPER
 	RET
 
@@ -7899,9 +10654,9 @@ TEXT ·axpyAVX512(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+64, DX
-	JLT          rest470
+	JLT          rest599
 
-loop469:
+loop598:
 	VMOVUPS     (AX), Z1
 	VMOVUPS     (CX), Z2
 	VFMADD231PS Z2, Z0, Z1
@@ -7921,13 +10676,13 @@ loop469:
 	ADDQ        $+256, AX
 	ADDQ        $+256, CX
 	SUBQ        $+64, DX
-	JGE         loop469
+	JGE         loop598
 
-rest470:
+rest599:
 	ADDQ $+64, DX
-	JLE  done472
+	JLE  done601
 
-tail471:
+tail600:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -7941,9 +10696,9 @@ tail471:
 	ADDQ        $+64, AX
 	ADDQ        $+64, CX
 	SUBQ        $+16, DX
-	JGT         tail471
+	JGT         tail600
 
-done472:
+done601:
 	VZEROUPPER
 	RET
 
@@ -7956,9 +10711,9 @@ TEXT ·axpbyAVX512(SB), NOSPLIT, $0-56
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+64, DX
-	JLT          rest474
+	JLT          rest603
 
-loop473:
+loop602:
 	VMOVUPS     (AX), Z2
 	VMULPS      Z1, Z2, Z2
 	VMOVUPS     (CX), Z3
@@ -7982,13 +10737,13 @@ loop473:
 	ADDQ        $+256, AX
 	ADDQ        $+256, CX
 	SUBQ        $+64, DX
-	JGE         loop473
+	JGE         loop602
 
-rest474:
+rest603:
 	ADDQ $+64, DX
-	JLE  done476
+	JLE  done605
 
-tail475:
+tail604:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -8003,9 +10758,9 @@ tail475:
 	ADDQ        $+64, AX
 	ADDQ        $+64, CX
 	SUBQ        $+16, DX
-	JGT         tail475
+	JGT         tail604
 
-done476:
+done605:
 	VZEROUPPER
 	RET
 
@@ -8016,9 +10771,9 @@ TEXT ·scaleAVX512(SB), NOSPLIT, $0-28
 	MOVQ         dst_base+0(FP), AX
 	MOVQ         dst_len+8(FP), CX
 	SUBQ         $+64, CX
-	JLT          rest478
+	JLT          rest607
 
-loop477:
+loop606:
 	VMOVUPS (AX), Z1
 	VMULPS  Z0, Z1, Z1
 	VMOVUPS Z1, (AX)
@@ -8033,13 +10788,13 @@ loop477:
 	VMOVUPS Z1, 192(AX)
 	ADDQ    $+256, AX
 	SUBQ    $+64, CX
-	JGE     loop477
+	JGE     loop606
 
-rest478:
+rest607:
 	ADDQ $+64, CX
-	JLE  done480
+	JLE  done609
 
-tail479:
+tail608:
 	MOVQ      $+16, BX
 	CMPQ      CX, BX
 	CMOVQLT   CX, BX
@@ -8051,9 +10806,9 @@ tail479:
 	VMOVUPS   Z1, K1, (AX)
 	ADDQ      $+64, AX
 	SUBQ      $+16, CX
-	JGT       tail479
+	JGT       tail608
 
-done480:
+done609:
 	VZEROUPPER
 	RET
 
@@ -8065,9 +10820,9 @@ TEXT ·addAVX512(SB), NOSPLIT, $0-72
 	MOVQ y_base+48(FP), DX
 	MOVQ dst_len+8(FP), BX
 	SUBQ $+64, BX
-	JLT  rest482
+	JLT  rest611
 
-loop481:
+loop610:
 	VMOVUPS (CX), Z0
 	VMOVUPS (DX), Z1
 	VADDPS  Z1, Z0, Z0
@@ -8088,13 +10843,13 @@ loop481:
 	ADDQ    $+256, CX
 	ADDQ    $+256, DX
 	SUBQ    $+64, BX
-	JGE     loop481
+	JGE     loop610
 
-rest482:
+rest611:
 	ADDQ $+64, BX
-	JLE  done484
+	JLE  done613
 
-tail483:
+tail612:
 	MOVQ      $+16, DI
 	CMPQ      BX, DI
 	CMOVQLT   BX, DI
@@ -8109,9 +10864,9 @@ tail483:
 	ADDQ      $+64, CX
 	ADDQ      $+64, DX
 	SUBQ      $+16, BX
-	JGT       tail483
+	JGT       tail612
 
-done484:
+done613:
 	VZEROUPPER
 	RET
 
@@ -8123,9 +10878,9 @@ TEXT ·multiplyAVX512(SB), NOSPLIT, $0-72
 	MOVQ y_base+48(FP), DX
 	MOVQ dst_len+8(FP), BX
 	SUBQ $+64, BX
-	JLT  rest486
+	JLT  rest615
 
-loop485:
+loop614:
 	VMOVUPS (CX), Z0
 	VMOVUPS (DX), Z1
 	VMULPS  Z1, Z0, Z0
@@ -8146,13 +10901,13 @@ loop485:
 	ADDQ    $+256, CX
 	ADDQ    $+256, DX
 	SUBQ    $+64, BX
-	JGE     loop485
+	JGE     loop614
 
-rest486:
+rest615:
 	ADDQ $+64, BX
-	JLE  done488
+	JLE  done617
 
-tail487:
+tail616:
 	MOVQ      $+16, DI
 	CMPQ      BX, DI
 	CMOVQLT   BX, DI
@@ -8167,9 +10922,9 @@ tail487:
 	ADDQ      $+64, CX
 	ADDQ      $+64, DX
 	SUBQ      $+16, BX
-	JGT       tail487
+	JGT       tail616
 
-done488:
+done617:
 	VZEROUPPER
 	RET
 
@@ -8181,9 +10936,9 @@ TEXT ·multiplyToAVX512(SB), NOSPLIT, $0-72
 	MOVQ y_base+48(FP), DX
 	MOVQ dst_len+8(FP), BX
 	SUBQ $+64, BX
-	JLT  rest490
+	JLT  rest619
 
-loop489:
+loop618:
 	VMOVUPS     (AX), Z0
 	VMOVUPS     (CX), Z1
 	VMOVUPS     (DX), Z2
@@ -8208,13 +10963,13 @@ loop489:
 	ADDQ        $+256, CX
 	ADDQ        $+256, DX
 	SUBQ        $+64, BX
-	JGE         loop489
+	JGE         loop618
 
-rest490:
+rest619:
 	ADDQ $+64, BX
-	JLE  done492
+	JLE  done621
 
-tail491:
+tail620:
 	MOVQ        $+16, DI
 	CMPQ        BX, DI
 	CMOVQLT     BX, DI
@@ -8230,9 +10985,9 @@ tail491:
 	ADDQ        $+64, CX
 	ADDQ        $+64, DX
 	SUBQ        $+16, BX
-	JGT         tail491
+	JGT         tail620
 
-done492:
+done621:
 	VZEROUPPER
 	RET
 
@@ -8250,9 +11005,9 @@ TEXT ·fold4AVX512(SB), NOSPLIT, $0-136
 	MOVQ         x3_base+96(FP), SI
 	MOVQ         dst_len+8(FP), DI
 	SUBQ         $+32, DI
-	JLT          rest494
+	JLT          rest623
 
-loop493:
+loop622:
 	VMOVUPS     (AX), Z4
 	VMOVUPS     (CX), Z5
 	VFMADD231PS Z5, Z0, Z4
@@ -8279,13 +11034,13 @@ loop493:
 	ADDQ        $+128, BX
 	ADDQ        $+128, SI
 	SUBQ        $+32, DI
-	JGE         loop493
+	JGE         loop622
 
-rest494:
+rest623:
 	ADDQ $+32, DI
-	JLE  done496
+	JLE  done625
 
-tail495:
+tail624:
 	MOVQ        $+16, R9
 	CMPQ        DI, R9
 	CMOVQLT     DI, R9
@@ -8308,9 +11063,9 @@ tail495:
 	ADDQ        $+64, BX
 	ADDQ        $+64, SI
 	SUBQ        $+16, DI
-	JGT         tail495
+	JGT         tail624
 
-done496:
+done625:
 	VZEROUPPER
 	RET
 
@@ -8322,9 +11077,9 @@ TEXT ·reluAVX512(SB), NOSPLIT, $0-48
 	MOVQ   x_base+24(FP), CX
 	MOVQ   dst_len+8(FP), DX
 	SUBQ   $+64, DX
-	JLT    rest498
+	JLT    rest627
 
-loop497:
+loop626:
 	VMOVUPS (CX), Z1
 	VMAXPS  Z1, Z0, Z1
 	VMOVUPS Z1, (AX)
@@ -8340,13 +11095,13 @@ loop497:
 	ADDQ    $+256, AX
 	ADDQ    $+256, CX
 	SUBQ    $+64, DX
-	JGE     loop497
+	JGE     loop626
 
-rest498:
+rest627:
 	ADDQ $+64, DX
-	JLE  done500
+	JLE  done629
 
-tail499:
+tail628:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -8359,9 +11114,9 @@ tail499:
 	ADDQ      $+64, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail499
+	JGT       tail628
 
-done500:
+done629:
 	VZEROUPPER
 	RET
 
@@ -8373,9 +11128,9 @@ TEXT ·reluGradAVX512(SB), NOSPLIT, $0-48
 	MOVQ   y_base+24(FP), CX
 	MOVQ   grad_len+8(FP), DX
 	SUBQ   $+64, DX
-	JLT    rest502
+	JLT    rest631
 
-loop501:
+loop630:
 	VMOVUPS   (AX), Z1
 	VMOVUPS   (CX), Z2
 	VCMPPS    $0x12, Z0, Z2, K1
@@ -8399,13 +11154,13 @@ loop501:
 	ADDQ      $+256, AX
 	ADDQ      $+256, CX
 	SUBQ      $+64, DX
-	JGE       loop501
+	JGE       loop630
 
-rest502:
+rest631:
 	ADDQ $+64, DX
-	JLE  done504
+	JLE  done633
 
-tail503:
+tail632:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -8420,9 +11175,9 @@ tail503:
 	ADDQ      $+64, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail503
+	JGT       tail632
 
-done504:
+done633:
 	VZEROUPPER
 	RET
 
@@ -8434,9 +11189,9 @@ TEXT ·sigmoidGradAVX512(SB), NOSPLIT, $0-48
 	MOVQ         y_base+24(FP), CX
 	MOVQ         grad_len+8(FP), DX
 	SUBQ         $+64, DX
-	JLT          rest506
+	JLT          rest635
 
-loop505:
+loop634:
 	VMOVUPS (CX), Z1
 	VSUBPS  Z1, Z0, Z2
 	VMULPS  Z1, Z2, Z2
@@ -8464,13 +11219,13 @@ loop505:
 	ADDQ    $+256, AX
 	ADDQ    $+256, CX
 	SUBQ    $+64, DX
-	JGE     loop505
+	JGE     loop634
 
-rest506:
+rest635:
 	ADDQ $+64, DX
-	JLE  done508
+	JLE  done637
 
-tail507:
+tail636:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -8486,9 +11241,9 @@ tail507:
 	ADDQ      $+64, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail507
+	JGT       tail636
 
-done508:
+done637:
 	VZEROUPPER
 	RET
 
@@ -8503,9 +11258,9 @@ TEXT ·tanhGradAVX512(SB), NOSPLIT, $0-48
 	MOVQ         y_base+24(FP), CX
 	MOVQ         grad_len+8(FP), DX
 	SUBQ         $+64, DX
-	JLT          rest510
+	JLT          rest639
 
-loop509:
+loop638:
 	VMOVUPS      (CX), Z1
 	VFNMADD213PS Z0, Z1, Z1
 	VMOVUPS      (AX), Z2
@@ -8529,13 +11284,13 @@ loop509:
 	ADDQ         $+256, AX
 	ADDQ         $+256, CX
 	SUBQ         $+64, DX
-	JGE          loop509
+	JGE          loop638
 
-rest510:
+rest639:
 	ADDQ $+64, DX
-	JLE  done512
+	JLE  done641
 
-tail511:
+tail640:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -8550,9 +11305,9 @@ tail511:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail511
+	JGT          tail640
 
-done512:
+done641:
 	VZEROUPPER
 	RET
 
@@ -8568,9 +11323,9 @@ TEXT ·momentumAVX512(SB), NOSPLIT, $0-88
 	MOVQ         g_base+48(FP), DX
 	MOVQ         w_len+8(FP), BX
 	SUBQ         $+32, BX
-	JLT          rest514
+	JLT          rest643
 
-loop513:
+loop642:
 	VMOVUPS      (AX), Z4
 	VMOVUPS      (CX), Z5
 	VMOVUPS      (DX), Z6
@@ -8593,13 +11348,13 @@ loop513:
 	ADDQ         $+128, CX
 	ADDQ         $+128, DX
 	SUBQ         $+32, BX
-	JGE          loop513
+	JGE          loop642
 
-rest514:
+rest643:
 	ADDQ $+32, BX
-	JLE  done516
+	JLE  done645
 
-tail515:
+tail644:
 	MOVQ         $+16, DI
 	CMPQ         BX, DI
 	CMOVQLT      BX, DI
@@ -8619,9 +11374,9 @@ tail515:
 	ADDQ         $+64, CX
 	ADDQ         $+64, DX
 	SUBQ         $+16, BX
-	JGT          tail515
+	JGT          tail644
 
-done516:
+done645:
 	VZEROUPPER
 	RET
 
@@ -8642,9 +11397,9 @@ TEXT ·adaptiveAVX512(SB), NOSPLIT, $0-128
 	MOVQ         g_base+72(FP), BX
 	MOVQ         w_len+8(FP), SI
 	SUBQ         $+16, SI
-	JLT          rest518
+	JLT          rest647
 
-loop517:
+loop646:
 	VMOVUPS     (CX), Z8
 	VMOVUPS     (DX), Z9
 	VMOVUPS     (BX), Z10
@@ -8667,13 +11422,13 @@ loop517:
 	ADDQ        $+64, DX
 	ADDQ        $+64, BX
 	SUBQ        $+16, SI
-	JGE         loop517
+	JGE         loop646
 
-rest518:
+rest647:
 	ADDQ $+16, SI
-	JLE  done520
+	JLE  done649
 
-tail519:
+tail648:
 	MOVQ        $+16, R8
 	CMPQ        SI, R8
 	CMOVQLT     SI, R8
@@ -8702,9 +11457,9 @@ tail519:
 	ADDQ        $+64, DX
 	ADDQ        $+64, BX
 	SUBQ        $+16, SI
-	JGT         tail519
+	JGT         tail648
 
-done520:
+done649:
 	VZEROUPPER
 	RET
 
@@ -8719,9 +11474,9 @@ TEXT ·dotAVX512(SB), NOSPLIT, $0-52
 	MOVQ   y_base+24(FP), CX
 	MOVQ   x_len+8(FP), DX
 	SUBQ   $+64, DX
-	JLT    rest522
+	JLT    rest651
 
-loop521:
+loop650:
 	VMOVUPS     (AX), Z4
 	VMOVUPS     (CX), Z5
 	VFMADD231PS Z4, Z5, Z0
@@ -8737,13 +11492,13 @@ loop521:
 	ADDQ        $+256, AX
 	ADDQ        $+256, CX
 	SUBQ        $+64, DX
-	JGE         loop521
+	JGE         loop650
 
-rest522:
+rest651:
 	ADDQ $+64, DX
-	JLE  done524
+	JLE  done653
 
-tail523:
+tail652:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -8756,9 +11511,9 @@ tail523:
 	ADDQ        $+64, AX
 	ADDQ        $+64, CX
 	SUBQ        $+16, DX
-	JGT         tail523
+	JGT         tail652
 
-done524:
+done653:
 	VADDPS        Z1, Z0, Z0
 	VADDPS        Z3, Z2, Z2
 	VADDPS        Z2, Z0, Z0
@@ -8784,9 +11539,9 @@ TEXT ·sumAVX512(SB), NOSPLIT, $0-28
 	MOVQ   x_base+0(FP), AX
 	MOVQ   x_len+8(FP), CX
 	SUBQ   $+64, CX
-	JLT    rest526
+	JLT    rest655
 
-loop525:
+loop654:
 	VMOVUPS (AX), Z4
 	VADDPS  Z4, Z0, Z0
 	VMOVUPS 64(AX), Z4
@@ -8797,13 +11552,13 @@ loop525:
 	VADDPS  Z4, Z3, Z3
 	ADDQ    $+256, AX
 	SUBQ    $+64, CX
-	JGE     loop525
+	JGE     loop654
 
-rest526:
+rest655:
 	ADDQ $+64, CX
-	JLE  done528
+	JLE  done657
 
-tail527:
+tail656:
 	MOVQ      $+16, BX
 	CMPQ      CX, BX
 	CMOVQLT   CX, BX
@@ -8814,9 +11569,9 @@ tail527:
 	VADDPS    Z4, Z0, Z0
 	ADDQ      $+64, AX
 	SUBQ      $+16, CX
-	JGT       tail527
+	JGT       tail656
 
-done528:
+done657:
 	VADDPS        Z1, Z0, Z0
 	VADDPS        Z3, Z2, Z2
 	VADDPS        Z2, Z0, Z0
@@ -8843,9 +11598,9 @@ TEXT ·maxAbsAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	SUBQ         $+64, CX
-	JLT          rest530
+	JLT          rest659
 
-loop529:
+loop658:
 	VMOVUPS (AX), Z5
 	VPANDD  Z5, Z4, Z5
 	VPMAXSD Z5, Z0, Z0
@@ -8860,13 +11615,13 @@ loop529:
 	VPMAXSD Z5, Z3, Z3
 	ADDQ    $+256, AX
 	SUBQ    $+64, CX
-	JGE     loop529
+	JGE     loop658
 
-rest530:
+rest659:
 	ADDQ $+64, CX
-	JLE  done532
+	JLE  done661
 
-tail531:
+tail660:
 	MOVQ      $+16, BX
 	CMPQ      CX, BX
 	CMOVQLT   CX, BX
@@ -8878,9 +11633,9 @@ tail531:
 	VPMAXSD   Z5, Z0, Z0
 	ADDQ      $+64, AX
 	SUBQ      $+16, CX
-	JGT       tail531
+	JGT       tail660
 
-done532:
+done661:
 	VPMAXSD       Z1, Z0, Z0
 	VPMAXSD       Z2, Z0, Z0
 	VPMAXSD       Z3, Z0, Z0
@@ -8908,9 +11663,9 @@ TEXT ·maxAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	SUBQ         $+32, CX
-	JLT          rest534
+	JLT          rest663
 
-loop533:
+loop662:
 	VMOVUPS    (AX), Z3
 	VMAXPS     Z3, Z2, Z2
 	VCMPPS     $0x03, Z3, Z3, K1
@@ -8921,13 +11676,13 @@ loop533:
 	VPTERNLOGD $0xff, Z4, Z4, K1, Z1
 	ADDQ       $+128, AX
 	SUBQ       $+32, CX
-	JGE        loop533
+	JGE        loop662
 
-rest534:
+rest663:
 	ADDQ $+32, CX
-	JLE  done536
+	JLE  done665
 
-tail535:
+tail664:
 	MOVQ       $+16, BX
 	CMPQ       CX, BX
 	CMOVQLT    CX, BX
@@ -8941,9 +11696,9 @@ tail535:
 	VPTERNLOGD $0xff, Z4, Z4, K1, Z1
 	ADDQ       $+64, AX
 	SUBQ       $+16, CX
-	JGT        tail535
+	JGT        tail664
 
-done536:
+done665:
 	VEXTRACTF64X4 $0x01, Z1, Y0
 	VPOR          Y0, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X0
@@ -8977,9 +11732,9 @@ TEXT ·expAVX512(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest538
+	JLT          rest667
 
-loop537:
+loop666:
 	VMOVUPS      (CX), Z2
 	VMINPS       Z2, Z0, Z2
 	VMAXPS       Z2, Z1, Z2
@@ -9019,13 +11774,13 @@ loop537:
 	ADDQ         $+128, AX
 	ADDQ         $+128, CX
 	SUBQ         $+32, DX
-	JGE          loop537
+	JGE          loop666
 
-rest538:
+rest667:
 	ADDQ $+32, DX
-	JLE  done540
+	JLE  done669
 
-tail539:
+tail668:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -9053,9 +11808,9 @@ tail539:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail539
+	JGT          tail668
 
-done540:
+done669:
 	VZEROUPPER
 	RET
 
@@ -9256,9 +12011,9 @@ TEXT ·expSumAVX512(SB), NOSPLIT, $0-60
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest542
+	JLT          rest671
 
-loop541:
+loop670:
 	VMOVUPS      (CX), Z4
 	VSUBPS       Z1, Z4, Z4
 	VMINPS       Z4, Z2, Z4
@@ -9283,13 +12038,13 @@ loop541:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGE          loop541
+	JGE          loop670
 
-rest542:
+rest671:
 	ADDQ $+16, DX
-	JLE  done544
+	JLE  done673
 
-tail543:
+tail672:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -9321,9 +12076,9 @@ tail543:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail543
+	JGT          tail672
 
-done544:
+done673:
 	VEXTRACTF64X4 $0x01, Z0, Y1
 	VADDPS        Y1, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X1
@@ -9347,9 +12102,9 @@ TEXT ·sigmoidAVX512(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest546
+	JLT          rest675
 
-loop545:
+loop674:
 	VMOVUPS      (CX), Z4
 	VPXORD       Z2, Z4, Z4
 	VMINPS       Z4, Z0, Z4
@@ -9395,13 +12150,13 @@ loop545:
 	ADDQ         $+128, AX
 	ADDQ         $+128, CX
 	SUBQ         $+32, DX
-	JGE          loop545
+	JGE          loop674
 
-rest546:
+rest675:
 	ADDQ $+32, DX
-	JLE  done548
+	JLE  done677
 
-tail547:
+tail676:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -9432,9 +12187,9 @@ tail547:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail547
+	JGT          tail676
 
-done548:
+done677:
 	VZEROUPPER
 	RET
 
@@ -9450,9 +12205,9 @@ TEXT ·tanhAVX512(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest550
+	JLT          rest679
 
-loop549:
+loop678:
 	VMOVUPS     (CX), Z2
 	VMINPS      Z2, Z0, Z2
 	VMAXPS      Z2, Z1, Z2
@@ -9492,13 +12247,13 @@ loop549:
 	ADDQ        $+128, AX
 	ADDQ        $+128, CX
 	SUBQ        $+32, DX
-	JGE         loop549
+	JGE         loop678
 
-rest550:
+rest679:
 	ADDQ $+32, DX
-	JLE  done552
+	JLE  done681
 
-tail551:
+tail680:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -9526,9 +12281,9 @@ tail551:
 	ADDQ        $+64, AX
 	ADDQ        $+64, CX
 	SUBQ        $+16, DX
-	JGT         tail551
+	JGT         tail680
 
-done552:
+done681:
 	VZEROUPPER
 	RET
 
@@ -9744,9 +12499,9 @@ TEXT ·fromFixedAVX512(SB), NOSPLIT, $0-56
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest554
+	JLT          rest683
 
-loop553:
+loop682:
 	VMOVUPS       (CX), Z1
 	VEXTRACTF64X4 $0x00, Z1, Y2
 	VCVTDQ2PD     Y2, Z2
@@ -9774,13 +12529,13 @@ loop553:
 	ADDQ          $+128, AX
 	ADDQ          $+128, CX
 	SUBQ          $+32, DX
-	JGE           loop553
+	JGE           loop682
 
-rest554:
+rest683:
 	ADDQ $+32, DX
-	JLE  done556
+	JLE  done685
 
-tail555:
+tail684:
 	MOVQ          $+16, SI
 	CMPQ          DX, SI
 	CMOVQLT       DX, SI
@@ -9802,9 +12557,9 @@ tail555:
 	ADDQ          $+64, AX
 	ADDQ          $+64, CX
 	SUBQ          $+16, DX
-	JGT           tail555
+	JGT           tail684
 
-done556:
+done685:
 	VZEROUPPER
 	RET
 
@@ -9815,9 +12570,9 @@ TEXT ·addUint32AVX512(SB), NOSPLIT, $0-48
 	MOVQ x_base+24(FP), CX
 	MOVQ dst_len+8(FP), DX
 	SUBQ $+64, DX
-	JLT  rest558
+	JLT  rest687
 
-loop557:
+loop686:
 	VMOVUPS (AX), Z0
 	VMOVUPS (CX), Z1
 	VPADDD  Z1, Z0, Z0
@@ -9837,13 +12592,13 @@ loop557:
 	ADDQ    $+256, AX
 	ADDQ    $+256, CX
 	SUBQ    $+64, DX
-	JGE     loop557
+	JGE     loop686
 
-rest558:
+rest687:
 	ADDQ $+64, DX
-	JLE  done560
+	JLE  done689
 
-tail559:
+tail688:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -9857,9 +12612,9 @@ tail559:
 	ADDQ      $+64, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail559
+	JGT       tail688
 
-done560:
+done689:
 	VZEROUPPER
 	RET
 
@@ -9873,9 +12628,9 @@ TEXT ·rescaleAVX512(SB), NOSPLIT, $0-100
 	MOVQ         bias_base+72(FP), BX
 	MOVQ         dst_len+8(FP), SI
 	SUBQ         $+32, SI
-	JLT          rest562
+	JLT          rest691
 
-loop561:
+loop690:
 	VMOVUPS     (CX), Z1
 	VMOVUPS     (DX), Z2
 	VCVTDQ2PS   Z1, Z1
@@ -9895,13 +12650,13 @@ loop561:
 	ADDQ        $+128, DX
 	ADDQ        $+128, BX
 	SUBQ        $+32, SI
-	JGE         loop561
+	JGE         loop690
 
-rest562:
+rest691:
 	ADDQ $+32, SI
-	JLE  done564
+	JLE  done693
 
-tail563:
+tail692:
 	MOVQ        $+16, R8
 	CMPQ        SI, R8
 	CMOVQLT     SI, R8
@@ -9920,9 +12675,9 @@ tail563:
 	ADDQ        $+64, DX
 	ADDQ        $+64, BX
 	SUBQ        $+16, SI
-	JGT         tail563
+	JGT         tail692
 
-done564:
+done693:
 	VZEROUPPER
 	RET
 
@@ -9938,9 +12693,9 @@ TEXT ·toFixedAVX512(SB), NOSPLIT, $0-72
 	MOVQ         x_base+24(FP), DX
 	MOVQ         q_len+8(FP), BX
 	SUBQ         $+16, BX
-	JLT          rest566
+	JLT          rest695
 
-loop565:
+loop694:
 	VMOVUPS       (DX), Z3
 	VEXTRACTF64X4 $0x00, Z3, Y5
 	VCVTPS2PD     Y5, Z5
@@ -9953,7 +12708,7 @@ loop565:
 	VANDPD        magnitudesAVX512<>+0(SB), Z6, Z4
 	VCMPPD        $0x06, Z1, Z4, K2
 	KORTESTB      K1, K2
-	JEQ           within569
+	JEQ           within698
 	VMINPD        Z1, Z5, Z4
 	VMAXPD        Z2, Z4, Z4
 	VCMPPD        $0x04, Z5, Z4, K1
@@ -9971,7 +12726,7 @@ loop565:
 	POPCNTQ       SI, SI
 	ADDQ          SI, AX
 
-within569:
+within698:
 	VCVTPD2DQ    Z5, Y5
 	VINSERTF64X4 $0x00, Y5, Z3, Z3
 	VCVTPD2DQ    Z6, Y6
@@ -9980,13 +12735,13 @@ within569:
 	ADDQ         $+64, CX
 	ADDQ         $+64, DX
 	SUBQ         $+16, BX
-	JGE          loop565
+	JGE          loop694
 
-rest566:
+rest695:
 	ADDQ $+16, BX
-	JLE  done568
+	JLE  done697
 
-tail567:
+tail696:
 	MOVQ          $+16, DI
 	CMPQ          BX, DI
 	CMOVQLT       BX, DI
@@ -10005,7 +12760,7 @@ tail567:
 	VANDPD        magnitudesAVX512<>+0(SB), Z6, Z4
 	VCMPPD        $0x06, Z1, Z4, K3
 	KORTESTB      K2, K3
-	JEQ           within570
+	JEQ           within699
 	VMINPD        Z1, Z5, Z4
 	VMAXPD        Z2, Z4, Z4
 	VCMPPD        $0x04, Z5, Z4, K2
@@ -10023,7 +12778,7 @@ tail567:
 	POPCNTQ       SI, SI
 	ADDQ          SI, AX
 
-within570:
+within699:
 	VCVTPD2DQ    Z5, Y5
 	VINSERTF64X4 $0x00, Y5, Z3, Z3
 	VCVTPD2DQ    Z6, Y6
@@ -10032,9 +12787,9 @@ within570:
 	ADDQ         $+64, CX
 	ADDQ         $+64, DX
 	SUBQ         $+16, BX
-	JGT          tail567
+	JGT          tail696
 
-done568:
+done697:
 	MOVQ AX, ret+64(FP)
 	VZEROUPPER
 	RET
@@ -10065,9 +12820,9 @@ TEXT ·toFixedRandomlyAVX512(SB), NOSPLIT, $0-96
 	MOVQ         random_base+48(FP), BX
 	MOVQ         q_len+8(FP), SI
 	SUBQ         $+16, SI
-	JLT          rest572
+	JLT          rest701
 
-loop571:
+loop700:
 	VMOVUPS       (DX), Z3
 	VMOVUPS       (BX), Z4
 	VEXTRACTF64X4 $0x00, Z3, Y6
@@ -10081,7 +12836,7 @@ loop571:
 	VANDPD        magnitudesAVX512<>+0(SB), Z7, Z5
 	VCMPPD        $0x06, Z1, Z5, K2
 	KORTESTB      K1, K2
-	JEQ           within575
+	JEQ           within704
 	VMINPD        Z1, Z6, Z5
 	VMAXPD        Z2, Z5, Z5
 	VCMPPD        $0x04, Z6, Z5, K1
@@ -10099,7 +12854,7 @@ loop571:
 	POPCNTQ       DI, DI
 	ADDQ          DI, AX
 
-within575:
+within704:
 	VBROADCASTSD  long3ff0000000000000AVX512<>+0(SB), Z9
 	VEXTRACTF64X4 $0x00, Z4, Y5
 	VCVTUDQ2PD    Y5, Z5
@@ -10131,13 +12886,13 @@ within575:
 	ADDQ          $+64, DX
 	ADDQ          $+64, BX
 	SUBQ          $+16, SI
-	JGE           loop571
+	JGE           loop700
 
-rest572:
+rest701:
 	ADDQ $+16, SI
-	JLE  done574
+	JLE  done703
 
-tail573:
+tail702:
 	MOVQ          $+16, R8
 	CMPQ          SI, R8
 	CMOVQLT       SI, R8
@@ -10157,7 +12912,7 @@ tail573:
 	VANDPD        magnitudesAVX512<>+0(SB), Z7, Z5
 	VCMPPD        $0x06, Z1, Z5, K3
 	KORTESTB      K2, K3
-	JEQ           within576
+	JEQ           within705
 	VMINPD        Z1, Z6, Z5
 	VMAXPD        Z2, Z5, Z5
 	VCMPPD        $0x04, Z6, Z5, K2
@@ -10175,7 +12930,7 @@ tail573:
 	POPCNTQ       DI, DI
 	ADDQ          DI, AX
 
-within576:
+within705:
 	VBROADCASTSD  long3ff0000000000000AVX512<>+0(SB), Z9
 	VEXTRACTF64X4 $0x00, Z4, Y5
 	VCVTUDQ2PD    Y5, Z5
@@ -10207,9 +12962,9 @@ within576:
 	ADDQ          $+64, DX
 	ADDQ          $+64, BX
 	SUBQ          $+16, SI
-	JGT           tail573
+	JGT           tail702
 
-done574:
+done703:
 	MOVQ AX, ret+88(FP)
 	VZEROUPPER
 	RET
@@ -10233,9 +12988,9 @@ TEXT ·addFixedAVX512(SB), NOSPLIT, $0-80
 	MOVQ         x_base+24(FP), DX
 	MOVQ         x_len+32(FP), BX
 	SUBQ         $+16, BX
-	JLT          done578
+	JLT          done707
 
-loop577:
+loop706:
 	VMOVUPS       (DX), Z4
 	VEXTRACTF64X4 $0x00, Z4, Y6
 	VCVTPS2PD     Y6, Z6
@@ -10248,7 +13003,7 @@ loop577:
 	VANDPD        magnitudesAVX512<>+0(SB), Z4, Z5
 	VCMPPD        $0x06, Z1, Z5, K2
 	KORTESTB      K1, K2
-	JEQ           within579
+	JEQ           within708
 	VMINPD        Z1, Z6, Z5
 	VMAXPD        Z2, Z5, Z5
 	VCMPPD        $0x04, Z6, Z5, K1
@@ -10266,7 +13021,7 @@ loop577:
 	POPCNTQ       SI, SI
 	ADDQ          SI, AX
 
-within579:
+within708:
 	VCVTPD2QQ Z6, Z6
 	VPMULDQ   Z3, Z6, Z6
 	VPADDQ    (CX), Z6, Z6
@@ -10278,9 +13033,9 @@ within579:
 	ADDQ      $+64, DX
 	ADDQ      $+128, CX
 	SUBQ      $+16, BX
-	JGE       loop577
+	JGE       loop706
 
-done578:
+done707:
 	MOVQ AX, ret+72(FP)
 	VZEROUPPER
 	RET
@@ -10295,9 +13050,9 @@ TEXT ·quantiseAVX512(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         q_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest581
+	JLT          rest710
 
-loop580:
+loop709:
 	VMOVUPS   (CX), Z3
 	VMULPS    Z0, Z3, Z3
 	VCMPPS    $0x07, Z3, Z3, K1
@@ -10309,13 +13064,13 @@ loop580:
 	ADDQ      $+16, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGE       loop580
+	JGE       loop709
 
-rest581:
+rest710:
 	ADDQ $+16, DX
-	JLE  done583
+	JLE  done712
 
-tail582:
+tail711:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -10333,9 +13088,9 @@ tail582:
 	ADDQ      $+16, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail582
+	JGT       tail711
 
-done583:
+done712:
 	VZEROUPPER
 	RET
 
@@ -10353,9 +13108,9 @@ TEXT ·axpyInt8AVX512(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest585
+	JLT          rest714
 
-loop584:
+loop713:
 	VPMOVSXBD   (CX), Z1
 	VCVTDQ2PS   Z1, Z1
 	VMOVUPS     (AX), Z2
@@ -10364,13 +13119,13 @@ loop584:
 	ADDQ        $+64, AX
 	ADDQ        $+16, CX
 	SUBQ        $+16, DX
-	JGE         loop584
+	JGE         loop713
 
-rest585:
+rest714:
 	ADDQ $+16, DX
-	JLE  done587
+	JLE  done716
 
-tail586:
+tail715:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -10385,9 +13140,9 @@ tail586:
 	ADDQ        $+64, AX
 	ADDQ        $+16, CX
 	SUBQ        $+16, DX
-	JGT         tail586
+	JGT         tail715
 
-done587:
+done716:
 	VZEROUPPER
 	RET
 
@@ -10401,9 +13156,9 @@ TEXT ·dotInt8AVX512(SB), NOSPLIT, $0-52
 	VPXORD       Z1, Z1, Z1
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	SUBQ         $+64, DX
-	JLT          rest589
+	JLT          rest718
 
-loop588:
+loop717:
 	VMOVDQU8 (AX), Z3
 	VMOVDQU8 (CX), Z4
 	VPXORD   Z2, Z3, Z3
@@ -10412,11 +13167,11 @@ loop588:
 	ADDQ     $+64, AX
 	ADDQ     $+64, CX
 	SUBQ     $+64, DX
-	JGE      loop588
+	JGE      loop717
 
-rest589:
+rest718:
 	ADDQ       $+64, DX
-	JEQ        done590
+	JEQ        done719
 	MOVQ       $-1, BX
 	BZHIQ      DX, BX, BX
 	KMOVQ      BX, K1
@@ -10426,7 +13181,7 @@ rest589:
 	VPDPBUSD   Z4, Z3, Z0
 	VPDPBUSD   Z4, Z2, Z1
 
-done590:
+done719:
 	VPSUBD        Z1, Z0, Z0
 	VEXTRACTF64X4 $0x01, Z0, Y1
 	VPADDD        Y1, Y0, Y0
@@ -10443,9 +13198,9 @@ done590:
 DATA word80808080AVX512<>+0(SB)/4, $0x80808080
 GLOBL word80808080AVX512<>(SB), RODATA|NOPTR, $4
 
-// func tile1xMaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+// func tile1x1MaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile1xMaskInt8AVX512(SB), NOSPLIT, $0-64
+TEXT ·tile1x1MaskInt8AVX512(SB), NOSPLIT, $0-64
 	MOVQ         count+56(FP), AX
 	MOVQ         $+16, CX
 	CMPQ         AX, CX
@@ -10462,9 +13217,9 @@ TEXT ·tile1xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z1
 	TESTQ        BX, BX
-	JEQ          done593
+	JEQ          done722
 
-loop592:
+loop721:
 	VMOVUPS.Z    (CX), K1, Z2
 	VPBROADCASTD (AX), Z3
 	VPXORD       Z1, Z3, Z3
@@ -10472,9 +13227,9 @@ loop592:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop592
+	JNZ          loop721
 
-done593:
+done722:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -10484,7 +13239,7 @@ done593:
 // func tile1x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile1x1Int8AVX512(SB), NOSPLIT, $0-64
-next594:
+next723:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -10494,9 +13249,9 @@ next594:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z1
 	TESTQ        BX, BX
-	JEQ          done596
+	JEQ          done725
 
-loop595:
+loop724:
 	VMOVUPS      (CX), Z2
 	VPBROADCASTD (AX), Z3
 	VPXORD       Z1, Z3, Z3
@@ -10504,23 +13259,23 @@ loop595:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop595
+	JNZ          loop724
 
-done596:
+done725:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next594
+	JNZ     next723
 	VZEROUPPER
 	RET
 
 // func tile1x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile1x4Int8AVX512(SB), NOSPLIT, $0-64
-next597:
+next726:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -10533,9 +13288,9 @@ next597:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        BX, BX
-	JEQ          done599
+	JEQ          done728
 
-loop598:
+loop727:
 	VMOVUPS      (CX), Z5
 	VMOVUPS      64(CX), Z6
 	VMOVUPS      128(CX), Z7
@@ -10549,9 +13304,9 @@ loop598:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop598
+	JNZ          loop727
 
-done599:
+done728:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10561,13 +13316,13 @@ done599:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next597
+	JNZ     next726
 	VZEROUPPER
 	RET
 
-// func tile2xMaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+// func tile2x1MaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile2xMaskInt8AVX512(SB), NOSPLIT, $0-64
+TEXT ·tile2x1MaskInt8AVX512(SB), NOSPLIT, $0-64
 	MOVQ         count+56(FP), AX
 	MOVQ         $+16, CX
 	CMPQ         AX, CX
@@ -10585,9 +13340,9 @@ TEXT ·tile2xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	TESTQ        SI, SI
-	JEQ          done602
+	JEQ          done731
 
-loop601:
+loop730:
 	VMOVUPS.Z    (DX), K1, Z3
 	VPBROADCASTD (AX), Z4
 	VPXORD       Z2, Z4, Z4
@@ -10598,9 +13353,9 @@ loop601:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop601
+	JNZ          loop730
 
-done602:
+done731:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -10611,7 +13366,7 @@ done602:
 // func tile2x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile2x1Int8AVX512(SB), NOSPLIT, $0-64
-next603:
+next732:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10622,9 +13377,9 @@ next603:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	TESTQ        SI, SI
-	JEQ          done605
+	JEQ          done734
 
-loop604:
+loop733:
 	VMOVUPS      (DX), Z3
 	VPBROADCASTD (AX), Z4
 	VPXORD       Z2, Z4, Z4
@@ -10635,9 +13390,9 @@ loop604:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop604
+	JNZ          loop733
 
-done605:
+done734:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10645,14 +13400,14 @@ done605:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next603
+	JNZ     next732
 	VZEROUPPER
 	RET
 
 // func tile2x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile2x4Int8AVX512(SB), NOSPLIT, $0-64
-next606:
+next735:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10669,9 +13424,9 @@ next606:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z8
 	TESTQ        SI, SI
-	JEQ          done608
+	JEQ          done737
 
-loop607:
+loop736:
 	VMOVUPS      (DX), Z9
 	VMOVUPS      64(DX), Z10
 	VMOVUPS      128(DX), Z11
@@ -10691,9 +13446,9 @@ loop607:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop607
+	JNZ          loop736
 
-done608:
+done737:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10707,13 +13462,13 @@ done608:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next606
+	JNZ     next735
 	VZEROUPPER
 	RET
 
-// func tile3xMaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+// func tile3x1MaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile3xMaskInt8AVX512(SB), NOSPLIT, $0-64
+TEXT ·tile3x1MaskInt8AVX512(SB), NOSPLIT, $0-64
 	MOVQ         count+56(FP), AX
 	MOVQ         $+16, CX
 	CMPQ         AX, CX
@@ -10732,9 +13487,9 @@ TEXT ·tile3xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z3
 	TESTQ        SI, SI
-	JEQ          done611
+	JEQ          done740
 
-loop610:
+loop739:
 	VMOVUPS.Z    (DX), K1, Z4
 	VPBROADCASTD (AX), Z5
 	VPXORD       Z3, Z5, Z5
@@ -10748,9 +13503,9 @@ loop610:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop610
+	JNZ          loop739
 
-done611:
+done740:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -10762,7 +13517,7 @@ done611:
 // func tile3x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile3x1Int8AVX512(SB), NOSPLIT, $0-64
-next612:
+next741:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10774,9 +13529,9 @@ next612:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z3
 	TESTQ        SI, SI
-	JEQ          done614
+	JEQ          done743
 
-loop613:
+loop742:
 	VMOVUPS      (DX), Z4
 	VPBROADCASTD (AX), Z5
 	VPXORD       Z3, Z5, Z5
@@ -10790,9 +13545,9 @@ loop613:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop613
+	JNZ          loop742
 
-done614:
+done743:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10801,14 +13556,14 @@ done614:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next612
+	JNZ     next741
 	VZEROUPPER
 	RET
 
 // func tile3x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile3x4Int8AVX512(SB), NOSPLIT, $0-64
-next615:
+next744:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10829,9 +13584,9 @@ next615:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z12
 	TESTQ        SI, SI
-	JEQ          done617
+	JEQ          done746
 
-loop616:
+loop745:
 	VMOVUPS      (DX), Z13
 	VMOVUPS      64(DX), Z14
 	VMOVUPS      128(DX), Z15
@@ -10857,9 +13612,9 @@ loop616:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop616
+	JNZ          loop745
 
-done617:
+done746:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10877,13 +13632,13 @@ done617:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next615
+	JNZ     next744
 	VZEROUPPER
 	RET
 
-// func tile4xMaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+// func tile4x1MaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile4xMaskInt8AVX512(SB), NOSPLIT, $0-64
+TEXT ·tile4x1MaskInt8AVX512(SB), NOSPLIT, $0-64
 	MOVQ         count+56(FP), AX
 	MOVQ         $+16, CX
 	CMPQ         AX, CX
@@ -10904,9 +13659,9 @@ TEXT ·tile4xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        DI, DI
-	JEQ          done620
+	JEQ          done749
 
-loop619:
+loop748:
 	VMOVUPS.Z    (BX), K1, Z5
 	VPBROADCASTD (AX), Z6
 	VPXORD       Z4, Z6, Z6
@@ -10923,9 +13678,9 @@ loop619:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop619
+	JNZ          loop748
 
-done620:
+done749:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10939,7 +13694,7 @@ done620:
 // func tile4x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile4x1Int8AVX512(SB), NOSPLIT, $0-64
-next621:
+next750:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -10953,9 +13708,9 @@ next621:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        DI, DI
-	JEQ          done623
+	JEQ          done752
 
-loop622:
+loop751:
 	VMOVUPS      (BX), Z5
 	VPBROADCASTD (AX), Z6
 	VPXORD       Z4, Z6, Z6
@@ -10972,9 +13727,9 @@ loop622:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop622
+	JNZ          loop751
 
-done623:
+done752:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10985,14 +13740,14 @@ done623:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next621
+	JNZ     next750
 	VZEROUPPER
 	RET
 
 // func tile4x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile4x4Int8AVX512(SB), NOSPLIT, $0-64
-next624:
+next753:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -11018,9 +13773,9 @@ next624:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z16
 	TESTQ        DI, DI
-	JEQ          done626
+	JEQ          done755
 
-loop625:
+loop754:
 	VMOVUPS      (BX), Z17
 	VMOVUPS      64(BX), Z18
 	VMOVUPS      128(BX), Z19
@@ -11052,9 +13807,9 @@ loop625:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop625
+	JNZ          loop754
 
-done626:
+done755:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -11077,7 +13832,7 @@ done626:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next624
+	JNZ     next753
 	VZEROUPPER
 	RET
 
@@ -11090,16 +13845,16 @@ TEXT ·transposeAVX512(SB), NOSPLIT, $0-48
 	MOVQ dstStride+8(FP), BX
 	MOVQ srcStride+24(FP), SI
 
-down627:
+down756:
 	MOVQ cols+40(FP), DI
 	MOVQ CX, R8
 	MOVQ AX, R9
 
-across628:
+across757:
 	CMPQ       DI, $+16
-	JLT        edge629
+	JLT        edge758
 	CMPQ       DX, $+16
-	JLT        edge629
+	JLT        edge758
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	VMOVUPS    (R10), Z0
@@ -11228,9 +13983,9 @@ across628:
 	VMOVUPS    Z5, (R11)
 	ADDQ       BX, R11
 	VMOVUPS    Z0, (R11)
-	JMP        next630
+	JMP        next759
 
-edge629:
+edge758:
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	MOVQ       $+16, R13
@@ -11387,79 +14142,79 @@ edge629:
 	VSHUFF32X4 $0xdd, Z17, Z0, Z0
 	VMOVUPS    Z6, K1, (R11)
 	CMPQ       DI, $+1
-	JLE        next630
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z7, K1, (R11)
 	CMPQ       DI, $+2
-	JLE        next630
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z9, K1, (R11)
 	CMPQ       DI, $+3
-	JLE        next630
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z8, K1, (R11)
 	CMPQ       DI, $+4
-	JLE        next630
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z10, K1, (R11)
 	CMPQ       DI, $+5
-	JLE        next630
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z11, K1, (R11)
 	CMPQ       DI, $+6
-	JLE        next630
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z13, K1, (R11)
 	CMPQ       DI, $+7
-	JLE        next630
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z12, K1, (R11)
 	CMPQ       DI, $+8
-	JLE        next630
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z14, K1, (R11)
 	CMPQ       DI, $+9
-	JLE        next630
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z3, K1, (R11)
 	CMPQ       DI, $+10
-	JLE        next630
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z15, K1, (R11)
 	CMPQ       DI, $+11
-	JLE        next630
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z4, K1, (R11)
 	CMPQ       DI, $+12
-	JLE        next630
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z2, K1, (R11)
 	CMPQ       DI, $+13
-	JLE        next630
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z1, K1, (R11)
 	CMPQ       DI, $+14
-	JLE        next630
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z5, K1, (R11)
 	CMPQ       DI, $+15
-	JLE        next630
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z0, K1, (R11)
 
-next630:
+next759:
 	ADDQ   $+64, R8
 	MOVQ   BX, R10
 	IMUL3Q $+16, R10, R10
 	ADDQ   R10, R9
 	SUBQ   $+16, DI
-	JGT    across628
+	JGT    across757
 	ADDQ   $+64, AX
 	MOVQ   SI, R10
 	IMUL3Q $+16, R10, R10
 	ADDQ   R10, CX
 	SUBQ   $+16, DX
-	JGT    down627
+	JGT    down756
 	VZEROUPPER
 	RET
 
@@ -11470,9 +14225,9 @@ TEXT ·exchangeAVX512(SB), NOSPLIT, $0-48
 	MOVQ pairs_base+24(FP), CX
 	MOVQ pairs_len+32(FP), DX
 	SUBQ $0x02, DX
-	JLT  done633
+	JLT  done762
 
-loop632:
+loop761:
 	MOVLQSX (CX), BX
 	MOVLQSX 4(CX), SI
 	SHLQ    $0x08, BX
@@ -11503,9 +14258,9 @@ loop632:
 	VMOVUPS Z1, 192(AX)(SI*1)
 	ADDQ    $0x08, CX
 	SUBQ    $0x02, DX
-	JGE     loop632
+	JGE     loop761
 
-done633:
+done762:
 	VZEROUPPER
 	RET
 
@@ -11524,9 +14279,9 @@ TEXT ·addRowsAVX512(SB), NOSPLIT, $0-32
 	VMOVUPS 384(AX), Z6
 	VMOVUPS 448(AX), Z7
 	SUBQ    $+64, DX
-	JLT     done635
+	JLT     done764
 
-loop634:
+loop763:
 	VPMOVSXDQ (CX), Z8
 	VPADDQ    Z8, Z0, Z0
 	VPMOVSXDQ 32(CX), Z8
@@ -11545,9 +14300,9 @@ loop634:
 	VPADDQ    Z8, Z7, Z7
 	ADDQ      $+256, CX
 	SUBQ      $+64, DX
-	JGE       loop634
+	JGE       loop763
 
-done635:
+done764:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -11566,17 +14321,17 @@ TEXT ·widenAVX512(SB), NOSPLIT, $0-48
 	MOVQ q_base+24(FP), CX
 	MOVQ q_len+32(FP), DX
 	SUBQ $+8, DX
-	JLT  done637
+	JLT  done766
 
-loop636:
+loop765:
 	VCVTDQ2PD (CX), Z0
 	VMOVUPS   Z0, (AX)
 	ADDQ      $+32, CX
 	ADDQ      $+64, AX
 	SUBQ      $+8, DX
-	JGE       loop636
+	JGE       loop765
 
-done637:
+done766:
 	VZEROUPPER
 	RET
 
@@ -11612,7 +14367,7 @@ TEXT ·dotTileAVX512(SB), NOSPLIT, $0-32
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 
-loop638:
+loop767:
 	VMOVUPS       (CX)(R11*8), Z16
 	VMOVUPS       (DX)(R11*8), Z17
 	VMOVUPS       (BX)(R11*8), Z18
@@ -11639,7 +14394,7 @@ loop638:
 	VFMADD231PD   Z19, Z20, Z15
 	ADDQ          $+8, R11
 	CMPQ          R11, R10
-	JLT           loop638
+	JLT           loop767
 	MOVQ          dst+0(FP), AX
 	VCVTPD2QQ     Z0, Z0
 	VEXTRACTI64X4 $0x01, Z0, Y16
@@ -11780,9 +14535,9 @@ TEXT ·addScaledAVX512(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         acc_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest640
+	JLT          rest769
 
-loop639:
+loop768:
 	VPMOVSXDQ (CX), Z1
 	VMOVUPS   (AX), Z2
 	VPMULDQ   Z1, Z0, Z1
@@ -11806,13 +14561,13 @@ loop639:
 	ADDQ      $+256, AX
 	ADDQ      $+128, CX
 	SUBQ      $+32, DX
-	JGE       loop639
+	JGE       loop768
 
-rest640:
+rest769:
 	ADDQ $+32, DX
-	JEQ  done641
+	JEQ  done770
 
-tail642:
+tail771:
 	VPMOVSXDQ (CX), Z1
 	VMOVUPS   (AX), Z2
 	VPMULDQ   Z1, Z0, Z1
@@ -11821,9 +14576,9 @@ tail642:
 	ADDQ      $+64, AX
 	ADDQ      $+32, CX
 	SUBQ      $+8, DX
-	JGT       tail642
+	JGT       tail771
 
-done641:
+done770:
 	VZEROUPPER
 	RET
 
@@ -11835,9 +14590,9 @@ TEXT ·addScaledDoubleAVX512(SB), NOSPLIT, $0-56
 	MOVQ         q_base+24(FP), CX
 	MOVQ         acc_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest644
+	JLT          rest773
 
-loop643:
+loop772:
 	VCVTDQ2PD (CX), Z1
 	VMOVUPS   (AX), Z2
 	VMULPD    Z1, Z0, Z1
@@ -11861,13 +14616,13 @@ loop643:
 	ADDQ      $+256, AX
 	ADDQ      $+128, CX
 	SUBQ      $+32, DX
-	JGE       loop643
+	JGE       loop772
 
-rest644:
+rest773:
 	ADDQ $+32, DX
-	JEQ  done645
+	JEQ  done774
 
-tail646:
+tail775:
 	VCVTDQ2PD (CX), Z1
 	VMOVUPS   (AX), Z2
 	VMULPD    Z1, Z0, Z1
@@ -11876,9 +14631,9 @@ tail646:
 	ADDQ      $+64, AX
 	ADDQ      $+32, CX
 	SUBQ      $+8, DX
-	JGT       tail646
+	JGT       tail775
 
-done645:
+done774:
 	VZEROUPPER
 	RET
 
@@ -11891,7 +14646,7 @@ TEXT ·maxPoolAVX512(SB), NOSPLIT, $0-56
 	MOVQ DX, BX
 	SHLQ $0x02, BX
 
-deep647:
+deep776:
 	MOVQ    $+16, DI
 	CMPQ    DX, DI
 	CMOVQLT DX, DI
@@ -11901,38 +14656,38 @@ deep647:
 	MOVQ    CX, SI
 	MOVQ    columns+16(FP), R9
 
-across648:
+across777:
 	VMOVUPS.Z (SI), K1, Z0
 	MOVQ      SI, DI
 	MOVQ      kernel+32(FP), R10
 
-down649:
+down778:
 	MOVQ DI, R8
 	MOVQ kernel+32(FP), R11
 
-along650:
+along779:
 	VMOVUPS.Z (R8), K1, Z1
 	VMAXPS    Z1, Z0, Z1
 	VCMPPS    $0x03, Z0, Z0, K2
 	VBLENDMPS Z0, Z1, K2, Z0
 	ADDQ      BX, R8
 	DECQ      R11
-	JNZ       along650
+	JNZ       along779
 	ADDQ      width+48(FP), DI
 	DECQ      R10
-	JNZ       down649
+	JNZ       down778
 	VMOVUPS   Z0, K1, (AX)
 	ADDQ      BX, AX
 	ADDQ      step+40(FP), SI
 	DECQ      R9
-	JNZ       across648
+	JNZ       across777
 	MOVQ      columns+16(FP), SI
 	IMULQ     BX, SI
 	SUBQ      $+64, SI
 	SUBQ      SI, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       deep647
+	JGT       deep776
 	VZEROUPPER
 	RET
 
@@ -11949,7 +14704,7 @@ TEXT ·routePoolAVX512(SB), NOSPLIT, $0-80
 	MOVQ   SI, DI
 	SHLQ   $0x02, DI
 
-deep651:
+deep780:
 	MOVQ    $+16, R9
 	CMPQ    SI, R9
 	CMOVQLT SI, R9
@@ -11959,39 +14714,39 @@ deep651:
 	MOVQ    DX, R8
 	MOVQ    columns+40(FP), R11
 
-across652:
+across781:
 	VMOVUPS.Z (CX), K1, Z1
 	VMOVUPS.Z (BX), K1, Z2
 	MOVQ      R8, R9
 	MOVQ      kernel+56(FP), R12
 
-down653:
+down782:
 	MOVQ R9, R10
 	MOVQ kernel+56(FP), R13
 
-along654:
+along783:
 	VMOVUPS.Z (R10), K1, Z3
 	VCMPPS    $0x00, Z2, Z3, K2
 	VBLENDMPS Z1, Z0, K2, Z4
 	VPXORD    Z4, Z1, Z1
 	CMPQ      add+32(FP), $+0
-	JEQ       only655
+	JEQ       only784
 	VMOVUPS.Z (R10)(AX*1), K1, Z3
 	VADDPS    Z3, Z4, Z4
 
-only655:
+only784:
 	VMOVUPS Z4, K1, (R10)(AX*1)
 	ADDQ    DI, R10
 	DECQ    R13
-	JNZ     along654
+	JNZ     along783
 	ADDQ    width+72(FP), R9
 	DECQ    R12
-	JNZ     down653
+	JNZ     down782
 	ADDQ    DI, CX
 	ADDQ    DI, BX
 	ADDQ    step+64(FP), R8
 	DECQ    R11
-	JNZ     across652
+	JNZ     across781
 	MOVQ    columns+40(FP), R8
 	IMULQ   DI, R8
 	SUBQ    $+64, R8
@@ -11999,7 +14754,7 @@ only655:
 	SUBQ    R8, BX
 	ADDQ    $+64, DX
 	SUBQ    $+16, SI
-	JGT     deep651
+	JGT     deep780
 	VZEROUPPER
 	RET
 
@@ -12010,7 +14765,7 @@ TEXT ·moveAVX512(SB), NOSPLIT, $0-80
 	MOVQ src+24(FP), CX
 	MOVQ n+64(FP), DX
 
-deep656:
+deep785:
 	MOVQ    $+16, SI
 	CMPQ    DX, SI
 	CMOVQLT DX, SI
@@ -12021,32 +14776,32 @@ deep656:
 	MOVQ    CX, R10
 	MOVQ    rows+48(FP), R8
 
-down657:
+down786:
 	MOVQ R9, BX
 	MOVQ R10, SI
 	MOVQ cols+56(FP), DI
 
-along658:
+along787:
 	VMOVUPS.Z (SI), K1, Z0
 	CMPQ      add+72(FP), $+0
-	JEQ       only659
+	JEQ       only788
 	VMOVUPS.Z (BX), K1, Z1
 	VADDPS    Z1, Z0, Z0
 
-only659:
+only788:
 	VMOVUPS Z0, K1, (BX)
 	ADDQ    dstColumn+16(FP), BX
 	ADDQ    srcColumn+40(FP), SI
 	DECQ    DI
-	JNZ     along658
+	JNZ     along787
 	ADDQ    dstRow+8(FP), R9
 	ADDQ    srcRow+32(FP), R10
 	DECQ    R8
-	JNZ     down657
+	JNZ     down786
 	ADDQ    $+64, AX
 	ADDQ    $+64, CX
 	SUBQ    $+16, DX
-	JGT     deep656
+	JGT     deep785
 	VZEROUPPER
 	RET
 
@@ -12068,7 +14823,7 @@ TEXT ·peakAVX512(SB), NOSPLIT, $0-8
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
 
-loop660:
+loop789:
 	VFMADD231PS Z12, Z12, Z0
 	VFMADD231PS Z12, Z12, Z1
 	VFMADD231PS Z12, Z12, Z2
@@ -12082,6 +14837,6 @@ loop660:
 	VFMADD231PS Z12, Z12, Z10
 	VFMADD231PS Z12, Z12, Z11
 	DECQ        AX
-	JNZ         loop660
+	JNZ         loop789
 	VZEROUPPER
 	RET

@@ -233,13 +233,17 @@ const (
 	flagBias  = 8
 )
 
-// widths are those of the tiles in a row of a table, in vectors, but for the first, the masked one.
-var widths = [5]int{0, 1, 2, 4, 8}
+// whole is how many whole vectors the tiles of a row of a table compute. The first and the third compute one more, of which
+// only the first lanes take part.
+var whole = [6]int{0, 1, 1, 2, 4, 8}
+
+// masked reports whether those at w do.
+func masked(w int) bool { return w == 0 || w == 2 }
 
 // tiled computes the product with tiles of vectors of width columns. b is used where it lies, never packed: blocks of
 // maxDepth by maxBlock/maxDepth of it stay in the second cache while all rows pass over them. One call of a tile stays
 // far below 100 µs.
-func (p *product) tiled(tiles [][5]tile, width int) {
+func (p *product) tiled(tiles [][6]tile, width int) {
 	if p.k == 0 {
 		productGo(*p)
 		return
@@ -279,7 +283,7 @@ func (p *product) tiled(tiles [][5]tile, width int) {
 }
 
 // apart computes the product block by block of a's columns.
-func (p *product) apart(tiles [][5]tile, width int) {
+func (p *product) apart(tiles [][6]tile, width int) {
 	for l := 0; l < p.k; l += p.block {
 		part := *p
 		part.a, part.b, part.k, part.add = p.a[l/p.block*p.jump:], p.b[l*p.bStride:], p.block, p.add || l > 0
@@ -291,7 +295,7 @@ func (p *product) apart(tiles [][5]tile, width int) {
 }
 
 // rows computes the product in stripes of about as many rows each, as few as may be.
-func (p *product) rows(tiles [][5]tile, width int) {
+func (p *product) rows(tiles [][6]tile, width int) {
 	stripes := (p.m + len(tiles) - 1) / len(tiles)
 	for i := 0; i < p.m; {
 		rows := (p.m - i + stripes - 1) / stripes
@@ -303,7 +307,7 @@ func (p *product) rows(tiles [][5]tile, width int) {
 
 // stripe computes the rows from i on that the tiles have: with the widest as far as it goes, and the last columns behind
 // a mask.
-func (p *product) stripe(tiles *[5]tile, width, i int) {
+func (p *product) stripe(tiles *[6]tile, width, i int) {
 	flags := 0
 	if p.add {
 		flags |= flagAdd
@@ -320,20 +324,22 @@ func (p *product) stripe(tiles *[5]tile, width, i int) {
 	}
 	block, blocks := p.blocks()
 	for j, w := 0, len(tiles)-1; j < p.n; {
-		count, lanes := p.n-j, 1 // masked
-		if w > 0 {
-			lanes = widths[w] * width
-			if count /= lanes; count == 0 || tiles[w] == nil {
-				w--
-				continue
-			}
+		left, lanes := p.n-j, whole[w]*width
+		if left < lanes || masked(w) && left == lanes || tiles[w] == nil {
+			w--
+			continue
+		}
+		count, next := left-lanes, p.n
+		if !masked(w) {
+			count = left / lanes
+			next = j + count*lanes
 		}
 		if p.bias != nil {
 			bias = &p.bias[j]
 		}
 		tiles[w](&p.dst[i*p.dstStride+j], 4*p.dstStride, &p.a[i*p.aRow], 4*p.aRow, 4*p.aCol, &p.b[j], 4*p.bStride, block, blocks,
 			4*(p.jump-block*p.aCol), count, p.alpha, bias, flags)
-		j += count * lanes
+		j = next
 	}
 }
 

@@ -13,7 +13,8 @@ import (
 // and a jump from one block of k columns to the next, so that it does for windows of an image.
 type tile struct {
 	rows, vectors int
-	masked        bool // only the first lanes of its one vector take part
+	masked        bool         // only the first lanes of the last vector take part
+	lanes         reg.Register // the mask of those
 }
 
 // shapes lists the tiles of an instruction set: the more rows, the fewer vectors fit.
@@ -23,10 +24,12 @@ func (g *generator) shapes() (shapes []tile) {
 		most, widths = 14, map[int]int{1: 14, 2: 14, 4: 6, 8: 2} // of 32
 	}
 	for rows := 1; rows <= most; rows++ {
-		shapes = append(shapes, tile{rows, 1, true})
 		for _, v := range []int{1, 2, 4, 8} {
+			if v <= 2 {
+				shapes = append(shapes, tile{rows: rows, vectors: v, masked: true})
+			}
 			if rows <= widths[v] {
-				shapes = append(shapes, tile{rows, v, false})
+				shapes = append(shapes, tile{rows: rows, vectors: v})
 			}
 		}
 	}
@@ -45,14 +48,14 @@ const (
 
 func (t tile) name() string {
 	if t.masked {
-		return fmt.Sprintf("tile%dxMask", t.rows)
+		return fmt.Sprintf("tile%dx%dMask", t.rows, t.vectors)
 	}
 	return fmt.Sprintf("tile%dx%d", t.rows, t.vectors)
 }
 
 // tiles emits all of them and the table that finds them.
 func (g *generator) tiles() {
-	fmt.Fprintf(&g.tables, "\n// tiles%s are by rows, from 1, and vectors: masked, 1, 2, 4, 8.\nvar tiles%s = [][5]tile{\n", g.name, g.name)
+	fmt.Fprintf(&g.tables, "\n// tiles%s are by rows, from 1, and 1 masked, 1, 2 of which the last is masked, 2, 4, 8.\nvar tiles%s = [][6]tile{\n", g.name, g.name)
 	last := 0
 	for _, t := range g.shapes() {
 		if t.rows != last {
@@ -78,11 +81,12 @@ func (t tile) split() int { return max(1, min(4, (t.rows*t.vectors+7)/(t.rows*t.
 func (g *generator) tile(t tile) {
 	what := fmt.Sprintf("computes %d rows of %d vectors, count times along the row.", t.rows, t.vectors)
 	if t.masked {
-		what = fmt.Sprintf("computes %d rows of one vector of which count lanes take part.", t.rows)
+		what = fmt.Sprintf("computes %d rows of %d vectors, of whose last count lanes take part.", t.rows, t.vectors)
 	}
 	g.begin(t.name(), tileSignature, what)
 	if t.masked {
 		g.setMask(g.word("count"))
+		t.lanes, g.mask = g.mask, nil
 	}
 	next := g.label("next")
 	g.Label(next)
@@ -96,8 +100,25 @@ func (g *generator) tile(t tile) {
 		g.DECQ(g.address("count"))
 		g.JNZ(operand.LabelRef(next))
 	}
-	g.mask = nil
 	g.end()
+}
+
+// behind has f emitted behind the mask, if vector j has one.
+func (g *generator) behind(t tile, j int, f func()) {
+	if j == t.vectors-1 {
+		g.mask = t.lanes
+	}
+	f()
+	g.mask = nil
+}
+
+// operand is vector j of a row, in memory, or loaded if it has a mask.
+func (g *generator) operand(t tile, j int, m operand.Mem) (op operand.Op) {
+	if !t.masked || j < t.vectors-1 {
+		return m
+	}
+	g.behind(t, j, func() { op = g.load(m) })
+	return op
 }
 
 // rowsAt addresses the rows of a matrix with two pointers and three multiples of the stride.
@@ -208,17 +229,13 @@ func (g *generator) multiply(t tile, a rowsAt, b reg.GPVirtual, acc [][]reg.VecV
 		x := g.vec()
 		g.VBROADCASTSS(a.row(0), x)
 		for j := range t.vectors {
-			if t.masked {
-				g.VFMADD231PS(g.load(at(j)), x, acc[0][j])
-			} else {
-				g.VFMADD231PS(at(j), x, acc[0][j])
-			}
+			g.VFMADD231PS(g.operand(t, j, at(j)), x, acc[0][j])
 		}
 		return
 	}
 	var vectors []reg.VecVirtual
 	for j := range t.vectors {
-		vectors = append(vectors, g.load(at(j)))
+		g.behind(t, j, func() { vectors = append(vectors, g.load(at(j))) })
 	}
 	for i := range t.rows {
 		if g.wide() && t.vectors == 1 {
@@ -250,13 +267,7 @@ func (g *generator) epilogue(t tile, acc [][]reg.VecVirtual) {
 	alpha := g.scalar("alpha")
 	g.TESTQ(operand.U32(flagAdd), flags)
 	g.JEQ(operand.LabelRef(noAdd))
-	each(func(i, j int, v reg.VecVirtual) {
-		if t.masked {
-			g.VFMADD213PS(g.load(at(i, j)), alpha, v)
-		} else {
-			g.VFMADD213PS(at(i, j), alpha, v)
-		}
-	})
+	each(func(i, j int, v reg.VecVirtual) { g.VFMADD213PS(g.operand(t, j, at(i, j)), alpha, v) })
 	g.JMP(operand.LabelRef(scaled))
 	g.Label(noAdd)
 	g.TESTQ(operand.U32(flagScale), flags)
@@ -268,7 +279,8 @@ func (g *generator) epilogue(t tile, acc [][]reg.VecVirtual) {
 	g.JEQ(operand.LabelRef(noBias))
 	bias := g.word("bias")
 	for j := range t.vectors {
-		b := g.load(operand.Mem{Base: bias, Disp: j * g.bytes()})
+		var b reg.VecVirtual
+		g.behind(t, j, func() { b = g.load(operand.Mem{Base: bias, Disp: j * g.bytes()}) })
 		for i := range acc {
 			g.VADDPS(b, acc[i][j], acc[i][j])
 		}
@@ -280,7 +292,7 @@ func (g *generator) epilogue(t tile, acc [][]reg.VecVirtual) {
 	zero := g.zero()
 	each(func(_, _ int, v reg.VecVirtual) { g.VMAXPS(v, zero, v) }) // in this order NaN stays
 	g.Label(store)
-	each(func(i, j int, v reg.VecVirtual) { g.store(v, at(i, j)) })
+	each(func(i, j int, v reg.VecVirtual) { g.behind(t, j, func() { g.store(v, at(i, j)) }) })
 }
 
 // peak emits a loop of nothing but independent multiplications and additions: what a core can do at most.
