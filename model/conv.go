@@ -15,6 +15,7 @@ type conv struct {
 	rows, columns, filters  int // of the output
 	kernel, stride, padding int
 	groups                  int
+	abreast                 int // windows that a row of a product takes
 	act                     kernel.Activation
 }
 
@@ -41,6 +42,7 @@ func newConv(l LayerSpec, in [][]int) (layer, error) {
 		return nil, err
 	}
 	c.rows, c.columns = slides(c.height, l.Kernel, c.stride, l.Padding), slides(c.width, l.Kernel, c.stride, l.Padding)
+	c.abreast = abreastOf(&c)
 	if c.groups == c.channels && c.groups == c.filters && c.groups > 1 {
 		return &depthwise{c}, nil
 	}
@@ -106,7 +108,7 @@ func (c *conv) init(params []float32, rng *rand.Rand) {
 // input is the window of a group over the input.
 func (c *conv) input(group int) window {
 	seen := c.channels / c.groups
-	return window{c.height, c.width, c.channels, group * seen, seen, c.kernel, c.stride, c.padding}
+	return window{c.height, c.width, c.channels, group * seen, seen, c.kernel, c.stride, c.padding, c.abreast}
 }
 
 // lines is how the output is cut into products: row by row, but all at once where windows are single pixels side by
@@ -118,24 +120,29 @@ func (c *conv) lines(n int) (lines, positions int) {
 	return n * c.rows, c.columns
 }
 
-// work holds the weights transposed, a turned image and its gradient.
-func (c *conv) work(int) int { return c.weights() + 2*c.input(0).size() }
+// work holds the weights transposed, those of windows abreast, and a turned image or its gradient.
+func (c *conv) work(int) int { return c.weights() + c.wideSize() + c.input(0).size() }
 
 func (c *conv) forward(p *pass) {
-	w, bias := p.params[:c.weights()], p.params[c.weights():]
+	params, work := p.params, p.work[c.wideSize():]
+	if c.abreast > 1 {
+		params = p.work[:c.wideSize()]
+		c.widen(params, p.params)
+	}
 	lines, positions := c.lines(p.n)
-	filters := c.filters / c.groups
+	filters, depth, stride := c.wideFilters(), c.wideDepth(), c.filters*c.abreast
 	for g := range c.groups {
 		v, at := c.input(g), g*filters
-		weights, e := kernel.Matrix{Data: w[at:], Stride: c.filters}, kernel.Epilogue{Bias: bias[at:][:filters], Activation: c.act}
+		weights := kernel.Matrix{Data: params[at:], Stride: stride}
+		e := kernel.Epilogue{Bias: params[depth*stride+at:][:filters], Activation: c.act}
 		var image turned
 		for i := range lines {
 			y := i % c.rows
 			if y == 0 {
-				image = v.turn(p.work, c.image(p.in[0], i/c.rows))
+				image = v.turn(work, c.image(p.in[0], i/c.rows))
 			}
-			out := kernel.Matrix{Data: p.out[i*positions*c.filters+at:], Stride: c.filters}
-			kernel.Product(out, v.row(image, y), weights, positions, filters, c.depth(), 1, e)
+			out := kernel.Matrix{Data: p.out[i*positions*c.filters+at:], Stride: stride}
+			kernel.Product(out, v.row(image, y), weights, positions/c.abreast, filters, depth, 1, e)
 		}
 	}
 }
@@ -147,13 +154,18 @@ func (c *conv) image(x []float32, example int) []float32 {
 
 // backward goes image by image: what it computes of one is still in the cache when it is read again.
 func (c *conv) backward(p *pass) {
-	transposed, work := p.work[:c.weights()], p.work[c.weights():] // the weights as they were before the step
+	transposed, work := p.work[:c.weights()], p.work[c.weights()+c.wideSize():] // the weights as they were before the step
 	if p.din[0] != nil {
 		kernel.Transpose(matrix(transposed, c.depth()), matrix(p.params, c.filters), c.depth(), c.filters)
 	}
 	weights, alpha, beta := p.target(0, c.size())
 	if beta == 0 {
 		clear(weights)
+	}
+	wide := weights
+	if c.abreast > 1 {
+		wide = p.work[c.weights():][:c.wideSize()]
+		clear(wide)
 	}
 	in, out := c.height*c.width*c.channels, c.rows*c.columns*c.filters
 	for i := range p.n {
@@ -163,9 +175,12 @@ func (c *conv) backward(p *pass) {
 			if p.din[0] != nil {
 				c.backwardInput(p.din[0][i*in:][:in], dout, transposed, work, g, p.add[0])
 			}
-			c.backwardWeights(weights[:c.weights()], p.in[0][i*in:][:in], dout, work, g, alpha)
+			c.backwardWeights(wide, p.in[0][i*in:][:in], dout, work, g, alpha)
 		}
 		kernel.AddColumnSums(weights[c.weights():], dout, c.rows*c.columns, c.filters, alpha)
+	}
+	if c.abreast > 1 {
+		c.addWide(weights, wide)
 	}
 }
 
@@ -198,11 +213,12 @@ func (c *conv) backwardInput(din, dout, transposed, work []float32, group int, a
 
 // backwardWeights adds the products of an image's windows and gradients, a kernel column at a time.
 func (c *conv) backwardWeights(dst, image, dout, work []float32, group int, alpha float32) {
-	v, filters := c.input(group), c.filters/c.groups
-	from := kernel.Matrix{Data: dout[group*filters:], Stride: c.filters}
+	v, filters, stride := c.input(group), c.wideFilters(), c.filters*c.abreast
+	from := kernel.Matrix{Data: dout[group*filters:], Stride: stride}
 	t := v.turn(work, image)
-	for k := range c.kernel {
-		w := kernel.Matrix{Data: dst[k*v.block()*c.filters+group*filters:], Stride: c.filters}
-		kernel.Product(w, v.values(t, k, c.columns), from, v.block(), filters, c.rows*c.columns, alpha, kernel.Epilogue{Beta: 1})
+	positions := c.rows * c.columns / c.abreast
+	for k := range c.span() {
+		w := kernel.Matrix{Data: dst[k*v.block()*stride+group*filters:], Stride: stride}
+		kernel.Product(w, v.values(t, k, c.columns/c.abreast), from, v.block(), filters, positions, alpha, kernel.Epilogue{Beta: 1})
 	}
 }

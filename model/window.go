@@ -8,6 +8,7 @@ type window struct {
 	height, width, channels int
 	from, seen              int // first channel seen, and how many
 	kernel, stride, padding int
+	abreast                 int // windows that a row of a product takes
 }
 
 // turned is an image, or its gradient, as products read and write it: padded, and columns first. What a window sees of a
@@ -79,12 +80,12 @@ func (v window) turnBack(image []float32, t turned, add bool) {
 // at is where pixel x, y lies in a turned image.
 func (v window) at(x, y int) int { return (x+v.padding)*v.column() + (y+v.padding)*v.seen }
 
-// row is row y of the windows over a turned image: one a row of a matrix.
+// row is row y of the windows over a turned image: one, or those abreast, a row of a matrix.
 func (v window) row(t turned, y int) kernel.Strided {
-	return kernel.Strided{Data: t.data[y*v.stride*t.row:], Row: v.stride * t.column, Column: 1, Block: v.block(), Jump: t.column}
+	return kernel.Strided{Data: t.data[y*v.stride*t.row:], Row: v.abreast * v.stride * t.column, Column: 1, Block: v.block(), Jump: t.column}
 }
 
 // values are, each a row, what the windows see in one of their columns, of rows × columns windows in order.
 func (v window) values(t turned, column, columns int) kernel.Strided {
-	return kernel.Strided{Data: t.data[column*t.column:], Row: 1, Column: v.stride * t.column, Block: columns, Jump: v.stride * t.row}
+	return kernel.Strided{Data: t.data[column*t.column:], Row: 1, Column: v.abreast * v.stride * t.column, Block: columns, Jump: v.stride * t.row}
 }

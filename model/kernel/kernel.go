@@ -39,7 +39,8 @@ import (
 // path is one implementation of everything. All slices of a call have the length that the exported functions made sure
 // of; lengths are at most block.
 type path struct {
-	name string
+	name  string
+	width int // float32s of a vector
 
 	product   func(p product)
 	transpose func(dst []float32, dstStride int, src []float32, srcStride, rows, cols int)
@@ -113,6 +114,9 @@ func choose(name string, paths []*path) (*path, error) {
 
 // Path names the implementation in use: go, avx2 or avx512.
 func Path() string { return use.name }
+
+// Width is how many float32s a vector of the implementation in use has: 1, 8 or 16.
+func Width() int { return use.width }
 
 // Check refuses an environment whose CHOIR_KERNEL names no path that this processor has. A program calls it once at
 // its start; one that does not computes on the fastest path.

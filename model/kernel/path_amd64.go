@@ -21,6 +21,7 @@ func available() []*path {
 // What assembly of AVX2 does to int8 it does to whole vectors only; plain Go does the rest.
 var avx2 = &path{
 	name:       "avx2",
+	width:      8,
 	product:    func(p product) { p.tiled(tilesAVX2, 8) },
 	transpose:  strided(transposeAVX2),
 	axpby:      axpbyAVX2,
@@ -98,6 +99,7 @@ var avx2 = &path{
 func avx512(vnni bool) *path {
 	p := &path{
 		name:       "avx512",
+		width:      16,
 		product:    func(p product) { p.tiled(tilesAVX512, 16) },
 		transpose:  strided(transposeAVX512),
 		axpby:      axpbyAVX512,

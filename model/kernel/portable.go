@@ -6,6 +6,7 @@ import "math"
 // added to is converted first: that forbids the compiler to fuse the two, which on some processors it would.
 var portable = &path{
 	name:            "go",
+	width:           1,
 	product:         productGo,
 	transpose:       transposeGo,
 	axpby:           axpbyGo,
