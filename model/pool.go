@@ -68,26 +68,27 @@ func (m maxPool) row() kernel.Pool {
 	return kernel.Pool{Columns: m.columns, Channels: m.channels, Kernel: m.kernel, Step: m.stride * m.channels, Width: m.width * m.channels}
 }
 
-// places are where row i of the windows, of a batch, begins, and what it sees of the images.
-func (m maxPool) places(i int) (out, in int) {
-	return i * m.columns * m.channels, (i/m.rows*m.height + i%m.rows*m.stride) * m.width * m.channels
+// eachRow calls f for each row of windows over an image: where it begins, and where what it sees does.
+func (m maxPool) eachRow(image int, f func(out, in int)) {
+	for y := range m.rows {
+		f((image*m.rows+y)*m.columns*m.channels, (image*m.height+y*m.stride)*m.width*m.channels)
+	}
 }
 
 func (m maxPool) forward(p *pass) {
-	for i := range p.n * m.rows {
-		out, in := m.places(i)
-		kernel.MaxPool(p.out[out:], p.in[0][in:], m.row())
+	row := m.row()
+	for image := range p.n {
+		m.eachRow(image, func(out, in int) { kernel.MaxPool(p.out[out:], p.in[0][in:], row) })
 	}
 }
 
 func (m maxPool) backward(p *pass) {
-	add := p.add[0] || m.stride < m.kernel
+	row, add := m.row(), p.add[0] || m.stride < m.kernel
 	for image := range p.n {
 		m.clearUnless(p, image)
-		for i := image * m.rows; i < (image+1)*m.rows; i++ {
-			out, in := m.places(i)
-			kernel.RoutePool(p.din[0][in:], p.dout[out:], p.in[0][in:], p.out[out:], m.row(), add)
-		}
+		m.eachRow(image, func(out, in int) {
+			kernel.RoutePool(p.din[0][in:], p.dout[out:], p.in[0][in:], p.out[out:], row, add)
+		})
 	}
 }
 

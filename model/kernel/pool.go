@@ -42,6 +42,8 @@ func (p Pool) check(windows, image int) {
 
 // part is as many windows as one call takes: assembly is not preempted.
 func (p Pool) part() Pool {
-	p.Columns = max(1, min(p.Columns, block/(p.Kernel*p.Kernel*p.Channels)))
+	if each := p.Kernel * p.Kernel * p.Channels; p.Columns*each > block {
+		p.Columns = max(1, block/each)
+	}
 	return p
 }
