@@ -111,13 +111,12 @@ func (c *conv) input(group int) window {
 	return window{c.height, c.width, c.channels, group * seen, seen, c.kernel, c.stride, c.padding, c.abreast}
 }
 
-// lines is how the output is cut into products: row by row, but all at once where windows are single pixels side by
-// side, which have nothing to copy.
-func (c *conv) lines(n int) (lines, positions int) {
+// lines is how n images are cut: row by row, but all at once where windows are single pixels side by side.
+func (c *conv) lines(n int) (images, lines, positions int) {
 	if c.kernel == 1 && c.stride == 1 {
-		return 1, n * c.rows * c.columns
+		return 1, 1, n * c.rows * c.columns
 	}
-	return n * c.rows, c.columns
+	return n, c.rows, c.columns
 }
 
 // work holds the weights transposed, those of windows abreast, and a turned image or its gradient.
@@ -129,20 +128,17 @@ func (c *conv) forward(p *pass) {
 		params = p.work[:c.wideSize()]
 		c.widen(params, p.params)
 	}
-	lines, positions := c.lines(p.n)
+	images, lines, positions := c.lines(p.n)
 	filters, depth, stride := c.wideFilters(), c.wideDepth(), c.filters*c.abreast
 	for g := range c.groups {
 		v, at := c.input(g), g*filters
 		weights := kernel.Matrix{Data: params[at:], Stride: stride}
 		e := kernel.Epilogue{Bias: params[depth*stride+at:][:filters], Activation: c.act}
-		var image turned
-		for i := range lines {
-			y := i % c.rows
-			if y == 0 {
-				image = v.turn(work, c.image(p.in[0], i/c.rows))
-			}
-			out := kernel.Matrix{Data: p.out[i*positions*c.filters+at:], Stride: stride}
-			kernel.Product(out, v.row(image, y), weights, positions/c.abreast, filters, depth, 1, e)
+		for i := range images {
+			out := kernel.Matrix{Data: p.out[i*c.rows*c.columns*c.filters+at:], Stride: stride}
+			t := v.turn(work, c.image(p.in[0], i))
+			down := kernel.Repeat{Times: lines, Dst: positions * c.filters, A: c.stride * t.row}
+			kernel.Products(down, out, v.rows(t), weights, positions/c.abreast, filters, depth, 1, e)
 		}
 	}
 }
@@ -188,26 +184,25 @@ func (c *conv) backward(p *pass) {
 // each, and adds it where it came from: columns of one window may lie in others, too, and wait for their turn.
 func (c *conv) backwardInput(din, dout, transposed, work []float32, group int, add bool) {
 	v, filters := c.input(group), c.filters/c.groups
-	lines, positions := c.lines(1)
-	dst, beta := v.over(work, din), float32(1)
+	_, lines, positions := c.lines(1)
+	t, beta := v.over(work, din), float32(1)
 	switch {
 	case !v.pixels():
-		clear(dst.data)
+		clear(t.data)
 	case c.stride == 1 && !add:
 		beta = 0 // each pixel is written once
 	case c.stride > 1 && !add && group == 0:
 		clear(din)
 	}
+	down := kernel.Repeat{Times: lines, Dst: c.stride * t.row, A: positions * c.filters}
+	from := kernel.Strided{Data: dout[group*filters:], Row: c.filters, Column: 1, Block: filters}
 	for k := range c.kernel {
+		to := kernel.Matrix{Data: t.data[k*t.column:], Stride: c.stride * t.column}
 		w := kernel.Matrix{Data: transposed[group*filters*c.depth()+k*v.block():], Stride: c.depth()}
-		for y := range lines {
-			to := kernel.Matrix{Data: dst.data[k*dst.column+y*c.stride*dst.row:], Stride: c.stride * dst.column}
-			from := kernel.Matrix{Data: dout[y*positions*c.filters+group*filters:], Stride: c.filters}
-			kernel.NN(to, from, w, positions, v.block(), filters, kernel.Epilogue{Beta: beta})
-		}
+		kernel.Products(down, to, from, w, positions, v.block(), filters, 1, kernel.Epilogue{Beta: beta})
 	}
 	if !v.pixels() {
-		v.turnBack(din, dst, add)
+		v.turnBack(din, t, add)
 	}
 }
 
@@ -219,6 +214,6 @@ func (c *conv) backwardWeights(dst, image, dout, work []float32, group int, alph
 	positions := c.rows * c.columns / c.abreast
 	for k := range c.span() {
 		w := kernel.Matrix{Data: dst[k*v.block()*stride+group*filters:], Stride: stride}
-		kernel.Product(w, v.values(t, k, c.columns/c.abreast), from, v.block(), filters, positions, alpha, kernel.Epilogue{Beta: 1})
+		kernel.Products(kernel.Repeat{Times: 1}, w, v.values(t, k, c.columns/c.abreast), from, v.block(), filters, positions, alpha, kernel.Epilogue{Beta: 1})
 	}
 }

@@ -80,9 +80,10 @@ func (v window) turnBack(image []float32, t turned, add bool) {
 // at is where pixel x, y lies in a turned image.
 func (v window) at(x, y int) int { return (x+v.padding)*v.column() + (y+v.padding)*v.seen }
 
-// row is row y of the windows over a turned image: one, or those abreast, a row of a matrix.
-func (v window) row(t turned, y int) kernel.Strided {
-	return kernel.Strided{Data: t.data[y*v.stride*t.row:], Row: v.abreast * v.stride * t.column, Column: 1, Block: v.block(), Jump: t.column}
+// rows are the first windows over a turned image, side by side: one, or those abreast, a row of a matrix. The next lie
+// stride pixels further down.
+func (v window) rows(t turned) kernel.Strided {
+	return kernel.Strided{Data: t.data, Row: v.abreast * v.stride * t.column, Column: 1, Block: v.block(), Jump: t.column}
 }
 
 // values are, each a row, what the windows see in one of their columns, of rows × columns windows in order.

@@ -66,6 +66,7 @@ func TestNothingIsReadBeyond(t *testing.T) {
 			NN(d, Matrix{a, k}, Matrix{b, n}, m, n, k, Epilogue{Bias: atEnd[float32](t, n)})
 			TN(d, Matrix{a, m}, Matrix{b, n}, m, n, k, 1, 1)
 			NT(d, Matrix{a, k}, Matrix{b, k}, m, n, k, 1, atEnd[float32](t, NTScratch))
+			Products(Repeat{2, 0, 1}, d, Strided{atEnd[float32](t, m+2*k+1), 1, 1, k, k}, Matrix{atEnd[float32](t, 2*k*n), n}, m, n, 2*k, 1, Epilogue{})
 			Transpose(d, Matrix{atEnd[float32](t, m*n), m}, n, m)
 			AddColumnSums(atEnd[float32](t, n), b, k, n, 1)
 			packed := atEnd[int32](t, PackedInt8(n, k))

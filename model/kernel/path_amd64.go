@@ -250,16 +250,39 @@ func (p *product) tiled(tiles [][6]tile, width int) {
 		productGo(*p)
 		return
 	}
-	const maxDepth, maxBlock = 256, 1 << 17 // floats
+	for i := 1; i < p.repeat.Times; i++ {
+		p.once(tiles, width)
+		p.dst, p.a = p.dst[p.repeat.Dst:], p.a[p.repeat.A:]
+	}
+	p.once(tiles, width)
+}
+
+const maxDepth, maxBlock = 256, 1 << 17 // floats
+
+// once computes one product, block by block of a's columns if they are deep.
+func (p *product) once(tiles [][6]tile, width int) {
 	block, blocks := p.blocks()
-	switch {
-	case p.k <= maxDepth && p.n <= maxBlock/maxDepth:
-		p.rows(tiles, width)
-		return
-	case blocks > 1 && block > maxDepth:
-		p.apart(tiles, width)
+	if blocks == 1 || block <= maxDepth {
+		p.cut(tiles, width)
 		return
 	}
+	for l := 0; l < p.k; l += block {
+		part := *p
+		part.a, part.b, part.k, part.add = p.a[l/block*p.jump:], p.b[l*p.bStride:], block, p.add || l > 0
+		if l+block < p.k {
+			part.bias, part.relu = nil, false
+		}
+		part.cut(tiles, width)
+	}
+}
+
+// cut computes one product in parts that are neither too deep nor too wide; of several blocks, each has whole ones.
+func (p *product) cut(tiles [][6]tile, width int) {
+	if p.k <= maxDepth && p.n <= maxBlock/maxDepth {
+		p.rows(tiles, width)
+		return
+	}
+	block, blocks := p.blocks()
 	unit := 1 // of depth
 	if blocks > 1 {
 		unit = block
@@ -284,20 +307,12 @@ func (p *product) tiled(tiles [][6]tile, width int) {
 	}
 }
 
-// apart computes the product block by block of a's columns.
-func (p *product) apart(tiles [][6]tile, width int) {
-	for l := 0; l < p.k; l += p.block {
-		part := *p
-		part.a, part.b, part.k, part.add = p.a[l/p.block*p.jump:], p.b[l*p.bStride:], p.block, p.add || l > 0
-		if l+p.block < p.k {
-			part.bias, part.relu = nil, false
-		}
-		part.tiled(tiles, width)
-	}
-}
-
 // rows computes the product in stripes of about as many rows each, as few as may be.
 func (p *product) rows(tiles [][6]tile, width int) {
+	if p.m <= len(tiles) {
+		p.stripe(&tiles[p.m-1], width, 0)
+		return
+	}
 	stripes := (p.m + len(tiles) - 1) / len(tiles)
 	for i := 0; i < p.m; {
 		rows := (p.m - i + stripes - 1) / stripes

@@ -1,6 +1,15 @@
 package kernel
 
 func productGo(p product) {
+	for i := range max(1, p.repeat.Times) {
+		once := p
+		once.dst, once.a = p.dst[i*p.repeat.Dst:], p.a[i*p.repeat.A:]
+		once.plain()
+	}
+}
+
+// plain computes one product.
+func (p *product) plain() {
 	block, blocks := p.blocks()
 	for i := range p.m {
 		row := p.dst[i*p.dstStride:][:p.n]

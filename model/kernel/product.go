@@ -51,6 +51,7 @@ type product struct {
 	aRow, aCol int
 	block      int
 	jump       int
+	repeat     Repeat // 0 times is once
 	bStride    int
 	m, n, k    int // of dst: rows, columns; k products a sum
 	alpha      float32
@@ -82,23 +83,38 @@ func NN(dst, a, b Matrix, m, n, k int, e Epilogue) {
 	dst.activate(m, n, e.Activation)
 }
 
-// Product is dst = act(beta·dst + alpha·a·b + bias) for dst of m×n, a of m×k, b of k×n, where k is whole blocks: a
-// convolution, or the gradient of its weights.
-func Product(dst Matrix, a Strided, b Matrix, m, n, k int, alpha float32, e Epilogue) {
-	if m == 0 || n == 0 {
+// Repeat is how often a product is taken, and how many floats dst and a move on each time.
+type Repeat struct{ Times, Dst, A int }
+
+// Products is dst = act(beta·dst + alpha·a·b + bias) for dst of m×n, a of m×k, b of k×n, where k is whole blocks, once or for
+// several dst and a one after the other: what one wrote, the next may add to. Rows of a convolution are such, and the
+// gradients of its weights and its input.
+func Products(r Repeat, dst Matrix, a Strided, b Matrix, m, n, k int, alpha float32, e Epilogue) {
+	if m == 0 || n == 0 || r.Times == 0 {
 		return
 	}
-	dst.hold("dst", m, n)
-	a.reach("a", m, k)
+	if min(r.Times, r.Dst, r.A) < 0 {
+		panic(fmt.Sprintf("kernel: products repeated %+v", r))
+	}
+	Matrix{dst.Data[(r.Times-1)*r.Dst:], dst.Stride}.hold("dst", m, n)
+	Strided{a.Data[(r.Times-1)*r.A:], a.Row, a.Column, a.Block, a.Jump}.reach("a", m, k)
 	b.reach("b", k, n)
-	add := dst.scale(m, n, e.Beta)
 	p := product{dst: dst.Data, dstStride: dst.Stride, a: a.Data, aRow: a.Row, aCol: a.Column, block: a.Block, jump: a.Jump,
-		b: b.Data, bStride: b.Stride, m: m, n: n, k: k, alpha: alpha, add: add, relu: e.Activation == ReLU}
+		b: b.Data, bStride: b.Stride, m: m, n: n, k: k, alpha: alpha, add: e.Beta != 0, relu: e.Activation == ReLU, repeat: r}
 	if e.Bias != nil {
 		p.bias = e.Bias[:n]
 	}
-	use.product(p)
-	dst.activate(m, n, e.Activation)
+	if e.Activation <= ReLU && (e.Beta == 0 || e.Beta == 1) {
+		use.product(p)
+		return
+	}
+	for i := range r.Times {
+		p.dst, p.a, p.repeat.Times = dst.Data[i*r.Dst:], a.Data[i*r.A:], 1
+		one := Matrix{p.dst, dst.Stride}
+		one.scale(m, n, e.Beta)
+		use.product(p)
+		one.activate(m, n, e.Activation)
+	}
 }
 
 // TN is dst = beta·dst + alpha·aᵀ·b for dst of m×n, a of k×m, b of k×n: the gradient of the weights. With alpha = -rate
