@@ -5,6 +5,8 @@
 //	kernel.NT(dx, dout, w, batch, inputs, outputs, 0, scratch)                                         // to the input
 //	kernel.TN(w, x, dout, inputs, outputs, batch, -rate, 1)                                            // w -= rate·xᵀ·dout
 //
+// Products is their general form, of windows of images too; MaxPool and Move work on images.
+//
 // Every kernel exists three times: in AVX-512 and AVX2 assembly, which gen generates, and in plain Go, which is what
 // other processors run and what the assembly is tested against. One path is chosen when the process starts, the fastest
 // that the processor has, or the one that CHOIR_KERNEL names.
