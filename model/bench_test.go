@@ -175,6 +175,15 @@ func benchCNN() Spec {
 	}, "softmax"}
 }
 
+// benchSmallCNN is LeNet as NIID-Bench trains it: few channels.
+func benchSmallCNN() Spec {
+	return Spec{[]int{28, 28, 1}, []LayerSpec{
+		{Kind: "conv", Filters: 6, Kernel: 5, Activation: "relu"}, {Kind: "maxpool", Kernel: 2},
+		{Kind: "conv", Filters: 16, Kernel: 5, Activation: "relu"}, {Kind: "maxpool", Kernel: 2}, {Kind: "flatten"},
+		{Kind: "dense", Units: 120, Activation: "relu"}, {Kind: "dense", Units: 84, Activation: "relu"}, {Kind: "dense", Units: 10},
+	}, "softmax"}
+}
+
 // benchText is the pool of sequences and of what follows each of their characters.
 func benchText() *workload {
 	const pool, steps, classes = 2000, 80, 90
@@ -214,6 +223,7 @@ func BenchmarkTrain(b *testing.B) {
 		{"2nn", &workload{bench2NN(), 50, 20_000, x, y}, []int{10, 32}},
 		{"logreg", &workload{benchLogistic(), 50, 20_000, x, y}, []int{10, 32}},
 		{"cnn512", &workload{benchCNN(), 50, 20_000, x, y}, []int{10, 32}},
+		{"cnn-small", &workload{benchSmallCNN(), 50, 20_000, x, y}, []int{64}},
 		{"lstm", benchText(), []int{10}},
 		{"rec_mlp", benchRatings(benchRecommendMLP), []int{10}},
 		{"rec_lstm", benchRatings(benchRecommendLSTM), []int{10}},

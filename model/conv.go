@@ -15,6 +15,7 @@ type conv struct {
 	rows, columns, filters  int // of the output
 	kernel, stride, padding int
 	groups                  int
+	abreast                 int // windows that a row of a product takes
 	act                     kernel.Activation
 }
 
@@ -41,6 +42,7 @@ func newConv(l LayerSpec, in [][]int) (layer, error) {
 		return nil, err
 	}
 	c.rows, c.columns = slides(c.height, l.Kernel, c.stride, l.Padding), slides(c.width, l.Kernel, c.stride, l.Padding)
+	c.abreast = abreastOf(&c)
 	if c.groups == c.channels && c.groups == c.filters && c.groups > 1 {
 		return &depthwise{c}, nil
 	}
@@ -106,42 +108,37 @@ func (c *conv) init(params []float32, rng *rand.Rand) {
 // input is the window of a group over the input.
 func (c *conv) input(group int) window {
 	seen := c.channels / c.groups
-	return window{c.height, c.width, c.channels, group * seen, seen, c.kernel, c.stride, c.padding}
+	return window{c.height, c.width, c.channels, group * seen, seen, c.kernel, c.stride, c.padding, c.abreast}
 }
 
-// gradient is the window over the gradient of the output through which the input's gradient is a convolution too, with
-// the kernel turned around; the stride is 1.
-func (c *conv) gradient(group int) window {
-	seen := c.filters / c.groups
-	return window{c.rows, c.columns, c.filters, group * seen, seen, c.kernel, 1, c.kernel - 1 - c.padding}
-}
-
-// lines is how the output is cut into products: row by row, but all at once where windows are single pixels side by
-// side, which have nothing to copy.
-func (c *conv) lines(n int) (lines, positions int) {
+// lines is how n images are cut: row by row, but all at once where windows are single pixels side by side.
+func (c *conv) lines(n int) (images, lines, positions int) {
 	if c.kernel == 1 && c.stride == 1 {
-		return 1, n * c.rows * c.columns
+		return 1, 1, n * c.rows * c.columns
 	}
-	return n * c.rows, c.columns
+	return n, c.rows, c.columns
 }
 
-func (c *conv) work(int) int {
-	line, back := c.input(0).lineSize(), c.gradient(0).lineSize()
-	unrolled := c.columns * c.depth()
-	return c.weights() + max(c.rows*line, back, unrolled)
-}
+// work holds the weights transposed, those of windows abreast, and a turned image or its gradient.
+func (c *conv) work(int) int { return c.weights() + c.wideSize() + c.input(0).size() }
 
 func (c *conv) forward(p *pass) {
-	w, bias := p.params[:c.weights()], p.params[c.weights():]
-	lines, positions := c.lines(p.n)
-	filters := c.filters / c.groups
+	params, work := p.params, p.work[c.wideSize():]
+	if c.abreast > 1 {
+		params = p.work[:c.wideSize()]
+		c.widen(params, p.params)
+	}
+	images, lines, positions := c.lines(p.n)
+	filters, depth, stride := c.wideFilters(), c.wideDepth(), c.filters*c.abreast
 	for g := range c.groups {
 		v, at := c.input(g), g*filters
-		for i := range lines {
-			a := v.line(p.work, c.image(p.in[0], i/c.rows), i%c.rows)
-			out := kernel.Matrix{Data: p.out[i*positions*c.filters+at:], Stride: c.filters}
-			kernel.NN(out, a, kernel.Matrix{Data: w[at:], Stride: c.filters}, positions, filters, c.depth(),
-				kernel.Epilogue{Bias: bias[at:][:filters], Activation: c.act})
+		weights := kernel.Matrix{Data: params[at:], Stride: stride}
+		e := kernel.Epilogue{Bias: params[depth*stride+at:][:filters], Activation: c.act}
+		for i := range images {
+			out := kernel.Matrix{Data: p.out[i*c.rows*c.columns*c.filters+at:], Stride: stride}
+			t := v.turn(work, c.image(p.in[0], i))
+			down := kernel.Repeat{Times: lines, Dst: positions * c.filters, A: c.stride * t.row}
+			kernel.Products(down, out, v.rows(t), weights, positions/c.abreast, filters, depth, 1, e)
 		}
 	}
 }
@@ -153,105 +150,70 @@ func (c *conv) image(x []float32, example int) []float32 {
 
 // backward goes image by image: what it computes of one is still in the cache when it is read again.
 func (c *conv) backward(p *pass) {
-	turned, work := p.work[:c.weights()], p.work[c.weights():] // the weights as they were before the step
-	switch {
-	case p.din[0] == nil:
-	case c.stride == 1:
-		c.turn(turned, p.params)
-	default:
-		kernel.Transpose(matrix(turned, c.depth()), matrix(p.params, c.filters), c.depth(), c.filters)
+	transposed, work := p.work[:c.weights()], p.work[c.weights()+c.wideSize():] // the weights as they were before the step
+	if p.din[0] != nil {
+		kernel.Transpose(matrix(transposed, c.depth()), matrix(p.params, c.filters), c.depth(), c.filters)
 	}
 	weights, alpha, beta := p.target(0, c.size())
 	if beta == 0 {
 		clear(weights)
 	}
+	wide := weights
+	if c.abreast > 1 {
+		wide = p.work[c.weights():][:c.wideSize()]
+		clear(wide)
+	}
 	in, out := c.height*c.width*c.channels, c.rows*c.columns*c.filters
 	for i := range p.n {
 		dout := p.dout[i*out:][:out]
 		kernel.ActivationGrad(dout, p.out[i*out:][:out], c.act)
-		if p.din[0] != nil && c.stride == 1 {
-			c.backwardInput(p.din[0][i*in:][:in], dout, turned, work, p.beta(0))
-		} else if p.din[0] != nil {
-			c.backwardStrided(p.din[0][i*in:][:in], dout, turned, work, p.add[0])
+		for g := range c.groups {
+			if p.din[0] != nil {
+				c.backwardInput(p.din[0][i*in:][:in], dout, transposed, work, g, p.add[0])
+			}
+			c.backwardWeights(wide, p.in[0][i*in:][:in], dout, work, g, alpha)
 		}
-		c.backwardWeights(weights[:c.weights()], p.in[0][i*in:][:in], dout, work, alpha)
 		kernel.AddColumnSums(weights[c.weights():], dout, c.rows*c.columns, c.filters, alpha)
 	}
-}
-
-// backwardInput is an image's gradient at stride 1: the convolution of the output's gradient with the kernel turned
-// around.
-func (c *conv) backwardInput(din, dout, turned, work []float32, beta float32) {
-	seen, filters := c.channels/c.groups, c.filters/c.groups
-	depth := c.kernel * c.kernel * filters
-	lines, positions := c.height, c.width
-	if c.kernel == 1 {
-		lines, positions = 1, c.height*c.width
-	}
-	for g := range c.groups {
-		v, w := c.gradient(g), kernel.Matrix{Data: turned[g*depth*seen:], Stride: seen}
-		for y := range lines {
-			dst := kernel.Matrix{Data: din[y*positions*c.channels+g*seen:], Stride: c.channels}
-			kernel.NN(dst, v.line(work, dout, y), w, positions, seen, depth, kernel.Epilogue{Beta: beta})
-		}
+	if c.abreast > 1 {
+		c.addWide(weights, wide)
 	}
 }
 
-// turn writes the weights, group by group, as kernel columns × kernel rows × filters × channels, both axes of the kernel
-// reversed.
-func (c *conv) turn(dst, w []float32) {
-	seen, filters, taps := c.channels/c.groups, c.filters/c.groups, c.kernel*c.kernel
-	for g := range c.groups {
-		for i := range taps {
-			from := kernel.Matrix{Data: w[i*seen*c.filters+g*filters:], Stride: c.filters}
-			to := dst[(g*taps+taps-1-i)*filters*seen:]
-			kernel.Transpose(matrix(to, seen), from, seen, filters)
-		}
-	}
-}
-
-// backwardStrided is an image's gradient at any stride: the gradient of each line of windows is computed, and added to
-// the pixels that it came from.
-func (c *conv) backwardStrided(din, dout, transposed, line []float32, add bool) {
-	filters, depth := c.filters/c.groups, c.depth()
-	if !add {
+// backwardInput is a group's part of an image's gradient. Of the windows of a line it computes the gradient of one column
+// each, and adds it where it came from: columns of one window may lie in others, too, and wait for their turn.
+func (c *conv) backwardInput(din, dout, transposed, work []float32, group int, add bool) {
+	v, filters := c.input(group), c.filters/c.groups
+	_, lines, positions := c.lines(1)
+	t, beta := v.over(work, din), float32(1)
+	switch {
+	case !v.pixels():
+		clear(t.data)
+	case c.stride == 1 && !add:
+		beta = 0 // each pixel is written once
+	case c.stride > 1 && !add && group == 0:
 		clear(din)
 	}
-	for g := range c.groups {
-		v, w := c.input(g), matrix(transposed[g*filters*depth:], depth)
-		for y := range c.rows {
-			from := kernel.Matrix{Data: dout[y*c.columns*c.filters+g*filters:], Stride: c.filters}
-			kernel.NN(matrix(line, depth), from, w, c.columns, depth, filters, kernel.Epilogue{})
-			v.addLine(din, line, c.columns, y)
-		}
+	down := kernel.Repeat{Times: lines, Dst: c.stride * t.row, A: positions * c.filters}
+	from := kernel.Strided{Data: dout[group*filters:], Row: c.filters, Column: 1, Block: filters}
+	for k := range c.kernel {
+		to := kernel.Matrix{Data: t.data[k*t.column:], Stride: c.stride * t.column}
+		w := kernel.Matrix{Data: transposed[group*filters*c.depth()+k*v.block():], Stride: c.depth()}
+		kernel.Products(down, to, from, w, positions, v.block(), filters, 1, kernel.Epilogue{Beta: beta})
+	}
+	if !v.pixels() {
+		v.turnBack(din, t, add)
 	}
 }
 
-// inCache is how many weights the innermost cache holds beside what they are multiplied with.
-const inCache = 1 << 13
-
-// backwardWeights adds the products of an image's windows and gradients. More weights than the cache holds are taken a
-// kernel column at a time, each over all lines.
-func (c *conv) backwardWeights(dst, image, dout, work []float32, alpha float32) {
-	filters, part, parts := c.filters/c.groups, c.depth(), 1
-	if part*filters > inCache {
-		part, parts = part/c.kernel, c.kernel
-	}
-	lines, positions := c.lines(1)
-	for g := range c.groups {
-		v := c.input(g)
-		size := v.lineSize()
-		for y := range lines {
-			v.line(work[y*size:], image, y)
-		}
-		for k := range parts {
-			w := kernel.Matrix{Data: dst[k*part*c.filters+g*filters:], Stride: c.filters}
-			for y := range lines {
-				a := v.view(work[y*size:], image, y)
-				a.Data = a.Data[k*part:]
-				from := kernel.Matrix{Data: dout[y*positions*c.filters+g*filters:], Stride: c.filters}
-				kernel.TN(w, a, from, part, filters, positions, alpha, 1)
-			}
-		}
+// backwardWeights adds the products of an image's windows and gradients, a kernel column at a time.
+func (c *conv) backwardWeights(dst, image, dout, work []float32, group int, alpha float32) {
+	v, filters, stride := c.input(group), c.wideFilters(), c.filters*c.abreast
+	from := kernel.Matrix{Data: dout[group*filters:], Stride: stride}
+	t := v.turn(work, image)
+	positions := c.rows * c.columns / c.abreast
+	for k := range c.span() {
+		w := kernel.Matrix{Data: dst[k*v.block()*stride+group*filters:], Stride: stride}
+		kernel.Products(kernel.Repeat{Times: 1}, w, v.values(t, k, c.columns/c.abreast), from, v.block(), filters, positions, alpha, kernel.Epilogue{Beta: 1})
 	}
 }

@@ -29,13 +29,19 @@ func (c *convInt8) work(int) int { return c.columns } // a scale a window
 
 func (c *convInt8) integers(int) (bytes, words int) {
 	windows := c.columns * c.groupWeights[0].stride()
-	return c.imageSize() + c.input(0).lineSize() + windows, c.groupWeights[0].words(c.columns)
+	return c.imageSize() + c.turnedSize() + windows, c.groupWeights[0].words(c.columns)
+}
+
+// turnedSize is the size of a group's turned image.
+func (c *convInt8) turnedSize() int {
+	v := c.input(0)
+	return (v.width + 2*v.padding) * v.column()
 }
 
 func (c *convInt8) forward(p *pass) {
 	size := c.imageSize()
-	image, line := p.bytes[:size], p.bytes[size:][:c.input(0).lineSize()]
-	windows := p.bytes[size+len(line):]
+	image, turned := p.bytes[:size], p.bytes[size:][:c.turnedSize()]
+	windows := p.bytes[size+len(turned):]
 	scales := p.work[:c.columns]
 	for example := range p.n {
 		scale := kernel.QuantiseRow(image, p.in[0][example*size:][:size])
@@ -43,8 +49,9 @@ func (c *convInt8) forward(p *pass) {
 			scales[i] = scale
 		}
 		for g := range c.groups {
+			c.turn(turned, image, g)
 			for y := range c.rows {
-				c.windows(windows, line, image, g, y)
+				c.windows(windows, turned, y)
 				filters := c.filters / c.groups
 				out := p.out[(example*c.rows+y)*c.columns*c.filters+g*filters:]
 				c.groupWeights[g].multiply(out, c.filters, windows, scales, c.bias[g*filters:][:filters], c.act, p.words)
@@ -53,12 +60,21 @@ func (c *convInt8) forward(p *pass) {
 	}
 }
 
-// windows writes the windows of a row of the output as rows that do not overlap, which the product of int8 wants.
-func (c *convInt8) windows(dst, line, image []int8, group, y int) {
+// turn is window.turn.
+func (c *convInt8) turn(dst, image []int8, group int) {
 	v := c.input(group)
-	layOut(v, line, image, y)
-	depth, stride := c.depth(), c.groupWeights[group].stride()
+	clear(dst)
+	for i := range v.height * v.width {
+		copy(dst[v.at(i%v.width, i/v.width):][:v.seen], image[i*v.channels+v.from:])
+	}
+}
+
+// windows writes the windows of a row of the output as rows that do not overlap, which the product of int8 wants.
+func (c *convInt8) windows(dst, turned []int8, y int) {
+	v, stride := c.input(0), c.groupWeights[0].stride()
 	for x := range c.columns {
-		copy(dst[x*stride:][:depth], line[x*v.stride*v.column():])
+		for k := range c.kernel {
+			copy(dst[x*stride+k*v.block():][:v.block()], turned[(x*v.stride+k)*v.column()+y*v.stride*v.seen:])
+		}
 	}
 }

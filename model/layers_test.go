@@ -40,7 +40,10 @@ func TestConvGradient(t *testing.T) {
 		{Filters: 6, Kernel: 4, Groups: 6, Stride: 3, Padding: 3},
 		{Filters: 6, Kernel: 2, Groups: 6},
 		{Filters: 6, Kernel: 1, Groups: 6},
-		{Filters: 96, Kernel: 5, Padding: 2, Activation: "tanh"}, // more weights than inCache
+		{Filters: 96, Kernel: 5, Padding: 2, Activation: "tanh"}, // many weights
+		{Filters: 1, Kernel: 3, Padding: 1},                      // windows abreast
+		{Filters: 2, Kernel: 2, Padding: 1, Activation: "sigmoid"},
+		{Filters: 3, Kernel: 4, Stride: 2, Padding: 3},
 	} {
 		c.Kind = "conv"
 		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) { checkOver(t, c) })

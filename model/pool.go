@@ -63,34 +63,31 @@ func newMaxPool(l LayerSpec, in [][]int) (layer, error) {
 	return maxPool{p}, err
 }
 
-func (m maxPool) forward(p *pass) {
-	c := m.channels
-	for i := range p.n * m.rows {
-		top := (i/m.rows*m.height + i%m.rows*m.stride) * m.width
-		for x := range m.columns {
-			out := p.out[(i*m.columns+x)*c:][:c]
-			copy(out, p.in[0][(top+x*m.stride)*c:])
-			for k := 1; k < m.kernel*m.kernel; k++ {
-				in := p.in[0][(top+k/m.kernel*m.width+x*m.stride+k%m.kernel)*c:][:c]
-				kernel.Maximum(out, out, in)
-			}
-		}
+// row is a row of windows.
+func (m maxPool) row() kernel.Pool {
+	return kernel.Pool{Columns: m.columns, Channels: m.channels, Kernel: m.kernel, Step: m.stride * m.channels, Width: m.width * m.channels}
+}
+
+// eachRow calls f for each row of windows over an image: where it begins, and where what it sees does.
+func (m maxPool) eachRow(image int, f func(out, in int)) {
+	for y := range m.rows {
+		f((image*m.rows+y)*m.columns*m.channels, (image*m.height+y*m.stride)*m.width*m.channels)
 	}
 }
 
-func (m maxPool) work(int) int { return m.channels }
+func (m maxPool) forward(p *pass) {
+	row := m.row()
+	for image := range p.n {
+		m.eachRow(image, func(out, in int) { kernel.MaxPool(p.out[out:], p.in[0][in:], row) })
+	}
+}
 
 func (m maxPool) backward(p *pass) {
-	c, left := m.channels, p.work[:m.channels]
-	taken := -1
+	row, add := m.row(), p.add[0] || m.stride < m.kernel
 	for image := range p.n {
 		m.clearUnless(p, image)
-		m.each(image, func(out, in int) {
-			if out != taken {
-				taken = out
-				copy(left, p.dout[out:])
-			}
-			kernel.RouteMaximum(p.din[0][in:][:c], left, p.in[0][in:][:c], p.out[out:][:c])
+		m.eachRow(image, func(out, in int) {
+			kernel.RoutePool(p.din[0][in:], p.dout[out:], p.in[0][in:], p.out[out:], row, add)
 		})
 	}
 }

@@ -8,79 +8,85 @@ type window struct {
 	height, width, channels int
 	from, seen              int // first channel seen, and how many
 	kernel, stride, padding int
+	abreast                 int // windows that a row of a product takes
 }
 
-// lineSize is what line writes.
-func (v window) lineSize() int { return (v.width + 2*v.padding) * v.column() }
-
-// column is the size of one column of a line.
-func (v window) column() int { return v.kernel * v.seen }
-
-// line writes what row y of the output sees: for every column of the padded image the kernel's rows of it, one below
-// the other. Windows side by side then overlap in memory as they do in the image: the window at x is kernel·column
-// values from x·stride·column on, so that a line is a matrix with overlapping rows, and a convolution a product of it
-// with the weights, where im2col would copy every value kernel² times. A kernel of one column needs no copy at all.
-func (v window) line(dst, image []float32, y int) kernel.Matrix {
-	if !v.pixels() {
-		layOut(v, dst, image, y)
-	}
-	return v.view(dst, image, y)
+// turned is an image, or its gradient, as products read and write it: padded, and columns first. What a window sees of a
+// column of pixels is then contiguous, and as many values as a column has lie between one and the next: windows are rows
+// of a matrix in blocks, and a convolution is a product of them with the weights, where im2col would copy every value
+// kernel² times.
+type turned struct {
+	data        []float32
+	column, row int // from a pixel to the one beside it, and to the one below
 }
 
-// layOut writes a line of an image of floats or of int8.
-func layOut[T float32 | int8](v window, dst, image []T, y int) {
-	column := v.column()
-	clear(dst[:v.padding*column])
-	clear(dst[(v.padding+v.width)*column : v.lineSize()])
-	inner := dst[v.padding*column : (v.padding+v.width)*column]
-	for k := range v.kernel {
-		strip(v, inner[k*v.seen:], image, y*v.stride+k-v.padding)
-	}
-}
-
-// pixels reports whether a window is a single pixel, which lies in the image as it does in a line.
+// pixels reports whether a window is a single pixel, which lies in an image as it does in a turned one.
 func (v window) pixels() bool { return v.kernel == 1 && v.padding == 0 }
 
-// view is the line that line wrote before.
-func (v window) view(line, image []float32, y int) kernel.Matrix {
+// block is how much a window sees of a column.
+func (v window) block() int { return v.kernel * v.seen }
+
+// column is the size of a column of a turned image.
+func (v window) column() int { return (v.height + 2*v.padding) * v.seen }
+
+// size is that of a turned image; 0 if nothing need be turned.
+func (v window) size() int {
 	if v.pixels() {
-		return kernel.Matrix{Data: image[y*v.stride*v.width*v.channels+v.from:], Stride: v.stride * v.channels}
+		return 0
 	}
-	return kernel.Matrix{Data: line, Stride: v.stride * v.column()}
+	return (v.width + 2*v.padding) * v.column()
 }
 
-// strip writes one row of the image, or zeros outside of it, a column apart.
-func strip[T float32 | int8](v window, dst, image []T, row int) {
-	column := v.column()
-	if row < 0 || row >= v.height {
-		for x := range v.width {
-			clear(dst[x*column:][:v.seen])
-		}
-		return
+// over is the image turned, which lies in dst.
+func (v window) over(dst, image []float32) turned {
+	if v.pixels() {
+		return turned{image[v.from:], v.channels, v.width * v.channels}
 	}
-	src := image[row*v.width*v.channels+v.from:]
-	if v.seen == 1 {
-		for x := range v.width {
-			dst[x*column] = src[x*v.channels]
-		}
-		return
-	}
-	for x := range v.width {
-		copy(dst[x*column:][:v.seen], src[x*v.channels:])
-	}
+	return turned{dst[:v.size()], v.column(), v.seen}
 }
 
-// addLine adds what line would have read: the gradient of a line to the gradient of the image.
-func (v window) addLine(image, line []float32, columns, y int) {
-	size := v.kernel * v.column()
-	for x := range columns {
-		for i := range v.kernel * v.kernel { // column by column
-			row, column := y*v.stride+i%v.kernel-v.padding, x*v.stride+i/v.kernel-v.padding
-			if row < 0 || row >= v.height || column < 0 || column >= v.width {
-				continue
-			}
-			dst := image[(row*v.width+column)*v.channels+v.from:][:v.seen]
-			kernel.Add(dst, dst, line[x*size+i*v.seen:][:v.seen])
-		}
+// inner is where a turned image has that of an example, between its padding, row by row.
+func (v window) inner(t []float32) kernel.Grid {
+	return kernel.Grid{Data: t[v.at(0, 0):], Row: v.seen, Column: v.column()}
+}
+
+// slice is what is seen of an image.
+func (v window) slice(image []float32) kernel.Grid {
+	return kernel.Grid{Data: image[v.from:], Row: v.width * v.channels, Column: v.channels}
+}
+
+// turn writes the image to dst, of length size.
+func (v window) turn(dst, image []float32) turned {
+	t := v.over(dst, image)
+	if v.pixels() {
+		return t
 	}
+	if v.padding > 0 {
+		clear(t.data)
+	}
+	if to := v.inner(t.data); v.channels == 1 {
+		kernel.Transpose(kernel.Matrix{Data: to.Data, Stride: to.Column}, kernel.Matrix{Data: image, Stride: v.width}, v.height, v.width)
+	} else {
+		kernel.Move(to, v.slice(image), v.height, v.width, v.seen, false)
+	}
+	return t
+}
+
+// turnBack writes a turned gradient as that of the image, or adds it.
+func (v window) turnBack(image []float32, t turned, add bool) {
+	kernel.Move(v.slice(image), v.inner(t.data), v.height, v.width, v.seen, add)
+}
+
+// at is where pixel x, y lies in a turned image.
+func (v window) at(x, y int) int { return (x+v.padding)*v.column() + (y+v.padding)*v.seen }
+
+// rows are the first windows over a turned image, side by side: one, or those abreast, a row of a matrix. The next lie
+// stride pixels further down.
+func (v window) rows(t turned) kernel.Strided {
+	return kernel.Strided{Data: t.data, Row: v.abreast * v.stride * t.column, Column: 1, Block: v.block(), Jump: t.column}
+}
+
+// values are, each a row, what the windows see in one of their columns, of rows × columns windows in order.
+func (v window) values(t turned, column, columns int) kernel.Strided {
+	return kernel.Strided{Data: t.data[column*t.column:], Row: 1, Column: v.abreast * v.stride * t.column, Block: columns, Jump: v.stride * t.row}
 }

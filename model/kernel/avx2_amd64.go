@@ -4,110 +4,140 @@
 
 package kernel
 
-// tile1xMaskAVX2 computes 1 rows of one vector of which count lanes take part.
+// tile1x1MaskAVX2 computes 1 rows of 1 vectors, of whose last count lanes take part.
 //
 //go:noescape
-func tile1xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile1x1MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile1x1AVX2 computes 1 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile1x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile1x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+
+// tile1x2MaskAVX2 computes 1 rows of 2 vectors, of whose last count lanes take part.
+//
+//go:noescape
+func tile1x2MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile1x2AVX2 computes 1 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile1x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile1x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile1x4AVX2 computes 1 rows of 4 vectors, count times along the row.
 //
 //go:noescape
-func tile1x4AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile1x4AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile1x8AVX2 computes 1 rows of 8 vectors, count times along the row.
 //
 //go:noescape
-func tile1x8AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile1x8AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
-// tile2xMaskAVX2 computes 2 rows of one vector of which count lanes take part.
+// tile2x1MaskAVX2 computes 2 rows of 1 vectors, of whose last count lanes take part.
 //
 //go:noescape
-func tile2xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile2x1MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile2x1AVX2 computes 2 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile2x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile2x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+
+// tile2x2MaskAVX2 computes 2 rows of 2 vectors, of whose last count lanes take part.
+//
+//go:noescape
+func tile2x2MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile2x2AVX2 computes 2 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile2x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile2x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile2x4AVX2 computes 2 rows of 4 vectors, count times along the row.
 //
 //go:noescape
-func tile2x4AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile2x4AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
-// tile3xMaskAVX2 computes 3 rows of one vector of which count lanes take part.
+// tile3x1MaskAVX2 computes 3 rows of 1 vectors, of whose last count lanes take part.
 //
 //go:noescape
-func tile3xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile3x1MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile3x1AVX2 computes 3 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile3x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile3x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+
+// tile3x2MaskAVX2 computes 3 rows of 2 vectors, of whose last count lanes take part.
+//
+//go:noescape
+func tile3x2MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile3x2AVX2 computes 3 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile3x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile3x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
-// tile4xMaskAVX2 computes 4 rows of one vector of which count lanes take part.
+// tile4x1MaskAVX2 computes 4 rows of 1 vectors, of whose last count lanes take part.
 //
 //go:noescape
-func tile4xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile4x1MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile4x1AVX2 computes 4 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile4x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile4x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+
+// tile4x2MaskAVX2 computes 4 rows of 2 vectors, of whose last count lanes take part.
+//
+//go:noescape
+func tile4x2MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile4x2AVX2 computes 4 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile4x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile4x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
-// tile5xMaskAVX2 computes 5 rows of one vector of which count lanes take part.
+// tile5x1MaskAVX2 computes 5 rows of 1 vectors, of whose last count lanes take part.
 //
 //go:noescape
-func tile5xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile5x1MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile5x1AVX2 computes 5 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile5x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile5x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+
+// tile5x2MaskAVX2 computes 5 rows of 2 vectors, of whose last count lanes take part.
+//
+//go:noescape
+func tile5x2MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile5x2AVX2 computes 5 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile5x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile5x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
-// tile6xMaskAVX2 computes 6 rows of one vector of which count lanes take part.
+// tile6x1MaskAVX2 computes 6 rows of 1 vectors, of whose last count lanes take part.
 //
 //go:noescape
-func tile6xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile6x1MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile6x1AVX2 computes 6 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile6x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile6x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+
+// tile6x2MaskAVX2 computes 6 rows of 2 vectors, of whose last count lanes take part.
+//
+//go:noescape
+func tile6x2MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile6x2AVX2 computes 6 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile6x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile6x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // axpyAVX2 is dst += a·x.
 //
@@ -148,16 +178,6 @@ func fold4AVX2(dst []float32, x0 []float32, x1 []float32, x2 []float32, x3 []flo
 //
 //go:noescape
 func reluAVX2(dst []float32, x []float32)
-
-// maximumAVX2 is dst = max(x, y).
-//
-//go:noescape
-func maximumAVX2(dst []float32, x []float32, y []float32)
-
-// routeMaximumAVX2 is RouteMaximum.
-//
-//go:noescape
-func routeMaximumAVX2(dst []float32, left []float32, x []float32, top []float32)
 
 // reluGradAVX2 zeroes grad where y <= 0.
 //
@@ -269,40 +289,40 @@ func axpyInt8AVX2(dst []float32, q []int8, a float32)
 //go:noescape
 func dotInt8AVX2(a []int8, b []int8) int32
 
-// tile1xMaskInt8AVX2 computes 1 rows of 1 vectors.
+// tile1x1MaskInt8AVX2 computes 1 rows of 1 vectors.
 //
 //go:noescape
-func tile1xMaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+func tile1x1MaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 
 // tile1x1Int8AVX2 computes 1 rows of 1 vectors.
 //
 //go:noescape
 func tile1x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 
-// tile2xMaskInt8AVX2 computes 2 rows of 1 vectors.
+// tile2x1MaskInt8AVX2 computes 2 rows of 1 vectors.
 //
 //go:noescape
-func tile2xMaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+func tile2x1MaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 
 // tile2x1Int8AVX2 computes 2 rows of 1 vectors.
 //
 //go:noescape
 func tile2x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 
-// tile3xMaskInt8AVX2 computes 3 rows of 1 vectors.
+// tile3x1MaskInt8AVX2 computes 3 rows of 1 vectors.
 //
 //go:noescape
-func tile3xMaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+func tile3x1MaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 
 // tile3x1Int8AVX2 computes 3 rows of 1 vectors.
 //
 //go:noescape
 func tile3x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 
-// tile4xMaskInt8AVX2 computes 4 rows of 1 vectors.
+// tile4x1MaskInt8AVX2 computes 4 rows of 1 vectors.
 //
 //go:noescape
-func tile4xMaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+func tile4x1MaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 
 // tile4x1Int8AVX2 computes 4 rows of 1 vectors.
 //
@@ -344,27 +364,42 @@ func addScaledAVX2(acc []int64, q []int32, w int32)
 //go:noescape
 func addScaledDoubleAVX2(acc []float64, q []int32, w float64)
 
+// maxPoolAVX2 is MaxPool; step and width are in bytes.
+//
+//go:noescape
+func maxPoolAVX2(dst *float32, src *float32, columns int, channels int, kernel int, step int, width int)
+
+// routePoolAVX2 is RoutePool; step and width are in bytes.
+//
+//go:noescape
+func routePoolAVX2(dst *float32, grad *float32, src *float32, top *float32, add int, columns int, channels int, kernel int, step int, width int)
+
+// moveAVX2 is Move; strides are in bytes.
+//
+//go:noescape
+func moveAVX2(dst *float32, dstRow int, dstColumn int, src *float32, srcRow int, srcColumn int, rows int, cols int, n int, add int)
+
 // peakAVX2 does n times 12 vectors of multiplications and additions.
 //
 //go:noescape
 func peakAVX2(n int)
 
-// tilesAVX2 are by rows, from 1, and vectors: masked, 1, 2, 4, 8.
-var tilesAVX2 = [][5]tile{
-	{tile1xMaskAVX2, tile1x1AVX2, tile1x2AVX2, tile1x4AVX2, tile1x8AVX2},
-	{tile2xMaskAVX2, tile2x1AVX2, tile2x2AVX2, tile2x4AVX2},
-	{tile3xMaskAVX2, tile3x1AVX2, tile3x2AVX2},
-	{tile4xMaskAVX2, tile4x1AVX2, tile4x2AVX2},
-	{tile5xMaskAVX2, tile5x1AVX2, tile5x2AVX2},
-	{tile6xMaskAVX2, tile6x1AVX2, tile6x2AVX2},
+// tilesAVX2 are by rows, from 1, and 1 masked, 1, 2 of which the last is masked, 2, 4, 8.
+var tilesAVX2 = [][6]tile{
+	{tile1x1MaskAVX2, tile1x1AVX2, tile1x2MaskAVX2, tile1x2AVX2, tile1x4AVX2, tile1x8AVX2},
+	{tile2x1MaskAVX2, tile2x1AVX2, tile2x2MaskAVX2, tile2x2AVX2, tile2x4AVX2},
+	{tile3x1MaskAVX2, tile3x1AVX2, tile3x2MaskAVX2, tile3x2AVX2},
+	{tile4x1MaskAVX2, tile4x1AVX2, tile4x2MaskAVX2, tile4x2AVX2},
+	{tile5x1MaskAVX2, tile5x1AVX2, tile5x2MaskAVX2, tile5x2AVX2},
+	{tile6x1MaskAVX2, tile6x1AVX2, tile6x2MaskAVX2, tile6x2AVX2},
 }
 
 // tilesInt8AVX2 are by rows, from 1, and vectors: masked, 1, 4.
 var tilesInt8AVX2 = [][]tileInt8{
-	{tile1xMaskInt8AVX2, tile1x1Int8AVX2},
-	{tile2xMaskInt8AVX2, tile2x1Int8AVX2},
-	{tile3xMaskInt8AVX2, tile3x1Int8AVX2},
-	{tile4xMaskInt8AVX2, tile4x1Int8AVX2},
+	{tile1x1MaskInt8AVX2, tile1x1Int8AVX2},
+	{tile2x1MaskInt8AVX2, tile2x1Int8AVX2},
+	{tile3x1MaskInt8AVX2, tile3x1Int8AVX2},
+	{tile4x1MaskInt8AVX2, tile4x1Int8AVX2},
 }
 
 // dotRowsAVX2 is how many rows of a dotTileAVX2 takes.

@@ -4,10 +4,10 @@
 
 #include "textflag.h"
 
-// func tile1xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile1x1MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·tile1xMaskAVX2(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile1x1MaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	XORQ    DX, DX
 	MOVQ    $+8, CX
 	SUBQ    AX, CX
@@ -19,15 +19,18 @@ TEXT ·tile1xMaskAVX2(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), CX
 	MOVQ    b+40(FP), DX
 	MOVQ    bStride+48(FP), BX
-	MOVQ    k+56(FP), SI
+	MOVQ    blocks+64(FP), DI
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
 	VXORPS  Y3, Y3, Y3
 	VXORPS  Y4, Y4, Y4
-	SUBQ    $+4, SI
-	JLT     rest3
 
-loop2:
+block2:
+	MOVQ k+56(FP), SI
+	SUBQ $+4, SI
+	JLT  rest4
+
+loop3:
 	VBROADCASTSS (AX), Y5
 	VMASKMOVPS   (DX), Y0, Y6
 	VFMADD231PS  Y6, Y5, Y1
@@ -49,54 +52,57 @@ loop2:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	SUBQ         $+4, SI
-	JGE          loop2
+	JGE          loop3
 
-rest3:
+rest4:
 	ADDQ $+4, SI
-	JEQ  done4
+	JEQ  done5
 
-loop5:
+loop6:
 	VBROADCASTSS (AX), Y5
 	VMASKMOVPS   (DX), Y0, Y6
 	VFMADD231PS  Y6, Y5, Y1
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop5
+	JNZ          loop6
 
-done4:
+done5:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block2
 	VADDPS       Y2, Y1, Y1
 	VADDPS       Y4, Y3, Y3
 	VADDPS       Y3, Y1, Y1
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), CX
-	VBROADCASTSS alpha+72(FP), Y2
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Y2
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd6
+	JEQ          noAdd7
 	VMASKMOVPS   (AX), Y0, Y3
 	VFMADD213PS  Y3, Y2, Y1
-	JMP          scaled7
+	JMP          scaled8
 
-noAdd6:
+noAdd7:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled7
+	JEQ    scaled8
 	VMULPS Y2, Y1, Y1
 
-scaled7:
+scaled8:
 	TESTQ      $0x00000008, CX
-	JEQ        noBias8
-	MOVQ       bias+80(FP), DX
+	JEQ        noBias9
+	MOVQ       bias+96(FP), DX
 	VMASKMOVPS (DX), Y0, Y2
 	VADDPS     Y2, Y1, Y1
 
-noBias8:
+noBias9:
 	TESTQ  $0x00000004, CX
-	JEQ    store9
+	JEQ    store10
 	VXORPS Y2, Y2, Y2
 	VMAXPS Y1, Y2, Y1
 
-store9:
+store10:
 	VMASKMOVPS Y1, Y0, (AX)
 	VZEROUPPER
 	RET
@@ -119,24 +125,27 @@ DATA signsAVX2<>+56(SB)/4, $0x00000000
 DATA signsAVX2<>+60(SB)/4, $0x00000000
 GLOBL signsAVX2<>(SB), RODATA|NOPTR, $64
 
-// func tile1x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile1x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile1x1AVX2(SB), NOSPLIT, $0-96
-next10:
+TEXT ·tile1x1AVX2(SB), NOSPLIT, $0-112
+next11:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), CX
 	MOVQ   b+40(FP), DX
 	MOVQ   bStride+48(FP), BX
-	MOVQ   k+56(FP), SI
+	MOVQ   blocks+64(FP), DI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
-	SUBQ   $+4, SI
-	JLT    rest12
 
-loop11:
+block12:
+	MOVQ k+56(FP), SI
+	SUBQ $+4, SI
+	JLT  rest14
+
+loop13:
 	VBROADCASTSS (AX), Y4
 	VFMADD231PS  (DX), Y4, Y0
 	ADDQ         CX, AX
@@ -154,71 +163,195 @@ loop11:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	SUBQ         $+4, SI
-	JGE          loop11
+	JGE          loop13
 
-rest12:
+rest14:
 	ADDQ $+4, SI
-	JEQ  done13
+	JEQ  done15
 
-loop14:
+loop16:
 	VBROADCASTSS (AX), Y4
 	VFMADD231PS  (DX), Y4, Y0
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop14
+	JNZ          loop16
 
-done13:
+done15:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block12
 	VADDPS       Y1, Y0, Y0
 	VADDPS       Y3, Y2, Y2
 	VADDPS       Y2, Y0, Y0
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), CX
-	VBROADCASTSS alpha+72(FP), Y1
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Y1
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd15
+	JEQ          noAdd17
 	VFMADD213PS  (AX), Y1, Y0
-	JMP          scaled16
+	JMP          scaled18
 
-noAdd15:
+noAdd17:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled16
+	JEQ    scaled18
 	VMULPS Y1, Y0, Y0
 
-scaled16:
+scaled18:
 	TESTQ   $0x00000008, CX
-	JEQ     noBias17
-	MOVQ    bias+80(FP), DX
+	JEQ     noBias19
+	MOVQ    bias+96(FP), DX
 	VMOVUPS (DX), Y1
 	VADDPS  Y1, Y0, Y0
 
-noBias17:
+noBias19:
 	TESTQ  $0x00000004, CX
-	JEQ    store18
+	JEQ    store20
 	VXORPS Y1, Y1, Y1
 	VMAXPS Y0, Y1, Y0
 
-store18:
+store20:
 	VMOVUPS Y0, (AX)
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, b+40(FP)
-	ADDQ    $+32, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next10
+	ADDQ    $+32, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next11
 	VZEROUPPER
 	RET
 
-// func tile1x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile1x2MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, CMOV, FMA3
+TEXT ·tile1x2MaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	XORQ    DX, DX
+	MOVQ    $+8, CX
+	SUBQ    AX, CX
+	CMOVQLT DX, CX
+	LEAQ    signsAVX2<>+0(SB), AX
+	VMOVUPS (AX)(CX*4), Y0
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	MOVQ    aCol+32(FP), CX
+	MOVQ    b+40(FP), DX
+	MOVQ    bStride+48(FP), BX
+	MOVQ    blocks+64(FP), DI
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+
+block22:
+	MOVQ k+56(FP), SI
+	SUBQ $+4, SI
+	JLT  rest24
+
+loop23:
+	VBROADCASTSS (AX), Y9
+	VFMADD231PS  (DX), Y9, Y1
+	VMASKMOVPS   32(DX), Y0, Y10
+	VFMADD231PS  Y10, Y9, Y2
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	VBROADCASTSS (AX), Y9
+	VFMADD231PS  (DX), Y9, Y3
+	VMASKMOVPS   32(DX), Y0, Y10
+	VFMADD231PS  Y10, Y9, Y4
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	VBROADCASTSS (AX), Y9
+	VFMADD231PS  (DX), Y9, Y5
+	VMASKMOVPS   32(DX), Y0, Y10
+	VFMADD231PS  Y10, Y9, Y6
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	VBROADCASTSS (AX), Y9
+	VFMADD231PS  (DX), Y9, Y7
+	VMASKMOVPS   32(DX), Y0, Y10
+	VFMADD231PS  Y10, Y9, Y8
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	SUBQ         $+4, SI
+	JGE          loop23
+
+rest24:
+	ADDQ $+4, SI
+	JEQ  done25
+
+loop26:
+	VBROADCASTSS (AX), Y9
+	VFMADD231PS  (DX), Y9, Y1
+	VMASKMOVPS   32(DX), Y0, Y10
+	VFMADD231PS  Y10, Y9, Y2
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	DECQ         SI
+	JNZ          loop26
+
+done25:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block22
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y4, Y2, Y2
+	VADDPS       Y7, Y5, Y5
+	VADDPS       Y8, Y6, Y6
+	VADDPS       Y5, Y1, Y1
+	VADDPS       Y6, Y2, Y2
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Y3
+	TESTQ        $0x00000001, CX
+	JEQ          noAdd27
+	VFMADD213PS  (AX), Y3, Y1
+	VMASKMOVPS   32(AX), Y0, Y4
+	VFMADD213PS  Y4, Y3, Y2
+	JMP          scaled28
+
+noAdd27:
+	TESTQ  $0x00000002, CX
+	JEQ    scaled28
+	VMULPS Y3, Y1, Y1
+	VMULPS Y3, Y2, Y2
+
+scaled28:
+	TESTQ      $0x00000008, CX
+	JEQ        noBias29
+	MOVQ       bias+96(FP), DX
+	VMOVUPS    (DX), Y3
+	VADDPS     Y3, Y1, Y1
+	VMASKMOVPS 32(DX), Y0, Y3
+	VADDPS     Y3, Y2, Y2
+
+noBias29:
+	TESTQ  $0x00000004, CX
+	JEQ    store30
+	VXORPS Y3, Y3, Y3
+	VMAXPS Y1, Y3, Y1
+	VMAXPS Y2, Y3, Y2
+
+store30:
+	VMOVUPS    Y1, (AX)
+	VMASKMOVPS Y2, Y0, 32(AX)
+	VZEROUPPER
+	RET
+
+// func tile1x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile1x2AVX2(SB), NOSPLIT, $0-96
-next19:
+TEXT ·tile1x2AVX2(SB), NOSPLIT, $0-112
+next31:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), CX
 	MOVQ   b+40(FP), DX
 	MOVQ   bStride+48(FP), BX
-	MOVQ   k+56(FP), SI
+	MOVQ   blocks+64(FP), DI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -227,10 +360,13 @@ next19:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	SUBQ   $+4, SI
-	JLT    rest21
 
-loop20:
+block32:
+	MOVQ k+56(FP), SI
+	SUBQ $+4, SI
+	JLT  rest34
+
+loop33:
 	VBROADCASTSS (AX), Y8
 	VFMADD231PS  (DX), Y8, Y0
 	VFMADD231PS  32(DX), Y8, Y1
@@ -252,22 +388,25 @@ loop20:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	SUBQ         $+4, SI
-	JGE          loop20
+	JGE          loop33
 
-rest21:
+rest34:
 	ADDQ $+4, SI
-	JEQ  done22
+	JEQ  done35
 
-loop23:
+loop36:
 	VBROADCASTSS (AX), Y8
 	VFMADD231PS  (DX), Y8, Y0
 	VFMADD231PS  32(DX), Y8, Y1
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop23
+	JNZ          loop36
 
-done22:
+done35:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block32
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y6, Y4, Y4
@@ -276,57 +415,57 @@ done22:
 	VADDPS       Y5, Y1, Y1
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), CX
-	VBROADCASTSS alpha+72(FP), Y2
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Y2
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd24
+	JEQ          noAdd37
 	VFMADD213PS  (AX), Y2, Y0
 	VFMADD213PS  32(AX), Y2, Y1
-	JMP          scaled25
+	JMP          scaled38
 
-noAdd24:
+noAdd37:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled25
+	JEQ    scaled38
 	VMULPS Y2, Y0, Y0
 	VMULPS Y2, Y1, Y1
 
-scaled25:
+scaled38:
 	TESTQ   $0x00000008, CX
-	JEQ     noBias26
-	MOVQ    bias+80(FP), DX
+	JEQ     noBias39
+	MOVQ    bias+96(FP), DX
 	VMOVUPS (DX), Y2
 	VADDPS  Y2, Y0, Y0
 	VMOVUPS 32(DX), Y2
 	VADDPS  Y2, Y1, Y1
 
-noBias26:
+noBias39:
 	TESTQ  $0x00000004, CX
-	JEQ    store27
+	JEQ    store40
 	VXORPS Y2, Y2, Y2
 	VMAXPS Y0, Y2, Y0
 	VMAXPS Y1, Y2, Y1
 
-store27:
+store40:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next19
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next31
 	VZEROUPPER
 	RET
 
-// func tile1x4AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile1x4AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile1x4AVX2(SB), NOSPLIT, $0-96
-next28:
+TEXT ·tile1x4AVX2(SB), NOSPLIT, $0-112
+next41:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), CX
 	MOVQ   b+40(FP), DX
 	MOVQ   bStride+48(FP), BX
-	MOVQ   k+56(FP), SI
+	MOVQ   blocks+64(FP), DI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -335,10 +474,13 @@ next28:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	SUBQ   $+2, SI
-	JLT    rest30
 
-loop29:
+block42:
+	MOVQ k+56(FP), SI
+	SUBQ $+2, SI
+	JLT  rest44
+
+loop43:
 	VBROADCASTSS (AX), Y8
 	VFMADD231PS  (DX), Y8, Y0
 	VFMADD231PS  32(DX), Y8, Y1
@@ -354,13 +496,13 @@ loop29:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	SUBQ         $+2, SI
-	JGE          loop29
+	JGE          loop43
 
-rest30:
+rest44:
 	ADDQ $+2, SI
-	JEQ  done31
+	JEQ  done45
 
-loop32:
+loop46:
 	VBROADCASTSS (AX), Y8
 	VFMADD231PS  (DX), Y8, Y0
 	VFMADD231PS  32(DX), Y8, Y1
@@ -369,37 +511,40 @@ loop32:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop32
+	JNZ          loop46
 
-done31:
+done45:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block42
 	VADDPS       Y4, Y0, Y0
 	VADDPS       Y5, Y1, Y1
 	VADDPS       Y6, Y2, Y2
 	VADDPS       Y7, Y3, Y3
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), CX
-	VBROADCASTSS alpha+72(FP), Y4
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Y4
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd33
+	JEQ          noAdd47
 	VFMADD213PS  (AX), Y4, Y0
 	VFMADD213PS  32(AX), Y4, Y1
 	VFMADD213PS  64(AX), Y4, Y2
 	VFMADD213PS  96(AX), Y4, Y3
-	JMP          scaled34
+	JMP          scaled48
 
-noAdd33:
+noAdd47:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled34
+	JEQ    scaled48
 	VMULPS Y4, Y0, Y0
 	VMULPS Y4, Y1, Y1
 	VMULPS Y4, Y2, Y2
 	VMULPS Y4, Y3, Y3
 
-scaled34:
+scaled48:
 	TESTQ   $0x00000008, CX
-	JEQ     noBias35
-	MOVQ    bias+80(FP), DX
+	JEQ     noBias49
+	MOVQ    bias+96(FP), DX
 	VMOVUPS (DX), Y4
 	VADDPS  Y4, Y0, Y0
 	VMOVUPS 32(DX), Y4
@@ -409,38 +554,38 @@ scaled34:
 	VMOVUPS 96(DX), Y4
 	VADDPS  Y4, Y3, Y3
 
-noBias35:
+noBias49:
 	TESTQ  $0x00000004, CX
-	JEQ    store36
+	JEQ    store50
 	VXORPS Y4, Y4, Y4
 	VMAXPS Y0, Y4, Y0
 	VMAXPS Y1, Y4, Y1
 	VMAXPS Y2, Y4, Y2
 	VMAXPS Y3, Y4, Y3
 
-store36:
+store50:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, 64(AX)
 	VMOVUPS Y3, 96(AX)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next28
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next41
 	VZEROUPPER
 	RET
 
-// func tile1x8AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile1x8AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile1x8AVX2(SB), NOSPLIT, $0-96
-next37:
+TEXT ·tile1x8AVX2(SB), NOSPLIT, $0-112
+next51:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), CX
 	MOVQ   b+40(FP), DX
 	MOVQ   bStride+48(FP), BX
-	MOVQ   k+56(FP), SI
+	MOVQ   blocks+64(FP), DI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -449,10 +594,13 @@ next37:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	TESTQ  SI, SI
-	JEQ    done40
 
-loop38:
+block52:
+	MOVQ  k+56(FP), SI
+	TESTQ SI, SI
+	JEQ   done55
+
+loop53:
 	VBROADCASTSS (AX), Y8
 	VFMADD231PS  (DX), Y8, Y0
 	VFMADD231PS  32(DX), Y8, Y1
@@ -465,15 +613,18 @@ loop38:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop38
+	JNZ          loop53
 
-done40:
+done55:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block52
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), CX
-	VBROADCASTSS alpha+72(FP), Y8
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Y8
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd41
+	JEQ          noAdd56
 	VFMADD213PS  (AX), Y8, Y0
 	VFMADD213PS  32(AX), Y8, Y1
 	VFMADD213PS  64(AX), Y8, Y2
@@ -482,11 +633,11 @@ done40:
 	VFMADD213PS  160(AX), Y8, Y5
 	VFMADD213PS  192(AX), Y8, Y6
 	VFMADD213PS  224(AX), Y8, Y7
-	JMP          scaled42
+	JMP          scaled57
 
-noAdd41:
+noAdd56:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled42
+	JEQ    scaled57
 	VMULPS Y8, Y0, Y0
 	VMULPS Y8, Y1, Y1
 	VMULPS Y8, Y2, Y2
@@ -496,10 +647,10 @@ noAdd41:
 	VMULPS Y8, Y6, Y6
 	VMULPS Y8, Y7, Y7
 
-scaled42:
+scaled57:
 	TESTQ   $0x00000008, CX
-	JEQ     noBias43
-	MOVQ    bias+80(FP), DX
+	JEQ     noBias58
+	MOVQ    bias+96(FP), DX
 	VMOVUPS (DX), Y8
 	VADDPS  Y8, Y0, Y0
 	VMOVUPS 32(DX), Y8
@@ -517,9 +668,9 @@ scaled42:
 	VMOVUPS 224(DX), Y8
 	VADDPS  Y8, Y7, Y7
 
-noBias43:
+noBias58:
 	TESTQ  $0x00000004, CX
-	JEQ    store44
+	JEQ    store59
 	VXORPS Y8, Y8, Y8
 	VMAXPS Y0, Y8, Y0
 	VMAXPS Y1, Y8, Y1
@@ -530,7 +681,7 @@ noBias43:
 	VMAXPS Y6, Y8, Y6
 	VMAXPS Y7, Y8, Y7
 
-store44:
+store59:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, 64(AX)
@@ -541,16 +692,16 @@ store44:
 	VMOVUPS Y7, 224(AX)
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, b+40(FP)
-	ADDQ    $+256, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next37
+	ADDQ    $+256, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next51
 	VZEROUPPER
 	RET
 
-// func tile2xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile2x1MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·tile2xMaskAVX2(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile2x1MaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	XORQ    DX, DX
 	MOVQ    $+8, CX
 	SUBQ    AX, CX
@@ -562,7 +713,7 @@ TEXT ·tile2xMaskAVX2(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DX
 	MOVQ    b+40(FP), BX
 	MOVQ    bStride+48(FP), SI
-	MOVQ    k+56(FP), DI
+	MOVQ    blocks+64(FP), R8
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
 	VXORPS  Y3, Y3, Y3
@@ -571,10 +722,13 @@ TEXT ·tile2xMaskAVX2(SB), NOSPLIT, $0-96
 	VXORPS  Y6, Y6, Y6
 	VXORPS  Y7, Y7, Y7
 	VXORPS  Y8, Y8, Y8
-	SUBQ    $+4, DI
-	JLT     rest47
 
-loop46:
+block61:
+	MOVQ k+56(FP), DI
+	SUBQ $+4, DI
+	JLT  rest63
+
+loop62:
 	VMASKMOVPS   (BX), Y0, Y9
 	VBROADCASTSS (AX), Y10
 	VFMADD231PS  Y10, Y9, Y1
@@ -604,13 +758,13 @@ loop46:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	SUBQ         $+4, DI
-	JGE          loop46
+	JGE          loop62
 
-rest47:
+rest63:
 	ADDQ $+4, DI
-	JEQ  done48
+	JEQ  done64
 
-loop49:
+loop65:
 	VMASKMOVPS   (BX), Y0, Y9
 	VBROADCASTSS (AX), Y10
 	VFMADD231PS  Y10, Y9, Y1
@@ -619,9 +773,12 @@ loop49:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop49
+	JNZ          loop65
 
-done48:
+done64:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block61
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y4, Y2, Y2
 	VADDPS       Y7, Y5, Y5
@@ -630,53 +787,53 @@ done48:
 	VADDPS       Y6, Y2, Y2
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Y3
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Y3
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd50
+	JEQ          noAdd66
 	VMASKMOVPS   (AX), Y0, Y4
 	VFMADD213PS  Y4, Y3, Y1
 	VMASKMOVPS   (AX)(CX*1), Y0, Y4
 	VFMADD213PS  Y4, Y3, Y2
-	JMP          scaled51
+	JMP          scaled67
 
-noAdd50:
+noAdd66:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled51
+	JEQ    scaled67
 	VMULPS Y3, Y1, Y1
 	VMULPS Y3, Y2, Y2
 
-scaled51:
+scaled67:
 	TESTQ      $0x00000008, DX
-	JEQ        noBias52
-	MOVQ       bias+80(FP), BX
+	JEQ        noBias68
+	MOVQ       bias+96(FP), BX
 	VMASKMOVPS (BX), Y0, Y3
 	VADDPS     Y3, Y1, Y1
 	VADDPS     Y3, Y2, Y2
 
-noBias52:
+noBias68:
 	TESTQ  $0x00000004, DX
-	JEQ    store53
+	JEQ    store69
 	VXORPS Y3, Y3, Y3
 	VMAXPS Y1, Y3, Y1
 	VMAXPS Y2, Y3, Y2
 
-store53:
+store69:
 	VMASKMOVPS Y1, Y0, (AX)
 	VMASKMOVPS Y2, Y0, (AX)(CX*1)
 	VZEROUPPER
 	RET
 
-// func tile2x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile2x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile2x1AVX2(SB), NOSPLIT, $0-96
-next54:
+TEXT ·tile2x1AVX2(SB), NOSPLIT, $0-112
+next70:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -685,10 +842,13 @@ next54:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	SUBQ   $+4, DI
-	JLT    rest56
 
-loop55:
+block71:
+	MOVQ k+56(FP), DI
+	SUBQ $+4, DI
+	JLT  rest73
+
+loop72:
 	VMOVUPS      (BX), Y8
 	VBROADCASTSS (AX), Y9
 	VFMADD231PS  Y9, Y8, Y0
@@ -718,13 +878,13 @@ loop55:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	SUBQ         $+4, DI
-	JGE          loop55
+	JGE          loop72
 
-rest56:
+rest73:
 	ADDQ $+4, DI
-	JEQ  done57
+	JEQ  done74
 
-loop58:
+loop75:
 	VMOVUPS      (BX), Y8
 	VBROADCASTSS (AX), Y9
 	VFMADD231PS  Y9, Y8, Y0
@@ -733,9 +893,12 @@ loop58:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop58
+	JNZ          loop75
 
-done57:
+done74:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block71
 	VADDPS       Y2, Y0, Y0
 	VADDPS       Y3, Y1, Y1
 	VADDPS       Y6, Y4, Y4
@@ -744,56 +907,186 @@ done57:
 	VADDPS       Y5, Y1, Y1
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Y2
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Y2
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd59
+	JEQ          noAdd76
 	VFMADD213PS  (AX), Y2, Y0
 	VFMADD213PS  (AX)(CX*1), Y2, Y1
-	JMP          scaled60
+	JMP          scaled77
 
-noAdd59:
+noAdd76:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled60
+	JEQ    scaled77
 	VMULPS Y2, Y0, Y0
 	VMULPS Y2, Y1, Y1
 
-scaled60:
+scaled77:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias61
-	MOVQ    bias+80(FP), BX
+	JEQ     noBias78
+	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Y2
 	VADDPS  Y2, Y0, Y0
 	VADDPS  Y2, Y1, Y1
 
-noBias61:
+noBias78:
 	TESTQ  $0x00000004, DX
-	JEQ    store62
+	JEQ    store79
 	VXORPS Y2, Y2, Y2
 	VMAXPS Y0, Y2, Y0
 	VMAXPS Y1, Y2, Y1
 
-store62:
+store79:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, (AX)(CX*1)
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, b+40(FP)
-	ADDQ    $+32, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next54
+	ADDQ    $+32, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next70
 	VZEROUPPER
 	RET
 
-// func tile2x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile2x2MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, CMOV, FMA3
+TEXT ·tile2x2MaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	XORQ    DX, DX
+	MOVQ    $+8, CX
+	SUBQ    AX, CX
+	CMOVQLT DX, CX
+	LEAQ    signsAVX2<>+0(SB), AX
+	VMOVUPS (AX)(CX*4), Y0
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	MOVQ    aCol+32(FP), DX
+	MOVQ    b+40(FP), BX
+	MOVQ    bStride+48(FP), SI
+	MOVQ    blocks+64(FP), R8
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+
+block81:
+	MOVQ k+56(FP), DI
+	SUBQ $+2, DI
+	JLT  rest83
+
+loop82:
+	VMOVUPS      (BX), Y9
+	VMASKMOVPS   32(BX), Y0, Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y9, Y1
+	VFMADD231PS  Y11, Y10, Y2
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y9, Y3
+	VFMADD231PS  Y11, Y10, Y4
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	VMOVUPS      (BX), Y9
+	VMASKMOVPS   32(BX), Y0, Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y9, Y5
+	VFMADD231PS  Y11, Y10, Y6
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y9, Y7
+	VFMADD231PS  Y11, Y10, Y8
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	SUBQ         $+2, DI
+	JGE          loop82
+
+rest83:
+	ADDQ $+2, DI
+	JEQ  done84
+
+loop85:
+	VMOVUPS      (BX), Y9
+	VMASKMOVPS   32(BX), Y0, Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y9, Y1
+	VFMADD231PS  Y11, Y10, Y2
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y9, Y3
+	VFMADD231PS  Y11, Y10, Y4
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	DECQ         DI
+	JNZ          loop85
+
+done84:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block81
+	VADDPS       Y5, Y1, Y1
+	VADDPS       Y6, Y2, Y2
+	VADDPS       Y7, Y3, Y3
+	VADDPS       Y8, Y4, Y4
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Y5
+	TESTQ        $0x00000001, DX
+	JEQ          noAdd86
+	VFMADD213PS  (AX), Y5, Y1
+	VMASKMOVPS   32(AX), Y0, Y6
+	VFMADD213PS  Y6, Y5, Y2
+	VFMADD213PS  (AX)(CX*1), Y5, Y3
+	VMASKMOVPS   32(AX)(CX*1), Y0, Y6
+	VFMADD213PS  Y6, Y5, Y4
+	JMP          scaled87
+
+noAdd86:
+	TESTQ  $0x00000002, DX
+	JEQ    scaled87
+	VMULPS Y5, Y1, Y1
+	VMULPS Y5, Y2, Y2
+	VMULPS Y5, Y3, Y3
+	VMULPS Y5, Y4, Y4
+
+scaled87:
+	TESTQ      $0x00000008, DX
+	JEQ        noBias88
+	MOVQ       bias+96(FP), BX
+	VMOVUPS    (BX), Y5
+	VADDPS     Y5, Y1, Y1
+	VADDPS     Y5, Y3, Y3
+	VMASKMOVPS 32(BX), Y0, Y5
+	VADDPS     Y5, Y2, Y2
+	VADDPS     Y5, Y4, Y4
+
+noBias88:
+	TESTQ  $0x00000004, DX
+	JEQ    store89
+	VXORPS Y5, Y5, Y5
+	VMAXPS Y1, Y5, Y1
+	VMAXPS Y2, Y5, Y2
+	VMAXPS Y3, Y5, Y3
+	VMAXPS Y4, Y5, Y4
+
+store89:
+	VMOVUPS    Y1, (AX)
+	VMASKMOVPS Y2, Y0, 32(AX)
+	VMOVUPS    Y3, (AX)(CX*1)
+	VMASKMOVPS Y4, Y0, 32(AX)(CX*1)
+	VZEROUPPER
+	RET
+
+// func tile2x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile2x2AVX2(SB), NOSPLIT, $0-96
-next63:
+TEXT ·tile2x2AVX2(SB), NOSPLIT, $0-112
+next90:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -802,10 +1095,13 @@ next63:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	SUBQ   $+2, DI
-	JLT    rest65
 
-loop64:
+block91:
+	MOVQ k+56(FP), DI
+	SUBQ $+2, DI
+	JLT  rest93
+
+loop92:
 	VMOVUPS      (BX), Y8
 	VMOVUPS      32(BX), Y9
 	VBROADCASTSS (AX), Y10
@@ -827,13 +1123,13 @@ loop64:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	SUBQ         $+2, DI
-	JGE          loop64
+	JGE          loop92
 
-rest65:
+rest93:
 	ADDQ $+2, DI
-	JEQ  done66
+	JEQ  done94
 
-loop67:
+loop95:
 	VMOVUPS      (BX), Y8
 	VMOVUPS      32(BX), Y9
 	VBROADCASTSS (AX), Y10
@@ -845,37 +1141,40 @@ loop67:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop67
+	JNZ          loop95
 
-done66:
+done94:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block91
 	VADDPS       Y4, Y0, Y0
 	VADDPS       Y5, Y1, Y1
 	VADDPS       Y6, Y2, Y2
 	VADDPS       Y7, Y3, Y3
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Y4
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Y4
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd68
+	JEQ          noAdd96
 	VFMADD213PS  (AX), Y4, Y0
 	VFMADD213PS  32(AX), Y4, Y1
 	VFMADD213PS  (AX)(CX*1), Y4, Y2
 	VFMADD213PS  32(AX)(CX*1), Y4, Y3
-	JMP          scaled69
+	JMP          scaled97
 
-noAdd68:
+noAdd96:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled69
+	JEQ    scaled97
 	VMULPS Y4, Y0, Y0
 	VMULPS Y4, Y1, Y1
 	VMULPS Y4, Y2, Y2
 	VMULPS Y4, Y3, Y3
 
-scaled69:
+scaled97:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias70
-	MOVQ    bias+80(FP), BX
+	JEQ     noBias98
+	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Y4
 	VADDPS  Y4, Y0, Y0
 	VADDPS  Y4, Y2, Y2
@@ -883,38 +1182,38 @@ scaled69:
 	VADDPS  Y4, Y1, Y1
 	VADDPS  Y4, Y3, Y3
 
-noBias70:
+noBias98:
 	TESTQ  $0x00000004, DX
-	JEQ    store71
+	JEQ    store99
 	VXORPS Y4, Y4, Y4
 	VMAXPS Y0, Y4, Y0
 	VMAXPS Y1, Y4, Y1
 	VMAXPS Y2, Y4, Y2
 	VMAXPS Y3, Y4, Y3
 
-store71:
+store99:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, (AX)(CX*1)
 	VMOVUPS Y3, 32(AX)(CX*1)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next63
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next90
 	VZEROUPPER
 	RET
 
-// func tile2x4AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile2x4AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile2x4AVX2(SB), NOSPLIT, $0-96
-next72:
+TEXT ·tile2x4AVX2(SB), NOSPLIT, $0-112
+next100:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -923,10 +1222,13 @@ next72:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	TESTQ  DI, DI
-	JEQ    done75
 
-loop73:
+block101:
+	MOVQ  k+56(FP), DI
+	TESTQ DI, DI
+	JEQ   done104
+
+loop102:
 	VMOVUPS      (BX), Y8
 	VMOVUPS      32(BX), Y9
 	VMOVUPS      64(BX), Y10
@@ -944,15 +1246,18 @@ loop73:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop73
+	JNZ          loop102
 
-done75:
+done104:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block101
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Y8
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Y8
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd76
+	JEQ          noAdd105
 	VFMADD213PS  (AX), Y8, Y0
 	VFMADD213PS  32(AX), Y8, Y1
 	VFMADD213PS  64(AX), Y8, Y2
@@ -961,11 +1266,11 @@ done75:
 	VFMADD213PS  32(AX)(CX*1), Y8, Y5
 	VFMADD213PS  64(AX)(CX*1), Y8, Y6
 	VFMADD213PS  96(AX)(CX*1), Y8, Y7
-	JMP          scaled77
+	JMP          scaled106
 
-noAdd76:
+noAdd105:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled77
+	JEQ    scaled106
 	VMULPS Y8, Y0, Y0
 	VMULPS Y8, Y1, Y1
 	VMULPS Y8, Y2, Y2
@@ -975,10 +1280,10 @@ noAdd76:
 	VMULPS Y8, Y6, Y6
 	VMULPS Y8, Y7, Y7
 
-scaled77:
+scaled106:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias78
-	MOVQ    bias+80(FP), BX
+	JEQ     noBias107
+	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Y8
 	VADDPS  Y8, Y0, Y0
 	VADDPS  Y8, Y4, Y4
@@ -992,9 +1297,9 @@ scaled77:
 	VADDPS  Y8, Y3, Y3
 	VADDPS  Y8, Y7, Y7
 
-noBias78:
+noBias107:
 	TESTQ  $0x00000004, DX
-	JEQ    store79
+	JEQ    store108
 	VXORPS Y8, Y8, Y8
 	VMAXPS Y0, Y8, Y0
 	VMAXPS Y1, Y8, Y1
@@ -1005,7 +1310,7 @@ noBias78:
 	VMAXPS Y6, Y8, Y6
 	VMAXPS Y7, Y8, Y7
 
-store79:
+store108:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, 64(AX)
@@ -1016,16 +1321,16 @@ store79:
 	VMOVUPS Y7, 96(AX)(CX*1)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next72
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next100
 	VZEROUPPER
 	RET
 
-// func tile3xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile3x1MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·tile3xMaskAVX2(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile3x1MaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	XORQ    DX, DX
 	MOVQ    $+8, CX
 	SUBQ    AX, CX
@@ -1037,267 +1342,517 @@ TEXT ·tile3xMaskAVX2(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DX
 	MOVQ    b+40(FP), BX
 	MOVQ    bStride+48(FP), SI
-	MOVQ    k+56(FP), DI
+	MOVQ    blocks+64(FP), R8
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
 	VXORPS  Y3, Y3, Y3
 	VXORPS  Y4, Y4, Y4
 	VXORPS  Y5, Y5, Y5
 	VXORPS  Y6, Y6, Y6
-	SUBQ    $+2, DI
-	JLT     rest82
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	VXORPS  Y9, Y9, Y9
 
-loop81:
-	VMASKMOVPS   (BX), Y0, Y7
-	VBROADCASTSS (AX), Y8
-	VFMADD231PS  Y8, Y7, Y1
-	VBROADCASTSS (AX)(CX*1), Y8
-	VFMADD231PS  Y8, Y7, Y2
-	VBROADCASTSS (AX)(CX*2), Y8
-	VFMADD231PS  Y8, Y7, Y3
+block110:
+	MOVQ k+56(FP), DI
+	SUBQ $+3, DI
+	JLT  rest112
+
+loop111:
+	VMASKMOVPS   (BX), Y0, Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y10, Y1
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y10, Y2
+	VBROADCASTSS (AX)(CX*2), Y11
+	VFMADD231PS  Y11, Y10, Y3
 	ADDQ         DX, AX
 	ADDQ         SI, BX
-	VMASKMOVPS   (BX), Y0, Y7
-	VBROADCASTSS (AX), Y8
-	VFMADD231PS  Y8, Y7, Y4
-	VBROADCASTSS (AX)(CX*1), Y8
-	VFMADD231PS  Y8, Y7, Y5
-	VBROADCASTSS (AX)(CX*2), Y8
-	VFMADD231PS  Y8, Y7, Y6
+	VMASKMOVPS   (BX), Y0, Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y10, Y4
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y10, Y5
+	VBROADCASTSS (AX)(CX*2), Y11
+	VFMADD231PS  Y11, Y10, Y6
 	ADDQ         DX, AX
 	ADDQ         SI, BX
-	SUBQ         $+2, DI
-	JGE          loop81
+	VMASKMOVPS   (BX), Y0, Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y10, Y7
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y10, Y8
+	VBROADCASTSS (AX)(CX*2), Y11
+	VFMADD231PS  Y11, Y10, Y9
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	SUBQ         $+3, DI
+	JGE          loop111
 
-rest82:
-	ADDQ $+2, DI
-	JEQ  done83
+rest112:
+	ADDQ $+3, DI
+	JEQ  done113
 
-loop84:
-	VMASKMOVPS   (BX), Y0, Y7
-	VBROADCASTSS (AX), Y8
-	VFMADD231PS  Y8, Y7, Y1
-	VBROADCASTSS (AX)(CX*1), Y8
-	VFMADD231PS  Y8, Y7, Y2
-	VBROADCASTSS (AX)(CX*2), Y8
-	VFMADD231PS  Y8, Y7, Y3
+loop114:
+	VMASKMOVPS   (BX), Y0, Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y10, Y1
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y10, Y2
+	VBROADCASTSS (AX)(CX*2), Y11
+	VFMADD231PS  Y11, Y10, Y3
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop84
+	JNZ          loop114
 
-done83:
+done113:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block110
 	VADDPS       Y4, Y1, Y1
 	VADDPS       Y5, Y2, Y2
 	VADDPS       Y6, Y3, Y3
+	VADDPS       Y7, Y1, Y1
+	VADDPS       Y8, Y2, Y2
+	VADDPS       Y9, Y3, Y3
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Y4
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Y4
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd85
+	JEQ          noAdd115
 	VMASKMOVPS   (AX), Y0, Y5
 	VFMADD213PS  Y5, Y4, Y1
 	VMASKMOVPS   (AX)(CX*1), Y0, Y5
 	VFMADD213PS  Y5, Y4, Y2
 	VMASKMOVPS   (AX)(CX*2), Y0, Y5
 	VFMADD213PS  Y5, Y4, Y3
-	JMP          scaled86
+	JMP          scaled116
 
-noAdd85:
+noAdd115:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled86
+	JEQ    scaled116
 	VMULPS Y4, Y1, Y1
 	VMULPS Y4, Y2, Y2
 	VMULPS Y4, Y3, Y3
 
-scaled86:
+scaled116:
 	TESTQ      $0x00000008, DX
-	JEQ        noBias87
-	MOVQ       bias+80(FP), BX
+	JEQ        noBias117
+	MOVQ       bias+96(FP), BX
 	VMASKMOVPS (BX), Y0, Y4
 	VADDPS     Y4, Y1, Y1
 	VADDPS     Y4, Y2, Y2
 	VADDPS     Y4, Y3, Y3
 
-noBias87:
+noBias117:
 	TESTQ  $0x00000004, DX
-	JEQ    store88
+	JEQ    store118
 	VXORPS Y4, Y4, Y4
 	VMAXPS Y1, Y4, Y1
 	VMAXPS Y2, Y4, Y2
 	VMAXPS Y3, Y4, Y3
 
-store88:
+store118:
 	VMASKMOVPS Y1, Y0, (AX)
 	VMASKMOVPS Y2, Y0, (AX)(CX*1)
 	VMASKMOVPS Y3, Y0, (AX)(CX*2)
 	VZEROUPPER
 	RET
 
-// func tile3x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile3x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile3x1AVX2(SB), NOSPLIT, $0-96
-next89:
+TEXT ·tile3x1AVX2(SB), NOSPLIT, $0-112
+next119:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
-	SUBQ   $+2, DI
-	JLT    rest91
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
 
-loop90:
-	VMOVUPS      (BX), Y6
-	VBROADCASTSS (AX), Y7
-	VFMADD231PS  Y7, Y6, Y0
-	VBROADCASTSS (AX)(CX*1), Y7
-	VFMADD231PS  Y7, Y6, Y1
-	VBROADCASTSS (AX)(CX*2), Y7
-	VFMADD231PS  Y7, Y6, Y2
+block120:
+	MOVQ k+56(FP), DI
+	SUBQ $+3, DI
+	JLT  rest122
+
+loop121:
+	VMOVUPS      (BX), Y9
+	VBROADCASTSS (AX), Y10
+	VFMADD231PS  Y10, Y9, Y0
+	VBROADCASTSS (AX)(CX*1), Y10
+	VFMADD231PS  Y10, Y9, Y1
+	VBROADCASTSS (AX)(CX*2), Y10
+	VFMADD231PS  Y10, Y9, Y2
 	ADDQ         DX, AX
 	ADDQ         SI, BX
-	VMOVUPS      (BX), Y6
-	VBROADCASTSS (AX), Y7
-	VFMADD231PS  Y7, Y6, Y3
-	VBROADCASTSS (AX)(CX*1), Y7
-	VFMADD231PS  Y7, Y6, Y4
-	VBROADCASTSS (AX)(CX*2), Y7
-	VFMADD231PS  Y7, Y6, Y5
+	VMOVUPS      (BX), Y9
+	VBROADCASTSS (AX), Y10
+	VFMADD231PS  Y10, Y9, Y3
+	VBROADCASTSS (AX)(CX*1), Y10
+	VFMADD231PS  Y10, Y9, Y4
+	VBROADCASTSS (AX)(CX*2), Y10
+	VFMADD231PS  Y10, Y9, Y5
 	ADDQ         DX, AX
 	ADDQ         SI, BX
-	SUBQ         $+2, DI
-	JGE          loop90
+	VMOVUPS      (BX), Y9
+	VBROADCASTSS (AX), Y10
+	VFMADD231PS  Y10, Y9, Y6
+	VBROADCASTSS (AX)(CX*1), Y10
+	VFMADD231PS  Y10, Y9, Y7
+	VBROADCASTSS (AX)(CX*2), Y10
+	VFMADD231PS  Y10, Y9, Y8
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	SUBQ         $+3, DI
+	JGE          loop121
 
-rest91:
-	ADDQ $+2, DI
-	JEQ  done92
+rest122:
+	ADDQ $+3, DI
+	JEQ  done123
 
-loop93:
-	VMOVUPS      (BX), Y6
-	VBROADCASTSS (AX), Y7
-	VFMADD231PS  Y7, Y6, Y0
-	VBROADCASTSS (AX)(CX*1), Y7
-	VFMADD231PS  Y7, Y6, Y1
-	VBROADCASTSS (AX)(CX*2), Y7
-	VFMADD231PS  Y7, Y6, Y2
+loop124:
+	VMOVUPS      (BX), Y9
+	VBROADCASTSS (AX), Y10
+	VFMADD231PS  Y10, Y9, Y0
+	VBROADCASTSS (AX)(CX*1), Y10
+	VFMADD231PS  Y10, Y9, Y1
+	VBROADCASTSS (AX)(CX*2), Y10
+	VFMADD231PS  Y10, Y9, Y2
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop93
+	JNZ          loop124
 
-done92:
+done123:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block120
 	VADDPS       Y3, Y0, Y0
 	VADDPS       Y4, Y1, Y1
 	VADDPS       Y5, Y2, Y2
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y7, Y1, Y1
+	VADDPS       Y8, Y2, Y2
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Y3
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Y3
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd94
+	JEQ          noAdd125
 	VFMADD213PS  (AX), Y3, Y0
 	VFMADD213PS  (AX)(CX*1), Y3, Y1
 	VFMADD213PS  (AX)(CX*2), Y3, Y2
-	JMP          scaled95
+	JMP          scaled126
 
-noAdd94:
+noAdd125:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled95
+	JEQ    scaled126
 	VMULPS Y3, Y0, Y0
 	VMULPS Y3, Y1, Y1
 	VMULPS Y3, Y2, Y2
 
-scaled95:
+scaled126:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias96
-	MOVQ    bias+80(FP), BX
+	JEQ     noBias127
+	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Y3
 	VADDPS  Y3, Y0, Y0
 	VADDPS  Y3, Y1, Y1
 	VADDPS  Y3, Y2, Y2
 
-noBias96:
+noBias127:
 	TESTQ  $0x00000004, DX
-	JEQ    store97
+	JEQ    store128
 	VXORPS Y3, Y3, Y3
 	VMAXPS Y0, Y3, Y0
 	VMAXPS Y1, Y3, Y1
 	VMAXPS Y2, Y3, Y2
 
-store97:
+store128:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, (AX)(CX*1)
 	VMOVUPS Y2, (AX)(CX*2)
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, b+40(FP)
-	ADDQ    $+32, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next89
+	ADDQ    $+32, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next119
 	VZEROUPPER
 	RET
 
-// func tile3x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile3x2MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, CMOV, FMA3
+TEXT ·tile3x2MaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	XORQ    DX, DX
+	MOVQ    $+8, CX
+	SUBQ    AX, CX
+	CMOVQLT DX, CX
+	LEAQ    signsAVX2<>+0(SB), AX
+	VMOVUPS (AX)(CX*4), Y0
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	MOVQ    aCol+32(FP), DX
+	MOVQ    b+40(FP), BX
+	MOVQ    bStride+48(FP), SI
+	MOVQ    blocks+64(FP), R8
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	VXORPS  Y9, Y9, Y9
+	VXORPS  Y10, Y10, Y10
+	VXORPS  Y11, Y11, Y11
+	VXORPS  Y12, Y12, Y12
+
+block130:
+	MOVQ k+56(FP), DI
+	SUBQ $+2, DI
+	JLT  rest132
+
+loop131:
+	VMOVUPS      (BX), Y13
+	VMASKMOVPS   32(BX), Y0, Y14
+	VBROADCASTSS (AX), Y15
+	VFMADD231PS  Y15, Y13, Y1
+	VFMADD231PS  Y15, Y14, Y2
+	VBROADCASTSS (AX)(CX*1), Y15
+	VFMADD231PS  Y15, Y13, Y3
+	VFMADD231PS  Y15, Y14, Y4
+	VBROADCASTSS (AX)(CX*2), Y15
+	VFMADD231PS  Y15, Y13, Y5
+	VFMADD231PS  Y15, Y14, Y6
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	VMOVUPS      (BX), Y13
+	VMASKMOVPS   32(BX), Y0, Y14
+	VBROADCASTSS (AX), Y15
+	VFMADD231PS  Y15, Y13, Y7
+	VFMADD231PS  Y15, Y14, Y8
+	VBROADCASTSS (AX)(CX*1), Y15
+	VFMADD231PS  Y15, Y13, Y9
+	VFMADD231PS  Y15, Y14, Y10
+	VBROADCASTSS (AX)(CX*2), Y15
+	VFMADD231PS  Y15, Y13, Y11
+	VFMADD231PS  Y15, Y14, Y12
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	SUBQ         $+2, DI
+	JGE          loop131
+
+rest132:
+	ADDQ $+2, DI
+	JEQ  done133
+
+loop134:
+	VMOVUPS      (BX), Y13
+	VMASKMOVPS   32(BX), Y0, Y14
+	VBROADCASTSS (AX), Y15
+	VFMADD231PS  Y15, Y13, Y1
+	VFMADD231PS  Y15, Y14, Y2
+	VBROADCASTSS (AX)(CX*1), Y15
+	VFMADD231PS  Y15, Y13, Y3
+	VFMADD231PS  Y15, Y14, Y4
+	VBROADCASTSS (AX)(CX*2), Y15
+	VFMADD231PS  Y15, Y13, Y5
+	VFMADD231PS  Y15, Y14, Y6
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	DECQ         DI
+	JNZ          loop134
+
+done133:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block130
+	VADDPS       Y7, Y1, Y1
+	VADDPS       Y8, Y2, Y2
+	VADDPS       Y9, Y3, Y3
+	VADDPS       Y10, Y4, Y4
+	VADDPS       Y11, Y5, Y5
+	VADDPS       Y12, Y6, Y6
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Y7
+	TESTQ        $0x00000001, DX
+	JEQ          noAdd135
+	VFMADD213PS  (AX), Y7, Y1
+	VMASKMOVPS   32(AX), Y0, Y8
+	VFMADD213PS  Y8, Y7, Y2
+	VFMADD213PS  (AX)(CX*1), Y7, Y3
+	VMASKMOVPS   32(AX)(CX*1), Y0, Y8
+	VFMADD213PS  Y8, Y7, Y4
+	VFMADD213PS  (AX)(CX*2), Y7, Y5
+	VMASKMOVPS   32(AX)(CX*2), Y0, Y8
+	VFMADD213PS  Y8, Y7, Y6
+	JMP          scaled136
+
+noAdd135:
+	TESTQ  $0x00000002, DX
+	JEQ    scaled136
+	VMULPS Y7, Y1, Y1
+	VMULPS Y7, Y2, Y2
+	VMULPS Y7, Y3, Y3
+	VMULPS Y7, Y4, Y4
+	VMULPS Y7, Y5, Y5
+	VMULPS Y7, Y6, Y6
+
+scaled136:
+	TESTQ      $0x00000008, DX
+	JEQ        noBias137
+	MOVQ       bias+96(FP), BX
+	VMOVUPS    (BX), Y7
+	VADDPS     Y7, Y1, Y1
+	VADDPS     Y7, Y3, Y3
+	VADDPS     Y7, Y5, Y5
+	VMASKMOVPS 32(BX), Y0, Y7
+	VADDPS     Y7, Y2, Y2
+	VADDPS     Y7, Y4, Y4
+	VADDPS     Y7, Y6, Y6
+
+noBias137:
+	TESTQ  $0x00000004, DX
+	JEQ    store138
+	VXORPS Y7, Y7, Y7
+	VMAXPS Y1, Y7, Y1
+	VMAXPS Y2, Y7, Y2
+	VMAXPS Y3, Y7, Y3
+	VMAXPS Y4, Y7, Y4
+	VMAXPS Y5, Y7, Y5
+	VMAXPS Y6, Y7, Y6
+
+store138:
+	VMOVUPS    Y1, (AX)
+	VMASKMOVPS Y2, Y0, 32(AX)
+	VMOVUPS    Y3, (AX)(CX*1)
+	VMASKMOVPS Y4, Y0, 32(AX)(CX*1)
+	VMOVUPS    Y5, (AX)(CX*2)
+	VMASKMOVPS Y6, Y0, 32(AX)(CX*2)
+	VZEROUPPER
+	RET
+
+// func tile3x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile3x2AVX2(SB), NOSPLIT, $0-96
-next98:
+TEXT ·tile3x2AVX2(SB), NOSPLIT, $0-112
+next139:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
-	TESTQ  DI, DI
-	JEQ    done101
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
 
-loop99:
-	VMOVUPS      (BX), Y6
-	VMOVUPS      32(BX), Y7
-	VBROADCASTSS (AX), Y8
-	VFMADD231PS  Y8, Y6, Y0
-	VFMADD231PS  Y8, Y7, Y1
-	VBROADCASTSS (AX)(CX*1), Y8
-	VFMADD231PS  Y8, Y6, Y2
-	VFMADD231PS  Y8, Y7, Y3
-	VBROADCASTSS (AX)(CX*2), Y8
-	VFMADD231PS  Y8, Y6, Y4
-	VFMADD231PS  Y8, Y7, Y5
+block140:
+	MOVQ k+56(FP), DI
+	SUBQ $+2, DI
+	JLT  rest142
+
+loop141:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y14, Y12, Y0
+	VFMADD231PS  Y14, Y13, Y1
+	VBROADCASTSS (AX)(CX*1), Y14
+	VFMADD231PS  Y14, Y12, Y2
+	VFMADD231PS  Y14, Y13, Y3
+	VBROADCASTSS (AX)(CX*2), Y14
+	VFMADD231PS  Y14, Y12, Y4
+	VFMADD231PS  Y14, Y13, Y5
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y14, Y12, Y6
+	VFMADD231PS  Y14, Y13, Y7
+	VBROADCASTSS (AX)(CX*1), Y14
+	VFMADD231PS  Y14, Y12, Y8
+	VFMADD231PS  Y14, Y13, Y9
+	VBROADCASTSS (AX)(CX*2), Y14
+	VFMADD231PS  Y14, Y12, Y10
+	VFMADD231PS  Y14, Y13, Y11
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	SUBQ         $+2, DI
+	JGE          loop141
+
+rest142:
+	ADDQ $+2, DI
+	JEQ  done143
+
+loop144:
+	VMOVUPS      (BX), Y12
+	VMOVUPS      32(BX), Y13
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y14, Y12, Y0
+	VFMADD231PS  Y14, Y13, Y1
+	VBROADCASTSS (AX)(CX*1), Y14
+	VFMADD231PS  Y14, Y12, Y2
+	VFMADD231PS  Y14, Y13, Y3
+	VBROADCASTSS (AX)(CX*2), Y14
+	VFMADD231PS  Y14, Y12, Y4
+	VFMADD231PS  Y14, Y13, Y5
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop99
+	JNZ          loop144
 
-done101:
+done143:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block140
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y7, Y1, Y1
+	VADDPS       Y8, Y2, Y2
+	VADDPS       Y9, Y3, Y3
+	VADDPS       Y10, Y4, Y4
+	VADDPS       Y11, Y5, Y5
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Y6
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Y6
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd102
+	JEQ          noAdd145
 	VFMADD213PS  (AX), Y6, Y0
 	VFMADD213PS  32(AX), Y6, Y1
 	VFMADD213PS  (AX)(CX*1), Y6, Y2
 	VFMADD213PS  32(AX)(CX*1), Y6, Y3
 	VFMADD213PS  (AX)(CX*2), Y6, Y4
 	VFMADD213PS  32(AX)(CX*2), Y6, Y5
-	JMP          scaled103
+	JMP          scaled146
 
-noAdd102:
+noAdd145:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled103
+	JEQ    scaled146
 	VMULPS Y6, Y0, Y0
 	VMULPS Y6, Y1, Y1
 	VMULPS Y6, Y2, Y2
@@ -1305,10 +1860,10 @@ noAdd102:
 	VMULPS Y6, Y4, Y4
 	VMULPS Y6, Y5, Y5
 
-scaled103:
+scaled146:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias104
-	MOVQ    bias+80(FP), BX
+	JEQ     noBias147
+	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Y6
 	VADDPS  Y6, Y0, Y0
 	VADDPS  Y6, Y2, Y2
@@ -1318,9 +1873,9 @@ scaled103:
 	VADDPS  Y6, Y3, Y3
 	VADDPS  Y6, Y5, Y5
 
-noBias104:
+noBias147:
 	TESTQ  $0x00000004, DX
-	JEQ    store105
+	JEQ    store148
 	VXORPS Y6, Y6, Y6
 	VMAXPS Y0, Y6, Y0
 	VMAXPS Y1, Y6, Y1
@@ -1329,7 +1884,7 @@ noBias104:
 	VMAXPS Y4, Y6, Y4
 	VMAXPS Y5, Y6, Y5
 
-store105:
+store148:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, (AX)(CX*1)
@@ -1338,16 +1893,16 @@ store105:
 	VMOVUPS Y5, 32(AX)(CX*2)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next98
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next139
 	VZEROUPPER
 	RET
 
-// func tile4xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile4x1MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·tile4xMaskAVX2(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile4x1MaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	XORQ    DX, DX
 	MOVQ    $+8, CX
 	SUBQ    AX, CX
@@ -1360,7 +1915,7 @@ TEXT ·tile4xMaskAVX2(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), BX
 	MOVQ    b+40(FP), SI
 	MOVQ    bStride+48(FP), DI
-	MOVQ    k+56(FP), R8
+	MOVQ    blocks+64(FP), R9
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
 	VXORPS  Y3, Y3, Y3
@@ -1369,10 +1924,13 @@ TEXT ·tile4xMaskAVX2(SB), NOSPLIT, $0-96
 	VXORPS  Y6, Y6, Y6
 	VXORPS  Y7, Y7, Y7
 	VXORPS  Y8, Y8, Y8
-	SUBQ    $+2, R8
-	JLT     rest108
 
-loop107:
+block150:
+	MOVQ k+56(FP), R8
+	SUBQ $+2, R8
+	JLT  rest152
+
+loop151:
 	VMASKMOVPS   (SI), Y0, Y9
 	VBROADCASTSS (AX), Y10
 	VFMADD231PS  Y10, Y9, Y1
@@ -1396,13 +1954,13 @@ loop107:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	SUBQ         $+2, R8
-	JGE          loop107
+	JGE          loop151
 
-rest108:
+rest152:
 	ADDQ $+2, R8
-	JEQ  done109
+	JEQ  done153
 
-loop110:
+loop154:
 	VMASKMOVPS   (SI), Y0, Y9
 	VBROADCASTSS (AX), Y10
 	VFMADD231PS  Y10, Y9, Y1
@@ -1415,9 +1973,12 @@ loop110:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop110
+	JNZ          loop154
 
-done109:
+done153:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block150
 	VADDPS       Y5, Y1, Y1
 	VADDPS       Y6, Y2, Y2
 	VADDPS       Y7, Y3, Y3
@@ -1425,10 +1986,10 @@ done109:
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Y5
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Y5
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd111
+	JEQ          noAdd155
 	VMASKMOVPS   (AX), Y0, Y6
 	VFMADD213PS  Y6, Y5, Y1
 	VMASKMOVPS   (AX)(CX*1), Y0, Y6
@@ -1437,36 +1998,36 @@ done109:
 	VFMADD213PS  Y6, Y5, Y3
 	VMASKMOVPS   (AX)(DX*1), Y0, Y6
 	VFMADD213PS  Y6, Y5, Y4
-	JMP          scaled112
+	JMP          scaled156
 
-noAdd111:
+noAdd155:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled112
+	JEQ    scaled156
 	VMULPS Y5, Y1, Y1
 	VMULPS Y5, Y2, Y2
 	VMULPS Y5, Y3, Y3
 	VMULPS Y5, Y4, Y4
 
-scaled112:
+scaled156:
 	TESTQ      $0x00000008, BX
-	JEQ        noBias113
-	MOVQ       bias+80(FP), SI
+	JEQ        noBias157
+	MOVQ       bias+96(FP), SI
 	VMASKMOVPS (SI), Y0, Y5
 	VADDPS     Y5, Y1, Y1
 	VADDPS     Y5, Y2, Y2
 	VADDPS     Y5, Y3, Y3
 	VADDPS     Y5, Y4, Y4
 
-noBias113:
+noBias157:
 	TESTQ  $0x00000004, BX
-	JEQ    store114
+	JEQ    store158
 	VXORPS Y5, Y5, Y5
 	VMAXPS Y1, Y5, Y1
 	VMAXPS Y2, Y5, Y2
 	VMAXPS Y3, Y5, Y3
 	VMAXPS Y4, Y5, Y4
 
-store114:
+store158:
 	VMASKMOVPS Y1, Y0, (AX)
 	VMASKMOVPS Y2, Y0, (AX)(CX*1)
 	VMASKMOVPS Y3, Y0, (AX)(CX*2)
@@ -1474,17 +2035,17 @@ store114:
 	VZEROUPPER
 	RET
 
-// func tile4x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile4x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile4x1AVX2(SB), NOSPLIT, $0-96
-next115:
+TEXT ·tile4x1AVX2(SB), NOSPLIT, $0-112
+next159:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
 	MOVQ   aCol+32(FP), BX
 	MOVQ   b+40(FP), SI
 	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
+	MOVQ   blocks+64(FP), R9
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1493,10 +2054,13 @@ next115:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	SUBQ   $+2, R8
-	JLT    rest117
 
-loop116:
+block160:
+	MOVQ k+56(FP), R8
+	SUBQ $+2, R8
+	JLT  rest162
+
+loop161:
 	VMOVUPS      (SI), Y8
 	VBROADCASTSS (AX), Y9
 	VFMADD231PS  Y9, Y8, Y0
@@ -1520,13 +2084,13 @@ loop116:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	SUBQ         $+2, R8
-	JGE          loop116
+	JGE          loop161
 
-rest117:
+rest162:
 	ADDQ $+2, R8
-	JEQ  done118
+	JEQ  done163
 
-loop119:
+loop164:
 	VMOVUPS      (SI), Y8
 	VBROADCASTSS (AX), Y9
 	VFMADD231PS  Y9, Y8, Y0
@@ -1539,9 +2103,12 @@ loop119:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop119
+	JNZ          loop164
 
-done118:
+done163:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block160
 	VADDPS       Y4, Y0, Y0
 	VADDPS       Y5, Y1, Y1
 	VADDPS       Y6, Y2, Y2
@@ -1549,67 +2116,195 @@ done118:
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Y4
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Y4
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd120
+	JEQ          noAdd165
 	VFMADD213PS  (AX), Y4, Y0
 	VFMADD213PS  (AX)(CX*1), Y4, Y1
 	VFMADD213PS  (AX)(CX*2), Y4, Y2
 	VFMADD213PS  (AX)(DX*1), Y4, Y3
-	JMP          scaled121
+	JMP          scaled166
 
-noAdd120:
+noAdd165:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled121
+	JEQ    scaled166
 	VMULPS Y4, Y0, Y0
 	VMULPS Y4, Y1, Y1
 	VMULPS Y4, Y2, Y2
 	VMULPS Y4, Y3, Y3
 
-scaled121:
+scaled166:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias122
-	MOVQ    bias+80(FP), SI
+	JEQ     noBias167
+	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Y4
 	VADDPS  Y4, Y0, Y0
 	VADDPS  Y4, Y1, Y1
 	VADDPS  Y4, Y2, Y2
 	VADDPS  Y4, Y3, Y3
 
-noBias122:
+noBias167:
 	TESTQ  $0x00000004, BX
-	JEQ    store123
+	JEQ    store168
 	VXORPS Y4, Y4, Y4
 	VMAXPS Y0, Y4, Y0
 	VMAXPS Y1, Y4, Y1
 	VMAXPS Y2, Y4, Y2
 	VMAXPS Y3, Y4, Y3
 
-store123:
+store168:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, (AX)(CX*1)
 	VMOVUPS Y2, (AX)(CX*2)
 	VMOVUPS Y3, (AX)(DX*1)
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, b+40(FP)
-	ADDQ    $+32, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next115
+	ADDQ    $+32, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next159
 	VZEROUPPER
 	RET
 
-// func tile4x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile4x2MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, CMOV, FMA3
+TEXT ·tile4x2MaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	XORQ    DX, DX
+	MOVQ    $+8, CX
+	SUBQ    AX, CX
+	CMOVQLT DX, CX
+	LEAQ    signsAVX2<>+0(SB), AX
+	VMOVUPS (AX)(CX*4), Y0
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), DX
+	MOVQ    aCol+32(FP), BX
+	MOVQ    b+40(FP), SI
+	MOVQ    bStride+48(FP), DI
+	MOVQ    blocks+64(FP), R9
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+
+block170:
+	MOVQ  k+56(FP), R8
+	TESTQ R8, R8
+	JEQ   done173
+
+loop171:
+	VMOVUPS      (SI), Y9
+	VMASKMOVPS   32(SI), Y0, Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y9, Y1
+	VFMADD231PS  Y11, Y10, Y2
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y9, Y3
+	VFMADD231PS  Y11, Y10, Y4
+	VBROADCASTSS (AX)(CX*2), Y11
+	VFMADD231PS  Y11, Y9, Y5
+	VFMADD231PS  Y11, Y10, Y6
+	VBROADCASTSS (AX)(DX*1), Y11
+	VFMADD231PS  Y11, Y9, Y7
+	VFMADD231PS  Y11, Y10, Y8
+	ADDQ         BX, AX
+	ADDQ         DI, SI
+	DECQ         R8
+	JNZ          loop171
+
+done173:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block170
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Y9
+	TESTQ        $0x00000001, BX
+	JEQ          noAdd174
+	VFMADD213PS  (AX), Y9, Y1
+	VMASKMOVPS   32(AX), Y0, Y10
+	VFMADD213PS  Y10, Y9, Y2
+	VFMADD213PS  (AX)(CX*1), Y9, Y3
+	VMASKMOVPS   32(AX)(CX*1), Y0, Y10
+	VFMADD213PS  Y10, Y9, Y4
+	VFMADD213PS  (AX)(CX*2), Y9, Y5
+	VMASKMOVPS   32(AX)(CX*2), Y0, Y10
+	VFMADD213PS  Y10, Y9, Y6
+	VFMADD213PS  (AX)(DX*1), Y9, Y7
+	VMASKMOVPS   32(AX)(DX*1), Y0, Y10
+	VFMADD213PS  Y10, Y9, Y8
+	JMP          scaled175
+
+noAdd174:
+	TESTQ  $0x00000002, BX
+	JEQ    scaled175
+	VMULPS Y9, Y1, Y1
+	VMULPS Y9, Y2, Y2
+	VMULPS Y9, Y3, Y3
+	VMULPS Y9, Y4, Y4
+	VMULPS Y9, Y5, Y5
+	VMULPS Y9, Y6, Y6
+	VMULPS Y9, Y7, Y7
+	VMULPS Y9, Y8, Y8
+
+scaled175:
+	TESTQ      $0x00000008, BX
+	JEQ        noBias176
+	MOVQ       bias+96(FP), SI
+	VMOVUPS    (SI), Y9
+	VADDPS     Y9, Y1, Y1
+	VADDPS     Y9, Y3, Y3
+	VADDPS     Y9, Y5, Y5
+	VADDPS     Y9, Y7, Y7
+	VMASKMOVPS 32(SI), Y0, Y9
+	VADDPS     Y9, Y2, Y2
+	VADDPS     Y9, Y4, Y4
+	VADDPS     Y9, Y6, Y6
+	VADDPS     Y9, Y8, Y8
+
+noBias176:
+	TESTQ  $0x00000004, BX
+	JEQ    store177
+	VXORPS Y9, Y9, Y9
+	VMAXPS Y1, Y9, Y1
+	VMAXPS Y2, Y9, Y2
+	VMAXPS Y3, Y9, Y3
+	VMAXPS Y4, Y9, Y4
+	VMAXPS Y5, Y9, Y5
+	VMAXPS Y6, Y9, Y6
+	VMAXPS Y7, Y9, Y7
+	VMAXPS Y8, Y9, Y8
+
+store177:
+	VMOVUPS    Y1, (AX)
+	VMASKMOVPS Y2, Y0, 32(AX)
+	VMOVUPS    Y3, (AX)(CX*1)
+	VMASKMOVPS Y4, Y0, 32(AX)(CX*1)
+	VMOVUPS    Y5, (AX)(CX*2)
+	VMASKMOVPS Y6, Y0, 32(AX)(CX*2)
+	VMOVUPS    Y7, (AX)(DX*1)
+	VMASKMOVPS Y8, Y0, 32(AX)(DX*1)
+	VZEROUPPER
+	RET
+
+// func tile4x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile4x2AVX2(SB), NOSPLIT, $0-96
-next124:
+TEXT ·tile4x2AVX2(SB), NOSPLIT, $0-112
+next178:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
 	MOVQ   aCol+32(FP), BX
 	MOVQ   b+40(FP), SI
 	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
+	MOVQ   blocks+64(FP), R9
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1618,10 +2313,13 @@ next124:
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-	TESTQ  R8, R8
-	JEQ    done127
 
-loop125:
+block179:
+	MOVQ  k+56(FP), R8
+	TESTQ R8, R8
+	JEQ   done182
+
+loop180:
 	VMOVUPS      (SI), Y8
 	VMOVUPS      32(SI), Y9
 	VBROADCASTSS (AX), Y10
@@ -1639,16 +2337,19 @@ loop125:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop125
+	JNZ          loop180
 
-done127:
+done182:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block179
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Y8
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Y8
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd128
+	JEQ          noAdd183
 	VFMADD213PS  (AX), Y8, Y0
 	VFMADD213PS  32(AX), Y8, Y1
 	VFMADD213PS  (AX)(CX*1), Y8, Y2
@@ -1657,11 +2358,11 @@ done127:
 	VFMADD213PS  32(AX)(CX*2), Y8, Y5
 	VFMADD213PS  (AX)(DX*1), Y8, Y6
 	VFMADD213PS  32(AX)(DX*1), Y8, Y7
-	JMP          scaled129
+	JMP          scaled184
 
-noAdd128:
+noAdd183:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled129
+	JEQ    scaled184
 	VMULPS Y8, Y0, Y0
 	VMULPS Y8, Y1, Y1
 	VMULPS Y8, Y2, Y2
@@ -1671,10 +2372,10 @@ noAdd128:
 	VMULPS Y8, Y6, Y6
 	VMULPS Y8, Y7, Y7
 
-scaled129:
+scaled184:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias130
-	MOVQ    bias+80(FP), SI
+	JEQ     noBias185
+	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Y8
 	VADDPS  Y8, Y0, Y0
 	VADDPS  Y8, Y2, Y2
@@ -1686,9 +2387,9 @@ scaled129:
 	VADDPS  Y8, Y5, Y5
 	VADDPS  Y8, Y7, Y7
 
-noBias130:
+noBias185:
 	TESTQ  $0x00000004, BX
-	JEQ    store131
+	JEQ    store186
 	VXORPS Y8, Y8, Y8
 	VMAXPS Y0, Y8, Y0
 	VMAXPS Y1, Y8, Y1
@@ -1699,7 +2400,7 @@ noBias130:
 	VMAXPS Y6, Y8, Y6
 	VMAXPS Y7, Y8, Y7
 
-store131:
+store186:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, (AX)(CX*1)
@@ -1710,16 +2411,16 @@ store131:
 	VMOVUPS Y7, 32(AX)(DX*1)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next124
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next178
 	VZEROUPPER
 	RET
 
-// func tile5xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile5x1MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·tile5xMaskAVX2(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile5x1MaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	XORQ    DX, DX
 	MOVQ    $+8, CX
 	SUBQ    AX, CX
@@ -1732,40 +2433,90 @@ TEXT ·tile5xMaskAVX2(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), BX
 	MOVQ    b+40(FP), SI
 	MOVQ    bStride+48(FP), DI
-	MOVQ    k+56(FP), R8
+	MOVQ    blocks+64(FP), R9
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
 	VXORPS  Y3, Y3, Y3
 	VXORPS  Y4, Y4, Y4
 	VXORPS  Y5, Y5, Y5
-	TESTQ   R8, R8
-	JEQ     done135
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	VXORPS  Y9, Y9, Y9
+	VXORPS  Y10, Y10, Y10
 
-loop133:
-	VMASKMOVPS   (SI), Y0, Y6
-	VBROADCASTSS (AX), Y7
-	VFMADD231PS  Y7, Y6, Y1
-	VBROADCASTSS (AX)(CX*1), Y7
-	VFMADD231PS  Y7, Y6, Y2
-	VBROADCASTSS (AX)(CX*2), Y7
-	VFMADD231PS  Y7, Y6, Y3
-	VBROADCASTSS (AX)(DX*1), Y7
-	VFMADD231PS  Y7, Y6, Y4
-	VBROADCASTSS (AX)(CX*4), Y7
-	VFMADD231PS  Y7, Y6, Y5
+block188:
+	MOVQ k+56(FP), R8
+	SUBQ $+2, R8
+	JLT  rest190
+
+loop189:
+	VMASKMOVPS   (SI), Y0, Y11
+	VBROADCASTSS (AX), Y12
+	VFMADD231PS  Y12, Y11, Y1
+	VBROADCASTSS (AX)(CX*1), Y12
+	VFMADD231PS  Y12, Y11, Y2
+	VBROADCASTSS (AX)(CX*2), Y12
+	VFMADD231PS  Y12, Y11, Y3
+	VBROADCASTSS (AX)(DX*1), Y12
+	VFMADD231PS  Y12, Y11, Y4
+	VBROADCASTSS (AX)(CX*4), Y12
+	VFMADD231PS  Y12, Y11, Y5
+	ADDQ         BX, AX
+	ADDQ         DI, SI
+	VMASKMOVPS   (SI), Y0, Y11
+	VBROADCASTSS (AX), Y12
+	VFMADD231PS  Y12, Y11, Y6
+	VBROADCASTSS (AX)(CX*1), Y12
+	VFMADD231PS  Y12, Y11, Y7
+	VBROADCASTSS (AX)(CX*2), Y12
+	VFMADD231PS  Y12, Y11, Y8
+	VBROADCASTSS (AX)(DX*1), Y12
+	VFMADD231PS  Y12, Y11, Y9
+	VBROADCASTSS (AX)(CX*4), Y12
+	VFMADD231PS  Y12, Y11, Y10
+	ADDQ         BX, AX
+	ADDQ         DI, SI
+	SUBQ         $+2, R8
+	JGE          loop189
+
+rest190:
+	ADDQ $+2, R8
+	JEQ  done191
+
+loop192:
+	VMASKMOVPS   (SI), Y0, Y11
+	VBROADCASTSS (AX), Y12
+	VFMADD231PS  Y12, Y11, Y1
+	VBROADCASTSS (AX)(CX*1), Y12
+	VFMADD231PS  Y12, Y11, Y2
+	VBROADCASTSS (AX)(CX*2), Y12
+	VFMADD231PS  Y12, Y11, Y3
+	VBROADCASTSS (AX)(DX*1), Y12
+	VFMADD231PS  Y12, Y11, Y4
+	VBROADCASTSS (AX)(CX*4), Y12
+	VFMADD231PS  Y12, Y11, Y5
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop133
+	JNZ          loop192
 
-done135:
+done191:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block188
+	VADDPS       Y6, Y1, Y1
+	VADDPS       Y7, Y2, Y2
+	VADDPS       Y8, Y3, Y3
+	VADDPS       Y9, Y4, Y4
+	VADDPS       Y10, Y5, Y5
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Y6
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Y6
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd136
+	JEQ          noAdd193
 	VMASKMOVPS   (AX), Y0, Y7
 	VFMADD213PS  Y7, Y6, Y1
 	VMASKMOVPS   (AX)(CX*1), Y0, Y7
@@ -1776,21 +2527,21 @@ done135:
 	VFMADD213PS  Y7, Y6, Y4
 	VMASKMOVPS   (AX)(CX*4), Y0, Y7
 	VFMADD213PS  Y7, Y6, Y5
-	JMP          scaled137
+	JMP          scaled194
 
-noAdd136:
+noAdd193:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled137
+	JEQ    scaled194
 	VMULPS Y6, Y1, Y1
 	VMULPS Y6, Y2, Y2
 	VMULPS Y6, Y3, Y3
 	VMULPS Y6, Y4, Y4
 	VMULPS Y6, Y5, Y5
 
-scaled137:
+scaled194:
 	TESTQ      $0x00000008, BX
-	JEQ        noBias138
-	MOVQ       bias+80(FP), SI
+	JEQ        noBias195
+	MOVQ       bias+96(FP), SI
 	VMASKMOVPS (SI), Y0, Y6
 	VADDPS     Y6, Y1, Y1
 	VADDPS     Y6, Y2, Y2
@@ -1798,9 +2549,9 @@ scaled137:
 	VADDPS     Y6, Y4, Y4
 	VADDPS     Y6, Y5, Y5
 
-noBias138:
+noBias195:
 	TESTQ  $0x00000004, BX
-	JEQ    store139
+	JEQ    store196
 	VXORPS Y6, Y6, Y6
 	VMAXPS Y1, Y6, Y1
 	VMAXPS Y2, Y6, Y2
@@ -1808,7 +2559,7 @@ noBias138:
 	VMAXPS Y4, Y6, Y4
 	VMAXPS Y5, Y6, Y5
 
-store139:
+store196:
 	VMASKMOVPS Y1, Y0, (AX)
 	VMASKMOVPS Y2, Y0, (AX)(CX*1)
 	VMASKMOVPS Y3, Y0, (AX)(CX*2)
@@ -1817,112 +2568,17 @@ store139:
 	VZEROUPPER
 	RET
 
-// func tile5x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile5x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile5x1AVX2(SB), NOSPLIT, $0-96
-next140:
+TEXT ·tile5x1AVX2(SB), NOSPLIT, $0-112
+next197:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
 	MOVQ   aCol+32(FP), BX
 	MOVQ   b+40(FP), SI
 	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	TESTQ  R8, R8
-	JEQ    done143
-
-loop141:
-	VMOVUPS      (SI), Y5
-	VBROADCASTSS (AX), Y6
-	VFMADD231PS  Y6, Y5, Y0
-	VBROADCASTSS (AX)(CX*1), Y6
-	VFMADD231PS  Y6, Y5, Y1
-	VBROADCASTSS (AX)(CX*2), Y6
-	VFMADD231PS  Y6, Y5, Y2
-	VBROADCASTSS (AX)(DX*1), Y6
-	VFMADD231PS  Y6, Y5, Y3
-	VBROADCASTSS (AX)(CX*4), Y6
-	VFMADD231PS  Y6, Y5, Y4
-	ADDQ         BX, AX
-	ADDQ         DI, SI
-	DECQ         R8
-	JNZ          loop141
-
-done143:
-	MOVQ         dst+0(FP), AX
-	MOVQ         dstStride+8(FP), CX
-	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Y5
-	TESTQ        $0x00000001, BX
-	JEQ          noAdd144
-	VFMADD213PS  (AX), Y5, Y0
-	VFMADD213PS  (AX)(CX*1), Y5, Y1
-	VFMADD213PS  (AX)(CX*2), Y5, Y2
-	VFMADD213PS  (AX)(DX*1), Y5, Y3
-	VFMADD213PS  (AX)(CX*4), Y5, Y4
-	JMP          scaled145
-
-noAdd144:
-	TESTQ  $0x00000002, BX
-	JEQ    scaled145
-	VMULPS Y5, Y0, Y0
-	VMULPS Y5, Y1, Y1
-	VMULPS Y5, Y2, Y2
-	VMULPS Y5, Y3, Y3
-	VMULPS Y5, Y4, Y4
-
-scaled145:
-	TESTQ   $0x00000008, BX
-	JEQ     noBias146
-	MOVQ    bias+80(FP), SI
-	VMOVUPS (SI), Y5
-	VADDPS  Y5, Y0, Y0
-	VADDPS  Y5, Y1, Y1
-	VADDPS  Y5, Y2, Y2
-	VADDPS  Y5, Y3, Y3
-	VADDPS  Y5, Y4, Y4
-
-noBias146:
-	TESTQ  $0x00000004, BX
-	JEQ    store147
-	VXORPS Y5, Y5, Y5
-	VMAXPS Y0, Y5, Y0
-	VMAXPS Y1, Y5, Y1
-	VMAXPS Y2, Y5, Y2
-	VMAXPS Y3, Y5, Y3
-	VMAXPS Y4, Y5, Y4
-
-store147:
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, (AX)(CX*1)
-	VMOVUPS Y2, (AX)(CX*2)
-	VMOVUPS Y3, (AX)(DX*1)
-	VMOVUPS Y4, (AX)(CX*4)
-	ADDQ    $+32, dst+0(FP)
-	ADDQ    $+32, b+40(FP)
-	ADDQ    $+32, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next140
-	VZEROUPPER
-	RET
-
-// func tile5x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, FMA3
-TEXT ·tile5x2AVX2(SB), NOSPLIT, $0-96
-next148:
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), DX
-	MOVQ   aCol+32(FP), BX
-	MOVQ   b+40(FP), SI
-	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
+	MOVQ   blocks+64(FP), R9
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -1933,10 +2589,302 @@ next148:
 	VXORPS Y7, Y7, Y7
 	VXORPS Y8, Y8, Y8
 	VXORPS Y9, Y9, Y9
-	TESTQ  R8, R8
-	JEQ    done151
 
-loop149:
+block198:
+	MOVQ k+56(FP), R8
+	SUBQ $+2, R8
+	JLT  rest200
+
+loop199:
+	VMOVUPS      (SI), Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y10, Y0
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y10, Y1
+	VBROADCASTSS (AX)(CX*2), Y11
+	VFMADD231PS  Y11, Y10, Y2
+	VBROADCASTSS (AX)(DX*1), Y11
+	VFMADD231PS  Y11, Y10, Y3
+	VBROADCASTSS (AX)(CX*4), Y11
+	VFMADD231PS  Y11, Y10, Y4
+	ADDQ         BX, AX
+	ADDQ         DI, SI
+	VMOVUPS      (SI), Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y10, Y5
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y10, Y6
+	VBROADCASTSS (AX)(CX*2), Y11
+	VFMADD231PS  Y11, Y10, Y7
+	VBROADCASTSS (AX)(DX*1), Y11
+	VFMADD231PS  Y11, Y10, Y8
+	VBROADCASTSS (AX)(CX*4), Y11
+	VFMADD231PS  Y11, Y10, Y9
+	ADDQ         BX, AX
+	ADDQ         DI, SI
+	SUBQ         $+2, R8
+	JGE          loop199
+
+rest200:
+	ADDQ $+2, R8
+	JEQ  done201
+
+loop202:
+	VMOVUPS      (SI), Y10
+	VBROADCASTSS (AX), Y11
+	VFMADD231PS  Y11, Y10, Y0
+	VBROADCASTSS (AX)(CX*1), Y11
+	VFMADD231PS  Y11, Y10, Y1
+	VBROADCASTSS (AX)(CX*2), Y11
+	VFMADD231PS  Y11, Y10, Y2
+	VBROADCASTSS (AX)(DX*1), Y11
+	VFMADD231PS  Y11, Y10, Y3
+	VBROADCASTSS (AX)(CX*4), Y11
+	VFMADD231PS  Y11, Y10, Y4
+	ADDQ         BX, AX
+	ADDQ         DI, SI
+	DECQ         R8
+	JNZ          loop202
+
+done201:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block198
+	VADDPS       Y5, Y0, Y0
+	VADDPS       Y6, Y1, Y1
+	VADDPS       Y7, Y2, Y2
+	VADDPS       Y8, Y3, Y3
+	VADDPS       Y9, Y4, Y4
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Y5
+	TESTQ        $0x00000001, BX
+	JEQ          noAdd203
+	VFMADD213PS  (AX), Y5, Y0
+	VFMADD213PS  (AX)(CX*1), Y5, Y1
+	VFMADD213PS  (AX)(CX*2), Y5, Y2
+	VFMADD213PS  (AX)(DX*1), Y5, Y3
+	VFMADD213PS  (AX)(CX*4), Y5, Y4
+	JMP          scaled204
+
+noAdd203:
+	TESTQ  $0x00000002, BX
+	JEQ    scaled204
+	VMULPS Y5, Y0, Y0
+	VMULPS Y5, Y1, Y1
+	VMULPS Y5, Y2, Y2
+	VMULPS Y5, Y3, Y3
+	VMULPS Y5, Y4, Y4
+
+scaled204:
+	TESTQ   $0x00000008, BX
+	JEQ     noBias205
+	MOVQ    bias+96(FP), SI
+	VMOVUPS (SI), Y5
+	VADDPS  Y5, Y0, Y0
+	VADDPS  Y5, Y1, Y1
+	VADDPS  Y5, Y2, Y2
+	VADDPS  Y5, Y3, Y3
+	VADDPS  Y5, Y4, Y4
+
+noBias205:
+	TESTQ  $0x00000004, BX
+	JEQ    store206
+	VXORPS Y5, Y5, Y5
+	VMAXPS Y0, Y5, Y0
+	VMAXPS Y1, Y5, Y1
+	VMAXPS Y2, Y5, Y2
+	VMAXPS Y3, Y5, Y3
+	VMAXPS Y4, Y5, Y4
+
+store206:
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, (AX)(CX*1)
+	VMOVUPS Y2, (AX)(CX*2)
+	VMOVUPS Y3, (AX)(DX*1)
+	VMOVUPS Y4, (AX)(CX*4)
+	ADDQ    $+32, dst+0(FP)
+	ADDQ    $+32, b+40(FP)
+	ADDQ    $+32, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next197
+	VZEROUPPER
+	RET
+
+// func tile5x2MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, CMOV, FMA3
+TEXT ·tile5x2MaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	XORQ    DX, DX
+	MOVQ    $+8, CX
+	SUBQ    AX, CX
+	CMOVQLT DX, CX
+	LEAQ    signsAVX2<>+0(SB), AX
+	VMOVUPS (AX)(CX*4), Y0
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), DX
+	MOVQ    aCol+32(FP), BX
+	MOVQ    b+40(FP), SI
+	MOVQ    bStride+48(FP), DI
+	MOVQ    blocks+64(FP), R9
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	VXORPS  Y9, Y9, Y9
+	VXORPS  Y10, Y10, Y10
+
+block208:
+	MOVQ  k+56(FP), R8
+	TESTQ R8, R8
+	JEQ   done211
+
+loop209:
+	VMOVUPS      (SI), Y11
+	VMASKMOVPS   32(SI), Y0, Y12
+	VBROADCASTSS (AX), Y13
+	VFMADD231PS  Y13, Y11, Y1
+	VFMADD231PS  Y13, Y12, Y2
+	VBROADCASTSS (AX)(CX*1), Y13
+	VFMADD231PS  Y13, Y11, Y3
+	VFMADD231PS  Y13, Y12, Y4
+	VBROADCASTSS (AX)(CX*2), Y13
+	VFMADD231PS  Y13, Y11, Y5
+	VFMADD231PS  Y13, Y12, Y6
+	VBROADCASTSS (AX)(DX*1), Y13
+	VFMADD231PS  Y13, Y11, Y7
+	VFMADD231PS  Y13, Y12, Y8
+	VBROADCASTSS (AX)(CX*4), Y13
+	VFMADD231PS  Y13, Y11, Y9
+	VFMADD231PS  Y13, Y12, Y10
+	ADDQ         BX, AX
+	ADDQ         DI, SI
+	DECQ         R8
+	JNZ          loop209
+
+done211:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block208
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Y11
+	TESTQ        $0x00000001, BX
+	JEQ          noAdd212
+	VFMADD213PS  (AX), Y11, Y1
+	VMASKMOVPS   32(AX), Y0, Y12
+	VFMADD213PS  Y12, Y11, Y2
+	VFMADD213PS  (AX)(CX*1), Y11, Y3
+	VMASKMOVPS   32(AX)(CX*1), Y0, Y12
+	VFMADD213PS  Y12, Y11, Y4
+	VFMADD213PS  (AX)(CX*2), Y11, Y5
+	VMASKMOVPS   32(AX)(CX*2), Y0, Y12
+	VFMADD213PS  Y12, Y11, Y6
+	VFMADD213PS  (AX)(DX*1), Y11, Y7
+	VMASKMOVPS   32(AX)(DX*1), Y0, Y12
+	VFMADD213PS  Y12, Y11, Y8
+	VFMADD213PS  (AX)(CX*4), Y11, Y9
+	VMASKMOVPS   32(AX)(CX*4), Y0, Y12
+	VFMADD213PS  Y12, Y11, Y10
+	JMP          scaled213
+
+noAdd212:
+	TESTQ  $0x00000002, BX
+	JEQ    scaled213
+	VMULPS Y11, Y1, Y1
+	VMULPS Y11, Y2, Y2
+	VMULPS Y11, Y3, Y3
+	VMULPS Y11, Y4, Y4
+	VMULPS Y11, Y5, Y5
+	VMULPS Y11, Y6, Y6
+	VMULPS Y11, Y7, Y7
+	VMULPS Y11, Y8, Y8
+	VMULPS Y11, Y9, Y9
+	VMULPS Y11, Y10, Y10
+
+scaled213:
+	TESTQ      $0x00000008, BX
+	JEQ        noBias214
+	MOVQ       bias+96(FP), SI
+	VMOVUPS    (SI), Y11
+	VADDPS     Y11, Y1, Y1
+	VADDPS     Y11, Y3, Y3
+	VADDPS     Y11, Y5, Y5
+	VADDPS     Y11, Y7, Y7
+	VADDPS     Y11, Y9, Y9
+	VMASKMOVPS 32(SI), Y0, Y11
+	VADDPS     Y11, Y2, Y2
+	VADDPS     Y11, Y4, Y4
+	VADDPS     Y11, Y6, Y6
+	VADDPS     Y11, Y8, Y8
+	VADDPS     Y11, Y10, Y10
+
+noBias214:
+	TESTQ  $0x00000004, BX
+	JEQ    store215
+	VXORPS Y11, Y11, Y11
+	VMAXPS Y1, Y11, Y1
+	VMAXPS Y2, Y11, Y2
+	VMAXPS Y3, Y11, Y3
+	VMAXPS Y4, Y11, Y4
+	VMAXPS Y5, Y11, Y5
+	VMAXPS Y6, Y11, Y6
+	VMAXPS Y7, Y11, Y7
+	VMAXPS Y8, Y11, Y8
+	VMAXPS Y9, Y11, Y9
+	VMAXPS Y10, Y11, Y10
+
+store215:
+	VMOVUPS    Y1, (AX)
+	VMASKMOVPS Y2, Y0, 32(AX)
+	VMOVUPS    Y3, (AX)(CX*1)
+	VMASKMOVPS Y4, Y0, 32(AX)(CX*1)
+	VMOVUPS    Y5, (AX)(CX*2)
+	VMASKMOVPS Y6, Y0, 32(AX)(CX*2)
+	VMOVUPS    Y7, (AX)(DX*1)
+	VMASKMOVPS Y8, Y0, 32(AX)(DX*1)
+	VMOVUPS    Y9, (AX)(CX*4)
+	VMASKMOVPS Y10, Y0, 32(AX)(CX*4)
+	VZEROUPPER
+	RET
+
+// func tile5x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, FMA3
+TEXT ·tile5x2AVX2(SB), NOSPLIT, $0-112
+next216:
+	MOVQ   a+16(FP), AX
+	MOVQ   aRow+24(FP), CX
+	LEAQ   (CX)(CX*2), DX
+	MOVQ   aCol+32(FP), BX
+	MOVQ   b+40(FP), SI
+	MOVQ   bStride+48(FP), DI
+	MOVQ   blocks+64(FP), R9
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+
+block217:
+	MOVQ  k+56(FP), R8
+	TESTQ R8, R8
+	JEQ   done220
+
+loop218:
 	VMOVUPS      (SI), Y10
 	VMOVUPS      32(SI), Y11
 	VBROADCASTSS (AX), Y12
@@ -1957,16 +2905,19 @@ loop149:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop149
+	JNZ          loop218
 
-done151:
+done220:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block217
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Y10
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Y10
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd152
+	JEQ          noAdd221
 	VFMADD213PS  (AX), Y10, Y0
 	VFMADD213PS  32(AX), Y10, Y1
 	VFMADD213PS  (AX)(CX*1), Y10, Y2
@@ -1977,11 +2928,11 @@ done151:
 	VFMADD213PS  32(AX)(DX*1), Y10, Y7
 	VFMADD213PS  (AX)(CX*4), Y10, Y8
 	VFMADD213PS  32(AX)(CX*4), Y10, Y9
-	JMP          scaled153
+	JMP          scaled222
 
-noAdd152:
+noAdd221:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled153
+	JEQ    scaled222
 	VMULPS Y10, Y0, Y0
 	VMULPS Y10, Y1, Y1
 	VMULPS Y10, Y2, Y2
@@ -1993,10 +2944,10 @@ noAdd152:
 	VMULPS Y10, Y8, Y8
 	VMULPS Y10, Y9, Y9
 
-scaled153:
+scaled222:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias154
-	MOVQ    bias+80(FP), SI
+	JEQ     noBias223
+	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Y10
 	VADDPS  Y10, Y0, Y0
 	VADDPS  Y10, Y2, Y2
@@ -2010,9 +2961,9 @@ scaled153:
 	VADDPS  Y10, Y7, Y7
 	VADDPS  Y10, Y9, Y9
 
-noBias154:
+noBias223:
 	TESTQ  $0x00000004, BX
-	JEQ    store155
+	JEQ    store224
 	VXORPS Y10, Y10, Y10
 	VMAXPS Y0, Y10, Y0
 	VMAXPS Y1, Y10, Y1
@@ -2025,7 +2976,7 @@ noBias154:
 	VMAXPS Y8, Y10, Y8
 	VMAXPS Y9, Y10, Y9
 
-store155:
+store224:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, (AX)(CX*1)
@@ -2038,16 +2989,16 @@ store155:
 	VMOVUPS Y9, 32(AX)(CX*4)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next148
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next216
 	VZEROUPPER
 	RET
 
-// func tile6xMaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile6x1MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·tile6xMaskAVX2(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile6x1MaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	XORQ    DX, DX
 	MOVQ    $+8, CX
 	SUBQ    AX, CX
@@ -2061,44 +3012,100 @@ TEXT ·tile6xMaskAVX2(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), SI
 	MOVQ    b+40(FP), DI
 	MOVQ    bStride+48(FP), R8
-	MOVQ    k+56(FP), R9
+	MOVQ    blocks+64(FP), R10
 	VXORPS  Y1, Y1, Y1
 	VXORPS  Y2, Y2, Y2
 	VXORPS  Y3, Y3, Y3
 	VXORPS  Y4, Y4, Y4
 	VXORPS  Y5, Y5, Y5
 	VXORPS  Y6, Y6, Y6
-	TESTQ   R9, R9
-	JEQ     done159
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	VXORPS  Y9, Y9, Y9
+	VXORPS  Y10, Y10, Y10
+	VXORPS  Y11, Y11, Y11
+	VXORPS  Y12, Y12, Y12
 
-loop157:
-	VMASKMOVPS   (DI), Y0, Y7
-	VBROADCASTSS (AX), Y8
-	VFMADD231PS  Y8, Y7, Y1
-	VBROADCASTSS (AX)(CX*1), Y8
-	VFMADD231PS  Y8, Y7, Y2
-	VBROADCASTSS (AX)(CX*2), Y8
-	VFMADD231PS  Y8, Y7, Y3
-	VBROADCASTSS (AX)(DX*1), Y8
-	VFMADD231PS  Y8, Y7, Y4
-	VBROADCASTSS (AX)(CX*4), Y8
-	VFMADD231PS  Y8, Y7, Y5
-	VBROADCASTSS (AX)(BX*1), Y8
-	VFMADD231PS  Y8, Y7, Y6
+block226:
+	MOVQ k+56(FP), R9
+	SUBQ $+2, R9
+	JLT  rest228
+
+loop227:
+	VMASKMOVPS   (DI), Y0, Y13
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y14, Y13, Y1
+	VBROADCASTSS (AX)(CX*1), Y14
+	VFMADD231PS  Y14, Y13, Y2
+	VBROADCASTSS (AX)(CX*2), Y14
+	VFMADD231PS  Y14, Y13, Y3
+	VBROADCASTSS (AX)(DX*1), Y14
+	VFMADD231PS  Y14, Y13, Y4
+	VBROADCASTSS (AX)(CX*4), Y14
+	VFMADD231PS  Y14, Y13, Y5
+	VBROADCASTSS (AX)(BX*1), Y14
+	VFMADD231PS  Y14, Y13, Y6
+	ADDQ         SI, AX
+	ADDQ         R8, DI
+	VMASKMOVPS   (DI), Y0, Y13
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y14, Y13, Y7
+	VBROADCASTSS (AX)(CX*1), Y14
+	VFMADD231PS  Y14, Y13, Y8
+	VBROADCASTSS (AX)(CX*2), Y14
+	VFMADD231PS  Y14, Y13, Y9
+	VBROADCASTSS (AX)(DX*1), Y14
+	VFMADD231PS  Y14, Y13, Y10
+	VBROADCASTSS (AX)(CX*4), Y14
+	VFMADD231PS  Y14, Y13, Y11
+	VBROADCASTSS (AX)(BX*1), Y14
+	VFMADD231PS  Y14, Y13, Y12
+	ADDQ         SI, AX
+	ADDQ         R8, DI
+	SUBQ         $+2, R9
+	JGE          loop227
+
+rest228:
+	ADDQ $+2, R9
+	JEQ  done229
+
+loop230:
+	VMASKMOVPS   (DI), Y0, Y13
+	VBROADCASTSS (AX), Y14
+	VFMADD231PS  Y14, Y13, Y1
+	VBROADCASTSS (AX)(CX*1), Y14
+	VFMADD231PS  Y14, Y13, Y2
+	VBROADCASTSS (AX)(CX*2), Y14
+	VFMADD231PS  Y14, Y13, Y3
+	VBROADCASTSS (AX)(DX*1), Y14
+	VFMADD231PS  Y14, Y13, Y4
+	VBROADCASTSS (AX)(CX*4), Y14
+	VFMADD231PS  Y14, Y13, Y5
+	VBROADCASTSS (AX)(BX*1), Y14
+	VFMADD231PS  Y14, Y13, Y6
 	ADDQ         SI, AX
 	ADDQ         R8, DI
 	DECQ         R9
-	JNZ          loop157
+	JNZ          loop230
 
-done159:
+done229:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block226
+	VADDPS       Y7, Y1, Y1
+	VADDPS       Y8, Y2, Y2
+	VADDPS       Y9, Y3, Y3
+	VADDPS       Y10, Y4, Y4
+	VADDPS       Y11, Y5, Y5
+	VADDPS       Y12, Y6, Y6
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (CX)(CX*4), BX
-	MOVQ         flags+88(FP), SI
-	VBROADCASTSS alpha+72(FP), Y7
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Y7
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd160
+	JEQ          noAdd231
 	VMASKMOVPS   (AX), Y0, Y8
 	VFMADD213PS  Y8, Y7, Y1
 	VMASKMOVPS   (AX)(CX*1), Y0, Y8
@@ -2111,11 +3118,11 @@ done159:
 	VFMADD213PS  Y8, Y7, Y5
 	VMASKMOVPS   (AX)(BX*1), Y0, Y8
 	VFMADD213PS  Y8, Y7, Y6
-	JMP          scaled161
+	JMP          scaled232
 
-noAdd160:
+noAdd231:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled161
+	JEQ    scaled232
 	VMULPS Y7, Y1, Y1
 	VMULPS Y7, Y2, Y2
 	VMULPS Y7, Y3, Y3
@@ -2123,10 +3130,10 @@ noAdd160:
 	VMULPS Y7, Y5, Y5
 	VMULPS Y7, Y6, Y6
 
-scaled161:
+scaled232:
 	TESTQ      $0x00000008, SI
-	JEQ        noBias162
-	MOVQ       bias+80(FP), DI
+	JEQ        noBias233
+	MOVQ       bias+96(FP), DI
 	VMASKMOVPS (DI), Y0, Y7
 	VADDPS     Y7, Y1, Y1
 	VADDPS     Y7, Y2, Y2
@@ -2135,9 +3142,9 @@ scaled161:
 	VADDPS     Y7, Y5, Y5
 	VADDPS     Y7, Y6, Y6
 
-noBias162:
+noBias233:
 	TESTQ  $0x00000004, SI
-	JEQ    store163
+	JEQ    store234
 	VXORPS Y7, Y7, Y7
 	VMAXPS Y1, Y7, Y1
 	VMAXPS Y2, Y7, Y2
@@ -2146,7 +3153,7 @@ noBias162:
 	VMAXPS Y5, Y7, Y5
 	VMAXPS Y6, Y7, Y6
 
-store163:
+store234:
 	VMASKMOVPS Y1, Y0, (AX)
 	VMASKMOVPS Y2, Y0, (AX)(CX*1)
 	VMASKMOVPS Y3, Y0, (AX)(CX*2)
@@ -2156,10 +3163,10 @@ store163:
 	VZEROUPPER
 	RET
 
-// func tile6x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile6x1AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, FMA3
-TEXT ·tile6x1AVX2(SB), NOSPLIT, $0-96
-next164:
+TEXT ·tile6x1AVX2(SB), NOSPLIT, $0-112
+next235:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -2167,112 +3174,7 @@ next164:
 	MOVQ   aCol+32(FP), SI
 	MOVQ   b+40(FP), DI
 	MOVQ   bStride+48(FP), R8
-	MOVQ   k+56(FP), R9
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
-	TESTQ  R9, R9
-	JEQ    done167
-
-loop165:
-	VMOVUPS      (DI), Y6
-	VBROADCASTSS (AX), Y7
-	VFMADD231PS  Y7, Y6, Y0
-	VBROADCASTSS (AX)(CX*1), Y7
-	VFMADD231PS  Y7, Y6, Y1
-	VBROADCASTSS (AX)(CX*2), Y7
-	VFMADD231PS  Y7, Y6, Y2
-	VBROADCASTSS (AX)(DX*1), Y7
-	VFMADD231PS  Y7, Y6, Y3
-	VBROADCASTSS (AX)(CX*4), Y7
-	VFMADD231PS  Y7, Y6, Y4
-	VBROADCASTSS (AX)(BX*1), Y7
-	VFMADD231PS  Y7, Y6, Y5
-	ADDQ         SI, AX
-	ADDQ         R8, DI
-	DECQ         R9
-	JNZ          loop165
-
-done167:
-	MOVQ         dst+0(FP), AX
-	MOVQ         dstStride+8(FP), CX
-	LEAQ         (CX)(CX*2), DX
-	LEAQ         (CX)(CX*4), BX
-	MOVQ         flags+88(FP), SI
-	VBROADCASTSS alpha+72(FP), Y6
-	TESTQ        $0x00000001, SI
-	JEQ          noAdd168
-	VFMADD213PS  (AX), Y6, Y0
-	VFMADD213PS  (AX)(CX*1), Y6, Y1
-	VFMADD213PS  (AX)(CX*2), Y6, Y2
-	VFMADD213PS  (AX)(DX*1), Y6, Y3
-	VFMADD213PS  (AX)(CX*4), Y6, Y4
-	VFMADD213PS  (AX)(BX*1), Y6, Y5
-	JMP          scaled169
-
-noAdd168:
-	TESTQ  $0x00000002, SI
-	JEQ    scaled169
-	VMULPS Y6, Y0, Y0
-	VMULPS Y6, Y1, Y1
-	VMULPS Y6, Y2, Y2
-	VMULPS Y6, Y3, Y3
-	VMULPS Y6, Y4, Y4
-	VMULPS Y6, Y5, Y5
-
-scaled169:
-	TESTQ   $0x00000008, SI
-	JEQ     noBias170
-	MOVQ    bias+80(FP), DI
-	VMOVUPS (DI), Y6
-	VADDPS  Y6, Y0, Y0
-	VADDPS  Y6, Y1, Y1
-	VADDPS  Y6, Y2, Y2
-	VADDPS  Y6, Y3, Y3
-	VADDPS  Y6, Y4, Y4
-	VADDPS  Y6, Y5, Y5
-
-noBias170:
-	TESTQ  $0x00000004, SI
-	JEQ    store171
-	VXORPS Y6, Y6, Y6
-	VMAXPS Y0, Y6, Y0
-	VMAXPS Y1, Y6, Y1
-	VMAXPS Y2, Y6, Y2
-	VMAXPS Y3, Y6, Y3
-	VMAXPS Y4, Y6, Y4
-	VMAXPS Y5, Y6, Y5
-
-store171:
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, (AX)(CX*1)
-	VMOVUPS Y2, (AX)(CX*2)
-	VMOVUPS Y3, (AX)(DX*1)
-	VMOVUPS Y4, (AX)(CX*4)
-	VMOVUPS Y5, (AX)(BX*1)
-	ADDQ    $+32, dst+0(FP)
-	ADDQ    $+32, b+40(FP)
-	ADDQ    $+32, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next164
-	VZEROUPPER
-	RET
-
-// func tile6x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, FMA3
-TEXT ·tile6x2AVX2(SB), NOSPLIT, $0-96
-next172:
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), DX
-	LEAQ   (CX)(CX*4), BX
-	MOVQ   aCol+32(FP), SI
-	MOVQ   b+40(FP), DI
-	MOVQ   bStride+48(FP), R8
-	MOVQ   k+56(FP), R9
+	MOVQ   blocks+64(FP), R10
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -2285,10 +3187,336 @@ next172:
 	VXORPS Y9, Y9, Y9
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
-	TESTQ  R9, R9
-	JEQ    done175
 
-loop173:
+block236:
+	MOVQ k+56(FP), R9
+	SUBQ $+2, R9
+	JLT  rest238
+
+loop237:
+	VMOVUPS      (DI), Y12
+	VBROADCASTSS (AX), Y13
+	VFMADD231PS  Y13, Y12, Y0
+	VBROADCASTSS (AX)(CX*1), Y13
+	VFMADD231PS  Y13, Y12, Y1
+	VBROADCASTSS (AX)(CX*2), Y13
+	VFMADD231PS  Y13, Y12, Y2
+	VBROADCASTSS (AX)(DX*1), Y13
+	VFMADD231PS  Y13, Y12, Y3
+	VBROADCASTSS (AX)(CX*4), Y13
+	VFMADD231PS  Y13, Y12, Y4
+	VBROADCASTSS (AX)(BX*1), Y13
+	VFMADD231PS  Y13, Y12, Y5
+	ADDQ         SI, AX
+	ADDQ         R8, DI
+	VMOVUPS      (DI), Y12
+	VBROADCASTSS (AX), Y13
+	VFMADD231PS  Y13, Y12, Y6
+	VBROADCASTSS (AX)(CX*1), Y13
+	VFMADD231PS  Y13, Y12, Y7
+	VBROADCASTSS (AX)(CX*2), Y13
+	VFMADD231PS  Y13, Y12, Y8
+	VBROADCASTSS (AX)(DX*1), Y13
+	VFMADD231PS  Y13, Y12, Y9
+	VBROADCASTSS (AX)(CX*4), Y13
+	VFMADD231PS  Y13, Y12, Y10
+	VBROADCASTSS (AX)(BX*1), Y13
+	VFMADD231PS  Y13, Y12, Y11
+	ADDQ         SI, AX
+	ADDQ         R8, DI
+	SUBQ         $+2, R9
+	JGE          loop237
+
+rest238:
+	ADDQ $+2, R9
+	JEQ  done239
+
+loop240:
+	VMOVUPS      (DI), Y12
+	VBROADCASTSS (AX), Y13
+	VFMADD231PS  Y13, Y12, Y0
+	VBROADCASTSS (AX)(CX*1), Y13
+	VFMADD231PS  Y13, Y12, Y1
+	VBROADCASTSS (AX)(CX*2), Y13
+	VFMADD231PS  Y13, Y12, Y2
+	VBROADCASTSS (AX)(DX*1), Y13
+	VFMADD231PS  Y13, Y12, Y3
+	VBROADCASTSS (AX)(CX*4), Y13
+	VFMADD231PS  Y13, Y12, Y4
+	VBROADCASTSS (AX)(BX*1), Y13
+	VFMADD231PS  Y13, Y12, Y5
+	ADDQ         SI, AX
+	ADDQ         R8, DI
+	DECQ         R9
+	JNZ          loop240
+
+done239:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block236
+	VADDPS       Y6, Y0, Y0
+	VADDPS       Y7, Y1, Y1
+	VADDPS       Y8, Y2, Y2
+	VADDPS       Y9, Y3, Y3
+	VADDPS       Y10, Y4, Y4
+	VADDPS       Y11, Y5, Y5
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (CX)(CX*4), BX
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Y6
+	TESTQ        $0x00000001, SI
+	JEQ          noAdd241
+	VFMADD213PS  (AX), Y6, Y0
+	VFMADD213PS  (AX)(CX*1), Y6, Y1
+	VFMADD213PS  (AX)(CX*2), Y6, Y2
+	VFMADD213PS  (AX)(DX*1), Y6, Y3
+	VFMADD213PS  (AX)(CX*4), Y6, Y4
+	VFMADD213PS  (AX)(BX*1), Y6, Y5
+	JMP          scaled242
+
+noAdd241:
+	TESTQ  $0x00000002, SI
+	JEQ    scaled242
+	VMULPS Y6, Y0, Y0
+	VMULPS Y6, Y1, Y1
+	VMULPS Y6, Y2, Y2
+	VMULPS Y6, Y3, Y3
+	VMULPS Y6, Y4, Y4
+	VMULPS Y6, Y5, Y5
+
+scaled242:
+	TESTQ   $0x00000008, SI
+	JEQ     noBias243
+	MOVQ    bias+96(FP), DI
+	VMOVUPS (DI), Y6
+	VADDPS  Y6, Y0, Y0
+	VADDPS  Y6, Y1, Y1
+	VADDPS  Y6, Y2, Y2
+	VADDPS  Y6, Y3, Y3
+	VADDPS  Y6, Y4, Y4
+	VADDPS  Y6, Y5, Y5
+
+noBias243:
+	TESTQ  $0x00000004, SI
+	JEQ    store244
+	VXORPS Y6, Y6, Y6
+	VMAXPS Y0, Y6, Y0
+	VMAXPS Y1, Y6, Y1
+	VMAXPS Y2, Y6, Y2
+	VMAXPS Y3, Y6, Y3
+	VMAXPS Y4, Y6, Y4
+	VMAXPS Y5, Y6, Y5
+
+store244:
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, (AX)(CX*1)
+	VMOVUPS Y2, (AX)(CX*2)
+	VMOVUPS Y3, (AX)(DX*1)
+	VMOVUPS Y4, (AX)(CX*4)
+	VMOVUPS Y5, (AX)(BX*1)
+	ADDQ    $+32, dst+0(FP)
+	ADDQ    $+32, b+40(FP)
+	ADDQ    $+32, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next235
+	VZEROUPPER
+	RET
+
+// func tile6x2MaskAVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, CMOV, FMA3
+TEXT ·tile6x2MaskAVX2(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	XORQ    DX, DX
+	MOVQ    $+8, CX
+	SUBQ    AX, CX
+	CMOVQLT DX, CX
+	LEAQ    signsAVX2<>+0(SB), AX
+	VMOVUPS (AX)(CX*4), Y0
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (CX)(CX*4), BX
+	MOVQ    aCol+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    bStride+48(FP), R8
+	MOVQ    blocks+64(FP), R10
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+	VXORPS  Y6, Y6, Y6
+	VXORPS  Y7, Y7, Y7
+	VXORPS  Y8, Y8, Y8
+	VXORPS  Y9, Y9, Y9
+	VXORPS  Y10, Y10, Y10
+	VXORPS  Y11, Y11, Y11
+	VXORPS  Y12, Y12, Y12
+
+block246:
+	MOVQ  k+56(FP), R9
+	TESTQ R9, R9
+	JEQ   done249
+
+loop247:
+	VMOVUPS      (DI), Y13
+	VMASKMOVPS   32(DI), Y0, Y14
+	VBROADCASTSS (AX), Y15
+	VFMADD231PS  Y15, Y13, Y1
+	VFMADD231PS  Y15, Y14, Y2
+	VBROADCASTSS (AX)(CX*1), Y15
+	VFMADD231PS  Y15, Y13, Y3
+	VFMADD231PS  Y15, Y14, Y4
+	VBROADCASTSS (AX)(CX*2), Y15
+	VFMADD231PS  Y15, Y13, Y5
+	VFMADD231PS  Y15, Y14, Y6
+	VBROADCASTSS (AX)(DX*1), Y15
+	VFMADD231PS  Y15, Y13, Y7
+	VFMADD231PS  Y15, Y14, Y8
+	VBROADCASTSS (AX)(CX*4), Y15
+	VFMADD231PS  Y15, Y13, Y9
+	VFMADD231PS  Y15, Y14, Y10
+	VBROADCASTSS (AX)(BX*1), Y15
+	VFMADD231PS  Y15, Y13, Y11
+	VFMADD231PS  Y15, Y14, Y12
+	ADDQ         SI, AX
+	ADDQ         R8, DI
+	DECQ         R9
+	JNZ          loop247
+
+done249:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block246
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (CX)(CX*4), BX
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Y13
+	TESTQ        $0x00000001, SI
+	JEQ          noAdd250
+	VFMADD213PS  (AX), Y13, Y1
+	VMASKMOVPS   32(AX), Y0, Y14
+	VFMADD213PS  Y14, Y13, Y2
+	VFMADD213PS  (AX)(CX*1), Y13, Y3
+	VMASKMOVPS   32(AX)(CX*1), Y0, Y14
+	VFMADD213PS  Y14, Y13, Y4
+	VFMADD213PS  (AX)(CX*2), Y13, Y5
+	VMASKMOVPS   32(AX)(CX*2), Y0, Y14
+	VFMADD213PS  Y14, Y13, Y6
+	VFMADD213PS  (AX)(DX*1), Y13, Y7
+	VMASKMOVPS   32(AX)(DX*1), Y0, Y14
+	VFMADD213PS  Y14, Y13, Y8
+	VFMADD213PS  (AX)(CX*4), Y13, Y9
+	VMASKMOVPS   32(AX)(CX*4), Y0, Y14
+	VFMADD213PS  Y14, Y13, Y10
+	VFMADD213PS  (AX)(BX*1), Y13, Y11
+	VMASKMOVPS   32(AX)(BX*1), Y0, Y14
+	VFMADD213PS  Y14, Y13, Y12
+	JMP          scaled251
+
+noAdd250:
+	TESTQ  $0x00000002, SI
+	JEQ    scaled251
+	VMULPS Y13, Y1, Y1
+	VMULPS Y13, Y2, Y2
+	VMULPS Y13, Y3, Y3
+	VMULPS Y13, Y4, Y4
+	VMULPS Y13, Y5, Y5
+	VMULPS Y13, Y6, Y6
+	VMULPS Y13, Y7, Y7
+	VMULPS Y13, Y8, Y8
+	VMULPS Y13, Y9, Y9
+	VMULPS Y13, Y10, Y10
+	VMULPS Y13, Y11, Y11
+	VMULPS Y13, Y12, Y12
+
+scaled251:
+	TESTQ      $0x00000008, SI
+	JEQ        noBias252
+	MOVQ       bias+96(FP), DI
+	VMOVUPS    (DI), Y13
+	VADDPS     Y13, Y1, Y1
+	VADDPS     Y13, Y3, Y3
+	VADDPS     Y13, Y5, Y5
+	VADDPS     Y13, Y7, Y7
+	VADDPS     Y13, Y9, Y9
+	VADDPS     Y13, Y11, Y11
+	VMASKMOVPS 32(DI), Y0, Y13
+	VADDPS     Y13, Y2, Y2
+	VADDPS     Y13, Y4, Y4
+	VADDPS     Y13, Y6, Y6
+	VADDPS     Y13, Y8, Y8
+	VADDPS     Y13, Y10, Y10
+	VADDPS     Y13, Y12, Y12
+
+noBias252:
+	TESTQ  $0x00000004, SI
+	JEQ    store253
+	VXORPS Y13, Y13, Y13
+	VMAXPS Y1, Y13, Y1
+	VMAXPS Y2, Y13, Y2
+	VMAXPS Y3, Y13, Y3
+	VMAXPS Y4, Y13, Y4
+	VMAXPS Y5, Y13, Y5
+	VMAXPS Y6, Y13, Y6
+	VMAXPS Y7, Y13, Y7
+	VMAXPS Y8, Y13, Y8
+	VMAXPS Y9, Y13, Y9
+	VMAXPS Y10, Y13, Y10
+	VMAXPS Y11, Y13, Y11
+	VMAXPS Y12, Y13, Y12
+
+store253:
+	VMOVUPS    Y1, (AX)
+	VMASKMOVPS Y2, Y0, 32(AX)
+	VMOVUPS    Y3, (AX)(CX*1)
+	VMASKMOVPS Y4, Y0, 32(AX)(CX*1)
+	VMOVUPS    Y5, (AX)(CX*2)
+	VMASKMOVPS Y6, Y0, 32(AX)(CX*2)
+	VMOVUPS    Y7, (AX)(DX*1)
+	VMASKMOVPS Y8, Y0, 32(AX)(DX*1)
+	VMOVUPS    Y9, (AX)(CX*4)
+	VMASKMOVPS Y10, Y0, 32(AX)(CX*4)
+	VMOVUPS    Y11, (AX)(BX*1)
+	VMASKMOVPS Y12, Y0, 32(AX)(BX*1)
+	VZEROUPPER
+	RET
+
+// func tile6x2AVX2(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, FMA3
+TEXT ·tile6x2AVX2(SB), NOSPLIT, $0-112
+next254:
+	MOVQ   a+16(FP), AX
+	MOVQ   aRow+24(FP), CX
+	LEAQ   (CX)(CX*2), DX
+	LEAQ   (CX)(CX*4), BX
+	MOVQ   aCol+32(FP), SI
+	MOVQ   b+40(FP), DI
+	MOVQ   bStride+48(FP), R8
+	MOVQ   blocks+64(FP), R10
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
+
+block255:
+	MOVQ  k+56(FP), R9
+	TESTQ R9, R9
+	JEQ   done258
+
+loop256:
 	VMOVUPS      (DI), Y12
 	VMOVUPS      32(DI), Y13
 	VBROADCASTSS (AX), Y14
@@ -2312,17 +3540,20 @@ loop173:
 	ADDQ         SI, AX
 	ADDQ         R8, DI
 	DECQ         R9
-	JNZ          loop173
+	JNZ          loop256
 
-done175:
+done258:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block255
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (CX)(CX*4), BX
-	MOVQ         flags+88(FP), SI
-	VBROADCASTSS alpha+72(FP), Y12
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Y12
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd176
+	JEQ          noAdd259
 	VFMADD213PS  (AX), Y12, Y0
 	VFMADD213PS  32(AX), Y12, Y1
 	VFMADD213PS  (AX)(CX*1), Y12, Y2
@@ -2335,11 +3566,11 @@ done175:
 	VFMADD213PS  32(AX)(CX*4), Y12, Y9
 	VFMADD213PS  (AX)(BX*1), Y12, Y10
 	VFMADD213PS  32(AX)(BX*1), Y12, Y11
-	JMP          scaled177
+	JMP          scaled260
 
-noAdd176:
+noAdd259:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled177
+	JEQ    scaled260
 	VMULPS Y12, Y0, Y0
 	VMULPS Y12, Y1, Y1
 	VMULPS Y12, Y2, Y2
@@ -2353,10 +3584,10 @@ noAdd176:
 	VMULPS Y12, Y10, Y10
 	VMULPS Y12, Y11, Y11
 
-scaled177:
+scaled260:
 	TESTQ   $0x00000008, SI
-	JEQ     noBias178
-	MOVQ    bias+80(FP), DI
+	JEQ     noBias261
+	MOVQ    bias+96(FP), DI
 	VMOVUPS (DI), Y12
 	VADDPS  Y12, Y0, Y0
 	VADDPS  Y12, Y2, Y2
@@ -2372,9 +3603,9 @@ scaled177:
 	VADDPS  Y12, Y9, Y9
 	VADDPS  Y12, Y11, Y11
 
-noBias178:
+noBias261:
 	TESTQ  $0x00000004, SI
-	JEQ    store179
+	JEQ    store262
 	VXORPS Y12, Y12, Y12
 	VMAXPS Y0, Y12, Y0
 	VMAXPS Y1, Y12, Y1
@@ -2389,7 +3620,7 @@ noBias178:
 	VMAXPS Y10, Y12, Y10
 	VMAXPS Y11, Y12, Y11
 
-store179:
+store262:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, (AX)(CX*1)
@@ -2404,9 +3635,9 @@ store179:
 	VMOVUPS Y11, 32(AX)(BX*1)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next172
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next254
 	VZEROUPPER
 	RET
 
@@ -2418,9 +3649,9 @@ TEXT ·axpyAVX2(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest181
+	JLT          rest264
 
-loop180:
+loop263:
 	VMOVUPS     (AX), Y1
 	VMOVUPS     (CX), Y2
 	VFMADD231PS Y2, Y0, Y1
@@ -2440,13 +3671,13 @@ loop180:
 	ADDQ        $+128, AX
 	ADDQ        $+128, CX
 	SUBQ        $+32, DX
-	JGE         loop180
+	JGE         loop263
 
-rest181:
+rest264:
 	ADDQ $+32, DX
-	JLE  done183
+	JLE  done266
 
-tail182:
+tail265:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -2460,9 +3691,9 @@ tail182:
 	ADDQ        $+32, AX
 	ADDQ        $+32, CX
 	SUBQ        $+8, DX
-	JGT         tail182
+	JGT         tail265
 
-done183:
+done266:
 	VZEROUPPER
 	RET
 
@@ -2475,9 +3706,9 @@ TEXT ·axpbyAVX2(SB), NOSPLIT, $0-56
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest185
+	JLT          rest268
 
-loop184:
+loop267:
 	VMOVUPS     (AX), Y2
 	VMULPS      Y1, Y2, Y2
 	VMOVUPS     (CX), Y3
@@ -2501,13 +3732,13 @@ loop184:
 	ADDQ        $+128, AX
 	ADDQ        $+128, CX
 	SUBQ        $+32, DX
-	JGE         loop184
+	JGE         loop267
 
-rest185:
+rest268:
 	ADDQ $+32, DX
-	JLE  done187
+	JLE  done270
 
-tail186:
+tail269:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -2522,9 +3753,9 @@ tail186:
 	ADDQ        $+32, AX
 	ADDQ        $+32, CX
 	SUBQ        $+8, DX
-	JGT         tail186
+	JGT         tail269
 
-done187:
+done270:
 	VZEROUPPER
 	RET
 
@@ -2535,9 +3766,9 @@ TEXT ·scaleAVX2(SB), NOSPLIT, $0-28
 	MOVQ         dst_base+0(FP), AX
 	MOVQ         dst_len+8(FP), CX
 	SUBQ         $+32, CX
-	JLT          rest189
+	JLT          rest272
 
-loop188:
+loop271:
 	VMOVUPS (AX), Y1
 	VMULPS  Y0, Y1, Y1
 	VMOVUPS Y1, (AX)
@@ -2552,13 +3783,13 @@ loop188:
 	VMOVUPS Y1, 96(AX)
 	ADDQ    $+128, AX
 	SUBQ    $+32, CX
-	JGE     loop188
+	JGE     loop271
 
-rest189:
+rest272:
 	ADDQ $+32, CX
-	JLE  done191
+	JLE  done274
 
-tail190:
+tail273:
 	XORQ       BX, BX
 	MOVQ       $+8, DX
 	SUBQ       CX, DX
@@ -2570,9 +3801,9 @@ tail190:
 	VMASKMOVPS Y2, Y1, (AX)
 	ADDQ       $+32, AX
 	SUBQ       $+8, CX
-	JGT        tail190
+	JGT        tail273
 
-done191:
+done274:
 	VZEROUPPER
 	RET
 
@@ -2584,9 +3815,9 @@ TEXT ·addAVX2(SB), NOSPLIT, $0-72
 	MOVQ y_base+48(FP), DX
 	MOVQ dst_len+8(FP), BX
 	SUBQ $+32, BX
-	JLT  rest193
+	JLT  rest276
 
-loop192:
+loop275:
 	VMOVUPS (CX), Y0
 	VMOVUPS (DX), Y1
 	VADDPS  Y1, Y0, Y0
@@ -2607,13 +3838,13 @@ loop192:
 	ADDQ    $+128, CX
 	ADDQ    $+128, DX
 	SUBQ    $+32, BX
-	JGE     loop192
+	JGE     loop275
 
-rest193:
+rest276:
 	ADDQ $+32, BX
-	JLE  done195
+	JLE  done278
 
-tail194:
+tail277:
 	XORQ       DI, DI
 	MOVQ       $+8, SI
 	SUBQ       BX, SI
@@ -2628,9 +3859,9 @@ tail194:
 	ADDQ       $+32, CX
 	ADDQ       $+32, DX
 	SUBQ       $+8, BX
-	JGT        tail194
+	JGT        tail277
 
-done195:
+done278:
 	VZEROUPPER
 	RET
 
@@ -2642,9 +3873,9 @@ TEXT ·multiplyAVX2(SB), NOSPLIT, $0-72
 	MOVQ y_base+48(FP), DX
 	MOVQ dst_len+8(FP), BX
 	SUBQ $+32, BX
-	JLT  rest197
+	JLT  rest280
 
-loop196:
+loop279:
 	VMOVUPS (CX), Y0
 	VMOVUPS (DX), Y1
 	VMULPS  Y1, Y0, Y0
@@ -2665,13 +3896,13 @@ loop196:
 	ADDQ    $+128, CX
 	ADDQ    $+128, DX
 	SUBQ    $+32, BX
-	JGE     loop196
+	JGE     loop279
 
-rest197:
+rest280:
 	ADDQ $+32, BX
-	JLE  done199
+	JLE  done282
 
-tail198:
+tail281:
 	XORQ       DI, DI
 	MOVQ       $+8, SI
 	SUBQ       BX, SI
@@ -2686,9 +3917,9 @@ tail198:
 	ADDQ       $+32, CX
 	ADDQ       $+32, DX
 	SUBQ       $+8, BX
-	JGT        tail198
+	JGT        tail281
 
-done199:
+done282:
 	VZEROUPPER
 	RET
 
@@ -2700,9 +3931,9 @@ TEXT ·multiplyToAVX2(SB), NOSPLIT, $0-72
 	MOVQ y_base+48(FP), DX
 	MOVQ dst_len+8(FP), BX
 	SUBQ $+32, BX
-	JLT  rest201
+	JLT  rest284
 
-loop200:
+loop283:
 	VMOVUPS     (AX), Y0
 	VMOVUPS     (CX), Y1
 	VMOVUPS     (DX), Y2
@@ -2727,13 +3958,13 @@ loop200:
 	ADDQ        $+128, CX
 	ADDQ        $+128, DX
 	SUBQ        $+32, BX
-	JGE         loop200
+	JGE         loop283
 
-rest201:
+rest284:
 	ADDQ $+32, BX
-	JLE  done203
+	JLE  done286
 
-tail202:
+tail285:
 	XORQ        DI, DI
 	MOVQ        $+8, SI
 	SUBQ        BX, SI
@@ -2749,9 +3980,9 @@ tail202:
 	ADDQ        $+32, CX
 	ADDQ        $+32, DX
 	SUBQ        $+8, BX
-	JGT         tail202
+	JGT         tail285
 
-done203:
+done286:
 	VZEROUPPER
 	RET
 
@@ -2769,9 +4000,9 @@ TEXT ·fold4AVX2(SB), NOSPLIT, $0-136
 	MOVQ         x3_base+96(FP), SI
 	MOVQ         dst_len+8(FP), DI
 	SUBQ         $+16, DI
-	JLT          rest205
+	JLT          rest288
 
-loop204:
+loop287:
 	VMOVUPS     (AX), Y4
 	VMOVUPS     (CX), Y5
 	VFMADD231PS Y5, Y0, Y4
@@ -2798,13 +4029,13 @@ loop204:
 	ADDQ        $+64, BX
 	ADDQ        $+64, SI
 	SUBQ        $+16, DI
-	JGE         loop204
+	JGE         loop287
 
-rest205:
+rest288:
 	ADDQ $+16, DI
-	JLE  done207
+	JLE  done290
 
-tail206:
+tail289:
 	XORQ        R9, R9
 	MOVQ        $+8, R8
 	SUBQ        DI, R8
@@ -2827,9 +4058,9 @@ tail206:
 	ADDQ        $+32, BX
 	ADDQ        $+32, SI
 	SUBQ        $+8, DI
-	JGT         tail206
+	JGT         tail289
 
-done207:
+done290:
 	VZEROUPPER
 	RET
 
@@ -2841,9 +4072,9 @@ TEXT ·reluAVX2(SB), NOSPLIT, $0-48
 	MOVQ   x_base+24(FP), CX
 	MOVQ   dst_len+8(FP), DX
 	SUBQ   $+32, DX
-	JLT    rest209
+	JLT    rest292
 
-loop208:
+loop291:
 	VMOVUPS (CX), Y1
 	VMAXPS  Y1, Y0, Y1
 	VMOVUPS Y1, (AX)
@@ -2859,13 +4090,13 @@ loop208:
 	ADDQ    $+128, AX
 	ADDQ    $+128, CX
 	SUBQ    $+32, DX
-	JGE     loop208
+	JGE     loop291
 
-rest209:
+rest292:
 	ADDQ $+32, DX
-	JLE  done211
+	JLE  done294
 
-tail210:
+tail293:
 	XORQ       SI, SI
 	MOVQ       $+8, BX
 	SUBQ       DX, BX
@@ -2878,140 +4109,9 @@ tail210:
 	ADDQ       $+32, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        tail210
+	JGT        tail293
 
-done211:
-	VZEROUPPER
-	RET
-
-// func maximumAVX2(dst []float32, x []float32, y []float32)
-// Requires: AVX, CMOV
-TEXT ·maximumAVX2(SB), NOSPLIT, $0-72
-	MOVQ dst_base+0(FP), AX
-	MOVQ x_base+24(FP), CX
-	MOVQ y_base+48(FP), DX
-	MOVQ dst_len+8(FP), BX
-	SUBQ $+16, BX
-	JLT  rest213
-
-loop212:
-	VMOVUPS   (CX), Y0
-	VMOVUPS   (DX), Y1
-	VMAXPS    Y1, Y0, Y1
-	VCMPPS    $0x03, Y0, Y0, Y2
-	VBLENDVPS Y2, Y0, Y1, Y1
-	VMOVUPS   Y1, (AX)
-	VMOVUPS   32(CX), Y0
-	VMOVUPS   32(DX), Y1
-	VMAXPS    Y1, Y0, Y1
-	VCMPPS    $0x03, Y0, Y0, Y2
-	VBLENDVPS Y2, Y0, Y1, Y1
-	VMOVUPS   Y1, 32(AX)
-	ADDQ      $+64, AX
-	ADDQ      $+64, CX
-	ADDQ      $+64, DX
-	SUBQ      $+16, BX
-	JGE       loop212
-
-rest213:
-	ADDQ $+16, BX
-	JLE  done215
-
-tail214:
-	XORQ       DI, DI
-	MOVQ       $+8, SI
-	SUBQ       BX, SI
-	CMOVQLT    DI, SI
-	LEAQ       signsAVX2<>+0(SB), DI
-	VMOVUPS    (DI)(SI*4), Y0
-	VMASKMOVPS (CX), Y0, Y1
-	VMASKMOVPS (DX), Y0, Y2
-	VMAXPS     Y2, Y1, Y2
-	VCMPPS     $0x03, Y1, Y1, Y3
-	VBLENDVPS  Y3, Y1, Y2, Y2
-	VMASKMOVPS Y2, Y0, (AX)
-	ADDQ       $+32, AX
-	ADDQ       $+32, CX
-	ADDQ       $+32, DX
-	SUBQ       $+8, BX
-	JGT        tail214
-
-done215:
-	VZEROUPPER
-	RET
-
-// func routeMaximumAVX2(dst []float32, left []float32, x []float32, top []float32)
-// Requires: AVX, CMOV
-TEXT ·routeMaximumAVX2(SB), NOSPLIT, $0-96
-	VXORPS Y0, Y0, Y0
-	MOVQ   dst_base+0(FP), AX
-	MOVQ   left_base+24(FP), CX
-	MOVQ   x_base+48(FP), DX
-	MOVQ   top_base+72(FP), BX
-	MOVQ   dst_len+8(FP), SI
-	SUBQ   $+16, SI
-	JLT    rest217
-
-loop216:
-	VMOVUPS   (DX), Y1
-	VMOVUPS   (BX), Y2
-	VMOVUPS   (CX), Y3
-	VMOVUPS   (AX), Y5
-	VCMPPS    $0x00, Y2, Y1, Y4
-	VBLENDVPS Y4, Y3, Y0, Y4
-	VCMPPS    $0x00, Y2, Y1, Y1
-	VBLENDVPS Y1, Y0, Y3, Y3
-	VADDPS    Y4, Y5, Y5
-	VMOVUPS   Y5, (AX)
-	VMOVUPS   Y3, (CX)
-	VMOVUPS   32(DX), Y1
-	VMOVUPS   32(BX), Y2
-	VMOVUPS   32(CX), Y3
-	VMOVUPS   32(AX), Y5
-	VCMPPS    $0x00, Y2, Y1, Y4
-	VBLENDVPS Y4, Y3, Y0, Y4
-	VCMPPS    $0x00, Y2, Y1, Y1
-	VBLENDVPS Y1, Y0, Y3, Y3
-	VADDPS    Y4, Y5, Y5
-	VMOVUPS   Y5, 32(AX)
-	VMOVUPS   Y3, 32(CX)
-	ADDQ      $+64, AX
-	ADDQ      $+64, CX
-	ADDQ      $+64, DX
-	ADDQ      $+64, BX
-	SUBQ      $+16, SI
-	JGE       loop216
-
-rest217:
-	ADDQ $+16, SI
-	JLE  done219
-
-tail218:
-	XORQ       R8, R8
-	MOVQ       $+8, DI
-	SUBQ       SI, DI
-	CMOVQLT    R8, DI
-	LEAQ       signsAVX2<>+0(SB), R8
-	VMOVUPS    (R8)(DI*4), Y1
-	VMASKMOVPS (DX), Y1, Y2
-	VMASKMOVPS (BX), Y1, Y3
-	VMASKMOVPS (CX), Y1, Y4
-	VMASKMOVPS (AX), Y1, Y6
-	VCMPPS     $0x00, Y3, Y2, Y5
-	VBLENDVPS  Y5, Y4, Y0, Y5
-	VCMPPS     $0x00, Y3, Y2, Y2
-	VBLENDVPS  Y2, Y0, Y4, Y4
-	VADDPS     Y5, Y6, Y6
-	VMASKMOVPS Y6, Y1, (AX)
-	VMASKMOVPS Y4, Y1, (CX)
-	ADDQ       $+32, AX
-	ADDQ       $+32, CX
-	ADDQ       $+32, DX
-	ADDQ       $+32, BX
-	SUBQ       $+8, SI
-	JGT        tail218
-
-done219:
+done294:
 	VZEROUPPER
 	RET
 
@@ -3023,9 +4123,9 @@ TEXT ·reluGradAVX2(SB), NOSPLIT, $0-48
 	MOVQ   y_base+24(FP), CX
 	MOVQ   grad_len+8(FP), DX
 	SUBQ   $+32, DX
-	JLT    rest221
+	JLT    rest296
 
-loop220:
+loop295:
 	VMOVUPS   (AX), Y1
 	VMOVUPS   (CX), Y2
 	VCMPPS    $0x12, Y0, Y2, Y2
@@ -3049,13 +4149,13 @@ loop220:
 	ADDQ      $+128, AX
 	ADDQ      $+128, CX
 	SUBQ      $+32, DX
-	JGE       loop220
+	JGE       loop295
 
-rest221:
+rest296:
 	ADDQ $+32, DX
-	JLE  done223
+	JLE  done298
 
-tail222:
+tail297:
 	XORQ       SI, SI
 	MOVQ       $+8, BX
 	SUBQ       DX, BX
@@ -3070,9 +4170,9 @@ tail222:
 	ADDQ       $+32, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        tail222
+	JGT        tail297
 
-done223:
+done298:
 	VZEROUPPER
 	RET
 
@@ -3084,9 +4184,9 @@ TEXT ·sigmoidGradAVX2(SB), NOSPLIT, $0-48
 	MOVQ         y_base+24(FP), CX
 	MOVQ         grad_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest225
+	JLT          rest300
 
-loop224:
+loop299:
 	VMOVUPS (CX), Y1
 	VSUBPS  Y1, Y0, Y2
 	VMULPS  Y1, Y2, Y2
@@ -3114,13 +4214,13 @@ loop224:
 	ADDQ    $+128, AX
 	ADDQ    $+128, CX
 	SUBQ    $+32, DX
-	JGE     loop224
+	JGE     loop299
 
-rest225:
+rest300:
 	ADDQ $+32, DX
-	JLE  done227
+	JLE  done302
 
-tail226:
+tail301:
 	XORQ       SI, SI
 	MOVQ       $+8, BX
 	SUBQ       DX, BX
@@ -3136,9 +4236,9 @@ tail226:
 	ADDQ       $+32, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        tail226
+	JGT        tail301
 
-done227:
+done302:
 	VZEROUPPER
 	RET
 
@@ -3153,9 +4253,9 @@ TEXT ·tanhGradAVX2(SB), NOSPLIT, $0-48
 	MOVQ         y_base+24(FP), CX
 	MOVQ         grad_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest229
+	JLT          rest304
 
-loop228:
+loop303:
 	VMOVUPS      (CX), Y1
 	VFNMADD213PS Y0, Y1, Y1
 	VMOVUPS      (AX), Y2
@@ -3179,13 +4279,13 @@ loop228:
 	ADDQ         $+128, AX
 	ADDQ         $+128, CX
 	SUBQ         $+32, DX
-	JGE          loop228
+	JGE          loop303
 
-rest229:
+rest304:
 	ADDQ $+32, DX
-	JLE  done231
+	JLE  done306
 
-tail230:
+tail305:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -3200,9 +4300,9 @@ tail230:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail230
+	JGT          tail305
 
-done231:
+done306:
 	VZEROUPPER
 	RET
 
@@ -3218,9 +4318,9 @@ TEXT ·momentumAVX2(SB), NOSPLIT, $0-88
 	MOVQ         g_base+48(FP), DX
 	MOVQ         w_len+8(FP), BX
 	SUBQ         $+16, BX
-	JLT          rest233
+	JLT          rest308
 
-loop232:
+loop307:
 	VMOVUPS      (AX), Y4
 	VMOVUPS      (CX), Y5
 	VMOVUPS      (DX), Y6
@@ -3243,13 +4343,13 @@ loop232:
 	ADDQ         $+64, CX
 	ADDQ         $+64, DX
 	SUBQ         $+16, BX
-	JGE          loop232
+	JGE          loop307
 
-rest233:
+rest308:
 	ADDQ $+16, BX
-	JLE  done235
+	JLE  done310
 
-tail234:
+tail309:
 	XORQ         DI, DI
 	MOVQ         $+8, SI
 	SUBQ         BX, SI
@@ -3269,9 +4369,9 @@ tail234:
 	ADDQ         $+32, CX
 	ADDQ         $+32, DX
 	SUBQ         $+8, BX
-	JGT          tail234
+	JGT          tail309
 
-done235:
+done310:
 	VZEROUPPER
 	RET
 
@@ -3292,9 +4392,9 @@ TEXT ·adaptiveAVX2(SB), NOSPLIT, $0-128
 	MOVQ         g_base+72(FP), BX
 	MOVQ         w_len+8(FP), SI
 	SUBQ         $+8, SI
-	JLT          rest237
+	JLT          rest312
 
-loop236:
+loop311:
 	VMOVUPS     (CX), Y8
 	VMOVUPS     (DX), Y9
 	VMOVUPS     (BX), Y10
@@ -3317,13 +4417,13 @@ loop236:
 	ADDQ        $+32, DX
 	ADDQ        $+32, BX
 	SUBQ        $+8, SI
-	JGE         loop236
+	JGE         loop311
 
-rest237:
+rest312:
 	ADDQ $+8, SI
-	JLE  done239
+	JLE  done314
 
-tail238:
+tail313:
 	XORQ        R8, R8
 	MOVQ        $+8, DI
 	SUBQ        SI, DI
@@ -3352,9 +4452,9 @@ tail238:
 	ADDQ        $+32, DX
 	ADDQ        $+32, BX
 	SUBQ        $+8, SI
-	JGT         tail238
+	JGT         tail313
 
-done239:
+done314:
 	VZEROUPPER
 	RET
 
@@ -3369,9 +4469,9 @@ TEXT ·dotAVX2(SB), NOSPLIT, $0-52
 	MOVQ   y_base+24(FP), CX
 	MOVQ   x_len+8(FP), DX
 	SUBQ   $+32, DX
-	JLT    rest241
+	JLT    rest316
 
-loop240:
+loop315:
 	VMOVUPS     (AX), Y4
 	VMOVUPS     (CX), Y5
 	VFMADD231PS Y4, Y5, Y0
@@ -3387,13 +4487,13 @@ loop240:
 	ADDQ        $+128, AX
 	ADDQ        $+128, CX
 	SUBQ        $+32, DX
-	JGE         loop240
+	JGE         loop315
 
-rest241:
+rest316:
 	ADDQ $+32, DX
-	JLE  done243
+	JLE  done318
 
-tail242:
+tail317:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -3406,9 +4506,9 @@ tail242:
 	ADDQ        $+32, AX
 	ADDQ        $+32, CX
 	SUBQ        $+8, DX
-	JGT         tail242
+	JGT         tail317
 
-done243:
+done318:
 	VADDPS       Y1, Y0, Y0
 	VADDPS       Y3, Y2, Y2
 	VADDPS       Y2, Y0, Y0
@@ -3432,9 +4532,9 @@ TEXT ·sumAVX2(SB), NOSPLIT, $0-28
 	MOVQ   x_base+0(FP), AX
 	MOVQ   x_len+8(FP), CX
 	SUBQ   $+32, CX
-	JLT    rest245
+	JLT    rest320
 
-loop244:
+loop319:
 	VMOVUPS (AX), Y4
 	VADDPS  Y4, Y0, Y0
 	VMOVUPS 32(AX), Y4
@@ -3445,13 +4545,13 @@ loop244:
 	VADDPS  Y4, Y3, Y3
 	ADDQ    $+128, AX
 	SUBQ    $+32, CX
-	JGE     loop244
+	JGE     loop319
 
-rest245:
+rest320:
 	ADDQ $+32, CX
-	JLE  done247
+	JLE  done322
 
-tail246:
+tail321:
 	XORQ       BX, BX
 	MOVQ       $+8, DX
 	SUBQ       CX, DX
@@ -3462,9 +4562,9 @@ tail246:
 	VADDPS     Y4, Y0, Y0
 	ADDQ       $+32, AX
 	SUBQ       $+8, CX
-	JGT        tail246
+	JGT        tail321
 
-done247:
+done322:
 	VADDPS       Y1, Y0, Y0
 	VADDPS       Y3, Y2, Y2
 	VADDPS       Y2, Y0, Y0
@@ -3489,9 +4589,9 @@ TEXT ·maxAbsAVX2(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	SUBQ         $+32, CX
-	JLT          rest249
+	JLT          rest324
 
-loop248:
+loop323:
 	VMOVUPS (AX), Y5
 	VPAND   Y5, Y4, Y5
 	VPMAXSD Y5, Y0, Y0
@@ -3506,13 +4606,13 @@ loop248:
 	VPMAXSD Y5, Y3, Y3
 	ADDQ    $+128, AX
 	SUBQ    $+32, CX
-	JGE     loop248
+	JGE     loop323
 
-rest249:
+rest324:
 	ADDQ $+32, CX
-	JLE  done251
+	JLE  done326
 
-tail250:
+tail325:
 	XORQ       BX, BX
 	MOVQ       $+8, DX
 	SUBQ       CX, DX
@@ -3524,9 +4624,9 @@ tail250:
 	VPMAXSD    Y5, Y0, Y0
 	ADDQ       $+32, AX
 	SUBQ       $+8, CX
-	JGT        tail250
+	JGT        tail325
 
-done251:
+done326:
 	VPMAXSD      Y1, Y0, Y0
 	VPMAXSD      Y2, Y0, Y0
 	VPMAXSD      Y3, Y0, Y0
@@ -3552,9 +4652,9 @@ TEXT ·maxAVX2(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	SUBQ         $+16, CX
-	JLT          rest253
+	JLT          rest328
 
-loop252:
+loop327:
 	VMOVUPS (AX), Y3
 	VMAXPS  Y3, Y2, Y2
 	VCMPPS  $0x03, Y3, Y3, Y3
@@ -3565,13 +4665,13 @@ loop252:
 	VPOR    Y3, Y1, Y1
 	ADDQ    $+64, AX
 	SUBQ    $+16, CX
-	JGE     loop252
+	JGE     loop327
 
-rest253:
+rest328:
 	ADDQ $+16, CX
-	JLE  done255
+	JLE  done330
 
-tail254:
+tail329:
 	XORQ       BX, BX
 	MOVQ       $+8, DX
 	SUBQ       CX, DX
@@ -3585,9 +4685,9 @@ tail254:
 	VPOR       Y3, Y1, Y1
 	ADDQ       $+32, AX
 	SUBQ       $+8, CX
-	JGT        tail254
+	JGT        tail329
 
-done255:
+done330:
 	VEXTRACTF128 $0x01, Y1, X0
 	VPOR         X0, X1, X1
 	VPSHUFD      $0x4e, X1, X0
@@ -3617,9 +4717,9 @@ TEXT ·expAVX2(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest257
+	JLT          rest332
 
-loop256:
+loop331:
 	VMOVUPS      (CX), Y2
 	VMINPS       Y2, Y0, Y2
 	VMAXPS       Y2, Y1, Y2
@@ -3677,13 +4777,13 @@ loop256:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGE          loop256
+	JGE          loop331
 
-rest257:
+rest332:
 	ADDQ $+16, DX
-	JLE  done259
+	JLE  done334
 
-tail258:
+tail333:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -3720,9 +4820,9 @@ tail258:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail258
+	JGT          tail333
 
-done259:
+done334:
 	VZEROUPPER
 	RET
 
@@ -3846,9 +4946,9 @@ TEXT ·expSumAVX2(SB), NOSPLIT, $0-60
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest261
+	JLT          rest336
 
-loop260:
+loop335:
 	VMOVUPS      (CX), Y4
 	VSUBPS       Y1, Y4, Y4
 	VMINPS       Y4, Y2, Y4
@@ -3882,13 +4982,13 @@ loop260:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGE          loop260
+	JGE          loop335
 
-rest261:
+rest336:
 	ADDQ $+8, DX
-	JLE  done263
+	JLE  done338
 
-tail262:
+tail337:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -3929,9 +5029,9 @@ tail262:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail262
+	JGT          tail337
 
-done263:
+done338:
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X1, X0, X0
 	VPSHUFD      $0x4e, X0, X1
@@ -3953,9 +5053,9 @@ TEXT ·sigmoidAVX2(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest265
+	JLT          rest340
 
-loop264:
+loop339:
 	VMOVUPS      (CX), Y4
 	VPXOR        Y2, Y4, Y4
 	VMINPS       Y4, Y0, Y4
@@ -4019,13 +5119,13 @@ loop264:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGE          loop264
+	JGE          loop339
 
-rest265:
+rest340:
 	ADDQ $+16, DX
-	JLE  done267
+	JLE  done342
 
-tail266:
+tail341:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -4065,9 +5165,9 @@ tail266:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail266
+	JGT          tail341
 
-done267:
+done342:
 	VZEROUPPER
 	RET
 
@@ -4083,9 +5183,9 @@ TEXT ·tanhAVX2(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest269
+	JLT          rest344
 
-loop268:
+loop343:
 	VMOVUPS     (CX), Y2
 	VMINPS      Y2, Y0, Y2
 	VMAXPS      Y2, Y1, Y2
@@ -4125,13 +5225,13 @@ loop268:
 	ADDQ        $+64, AX
 	ADDQ        $+64, CX
 	SUBQ        $+16, DX
-	JGE         loop268
+	JGE         loop343
 
-rest269:
+rest344:
 	ADDQ $+16, DX
-	JLE  done271
+	JLE  done346
 
-tail270:
+tail345:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -4159,9 +5259,9 @@ tail270:
 	ADDQ        $+32, AX
 	ADDQ        $+32, CX
 	SUBQ        $+8, DX
-	JGT         tail270
+	JGT         tail345
 
-done271:
+done346:
 	VZEROUPPER
 	RET
 
@@ -4289,9 +5389,9 @@ TEXT ·fromFixedAVX2(SB), NOSPLIT, $0-56
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest273
+	JLT          rest348
 
-loop272:
+loop347:
 	VMOVUPS      (CX), Y1
 	VEXTRACTF128 $0x00, Y1, X2
 	VCVTDQ2PD    X2, Y2
@@ -4319,13 +5419,13 @@ loop272:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGE          loop272
+	JGE          loop347
 
-rest273:
+rest348:
 	ADDQ $+16, DX
-	JLE  done275
+	JLE  done350
 
-tail274:
+tail349:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -4347,9 +5447,9 @@ tail274:
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail274
+	JGT          tail349
 
-done275:
+done350:
 	VZEROUPPER
 	RET
 
@@ -4360,9 +5460,9 @@ TEXT ·addUint32AVX2(SB), NOSPLIT, $0-48
 	MOVQ x_base+24(FP), CX
 	MOVQ dst_len+8(FP), DX
 	SUBQ $+32, DX
-	JLT  rest277
+	JLT  rest352
 
-loop276:
+loop351:
 	VMOVUPS (AX), Y0
 	VMOVUPS (CX), Y1
 	VPADDD  Y1, Y0, Y0
@@ -4382,13 +5482,13 @@ loop276:
 	ADDQ    $+128, AX
 	ADDQ    $+128, CX
 	SUBQ    $+32, DX
-	JGE     loop276
+	JGE     loop351
 
-rest277:
+rest352:
 	ADDQ $+32, DX
-	JLE  done279
+	JLE  done354
 
-tail278:
+tail353:
 	XORQ       SI, SI
 	MOVQ       $+8, BX
 	SUBQ       DX, BX
@@ -4402,9 +5502,9 @@ tail278:
 	ADDQ       $+32, AX
 	ADDQ       $+32, CX
 	SUBQ       $+8, DX
-	JGT        tail278
+	JGT        tail353
 
-done279:
+done354:
 	VZEROUPPER
 	RET
 
@@ -4418,9 +5518,9 @@ TEXT ·rescaleAVX2(SB), NOSPLIT, $0-100
 	MOVQ         bias_base+72(FP), BX
 	MOVQ         dst_len+8(FP), SI
 	SUBQ         $+16, SI
-	JLT          rest281
+	JLT          rest356
 
-loop280:
+loop355:
 	VMOVUPS     (CX), Y1
 	VMOVUPS     (DX), Y2
 	VCVTDQ2PS   Y1, Y1
@@ -4440,13 +5540,13 @@ loop280:
 	ADDQ        $+64, DX
 	ADDQ        $+64, BX
 	SUBQ        $+16, SI
-	JGE         loop280
+	JGE         loop355
 
-rest281:
+rest356:
 	ADDQ $+16, SI
-	JLE  done283
+	JLE  done358
 
-tail282:
+tail357:
 	XORQ        R8, R8
 	MOVQ        $+8, DI
 	SUBQ        SI, DI
@@ -4465,9 +5565,9 @@ tail282:
 	ADDQ        $+32, DX
 	ADDQ        $+32, BX
 	SUBQ        $+8, SI
-	JGT         tail282
+	JGT         tail357
 
-done283:
+done358:
 	VZEROUPPER
 	RET
 
@@ -4483,9 +5583,9 @@ TEXT ·toFixedAVX2(SB), NOSPLIT, $0-72
 	MOVQ         x_base+24(FP), DX
 	MOVQ         q_len+8(FP), BX
 	SUBQ         $+8, BX
-	JLT          rest285
+	JLT          rest360
 
-loop284:
+loop359:
 	VMOVUPS      (DX), Y3
 	VEXTRACTF128 $0x00, Y3, X5
 	VCVTPS2PD    X5, Y5
@@ -4500,7 +5600,7 @@ loop284:
 	VORPD        Y6, Y4, Y6
 	VMOVMSKPD    Y6, SI
 	TESTL        SI, SI
-	JEQ          within288
+	JEQ          within363
 	VMINPD       Y1, Y5, Y4
 	VMAXPD       Y2, Y4, Y4
 	VCMPPD       $0x04, Y5, Y4, Y6
@@ -4518,7 +5618,7 @@ loop284:
 	POPCNTQ      SI, SI
 	ADDQ         SI, AX
 
-within288:
+within363:
 	VCVTPD2DQY  Y5, X5
 	VINSERTF128 $0x00, X5, Y3, Y3
 	VCVTPD2DQY  Y7, X7
@@ -4527,13 +5627,13 @@ within288:
 	ADDQ        $+32, CX
 	ADDQ        $+32, DX
 	SUBQ        $+8, BX
-	JGE         loop284
+	JGE         loop359
 
-rest285:
+rest360:
 	ADDQ $+8, BX
-	JLE  done287
+	JLE  done362
 
-tail286:
+tail361:
 	XORQ         DI, DI
 	MOVQ         $+8, SI
 	SUBQ         BX, SI
@@ -4554,7 +5654,7 @@ tail286:
 	VORPD        Y7, Y5, Y7
 	VMOVMSKPD    Y7, SI
 	TESTL        SI, SI
-	JEQ          within289
+	JEQ          within364
 	VMINPD       Y1, Y6, Y5
 	VMAXPD       Y2, Y5, Y5
 	VCMPPD       $0x04, Y6, Y5, Y7
@@ -4572,7 +5672,7 @@ tail286:
 	POPCNTQ      SI, SI
 	ADDQ         SI, AX
 
-within289:
+within364:
 	VCVTPD2DQY  Y6, X6
 	VINSERTF128 $0x00, X6, Y4, Y4
 	VCVTPD2DQY  Y8, X8
@@ -4581,9 +5681,9 @@ within289:
 	ADDQ        $+32, CX
 	ADDQ        $+32, DX
 	SUBQ        $+8, BX
-	JGT         tail286
+	JGT         tail361
 
-done287:
+done362:
 	MOVQ AX, ret+64(FP)
 	VZEROUPPER
 	RET
@@ -4610,9 +5710,9 @@ TEXT ·toFixedRandomlyAVX2(SB), NOSPLIT, $0-96
 	MOVQ         random_base+48(FP), BX
 	MOVQ         q_len+8(FP), SI
 	SUBQ         $+8, SI
-	JLT          rest291
+	JLT          rest366
 
-loop290:
+loop365:
 	VMOVUPS      (DX), Y3
 	VMOVUPS      (BX), Y4
 	VEXTRACTF128 $0x00, Y3, X6
@@ -4628,7 +5728,7 @@ loop290:
 	VORPD        Y7, Y5, Y7
 	VMOVMSKPD    Y7, DI
 	TESTL        DI, DI
-	JEQ          within294
+	JEQ          within369
 	VMINPD       Y1, Y6, Y5
 	VMAXPD       Y2, Y5, Y5
 	VCMPPD       $0x04, Y6, Y5, Y7
@@ -4646,7 +5746,7 @@ loop290:
 	POPCNTQ      DI, DI
 	ADDQ         DI, AX
 
-within294:
+within369:
 	VBROADCASTSD long3ff0000000000000AVX2<>+0(SB), Y9
 	VEXTRACTF128 $0x00, Y4, X5
 	VBROADCASTSS word80000000AVX2<>+0(SB), Y7
@@ -4688,13 +5788,13 @@ within294:
 	ADDQ         $+32, DX
 	ADDQ         $+32, BX
 	SUBQ         $+8, SI
-	JGE          loop290
+	JGE          loop365
 
-rest291:
+rest366:
 	ADDQ $+8, SI
-	JLE  done293
+	JLE  done368
 
-tail292:
+tail367:
 	XORQ         R8, R8
 	MOVQ         $+8, DI
 	SUBQ         SI, DI
@@ -4716,7 +5816,7 @@ tail292:
 	VORPD        Y8, Y6, Y8
 	VMOVMSKPD    Y8, DI
 	TESTL        DI, DI
-	JEQ          within295
+	JEQ          within370
 	VMINPD       Y1, Y7, Y6
 	VMAXPD       Y2, Y6, Y6
 	VCMPPD       $0x04, Y7, Y6, Y8
@@ -4734,7 +5834,7 @@ tail292:
 	POPCNTQ      DI, DI
 	ADDQ         DI, AX
 
-within295:
+within370:
 	VBROADCASTSD long3ff0000000000000AVX2<>+0(SB), Y10
 	VEXTRACTF128 $0x00, Y5, X6
 	VBROADCASTSS word80000000AVX2<>+0(SB), Y8
@@ -4776,9 +5876,9 @@ within295:
 	ADDQ         $+32, DX
 	ADDQ         $+32, BX
 	SUBQ         $+8, SI
-	JGT          tail292
+	JGT          tail367
 
-done293:
+done368:
 	MOVQ AX, ret+88(FP)
 	VZEROUPPER
 	RET
@@ -4805,9 +5905,9 @@ TEXT ·addFixedAVX2(SB), NOSPLIT, $0-80
 	MOVQ         x_base+24(FP), DX
 	MOVQ         x_len+32(FP), BX
 	SUBQ         $+8, BX
-	JLT          done297
+	JLT          done372
 
-loop296:
+loop371:
 	VMOVUPS      (DX), Y4
 	VEXTRACTF128 $0x00, Y4, X6
 	VCVTPS2PD    X6, Y6
@@ -4822,7 +5922,7 @@ loop296:
 	VORPD        Y7, Y5, Y7
 	VMOVMSKPD    Y7, SI
 	TESTL        SI, SI
-	JEQ          within298
+	JEQ          within373
 	VMINPD       Y1, Y6, Y5
 	VMAXPD       Y2, Y5, Y5
 	VCMPPD       $0x04, Y6, Y5, Y7
@@ -4840,7 +5940,7 @@ loop296:
 	POPCNTQ      SI, SI
 	ADDQ         SI, AX
 
-within298:
+within373:
 	VCVTPD2DQY Y6, X6
 	VPMOVSXDQ  X6, Y6
 	VPMULDQ    Y3, Y6, Y6
@@ -4854,9 +5954,9 @@ within298:
 	ADDQ       $+32, DX
 	ADDQ       $+64, CX
 	SUBQ       $+8, BX
-	JGE        loop296
+	JGE        loop371
 
-done297:
+done372:
 	MOVQ AX, ret+72(FP)
 	VZEROUPPER
 	RET
@@ -4871,9 +5971,9 @@ TEXT ·quantiseAVX2(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         q_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest300
+	JLT          rest375
 
-loop299:
+loop374:
 	VMOVUPS      (CX), Y3
 	VMULPS       Y0, Y3, Y3
 	VCMPPS       $0x07, Y3, Y3, Y4
@@ -4888,13 +5988,13 @@ loop299:
 	ADDQ         $+8, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGE          loop299
+	JGE          loop374
 
-rest300:
+rest375:
 	ADDQ $+8, DX
-	JLE  done302
+	JLE  done377
 
-tail301:
+tail376:
 	XORQ         SI, SI
 	MOVQ         $+8, BX
 	SUBQ         DX, BX
@@ -4915,9 +6015,9 @@ tail301:
 	ADDQ         $+8, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX
-	JGT          tail301
+	JGT          tail376
 
-done302:
+done377:
 	VZEROUPPER
 	RET
 
@@ -4935,9 +6035,9 @@ TEXT ·axpyInt8AVX2(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+8, DX
-	JLT          rest304
+	JLT          rest379
 
-loop303:
+loop378:
 	VPMOVSXBD   (CX), Y1
 	VCVTDQ2PS   Y1, Y1
 	VMOVUPS     (AX), Y2
@@ -4946,13 +6046,13 @@ loop303:
 	ADDQ        $+32, AX
 	ADDQ        $+8, CX
 	SUBQ        $+8, DX
-	JGE         loop303
+	JGE         loop378
 
-rest304:
+rest379:
 	ADDQ $+8, DX
-	JLE  done306
+	JLE  done381
 
-tail305:
+tail380:
 	XORQ        SI, SI
 	MOVQ        $+8, BX
 	SUBQ        DX, BX
@@ -4967,9 +6067,9 @@ tail305:
 	ADDQ        $+32, AX
 	ADDQ        $+8, CX
 	SUBQ        $+8, DX
-	JGT         tail305
+	JGT         tail380
 
-done306:
+done381:
 	VZEROUPPER
 	RET
 
@@ -4983,9 +6083,9 @@ TEXT ·dotInt8AVX2(SB), NOSPLIT, $0-52
 	VXORPS       Y1, Y1, Y1
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y1
 	SUBQ         $+16, DX
-	JLT          rest308
+	JLT          rest383
 
-loop307:
+loop382:
 	VPMOVSXBW (AX), Y1
 	VPMOVSXBW (CX), Y2
 	VPMADDWD  Y1, Y2, Y1
@@ -4993,9 +6093,9 @@ loop307:
 	ADDQ      $+16, AX
 	ADDQ      $+16, CX
 	SUBQ      $+16, DX
-	JGE       loop307
+	JGE       loop382
 
-rest308:
+rest383:
 	VEXTRACTF128 $0x01, Y0, X1
 	VPADDD       X1, X0, X0
 	VPSHUFD      $0x4e, X0, X1
@@ -5009,9 +6109,9 @@ rest308:
 DATA word80808080AVX2<>+0(SB)/4, $0x80808080
 GLOBL word80808080AVX2<>(SB), RODATA|NOPTR, $4
 
-// func tile1xMaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+// func tile1x1MaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2, CMOV
-TEXT ·tile1xMaskInt8AVX2(SB), NOSPLIT, $0-64
+TEXT ·tile1x1MaskInt8AVX2(SB), NOSPLIT, $0-64
 	MOVQ         count+56(FP), AX
 	XORQ         DX, DX
 	MOVQ         $+8, CX
@@ -5028,9 +6128,9 @@ TEXT ·tile1xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y2
 	TESTQ        BX, BX
-	JEQ          done312
+	JEQ          done387
 
-loop311:
+loop386:
 	VMASKMOVPS   (CX), Y0, Y2
 	VPSLLW       $0x08, Y2, Y3
 	VPSRAW       $0x08, Y3, Y3
@@ -5046,9 +6146,9 @@ loop311:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop311
+	JNZ          loop386
 
-done312:
+done387:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -5058,7 +6158,7 @@ done312:
 // func tile1x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile1x1Int8AVX2(SB), NOSPLIT, $0-64
-next313:
+next388:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -5068,9 +6168,9 @@ next313:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y1
 	TESTQ        BX, BX
-	JEQ          done315
+	JEQ          done390
 
-loop314:
+loop389:
 	VMOVUPS      (CX), Y1
 	VPSLLW       $0x08, Y1, Y2
 	VPSRAW       $0x08, Y2, Y2
@@ -5086,22 +6186,22 @@ loop314:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop314
+	JNZ          loop389
 
-done315:
+done390:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next313
+	JNZ     next388
 	VZEROUPPER
 	RET
 
-// func tile2xMaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+// func tile2x1MaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2, CMOV
-TEXT ·tile2xMaskInt8AVX2(SB), NOSPLIT, $0-64
+TEXT ·tile2x1MaskInt8AVX2(SB), NOSPLIT, $0-64
 	MOVQ         count+56(FP), AX
 	XORQ         DX, DX
 	MOVQ         $+8, CX
@@ -5119,9 +6219,9 @@ TEXT ·tile2xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y3
 	TESTQ        SI, SI
-	JEQ          done318
+	JEQ          done393
 
-loop317:
+loop392:
 	VMASKMOVPS   (DX), Y0, Y3
 	VPSLLW       $0x08, Y3, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -5145,9 +6245,9 @@ loop317:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop317
+	JNZ          loop392
 
-done318:
+done393:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -5158,7 +6258,7 @@ done318:
 // func tile2x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile2x1Int8AVX2(SB), NOSPLIT, $0-64
-next319:
+next394:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -5169,9 +6269,9 @@ next319:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y2
 	TESTQ        SI, SI
-	JEQ          done321
+	JEQ          done396
 
-loop320:
+loop395:
 	VMOVUPS      (DX), Y2
 	VPSLLW       $0x08, Y2, Y3
 	VPSRAW       $0x08, Y3, Y3
@@ -5195,9 +6295,9 @@ loop320:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop320
+	JNZ          loop395
 
-done321:
+done396:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
@@ -5205,13 +6305,13 @@ done321:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next319
+	JNZ     next394
 	VZEROUPPER
 	RET
 
-// func tile3xMaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+// func tile3x1MaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2, CMOV
-TEXT ·tile3xMaskInt8AVX2(SB), NOSPLIT, $0-64
+TEXT ·tile3x1MaskInt8AVX2(SB), NOSPLIT, $0-64
 	MOVQ         count+56(FP), AX
 	XORQ         DX, DX
 	MOVQ         $+8, CX
@@ -5230,9 +6330,9 @@ TEXT ·tile3xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y4
 	TESTQ        SI, SI
-	JEQ          done324
+	JEQ          done399
 
-loop323:
+loop398:
 	VMASKMOVPS   (DX), Y0, Y4
 	VPSLLW       $0x08, Y4, Y5
 	VPSRAW       $0x08, Y5, Y5
@@ -5264,9 +6364,9 @@ loop323:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop323
+	JNZ          loop398
 
-done324:
+done399:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	VMASKMOVPS Y1, Y0, (AX)
@@ -5278,7 +6378,7 @@ done324:
 // func tile3x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile3x1Int8AVX2(SB), NOSPLIT, $0-64
-next325:
+next400:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -5290,9 +6390,9 @@ next325:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y3
 	TESTQ        SI, SI
-	JEQ          done327
+	JEQ          done402
 
-loop326:
+loop401:
 	VMOVUPS      (DX), Y3
 	VPSLLW       $0x08, Y3, Y4
 	VPSRAW       $0x08, Y4, Y4
@@ -5324,9 +6424,9 @@ loop326:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop326
+	JNZ          loop401
 
-done327:
+done402:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Y0, (AX)
@@ -5335,13 +6435,13 @@ done327:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next325
+	JNZ     next400
 	VZEROUPPER
 	RET
 
-// func tile4xMaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+// func tile4x1MaskInt8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2, CMOV
-TEXT ·tile4xMaskInt8AVX2(SB), NOSPLIT, $0-64
+TEXT ·tile4x1MaskInt8AVX2(SB), NOSPLIT, $0-64
 	MOVQ         count+56(FP), AX
 	XORQ         DX, DX
 	MOVQ         $+8, CX
@@ -5362,9 +6462,9 @@ TEXT ·tile4xMaskInt8AVX2(SB), NOSPLIT, $0-64
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y5
 	TESTQ        DI, DI
-	JEQ          done330
+	JEQ          done405
 
-loop329:
+loop404:
 	VMASKMOVPS   (BX), Y0, Y5
 	VPSLLW       $0x08, Y5, Y6
 	VPSRAW       $0x08, Y6, Y6
@@ -5404,9 +6504,9 @@ loop329:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop329
+	JNZ          loop404
 
-done330:
+done405:
 	MOVQ       dst+0(FP), AX
 	MOVQ       dstStride+8(FP), CX
 	LEAQ       (CX)(CX*2), DX
@@ -5420,7 +6520,7 @@ done330:
 // func tile4x1Int8AVX2(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX2
 TEXT ·tile4x1Int8AVX2(SB), NOSPLIT, $0-64
-next331:
+next406:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -5434,9 +6534,9 @@ next331:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX2<>+0(SB), Y4
 	TESTQ        DI, DI
-	JEQ          done333
+	JEQ          done408
 
-loop332:
+loop407:
 	VMOVUPS      (BX), Y4
 	VPSLLW       $0x08, Y4, Y5
 	VPSRAW       $0x08, Y5, Y5
@@ -5476,9 +6576,9 @@ loop332:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop332
+	JNZ          loop407
 
-done333:
+done408:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -5489,7 +6589,7 @@ done333:
 	ADDQ    $+32, dst+0(FP)
 	ADDQ    $+32, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next331
+	JNZ     next406
 	VZEROUPPER
 	RET
 
@@ -5502,16 +6602,16 @@ TEXT ·transposeAVX2(SB), NOSPLIT, $0-48
 	MOVQ dstStride+8(FP), BX
 	MOVQ srcStride+24(FP), SI
 
-down334:
+down409:
 	MOVQ cols+40(FP), DI
 	MOVQ CX, R8
 	MOVQ AX, R9
 
-across335:
+across410:
 	CMPQ       DI, $+8
-	JLT        edge336
+	JLT        edge411
 	CMPQ       DX, $+8
-	JLT        edge336
+	JLT        edge411
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	VMOVUPS    (R10), Y0
@@ -5568,9 +6668,9 @@ across335:
 	VMOVUPS    Y8, (R11)
 	ADDQ       BX, R11
 	VMOVUPS    Y0, (R11)
-	JMP        next337
+	JMP        next412
 
-edge336:
+edge411:
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	XORQ       R13, R13
@@ -5647,47 +6747,47 @@ edge336:
 	VPERM2F128 $0x31, Y0, Y1, Y0
 	VMASKMOVPS Y5, Y8, (R11)
 	CMPQ       DI, $+1
-	JLE        next337
+	JLE        next412
 	ADDQ       BX, R11
 	VMASKMOVPS Y3, Y8, (R11)
 	CMPQ       DI, $+2
-	JLE        next337
+	JLE        next412
 	ADDQ       BX, R11
 	VMASKMOVPS Y2, Y8, (R11)
 	CMPQ       DI, $+3
-	JLE        next337
+	JLE        next412
 	ADDQ       BX, R11
 	VMASKMOVPS Y6, Y8, (R11)
 	CMPQ       DI, $+4
-	JLE        next337
+	JLE        next412
 	ADDQ       BX, R11
 	VMASKMOVPS Y7, Y8, (R11)
 	CMPQ       DI, $+5
-	JLE        next337
+	JLE        next412
 	ADDQ       BX, R11
 	VMASKMOVPS Y4, Y8, (R11)
 	CMPQ       DI, $+6
-	JLE        next337
+	JLE        next412
 	ADDQ       BX, R11
 	VMASKMOVPS Y9, Y8, (R11)
 	CMPQ       DI, $+7
-	JLE        next337
+	JLE        next412
 	ADDQ       BX, R11
 	VMASKMOVPS Y0, Y8, (R11)
 
-next337:
+next412:
 	ADDQ   $+32, R8
 	MOVQ   BX, R10
 	IMUL3Q $+8, R10, R10
 	ADDQ   R10, R9
 	SUBQ   $+8, DI
-	JGT    across335
+	JGT    across410
 	ADDQ   $+32, AX
 	MOVQ   SI, R10
 	IMUL3Q $+8, R10, R10
 	ADDQ   R10, CX
 	SUBQ   $+8, DX
-	JGT    down334
+	JGT    down409
 	VZEROUPPER
 	RET
 
@@ -5698,9 +6798,9 @@ TEXT ·exchangeAVX2(SB), NOSPLIT, $0-48
 	MOVQ pairs_base+24(FP), CX
 	MOVQ pairs_len+32(FP), DX
 	SUBQ $0x02, DX
-	JLT  done340
+	JLT  done415
 
-loop339:
+loop414:
 	MOVLQSX (CX), BX
 	MOVLQSX 4(CX), SI
 	SHLQ    $0x08, BX
@@ -5755,9 +6855,9 @@ loop339:
 	VMOVUPS Y1, 224(AX)(SI*1)
 	ADDQ    $0x08, CX
 	SUBQ    $0x02, DX
-	JGE     loop339
+	JGE     loop414
 
-done340:
+done415:
 	VZEROUPPER
 	RET
 
@@ -5776,9 +6876,9 @@ TEXT ·addRowsAVX2(SB), NOSPLIT, $0-32
 	VMOVUPS 192(AX), Y6
 	VMOVUPS 224(AX), Y7
 	SUBQ    $+64, DX
-	JLT     done342
+	JLT     done417
 
-loop341:
+loop416:
 	VPMOVSXDQ (CX), Y8
 	VPADDQ    Y8, Y0, Y0
 	VPMOVSXDQ 16(CX), Y8
@@ -5797,9 +6897,9 @@ loop341:
 	VPADDQ    Y8, Y7, Y7
 	ADDQ      $+256, CX
 	SUBQ      $+64, DX
-	JGE       loop341
+	JGE       loop416
 
-done342:
+done417:
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
 	VMOVUPS Y2, 64(AX)
@@ -5819,9 +6919,9 @@ done342:
 	VMOVUPS 448(AX), Y6
 	VMOVUPS 480(AX), Y7
 	SUBQ    $+64, DX
-	JLT     done344
+	JLT     done419
 
-loop343:
+loop418:
 	VPMOVSXDQ 128(CX), Y8
 	VPADDQ    Y8, Y0, Y0
 	VPMOVSXDQ 144(CX), Y8
@@ -5840,9 +6940,9 @@ loop343:
 	VPADDQ    Y8, Y7, Y7
 	ADDQ      $+256, CX
 	SUBQ      $+64, DX
-	JGE       loop343
+	JGE       loop418
 
-done344:
+done419:
 	VMOVUPS Y0, 256(AX)
 	VMOVUPS Y1, 288(AX)
 	VMOVUPS Y2, 320(AX)
@@ -5861,17 +6961,17 @@ TEXT ·widenAVX2(SB), NOSPLIT, $0-48
 	MOVQ q_base+24(FP), CX
 	MOVQ q_len+32(FP), DX
 	SUBQ $+4, DX
-	JLT  done346
+	JLT  done421
 
-loop345:
+loop420:
 	VCVTDQ2PD (CX), Y0
 	VMOVUPS   Y0, (AX)
 	ADDQ      $+16, CX
 	ADDQ      $+32, AX
 	SUBQ      $+4, DX
-	JGE       loop345
+	JGE       loop420
 
-done346:
+done421:
 	VZEROUPPER
 	RET
 
@@ -5897,7 +6997,7 @@ TEXT ·dotTileAVX2(SB), NOSPLIT, $0-32
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 
-loop347:
+loop422:
 	VMOVUPS      (CX)(R9*8), Y8
 	VMOVUPS      (AX)(R9*8), Y9
 	VMOVUPS      (BX)(R9*8), Y10
@@ -5914,7 +7014,7 @@ loop347:
 	VFMADD231PD  Y9, Y10, Y7
 	ADDQ         $+4, R9
 	CMPQ         R9, R8
-	JLT          loop347
+	JLT          loop422
 	MOVQ         dst+0(FP), AX
 	VEXTRACTF128 $0x01, Y0, X8
 	VCVTTSD2SIQ  X0, CX
@@ -6015,9 +7115,9 @@ TEXT ·addScaledAVX2(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         acc_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest349
+	JLT          rest424
 
-loop348:
+loop423:
 	VPMOVSXDQ (CX), Y1
 	VMOVUPS   (AX), Y2
 	VPMULDQ   Y1, Y0, Y1
@@ -6041,13 +7141,13 @@ loop348:
 	ADDQ      $+128, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGE       loop348
+	JGE       loop423
 
-rest349:
+rest424:
 	ADDQ $+16, DX
-	JEQ  done350
+	JEQ  done425
 
-tail351:
+tail426:
 	VPMOVSXDQ (CX), Y1
 	VMOVUPS   (AX), Y2
 	VPMULDQ   Y1, Y0, Y1
@@ -6056,9 +7156,9 @@ tail351:
 	ADDQ      $+32, AX
 	ADDQ      $+16, CX
 	SUBQ      $+4, DX
-	JGT       tail351
+	JGT       tail426
 
-done350:
+done425:
 	VZEROUPPER
 	RET
 
@@ -6070,9 +7170,9 @@ TEXT ·addScaledDoubleAVX2(SB), NOSPLIT, $0-56
 	MOVQ         q_base+24(FP), CX
 	MOVQ         acc_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest353
+	JLT          rest428
 
-loop352:
+loop427:
 	VCVTDQ2PD (CX), Y1
 	VMOVUPS   (AX), Y2
 	VMULPD    Y1, Y0, Y1
@@ -6096,13 +7196,13 @@ loop352:
 	ADDQ      $+128, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGE       loop352
+	JGE       loop427
 
-rest353:
+rest428:
 	ADDQ $+16, DX
-	JEQ  done354
+	JEQ  done429
 
-tail355:
+tail430:
 	VCVTDQ2PD (CX), Y1
 	VMOVUPS   (AX), Y2
 	VMULPD    Y1, Y0, Y1
@@ -6111,9 +7211,177 @@ tail355:
 	ADDQ      $+32, AX
 	ADDQ      $+16, CX
 	SUBQ      $+4, DX
-	JGT       tail355
+	JGT       tail430
 
-done354:
+done429:
+	VZEROUPPER
+	RET
+
+// func maxPoolAVX2(dst *float32, src *float32, columns int, channels int, kernel int, step int, width int)
+// Requires: AVX, CMOV
+TEXT ·maxPoolAVX2(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ channels+24(FP), DX
+	MOVQ DX, BX
+	SHLQ $0x02, BX
+
+deep431:
+	XORQ    DI, DI
+	MOVQ    $+8, SI
+	SUBQ    DX, SI
+	CMOVQLT DI, SI
+	LEAQ    signsAVX2<>+0(SB), DI
+	VMOVUPS (DI)(SI*4), Y1
+	MOVQ    CX, SI
+	MOVQ    columns+16(FP), R9
+
+across432:
+	VMASKMOVPS (SI), Y1, Y0
+	MOVQ       SI, DI
+	MOVQ       kernel+32(FP), R10
+
+down433:
+	MOVQ DI, R8
+	MOVQ kernel+32(FP), R11
+
+along434:
+	VMASKMOVPS (R8), Y1, Y2
+	VMAXPS     Y2, Y0, Y2
+	VCMPPS     $0x03, Y0, Y0, Y3
+	VBLENDVPS  Y3, Y0, Y2, Y0
+	ADDQ       BX, R8
+	DECQ       R11
+	JNZ        along434
+	ADDQ       width+48(FP), DI
+	DECQ       R10
+	JNZ        down433
+	VMASKMOVPS Y0, Y1, (AX)
+	ADDQ       BX, AX
+	ADDQ       step+40(FP), SI
+	DECQ       R9
+	JNZ        across432
+	MOVQ       columns+16(FP), SI
+	IMULQ      BX, SI
+	SUBQ       $+32, SI
+	SUBQ       SI, AX
+	ADDQ       $+32, CX
+	SUBQ       $+8, DX
+	JGT        deep431
+	VZEROUPPER
+	RET
+
+// func routePoolAVX2(dst *float32, grad *float32, src *float32, top *float32, add int, columns int, channels int, kernel int, step int, width int)
+// Requires: AVX, AVX2, CMOV
+TEXT ·routePoolAVX2(SB), NOSPLIT, $0-80
+	VXORPS Y0, Y0, Y0
+	MOVQ   dst+0(FP), AX
+	MOVQ   grad+8(FP), CX
+	MOVQ   src+16(FP), DX
+	MOVQ   top+24(FP), BX
+	SUBQ   DX, AX
+	MOVQ   channels+48(FP), SI
+	MOVQ   SI, DI
+	SHLQ   $0x02, DI
+
+deep435:
+	XORQ    R9, R9
+	MOVQ    $+8, R8
+	SUBQ    SI, R8
+	CMOVQLT R9, R8
+	LEAQ    signsAVX2<>+0(SB), R9
+	VMOVUPS (R9)(R8*4), Y3
+	MOVQ    DX, R8
+	MOVQ    columns+40(FP), R11
+
+across436:
+	VMASKMOVPS (CX), Y3, Y1
+	VMASKMOVPS (BX), Y3, Y2
+	MOVQ       R8, R9
+	MOVQ       kernel+56(FP), R12
+
+down437:
+	MOVQ R9, R10
+	MOVQ kernel+56(FP), R13
+
+along438:
+	VMASKMOVPS (R10), Y3, Y4
+	VCMPPS     $0x00, Y2, Y4, Y4
+	VBLENDVPS  Y4, Y1, Y0, Y4
+	VPXOR      Y4, Y1, Y1
+	CMPQ       add+32(FP), $+0
+	JEQ        only439
+	VMASKMOVPS (R10)(AX*1), Y3, Y5
+	VADDPS     Y5, Y4, Y4
+
+only439:
+	VMASKMOVPS Y4, Y3, (R10)(AX*1)
+	ADDQ       DI, R10
+	DECQ       R13
+	JNZ        along438
+	ADDQ       width+72(FP), R9
+	DECQ       R12
+	JNZ        down437
+	ADDQ       DI, CX
+	ADDQ       DI, BX
+	ADDQ       step+64(FP), R8
+	DECQ       R11
+	JNZ        across436
+	MOVQ       columns+40(FP), R8
+	IMULQ      DI, R8
+	SUBQ       $+32, R8
+	SUBQ       R8, CX
+	SUBQ       R8, BX
+	ADDQ       $+32, DX
+	SUBQ       $+8, SI
+	JGT        deep435
+	VZEROUPPER
+	RET
+
+// func moveAVX2(dst *float32, dstRow int, dstColumn int, src *float32, srcRow int, srcColumn int, rows int, cols int, n int, add int)
+// Requires: AVX, CMOV
+TEXT ·moveAVX2(SB), NOSPLIT, $0-80
+	MOVQ dst+0(FP), AX
+	MOVQ src+24(FP), CX
+	MOVQ n+64(FP), DX
+
+deep440:
+	XORQ    SI, SI
+	MOVQ    $+8, BX
+	SUBQ    DX, BX
+	CMOVQLT SI, BX
+	LEAQ    signsAVX2<>+0(SB), SI
+	VMOVUPS (SI)(BX*4), Y0
+	MOVQ    AX, R9
+	MOVQ    CX, R10
+	MOVQ    rows+48(FP), R8
+
+down441:
+	MOVQ R9, BX
+	MOVQ R10, SI
+	MOVQ cols+56(FP), DI
+
+along442:
+	VMASKMOVPS (SI), Y0, Y1
+	CMPQ       add+72(FP), $+0
+	JEQ        only443
+	VMASKMOVPS (BX), Y0, Y2
+	VADDPS     Y2, Y1, Y1
+
+only443:
+	VMASKMOVPS Y1, Y0, (BX)
+	ADDQ       dstColumn+16(FP), BX
+	ADDQ       srcColumn+40(FP), SI
+	DECQ       DI
+	JNZ        along442
+	ADDQ       dstRow+8(FP), R9
+	ADDQ       srcRow+32(FP), R10
+	DECQ       R8
+	JNZ        down441
+	ADDQ       $+32, AX
+	ADDQ       $+32, CX
+	SUBQ       $+8, DX
+	JGT        deep440
 	VZEROUPPER
 	RET
 
@@ -6135,7 +7403,7 @@ TEXT ·peakAVX2(SB), NOSPLIT, $0-8
 	VXORPS Y11, Y11, Y11
 	VXORPS Y12, Y12, Y12
 
-loop356:
+loop444:
 	VFMADD231PS Y12, Y12, Y0
 	VFMADD231PS Y12, Y12, Y1
 	VFMADD231PS Y12, Y12, Y2
@@ -6149,6 +7417,6 @@ loop356:
 	VFMADD231PS Y12, Y12, Y10
 	VFMADD231PS Y12, Y12, Y11
 	DECQ        AX
-	JNZ         loop356
+	JNZ         loop444
 	VZEROUPPER
 	RET

@@ -4,255 +4,325 @@
 
 package kernel
 
-// tile1xMaskAVX512 computes 1 rows of one vector of which count lanes take part.
+// tile1x1MaskAVX512 computes 1 rows of 1 vectors, of whose last count lanes take part.
 //
 //go:noescape
-func tile1xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile1x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile1x1AVX512 computes 1 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile1x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile1x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+
+// tile1x2MaskAVX512 computes 1 rows of 2 vectors, of whose last count lanes take part.
+//
+//go:noescape
+func tile1x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile1x2AVX512 computes 1 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile1x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile1x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile1x4AVX512 computes 1 rows of 4 vectors, count times along the row.
 //
 //go:noescape
-func tile1x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile1x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile1x8AVX512 computes 1 rows of 8 vectors, count times along the row.
 //
 //go:noescape
-func tile1x8AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile1x8AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
-// tile2xMaskAVX512 computes 2 rows of one vector of which count lanes take part.
+// tile2x1MaskAVX512 computes 2 rows of 1 vectors, of whose last count lanes take part.
 //
 //go:noescape
-func tile2xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile2x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile2x1AVX512 computes 2 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile2x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile2x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+
+// tile2x2MaskAVX512 computes 2 rows of 2 vectors, of whose last count lanes take part.
+//
+//go:noescape
+func tile2x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile2x2AVX512 computes 2 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile2x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile2x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile2x4AVX512 computes 2 rows of 4 vectors, count times along the row.
 //
 //go:noescape
-func tile2x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile2x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile2x8AVX512 computes 2 rows of 8 vectors, count times along the row.
 //
 //go:noescape
-func tile2x8AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile2x8AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
-// tile3xMaskAVX512 computes 3 rows of one vector of which count lanes take part.
+// tile3x1MaskAVX512 computes 3 rows of 1 vectors, of whose last count lanes take part.
 //
 //go:noescape
-func tile3xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile3x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile3x1AVX512 computes 3 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile3x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile3x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+
+// tile3x2MaskAVX512 computes 3 rows of 2 vectors, of whose last count lanes take part.
+//
+//go:noescape
+func tile3x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile3x2AVX512 computes 3 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile3x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile3x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile3x4AVX512 computes 3 rows of 4 vectors, count times along the row.
 //
 //go:noescape
-func tile3x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile3x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
-// tile4xMaskAVX512 computes 4 rows of one vector of which count lanes take part.
+// tile4x1MaskAVX512 computes 4 rows of 1 vectors, of whose last count lanes take part.
 //
 //go:noescape
-func tile4xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile4x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile4x1AVX512 computes 4 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile4x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile4x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+
+// tile4x2MaskAVX512 computes 4 rows of 2 vectors, of whose last count lanes take part.
+//
+//go:noescape
+func tile4x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile4x2AVX512 computes 4 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile4x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile4x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile4x4AVX512 computes 4 rows of 4 vectors, count times along the row.
 //
 //go:noescape
-func tile4x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile4x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
-// tile5xMaskAVX512 computes 5 rows of one vector of which count lanes take part.
+// tile5x1MaskAVX512 computes 5 rows of 1 vectors, of whose last count lanes take part.
 //
 //go:noescape
-func tile5xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile5x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile5x1AVX512 computes 5 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile5x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile5x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+
+// tile5x2MaskAVX512 computes 5 rows of 2 vectors, of whose last count lanes take part.
+//
+//go:noescape
+func tile5x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile5x2AVX512 computes 5 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile5x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile5x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile5x4AVX512 computes 5 rows of 4 vectors, count times along the row.
 //
 //go:noescape
-func tile5x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile5x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
-// tile6xMaskAVX512 computes 6 rows of one vector of which count lanes take part.
+// tile6x1MaskAVX512 computes 6 rows of 1 vectors, of whose last count lanes take part.
 //
 //go:noescape
-func tile6xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile6x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile6x1AVX512 computes 6 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile6x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile6x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+
+// tile6x2MaskAVX512 computes 6 rows of 2 vectors, of whose last count lanes take part.
+//
+//go:noescape
+func tile6x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile6x2AVX512 computes 6 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile6x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile6x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile6x4AVX512 computes 6 rows of 4 vectors, count times along the row.
 //
 //go:noescape
-func tile6x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile6x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
-// tile7xMaskAVX512 computes 7 rows of one vector of which count lanes take part.
+// tile7x1MaskAVX512 computes 7 rows of 1 vectors, of whose last count lanes take part.
 //
 //go:noescape
-func tile7xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile7x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile7x1AVX512 computes 7 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile7x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile7x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+
+// tile7x2MaskAVX512 computes 7 rows of 2 vectors, of whose last count lanes take part.
+//
+//go:noescape
+func tile7x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile7x2AVX512 computes 7 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile7x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile7x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
-// tile8xMaskAVX512 computes 8 rows of one vector of which count lanes take part.
+// tile8x1MaskAVX512 computes 8 rows of 1 vectors, of whose last count lanes take part.
 //
 //go:noescape
-func tile8xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile8x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile8x1AVX512 computes 8 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile8x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile8x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+
+// tile8x2MaskAVX512 computes 8 rows of 2 vectors, of whose last count lanes take part.
+//
+//go:noescape
+func tile8x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile8x2AVX512 computes 8 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile8x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile8x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
-// tile9xMaskAVX512 computes 9 rows of one vector of which count lanes take part.
+// tile9x1MaskAVX512 computes 9 rows of 1 vectors, of whose last count lanes take part.
 //
 //go:noescape
-func tile9xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile9x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile9x1AVX512 computes 9 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile9x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile9x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+
+// tile9x2MaskAVX512 computes 9 rows of 2 vectors, of whose last count lanes take part.
+//
+//go:noescape
+func tile9x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile9x2AVX512 computes 9 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile9x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile9x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
-// tile10xMaskAVX512 computes 10 rows of one vector of which count lanes take part.
+// tile10x1MaskAVX512 computes 10 rows of 1 vectors, of whose last count lanes take part.
 //
 //go:noescape
-func tile10xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile10x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile10x1AVX512 computes 10 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile10x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile10x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+
+// tile10x2MaskAVX512 computes 10 rows of 2 vectors, of whose last count lanes take part.
+//
+//go:noescape
+func tile10x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile10x2AVX512 computes 10 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile10x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile10x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
-// tile11xMaskAVX512 computes 11 rows of one vector of which count lanes take part.
+// tile11x1MaskAVX512 computes 11 rows of 1 vectors, of whose last count lanes take part.
 //
 //go:noescape
-func tile11xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile11x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile11x1AVX512 computes 11 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile11x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile11x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+
+// tile11x2MaskAVX512 computes 11 rows of 2 vectors, of whose last count lanes take part.
+//
+//go:noescape
+func tile11x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile11x2AVX512 computes 11 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile11x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile11x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
-// tile12xMaskAVX512 computes 12 rows of one vector of which count lanes take part.
+// tile12x1MaskAVX512 computes 12 rows of 1 vectors, of whose last count lanes take part.
 //
 //go:noescape
-func tile12xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile12x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile12x1AVX512 computes 12 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile12x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile12x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+
+// tile12x2MaskAVX512 computes 12 rows of 2 vectors, of whose last count lanes take part.
+//
+//go:noescape
+func tile12x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile12x2AVX512 computes 12 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile12x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile12x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
-// tile13xMaskAVX512 computes 13 rows of one vector of which count lanes take part.
+// tile13x1MaskAVX512 computes 13 rows of 1 vectors, of whose last count lanes take part.
 //
 //go:noescape
-func tile13xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile13x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile13x1AVX512 computes 13 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile13x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile13x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+
+// tile13x2MaskAVX512 computes 13 rows of 2 vectors, of whose last count lanes take part.
+//
+//go:noescape
+func tile13x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile13x2AVX512 computes 13 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile13x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile13x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
-// tile14xMaskAVX512 computes 14 rows of one vector of which count lanes take part.
+// tile14x1MaskAVX512 computes 14 rows of 1 vectors, of whose last count lanes take part.
 //
 //go:noescape
-func tile14xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile14x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile14x1AVX512 computes 14 rows of 1 vectors, count times along the row.
 //
 //go:noescape
-func tile14x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile14x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+
+// tile14x2MaskAVX512 computes 14 rows of 2 vectors, of whose last count lanes take part.
+//
+//go:noescape
+func tile14x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // tile14x2AVX512 computes 14 rows of 2 vectors, count times along the row.
 //
 //go:noescape
-func tile14x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+func tile14x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 
 // axpyAVX512 is dst += a·x.
 //
@@ -293,16 +363,6 @@ func fold4AVX512(dst []float32, x0 []float32, x1 []float32, x2 []float32, x3 []f
 //
 //go:noescape
 func reluAVX512(dst []float32, x []float32)
-
-// maximumAVX512 is dst = max(x, y).
-//
-//go:noescape
-func maximumAVX512(dst []float32, x []float32, y []float32)
-
-// routeMaximumAVX512 is RouteMaximum.
-//
-//go:noescape
-func routeMaximumAVX512(dst []float32, left []float32, x []float32, top []float32)
 
 // reluGradAVX512 zeroes grad where y <= 0.
 //
@@ -414,10 +474,10 @@ func axpyInt8AVX512(dst []float32, q []int8, a float32)
 //go:noescape
 func dotInt8AVX512(a []int8, b []int8) int32
 
-// tile1xMaskInt8AVX512 computes 1 rows of 1 vectors.
+// tile1x1MaskInt8AVX512 computes 1 rows of 1 vectors.
 //
 //go:noescape
-func tile1xMaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+func tile1x1MaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 
 // tile1x1Int8AVX512 computes 1 rows of 1 vectors.
 //
@@ -429,10 +489,10 @@ func tile1x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int
 //go:noescape
 func tile1x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 
-// tile2xMaskInt8AVX512 computes 2 rows of 1 vectors.
+// tile2x1MaskInt8AVX512 computes 2 rows of 1 vectors.
 //
 //go:noescape
-func tile2xMaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+func tile2x1MaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 
 // tile2x1Int8AVX512 computes 2 rows of 1 vectors.
 //
@@ -444,10 +504,10 @@ func tile2x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int
 //go:noescape
 func tile2x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 
-// tile3xMaskInt8AVX512 computes 3 rows of 1 vectors.
+// tile3x1MaskInt8AVX512 computes 3 rows of 1 vectors.
 //
 //go:noescape
-func tile3xMaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+func tile3x1MaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 
 // tile3x1Int8AVX512 computes 3 rows of 1 vectors.
 //
@@ -459,10 +519,10 @@ func tile3x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int
 //go:noescape
 func tile3x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 
-// tile4xMaskInt8AVX512 computes 4 rows of 1 vectors.
+// tile4x1MaskInt8AVX512 computes 4 rows of 1 vectors.
 //
 //go:noescape
-func tile4xMaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+func tile4x1MaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 
 // tile4x1Int8AVX512 computes 4 rows of 1 vectors.
 //
@@ -509,35 +569,50 @@ func addScaledAVX512(acc []int64, q []int32, w int32)
 //go:noescape
 func addScaledDoubleAVX512(acc []float64, q []int32, w float64)
 
+// maxPoolAVX512 is MaxPool; step and width are in bytes.
+//
+//go:noescape
+func maxPoolAVX512(dst *float32, src *float32, columns int, channels int, kernel int, step int, width int)
+
+// routePoolAVX512 is RoutePool; step and width are in bytes.
+//
+//go:noescape
+func routePoolAVX512(dst *float32, grad *float32, src *float32, top *float32, add int, columns int, channels int, kernel int, step int, width int)
+
+// moveAVX512 is Move; strides are in bytes.
+//
+//go:noescape
+func moveAVX512(dst *float32, dstRow int, dstColumn int, src *float32, srcRow int, srcColumn int, rows int, cols int, n int, add int)
+
 // peakAVX512 does n times 12 vectors of multiplications and additions.
 //
 //go:noescape
 func peakAVX512(n int)
 
-// tilesAVX512 are by rows, from 1, and vectors: masked, 1, 2, 4, 8.
-var tilesAVX512 = [][5]tile{
-	{tile1xMaskAVX512, tile1x1AVX512, tile1x2AVX512, tile1x4AVX512, tile1x8AVX512},
-	{tile2xMaskAVX512, tile2x1AVX512, tile2x2AVX512, tile2x4AVX512, tile2x8AVX512},
-	{tile3xMaskAVX512, tile3x1AVX512, tile3x2AVX512, tile3x4AVX512},
-	{tile4xMaskAVX512, tile4x1AVX512, tile4x2AVX512, tile4x4AVX512},
-	{tile5xMaskAVX512, tile5x1AVX512, tile5x2AVX512, tile5x4AVX512},
-	{tile6xMaskAVX512, tile6x1AVX512, tile6x2AVX512, tile6x4AVX512},
-	{tile7xMaskAVX512, tile7x1AVX512, tile7x2AVX512},
-	{tile8xMaskAVX512, tile8x1AVX512, tile8x2AVX512},
-	{tile9xMaskAVX512, tile9x1AVX512, tile9x2AVX512},
-	{tile10xMaskAVX512, tile10x1AVX512, tile10x2AVX512},
-	{tile11xMaskAVX512, tile11x1AVX512, tile11x2AVX512},
-	{tile12xMaskAVX512, tile12x1AVX512, tile12x2AVX512},
-	{tile13xMaskAVX512, tile13x1AVX512, tile13x2AVX512},
-	{tile14xMaskAVX512, tile14x1AVX512, tile14x2AVX512},
+// tilesAVX512 are by rows, from 1, and 1 masked, 1, 2 of which the last is masked, 2, 4, 8.
+var tilesAVX512 = [][6]tile{
+	{tile1x1MaskAVX512, tile1x1AVX512, tile1x2MaskAVX512, tile1x2AVX512, tile1x4AVX512, tile1x8AVX512},
+	{tile2x1MaskAVX512, tile2x1AVX512, tile2x2MaskAVX512, tile2x2AVX512, tile2x4AVX512, tile2x8AVX512},
+	{tile3x1MaskAVX512, tile3x1AVX512, tile3x2MaskAVX512, tile3x2AVX512, tile3x4AVX512},
+	{tile4x1MaskAVX512, tile4x1AVX512, tile4x2MaskAVX512, tile4x2AVX512, tile4x4AVX512},
+	{tile5x1MaskAVX512, tile5x1AVX512, tile5x2MaskAVX512, tile5x2AVX512, tile5x4AVX512},
+	{tile6x1MaskAVX512, tile6x1AVX512, tile6x2MaskAVX512, tile6x2AVX512, tile6x4AVX512},
+	{tile7x1MaskAVX512, tile7x1AVX512, tile7x2MaskAVX512, tile7x2AVX512},
+	{tile8x1MaskAVX512, tile8x1AVX512, tile8x2MaskAVX512, tile8x2AVX512},
+	{tile9x1MaskAVX512, tile9x1AVX512, tile9x2MaskAVX512, tile9x2AVX512},
+	{tile10x1MaskAVX512, tile10x1AVX512, tile10x2MaskAVX512, tile10x2AVX512},
+	{tile11x1MaskAVX512, tile11x1AVX512, tile11x2MaskAVX512, tile11x2AVX512},
+	{tile12x1MaskAVX512, tile12x1AVX512, tile12x2MaskAVX512, tile12x2AVX512},
+	{tile13x1MaskAVX512, tile13x1AVX512, tile13x2MaskAVX512, tile13x2AVX512},
+	{tile14x1MaskAVX512, tile14x1AVX512, tile14x2MaskAVX512, tile14x2AVX512},
 }
 
 // tilesInt8AVX512 are by rows, from 1, and vectors: masked, 1, 4.
 var tilesInt8AVX512 = [][]tileInt8{
-	{tile1xMaskInt8AVX512, tile1x1Int8AVX512, tile1x4Int8AVX512},
-	{tile2xMaskInt8AVX512, tile2x1Int8AVX512, tile2x4Int8AVX512},
-	{tile3xMaskInt8AVX512, tile3x1Int8AVX512, tile3x4Int8AVX512},
-	{tile4xMaskInt8AVX512, tile4x1Int8AVX512, tile4x4Int8AVX512},
+	{tile1x1MaskInt8AVX512, tile1x1Int8AVX512, tile1x4Int8AVX512},
+	{tile2x1MaskInt8AVX512, tile2x1Int8AVX512, tile2x4Int8AVX512},
+	{tile3x1MaskInt8AVX512, tile3x1Int8AVX512, tile3x4Int8AVX512},
+	{tile4x1MaskInt8AVX512, tile4x1Int8AVX512, tile4x4Int8AVX512},
 }
 
 // dotRowsAVX512 is how many rows of a dotTileAVX512 takes.

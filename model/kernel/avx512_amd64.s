@@ -4,10 +4,10 @@
 
 #include "textflag.h"
 
-// func tile1xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile1x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile1xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile1x1MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -19,15 +19,18 @@ TEXT ·tile1xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), CX
 	MOVQ    b+40(FP), DX
 	MOVQ    bStride+48(FP), BX
-	MOVQ    k+56(FP), SI
+	MOVQ    blocks+64(FP), DI
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
-	SUBQ    $+4, SI
-	JLT     rest3
 
-loop2:
+block2:
+	MOVQ k+56(FP), SI
+	SUBQ $+4, SI
+	JLT  rest4
+
+loop3:
 	VBROADCASTSS (AX), Z4
 	VMOVUPS.Z    (DX), K1, Z5
 	VFMADD231PS  Z5, Z4, Z0
@@ -49,76 +52,82 @@ loop2:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	SUBQ         $+4, SI
-	JGE          loop2
+	JGE          loop3
 
-rest3:
+rest4:
 	ADDQ $+4, SI
-	JEQ  done4
+	JEQ  done5
 
-loop5:
+loop6:
 	VBROADCASTSS (AX), Z4
 	VMOVUPS.Z    (DX), K1, Z5
 	VFMADD231PS  Z5, Z4, Z0
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop5
+	JNZ          loop6
 
-done4:
+done5:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block2
 	VADDPS       Z1, Z0, Z0
 	VADDPS       Z3, Z2, Z2
 	VADDPS       Z2, Z0, Z0
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), CX
-	VBROADCASTSS alpha+72(FP), Z1
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Z1
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd6
+	JEQ          noAdd7
 	VMOVUPS.Z    (AX), K1, Z2
 	VFMADD213PS  Z2, Z1, Z0
-	JMP          scaled7
+	JMP          scaled8
 
-noAdd6:
+noAdd7:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled7
+	JEQ    scaled8
 	VMULPS Z1, Z0, Z0
 
-scaled7:
+scaled8:
 	TESTQ     $0x00000008, CX
-	JEQ       noBias8
-	MOVQ      bias+80(FP), DX
+	JEQ       noBias9
+	MOVQ      bias+96(FP), DX
 	VMOVUPS.Z (DX), K1, Z1
 	VADDPS    Z1, Z0, Z0
 
-noBias8:
+noBias9:
 	TESTQ  $0x00000004, CX
-	JEQ    store9
+	JEQ    store10
 	VPXORD Z6, Z6, Z6
 	VMAXPS Z0, Z6, Z0
 
-store9:
+store10:
 	VMOVUPS Z0, K1, (AX)
 	VZEROUPPER
 	RET
 
-// func tile1x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile1x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile1x1AVX512(SB), NOSPLIT, $0-96
-next10:
+TEXT ·tile1x1AVX512(SB), NOSPLIT, $0-112
+next11:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), CX
 	MOVQ   b+40(FP), DX
 	MOVQ   bStride+48(FP), BX
-	MOVQ   k+56(FP), SI
+	MOVQ   blocks+64(FP), DI
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-	SUBQ   $+4, SI
-	JLT    rest12
 
-loop11:
+block12:
+	MOVQ k+56(FP), SI
+	SUBQ $+4, SI
+	JLT  rest14
+
+loop13:
 	VBROADCASTSS (AX), Z4
 	VFMADD231PS  (DX), Z4, Z0
 	ADDQ         CX, AX
@@ -136,71 +145,195 @@ loop11:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	SUBQ         $+4, SI
-	JGE          loop11
+	JGE          loop13
 
-rest12:
+rest14:
 	ADDQ $+4, SI
-	JEQ  done13
+	JEQ  done15
 
-loop14:
+loop16:
 	VBROADCASTSS (AX), Z4
 	VFMADD231PS  (DX), Z4, Z0
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop14
+	JNZ          loop16
 
-done13:
+done15:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block12
 	VADDPS       Z1, Z0, Z0
 	VADDPS       Z3, Z2, Z2
 	VADDPS       Z2, Z0, Z0
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), CX
-	VBROADCASTSS alpha+72(FP), Z4
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Z4
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd15
+	JEQ          noAdd17
 	VFMADD213PS  (AX), Z4, Z0
-	JMP          scaled16
+	JMP          scaled18
 
-noAdd15:
+noAdd17:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled16
+	JEQ    scaled18
 	VMULPS Z4, Z0, Z0
 
-scaled16:
+scaled18:
 	TESTQ   $0x00000008, CX
-	JEQ     noBias17
-	MOVQ    bias+80(FP), DX
+	JEQ     noBias19
+	MOVQ    bias+96(FP), DX
 	VMOVUPS (DX), Z4
 	VADDPS  Z4, Z0, Z0
 
-noBias17:
+noBias19:
 	TESTQ  $0x00000004, CX
-	JEQ    store18
+	JEQ    store20
 	VPXORD Z5, Z5, Z5
 	VMAXPS Z0, Z5, Z0
 
-store18:
+store20:
 	VMOVUPS Z0, (AX)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next10
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next11
 	VZEROUPPER
 	RET
 
-// func tile1x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile1x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile1x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	MOVQ    aCol+32(FP), CX
+	MOVQ    b+40(FP), DX
+	MOVQ    bStride+48(FP), BX
+	MOVQ    blocks+64(FP), DI
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+
+block22:
+	MOVQ k+56(FP), SI
+	SUBQ $+4, SI
+	JLT  rest24
+
+loop23:
+	VBROADCASTSS (AX), Z8
+	VFMADD231PS  (DX), Z8, Z0
+	VMOVUPS.Z    64(DX), K1, Z9
+	VFMADD231PS  Z9, Z8, Z1
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	VBROADCASTSS (AX), Z8
+	VFMADD231PS  (DX), Z8, Z2
+	VMOVUPS.Z    64(DX), K1, Z9
+	VFMADD231PS  Z9, Z8, Z3
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	VBROADCASTSS (AX), Z8
+	VFMADD231PS  (DX), Z8, Z4
+	VMOVUPS.Z    64(DX), K1, Z9
+	VFMADD231PS  Z9, Z8, Z5
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	VBROADCASTSS (AX), Z8
+	VFMADD231PS  (DX), Z8, Z6
+	VMOVUPS.Z    64(DX), K1, Z9
+	VFMADD231PS  Z9, Z8, Z7
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	SUBQ         $+4, SI
+	JGE          loop23
+
+rest24:
+	ADDQ $+4, SI
+	JEQ  done25
+
+loop26:
+	VBROADCASTSS (AX), Z8
+	VFMADD231PS  (DX), Z8, Z0
+	VMOVUPS.Z    64(DX), K1, Z9
+	VFMADD231PS  Z9, Z8, Z1
+	ADDQ         CX, AX
+	ADDQ         BX, DX
+	DECQ         SI
+	JNZ          loop26
+
+done25:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block22
+	VADDPS       Z2, Z0, Z0
+	VADDPS       Z3, Z1, Z1
+	VADDPS       Z6, Z4, Z4
+	VADDPS       Z7, Z5, Z5
+	VADDPS       Z4, Z0, Z0
+	VADDPS       Z5, Z1, Z1
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Z2
+	TESTQ        $0x00000001, CX
+	JEQ          noAdd27
+	VFMADD213PS  (AX), Z2, Z0
+	VMOVUPS.Z    64(AX), K1, Z3
+	VFMADD213PS  Z3, Z2, Z1
+	JMP          scaled28
+
+noAdd27:
+	TESTQ  $0x00000002, CX
+	JEQ    scaled28
+	VMULPS Z2, Z0, Z0
+	VMULPS Z2, Z1, Z1
+
+scaled28:
+	TESTQ     $0x00000008, CX
+	JEQ       noBias29
+	MOVQ      bias+96(FP), DX
+	VMOVUPS   (DX), Z2
+	VADDPS    Z2, Z0, Z0
+	VMOVUPS.Z 64(DX), K1, Z2
+	VADDPS    Z2, Z1, Z1
+
+noBias29:
+	TESTQ  $0x00000004, CX
+	JEQ    store30
+	VPXORD Z10, Z10, Z10
+	VMAXPS Z0, Z10, Z0
+	VMAXPS Z1, Z10, Z1
+
+store30:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VZEROUPPER
+	RET
+
+// func tile1x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile1x2AVX512(SB), NOSPLIT, $0-96
-next19:
+TEXT ·tile1x2AVX512(SB), NOSPLIT, $0-112
+next31:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), CX
 	MOVQ   b+40(FP), DX
 	MOVQ   bStride+48(FP), BX
-	MOVQ   k+56(FP), SI
+	MOVQ   blocks+64(FP), DI
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -209,10 +342,13 @@ next19:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	SUBQ   $+4, SI
-	JLT    rest21
 
-loop20:
+block32:
+	MOVQ k+56(FP), SI
+	SUBQ $+4, SI
+	JLT  rest34
+
+loop33:
 	VBROADCASTSS (AX), Z8
 	VFMADD231PS  (DX), Z8, Z0
 	VFMADD231PS  64(DX), Z8, Z1
@@ -234,22 +370,25 @@ loop20:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	SUBQ         $+4, SI
-	JGE          loop20
+	JGE          loop33
 
-rest21:
+rest34:
 	ADDQ $+4, SI
-	JEQ  done22
+	JEQ  done35
 
-loop23:
+loop36:
 	VBROADCASTSS (AX), Z8
 	VFMADD231PS  (DX), Z8, Z0
 	VFMADD231PS  64(DX), Z8, Z1
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop23
+	JNZ          loop36
 
-done22:
+done35:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block32
 	VADDPS       Z2, Z0, Z0
 	VADDPS       Z3, Z1, Z1
 	VADDPS       Z6, Z4, Z4
@@ -258,57 +397,57 @@ done22:
 	VADDPS       Z5, Z1, Z1
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), CX
-	VBROADCASTSS alpha+72(FP), Z8
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd24
+	JEQ          noAdd37
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  64(AX), Z8, Z1
-	JMP          scaled25
+	JMP          scaled38
 
-noAdd24:
+noAdd37:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled25
+	JEQ    scaled38
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 
-scaled25:
+scaled38:
 	TESTQ   $0x00000008, CX
-	JEQ     noBias26
-	MOVQ    bias+80(FP), DX
+	JEQ     noBias39
+	MOVQ    bias+96(FP), DX
 	VMOVUPS (DX), Z8
 	VADDPS  Z8, Z0, Z0
 	VMOVUPS 64(DX), Z8
 	VADDPS  Z8, Z1, Z1
 
-noBias26:
+noBias39:
 	TESTQ  $0x00000004, CX
-	JEQ    store27
+	JEQ    store40
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
 
-store27:
+store40:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next19
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next31
 	VZEROUPPER
 	RET
 
-// func tile1x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile1x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile1x4AVX512(SB), NOSPLIT, $0-96
-next28:
+TEXT ·tile1x4AVX512(SB), NOSPLIT, $0-112
+next41:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), CX
 	MOVQ   b+40(FP), DX
 	MOVQ   bStride+48(FP), BX
-	MOVQ   k+56(FP), SI
+	MOVQ   blocks+64(FP), DI
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -317,10 +456,13 @@ next28:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	SUBQ   $+2, SI
-	JLT    rest30
 
-loop29:
+block42:
+	MOVQ k+56(FP), SI
+	SUBQ $+2, SI
+	JLT  rest44
+
+loop43:
 	VBROADCASTSS (AX), Z8
 	VFMADD231PS  (DX), Z8, Z0
 	VFMADD231PS  64(DX), Z8, Z1
@@ -336,13 +478,13 @@ loop29:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	SUBQ         $+2, SI
-	JGE          loop29
+	JGE          loop43
 
-rest30:
+rest44:
 	ADDQ $+2, SI
-	JEQ  done31
+	JEQ  done45
 
-loop32:
+loop46:
 	VBROADCASTSS (AX), Z8
 	VFMADD231PS  (DX), Z8, Z0
 	VFMADD231PS  64(DX), Z8, Z1
@@ -351,37 +493,40 @@ loop32:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop32
+	JNZ          loop46
 
-done31:
+done45:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block42
 	VADDPS       Z4, Z0, Z0
 	VADDPS       Z5, Z1, Z1
 	VADDPS       Z6, Z2, Z2
 	VADDPS       Z7, Z3, Z3
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), CX
-	VBROADCASTSS alpha+72(FP), Z8
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd33
+	JEQ          noAdd47
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  64(AX), Z8, Z1
 	VFMADD213PS  128(AX), Z8, Z2
 	VFMADD213PS  192(AX), Z8, Z3
-	JMP          scaled34
+	JMP          scaled48
 
-noAdd33:
+noAdd47:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled34
+	JEQ    scaled48
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
 	VMULPS Z8, Z3, Z3
 
-scaled34:
+scaled48:
 	TESTQ   $0x00000008, CX
-	JEQ     noBias35
-	MOVQ    bias+80(FP), DX
+	JEQ     noBias49
+	MOVQ    bias+96(FP), DX
 	VMOVUPS (DX), Z8
 	VADDPS  Z8, Z0, Z0
 	VMOVUPS 64(DX), Z8
@@ -391,38 +536,38 @@ scaled34:
 	VMOVUPS 192(DX), Z8
 	VADDPS  Z8, Z3, Z3
 
-noBias35:
+noBias49:
 	TESTQ  $0x00000004, CX
-	JEQ    store36
+	JEQ    store50
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
 	VMAXPS Z2, Z9, Z2
 	VMAXPS Z3, Z9, Z3
 
-store36:
+store50:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
 	VMOVUPS Z3, 192(AX)
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, b+40(FP)
-	ADDQ    $+256, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next28
+	ADDQ    $+256, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next41
 	VZEROUPPER
 	RET
 
-// func tile1x8AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile1x8AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile1x8AVX512(SB), NOSPLIT, $0-96
-next37:
+TEXT ·tile1x8AVX512(SB), NOSPLIT, $0-112
+next51:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), CX
 	MOVQ   b+40(FP), DX
 	MOVQ   bStride+48(FP), BX
-	MOVQ   k+56(FP), SI
+	MOVQ   blocks+64(FP), DI
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -431,10 +576,13 @@ next37:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	TESTQ  SI, SI
-	JEQ    done40
 
-loop38:
+block52:
+	MOVQ  k+56(FP), SI
+	TESTQ SI, SI
+	JEQ   done55
+
+loop53:
 	VBROADCASTSS (AX), Z8
 	VFMADD231PS  (DX), Z8, Z0
 	VFMADD231PS  64(DX), Z8, Z1
@@ -447,15 +595,18 @@ loop38:
 	ADDQ         CX, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop38
+	JNZ          loop53
 
-done40:
+done55:
+	ADDQ         jump+72(FP), AX
+	DECQ         DI
+	JNZ          block52
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), CX
-	VBROADCASTSS alpha+72(FP), Z8
+	MOVQ         flags+104(FP), CX
+	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, CX
-	JEQ          noAdd41
+	JEQ          noAdd56
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  64(AX), Z8, Z1
 	VFMADD213PS  128(AX), Z8, Z2
@@ -464,11 +615,11 @@ done40:
 	VFMADD213PS  320(AX), Z8, Z5
 	VFMADD213PS  384(AX), Z8, Z6
 	VFMADD213PS  448(AX), Z8, Z7
-	JMP          scaled42
+	JMP          scaled57
 
-noAdd41:
+noAdd56:
 	TESTQ  $0x00000002, CX
-	JEQ    scaled42
+	JEQ    scaled57
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
@@ -478,10 +629,10 @@ noAdd41:
 	VMULPS Z8, Z6, Z6
 	VMULPS Z8, Z7, Z7
 
-scaled42:
+scaled57:
 	TESTQ   $0x00000008, CX
-	JEQ     noBias43
-	MOVQ    bias+80(FP), DX
+	JEQ     noBias58
+	MOVQ    bias+96(FP), DX
 	VMOVUPS (DX), Z8
 	VADDPS  Z8, Z0, Z0
 	VMOVUPS 64(DX), Z8
@@ -499,9 +650,9 @@ scaled42:
 	VMOVUPS 448(DX), Z8
 	VADDPS  Z8, Z7, Z7
 
-noBias43:
+noBias58:
 	TESTQ  $0x00000004, CX
-	JEQ    store44
+	JEQ    store59
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
@@ -512,7 +663,7 @@ noBias43:
 	VMAXPS Z6, Z9, Z6
 	VMAXPS Z7, Z9, Z7
 
-store44:
+store59:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -523,16 +674,16 @@ store44:
 	VMOVUPS Z7, 448(AX)
 	ADDQ    $+512, dst+0(FP)
 	ADDQ    $+512, b+40(FP)
-	ADDQ    $+512, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next37
+	ADDQ    $+512, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next51
 	VZEROUPPER
 	RET
 
-// func tile2xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile2x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile2xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile2x1MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -544,7 +695,7 @@ TEXT ·tile2xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DX
 	MOVQ    b+40(FP), BX
 	MOVQ    bStride+48(FP), SI
-	MOVQ    k+56(FP), DI
+	MOVQ    blocks+64(FP), R8
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -553,10 +704,13 @@ TEXT ·tile2xMaskAVX512(SB), NOSPLIT, $0-96
 	VPXORD  Z5, Z5, Z5
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
-	SUBQ    $+4, DI
-	JLT     rest47
 
-loop46:
+block61:
+	MOVQ k+56(FP), DI
+	SUBQ $+4, DI
+	JLT  rest63
+
+loop62:
 	VMOVUPS.Z        (BX), K1, Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -578,22 +732,25 @@ loop46:
 	ADDQ             DX, AX
 	ADDQ             SI, BX
 	SUBQ             $+4, DI
-	JGE              loop46
+	JGE              loop62
 
-rest47:
+rest63:
 	ADDQ $+4, DI
-	JEQ  done48
+	JEQ  done64
 
-loop49:
+loop65:
 	VMOVUPS.Z        (BX), K1, Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
 	ADDQ             DX, AX
 	ADDQ             SI, BX
 	DECQ             DI
-	JNZ              loop49
+	JNZ              loop65
 
-done48:
+done64:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block61
 	VADDPS       Z2, Z0, Z0
 	VADDPS       Z3, Z1, Z1
 	VADDPS       Z6, Z4, Z4
@@ -602,53 +759,53 @@ done48:
 	VADDPS       Z5, Z1, Z1
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Z2
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z2
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd50
+	JEQ          noAdd66
 	VMOVUPS.Z    (AX), K1, Z3
 	VFMADD213PS  Z3, Z2, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z3
 	VFMADD213PS  Z3, Z2, Z1
-	JMP          scaled51
+	JMP          scaled67
 
-noAdd50:
+noAdd66:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled51
+	JEQ    scaled67
 	VMULPS Z2, Z0, Z0
 	VMULPS Z2, Z1, Z1
 
-scaled51:
+scaled67:
 	TESTQ     $0x00000008, DX
-	JEQ       noBias52
-	MOVQ      bias+80(FP), BX
+	JEQ       noBias68
+	MOVQ      bias+96(FP), BX
 	VMOVUPS.Z (BX), K1, Z2
 	VADDPS    Z2, Z0, Z0
 	VADDPS    Z2, Z1, Z1
 
-noBias52:
+noBias68:
 	TESTQ  $0x00000004, DX
-	JEQ    store53
+	JEQ    store69
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
 
-store53:
+store69:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VZEROUPPER
 	RET
 
-// func tile2x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile2x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile2x1AVX512(SB), NOSPLIT, $0-96
-next54:
+TEXT ·tile2x1AVX512(SB), NOSPLIT, $0-112
+next70:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -657,10 +814,13 @@ next54:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	SUBQ   $+4, DI
-	JLT    rest56
 
-loop55:
+block71:
+	MOVQ k+56(FP), DI
+	SUBQ $+4, DI
+	JLT  rest73
+
+loop72:
 	VMOVUPS          (BX), Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -682,22 +842,25 @@ loop55:
 	ADDQ             DX, AX
 	ADDQ             SI, BX
 	SUBQ             $+4, DI
-	JGE              loop55
+	JGE              loop72
 
-rest56:
+rest73:
 	ADDQ $+4, DI
-	JEQ  done57
+	JEQ  done74
 
-loop58:
+loop75:
 	VMOVUPS          (BX), Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
 	ADDQ             DX, AX
 	ADDQ             SI, BX
 	DECQ             DI
-	JNZ              loop58
+	JNZ              loop75
 
-done57:
+done74:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block71
 	VADDPS       Z2, Z0, Z0
 	VADDPS       Z3, Z1, Z1
 	VADDPS       Z6, Z4, Z4
@@ -706,56 +869,186 @@ done57:
 	VADDPS       Z5, Z1, Z1
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Z8
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd59
+	JEQ          noAdd76
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  (AX)(CX*1), Z8, Z1
-	JMP          scaled60
+	JMP          scaled77
 
-noAdd59:
+noAdd76:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled60
+	JEQ    scaled77
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 
-scaled60:
+scaled77:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias61
-	MOVQ    bias+80(FP), BX
+	JEQ     noBias78
+	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Z8
 	VADDPS  Z8, Z0, Z0
 	VADDPS  Z8, Z1, Z1
 
-noBias61:
+noBias78:
 	TESTQ  $0x00000004, DX
-	JEQ    store62
+	JEQ    store79
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
 
-store62:
+store79:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next54
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next70
 	VZEROUPPER
 	RET
 
-// func tile2x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile2x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile2x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	MOVQ    aCol+32(FP), DX
+	MOVQ    b+40(FP), BX
+	MOVQ    bStride+48(FP), SI
+	MOVQ    blocks+64(FP), R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+
+block81:
+	MOVQ k+56(FP), DI
+	SUBQ $+2, DI
+	JLT  rest83
+
+loop82:
+	VMOVUPS      (BX), Z8
+	VMOVUPS.Z    64(BX), K1, Z9
+	VBROADCASTSS (AX), Z10
+	VFMADD231PS  Z10, Z8, Z0
+	VFMADD231PS  Z10, Z9, Z1
+	VBROADCASTSS (AX)(CX*1), Z10
+	VFMADD231PS  Z10, Z8, Z2
+	VFMADD231PS  Z10, Z9, Z3
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	VMOVUPS      (BX), Z8
+	VMOVUPS.Z    64(BX), K1, Z9
+	VBROADCASTSS (AX), Z10
+	VFMADD231PS  Z10, Z8, Z4
+	VFMADD231PS  Z10, Z9, Z5
+	VBROADCASTSS (AX)(CX*1), Z10
+	VFMADD231PS  Z10, Z8, Z6
+	VFMADD231PS  Z10, Z9, Z7
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	SUBQ         $+2, DI
+	JGE          loop82
+
+rest83:
+	ADDQ $+2, DI
+	JEQ  done84
+
+loop85:
+	VMOVUPS      (BX), Z8
+	VMOVUPS.Z    64(BX), K1, Z9
+	VBROADCASTSS (AX), Z10
+	VFMADD231PS  Z10, Z8, Z0
+	VFMADD231PS  Z10, Z9, Z1
+	VBROADCASTSS (AX)(CX*1), Z10
+	VFMADD231PS  Z10, Z8, Z2
+	VFMADD231PS  Z10, Z9, Z3
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	DECQ         DI
+	JNZ          loop85
+
+done84:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block81
+	VADDPS       Z4, Z0, Z0
+	VADDPS       Z5, Z1, Z1
+	VADDPS       Z6, Z2, Z2
+	VADDPS       Z7, Z3, Z3
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z4
+	TESTQ        $0x00000001, DX
+	JEQ          noAdd86
+	VFMADD213PS  (AX), Z4, Z0
+	VMOVUPS.Z    64(AX), K1, Z5
+	VFMADD213PS  Z5, Z4, Z1
+	VFMADD213PS  (AX)(CX*1), Z4, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z5
+	VFMADD213PS  Z5, Z4, Z3
+	JMP          scaled87
+
+noAdd86:
+	TESTQ  $0x00000002, DX
+	JEQ    scaled87
+	VMULPS Z4, Z0, Z0
+	VMULPS Z4, Z1, Z1
+	VMULPS Z4, Z2, Z2
+	VMULPS Z4, Z3, Z3
+
+scaled87:
+	TESTQ     $0x00000008, DX
+	JEQ       noBias88
+	MOVQ      bias+96(FP), BX
+	VMOVUPS   (BX), Z4
+	VADDPS    Z4, Z0, Z0
+	VADDPS    Z4, Z2, Z2
+	VMOVUPS.Z 64(BX), K1, Z4
+	VADDPS    Z4, Z1, Z1
+	VADDPS    Z4, Z3, Z3
+
+noBias88:
+	TESTQ  $0x00000004, DX
+	JEQ    store89
+	VPXORD Z11, Z11, Z11
+	VMAXPS Z0, Z11, Z0
+	VMAXPS Z1, Z11, Z1
+	VMAXPS Z2, Z11, Z2
+	VMAXPS Z3, Z11, Z3
+
+store89:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VZEROUPPER
+	RET
+
+// func tile2x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile2x2AVX512(SB), NOSPLIT, $0-96
-next63:
+TEXT ·tile2x2AVX512(SB), NOSPLIT, $0-112
+next90:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -764,10 +1057,13 @@ next63:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	SUBQ   $+2, DI
-	JLT    rest65
 
-loop64:
+block91:
+	MOVQ k+56(FP), DI
+	SUBQ $+2, DI
+	JLT  rest93
+
+loop92:
 	VMOVUPS      (BX), Z8
 	VMOVUPS      64(BX), Z9
 	VBROADCASTSS (AX), Z10
@@ -789,13 +1085,13 @@ loop64:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	SUBQ         $+2, DI
-	JGE          loop64
+	JGE          loop92
 
-rest65:
+rest93:
 	ADDQ $+2, DI
-	JEQ  done66
+	JEQ  done94
 
-loop67:
+loop95:
 	VMOVUPS      (BX), Z8
 	VMOVUPS      64(BX), Z9
 	VBROADCASTSS (AX), Z10
@@ -807,37 +1103,40 @@ loop67:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop67
+	JNZ          loop95
 
-done66:
+done94:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block91
 	VADDPS       Z4, Z0, Z0
 	VADDPS       Z5, Z1, Z1
 	VADDPS       Z6, Z2, Z2
 	VADDPS       Z7, Z3, Z3
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Z8
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd68
+	JEQ          noAdd96
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  64(AX), Z8, Z1
 	VFMADD213PS  (AX)(CX*1), Z8, Z2
 	VFMADD213PS  64(AX)(CX*1), Z8, Z3
-	JMP          scaled69
+	JMP          scaled97
 
-noAdd68:
+noAdd96:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled69
+	JEQ    scaled97
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
 	VMULPS Z8, Z3, Z3
 
-scaled69:
+scaled97:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias70
-	MOVQ    bias+80(FP), BX
+	JEQ     noBias98
+	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Z8
 	VADDPS  Z8, Z0, Z0
 	VADDPS  Z8, Z2, Z2
@@ -845,38 +1144,38 @@ scaled69:
 	VADDPS  Z8, Z1, Z1
 	VADDPS  Z8, Z3, Z3
 
-noBias70:
+noBias98:
 	TESTQ  $0x00000004, DX
-	JEQ    store71
+	JEQ    store99
 	VPXORD Z11, Z11, Z11
 	VMAXPS Z0, Z11, Z0
 	VMAXPS Z1, Z11, Z1
 	VMAXPS Z2, Z11, Z2
 	VMAXPS Z3, Z11, Z3
 
-store71:
+store99:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
 	VMOVUPS Z3, 64(AX)(CX*1)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next63
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next90
 	VZEROUPPER
 	RET
 
-// func tile2x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile2x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile2x4AVX512(SB), NOSPLIT, $0-96
-next72:
+TEXT ·tile2x4AVX512(SB), NOSPLIT, $0-112
+next100:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -885,10 +1184,13 @@ next72:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	TESTQ  DI, DI
-	JEQ    done75
 
-loop73:
+block101:
+	MOVQ  k+56(FP), DI
+	TESTQ DI, DI
+	JEQ   done104
+
+loop102:
 	VMOVUPS      (BX), Z8
 	VMOVUPS      64(BX), Z9
 	VMOVUPS      128(BX), Z10
@@ -906,15 +1208,18 @@ loop73:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop73
+	JNZ          loop102
 
-done75:
+done104:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block101
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Z8
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd76
+	JEQ          noAdd105
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  64(AX), Z8, Z1
 	VFMADD213PS  128(AX), Z8, Z2
@@ -923,11 +1228,11 @@ done75:
 	VFMADD213PS  64(AX)(CX*1), Z8, Z5
 	VFMADD213PS  128(AX)(CX*1), Z8, Z6
 	VFMADD213PS  192(AX)(CX*1), Z8, Z7
-	JMP          scaled77
+	JMP          scaled106
 
-noAdd76:
+noAdd105:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled77
+	JEQ    scaled106
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
@@ -937,10 +1242,10 @@ noAdd76:
 	VMULPS Z8, Z6, Z6
 	VMULPS Z8, Z7, Z7
 
-scaled77:
+scaled106:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias78
-	MOVQ    bias+80(FP), BX
+	JEQ     noBias107
+	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Z8
 	VADDPS  Z8, Z0, Z0
 	VADDPS  Z8, Z4, Z4
@@ -954,9 +1259,9 @@ scaled77:
 	VADDPS  Z8, Z3, Z3
 	VADDPS  Z8, Z7, Z7
 
-noBias78:
+noBias107:
 	TESTQ  $0x00000004, DX
-	JEQ    store79
+	JEQ    store108
 	VPXORD Z13, Z13, Z13
 	VMAXPS Z0, Z13, Z0
 	VMAXPS Z1, Z13, Z1
@@ -967,7 +1272,7 @@ noBias78:
 	VMAXPS Z6, Z13, Z6
 	VMAXPS Z7, Z13, Z7
 
-store79:
+store108:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -978,22 +1283,22 @@ store79:
 	VMOVUPS Z7, 192(AX)(CX*1)
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, b+40(FP)
-	ADDQ    $+256, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next72
+	ADDQ    $+256, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next100
 	VZEROUPPER
 	RET
 
-// func tile2x8AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile2x8AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile2x8AVX512(SB), NOSPLIT, $0-96
-next80:
+TEXT ·tile2x8AVX512(SB), NOSPLIT, $0-112
+next109:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1010,10 +1315,13 @@ next80:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-	TESTQ  DI, DI
-	JEQ    done83
 
-loop81:
+block110:
+	MOVQ  k+56(FP), DI
+	TESTQ DI, DI
+	JEQ   done113
+
+loop111:
 	VMOVUPS      (BX), Z16
 	VMOVUPS      64(BX), Z17
 	VMOVUPS      128(BX), Z18
@@ -1043,15 +1351,18 @@ loop81:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop81
+	JNZ          loop111
 
-done83:
+done113:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block110
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Z16
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z16
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd84
+	JEQ          noAdd114
 	VFMADD213PS  (AX), Z16, Z0
 	VFMADD213PS  64(AX), Z16, Z1
 	VFMADD213PS  128(AX), Z16, Z2
@@ -1068,11 +1379,11 @@ done83:
 	VFMADD213PS  320(AX)(CX*1), Z16, Z13
 	VFMADD213PS  384(AX)(CX*1), Z16, Z14
 	VFMADD213PS  448(AX)(CX*1), Z16, Z15
-	JMP          scaled85
+	JMP          scaled115
 
-noAdd84:
+noAdd114:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled85
+	JEQ    scaled115
 	VMULPS Z16, Z0, Z0
 	VMULPS Z16, Z1, Z1
 	VMULPS Z16, Z2, Z2
@@ -1090,10 +1401,10 @@ noAdd84:
 	VMULPS Z16, Z14, Z14
 	VMULPS Z16, Z15, Z15
 
-scaled85:
+scaled115:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias86
-	MOVQ    bias+80(FP), BX
+	JEQ     noBias116
+	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Z16
 	VADDPS  Z16, Z0, Z0
 	VADDPS  Z16, Z8, Z8
@@ -1119,9 +1430,9 @@ scaled85:
 	VADDPS  Z16, Z7, Z7
 	VADDPS  Z16, Z15, Z15
 
-noBias86:
+noBias116:
 	TESTQ  $0x00000004, DX
-	JEQ    store87
+	JEQ    store117
 	VPXORD Z25, Z25, Z25
 	VMAXPS Z0, Z25, Z0
 	VMAXPS Z1, Z25, Z1
@@ -1140,7 +1451,7 @@ noBias86:
 	VMAXPS Z14, Z25, Z14
 	VMAXPS Z15, Z25, Z15
 
-store87:
+store117:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -1159,16 +1470,16 @@ store87:
 	VMOVUPS Z15, 448(AX)(CX*1)
 	ADDQ    $+512, dst+0(FP)
 	ADDQ    $+512, b+40(FP)
-	ADDQ    $+512, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next80
+	ADDQ    $+512, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next109
 	VZEROUPPER
 	RET
 
-// func tile3xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile3x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile3xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile3x1MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -1180,249 +1491,346 @@ TEXT ·tile3xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DX
 	MOVQ    b+40(FP), BX
 	MOVQ    bStride+48(FP), SI
-	MOVQ    k+56(FP), DI
+	MOVQ    blocks+64(FP), R8
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
-	SUBQ    $+2, DI
-	JLT     rest90
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
 
-loop89:
-	VMOVUPS.Z        (BX), K1, Z6
-	VFMADD231PS.BCST (AX), Z6, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z6, Z1
-	VFMADD231PS.BCST (AX)(CX*2), Z6, Z2
+block119:
+	MOVQ k+56(FP), DI
+	SUBQ $+3, DI
+	JLT  rest121
+
+loop120:
+	VMOVUPS.Z        (BX), K1, Z9
+	VFMADD231PS.BCST (AX), Z9, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z9, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z9, Z2
 	ADDQ             DX, AX
 	ADDQ             SI, BX
-	VMOVUPS.Z        (BX), K1, Z6
-	VFMADD231PS.BCST (AX), Z6, Z3
-	VFMADD231PS.BCST (AX)(CX*1), Z6, Z4
-	VFMADD231PS.BCST (AX)(CX*2), Z6, Z5
+	VMOVUPS.Z        (BX), K1, Z9
+	VFMADD231PS.BCST (AX), Z9, Z3
+	VFMADD231PS.BCST (AX)(CX*1), Z9, Z4
+	VFMADD231PS.BCST (AX)(CX*2), Z9, Z5
 	ADDQ             DX, AX
 	ADDQ             SI, BX
-	SUBQ             $+2, DI
-	JGE              loop89
+	VMOVUPS.Z        (BX), K1, Z9
+	VFMADD231PS.BCST (AX), Z9, Z6
+	VFMADD231PS.BCST (AX)(CX*1), Z9, Z7
+	VFMADD231PS.BCST (AX)(CX*2), Z9, Z8
+	ADDQ             DX, AX
+	ADDQ             SI, BX
+	SUBQ             $+3, DI
+	JGE              loop120
 
-rest90:
-	ADDQ $+2, DI
-	JEQ  done91
+rest121:
+	ADDQ $+3, DI
+	JEQ  done122
 
-loop92:
-	VMOVUPS.Z        (BX), K1, Z6
-	VFMADD231PS.BCST (AX), Z6, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z6, Z1
-	VFMADD231PS.BCST (AX)(CX*2), Z6, Z2
+loop123:
+	VMOVUPS.Z        (BX), K1, Z9
+	VFMADD231PS.BCST (AX), Z9, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z9, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z9, Z2
 	ADDQ             DX, AX
 	ADDQ             SI, BX
 	DECQ             DI
-	JNZ              loop92
+	JNZ              loop123
 
-done91:
+done122:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block119
 	VADDPS       Z3, Z0, Z0
 	VADDPS       Z4, Z1, Z1
 	VADDPS       Z5, Z2, Z2
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z7, Z1, Z1
+	VADDPS       Z8, Z2, Z2
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Z3
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z3
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd93
+	JEQ          noAdd124
 	VMOVUPS.Z    (AX), K1, Z4
 	VFMADD213PS  Z4, Z3, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z4
 	VFMADD213PS  Z4, Z3, Z1
 	VMOVUPS.Z    (AX)(CX*2), K1, Z4
 	VFMADD213PS  Z4, Z3, Z2
-	JMP          scaled94
+	JMP          scaled125
 
-noAdd93:
+noAdd124:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled94
+	JEQ    scaled125
 	VMULPS Z3, Z0, Z0
 	VMULPS Z3, Z1, Z1
 	VMULPS Z3, Z2, Z2
 
-scaled94:
+scaled125:
 	TESTQ     $0x00000008, DX
-	JEQ       noBias95
-	MOVQ      bias+80(FP), BX
+	JEQ       noBias126
+	MOVQ      bias+96(FP), BX
 	VMOVUPS.Z (BX), K1, Z3
 	VADDPS    Z3, Z0, Z0
 	VADDPS    Z3, Z1, Z1
 	VADDPS    Z3, Z2, Z2
 
-noBias95:
+noBias126:
 	TESTQ  $0x00000004, DX
-	JEQ    store96
-	VPXORD Z7, Z7, Z7
-	VMAXPS Z0, Z7, Z0
-	VMAXPS Z1, Z7, Z1
-	VMAXPS Z2, Z7, Z2
+	JEQ    store127
+	VPXORD Z10, Z10, Z10
+	VMAXPS Z0, Z10, Z0
+	VMAXPS Z1, Z10, Z1
+	VMAXPS Z2, Z10, Z2
 
-store96:
+store127:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
 	VZEROUPPER
 	RET
 
-// func tile3x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile3x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile3x1AVX512(SB), NOSPLIT, $0-96
-next97:
+TEXT ·tile3x1AVX512(SB), NOSPLIT, $0-112
+next128:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
 	VPXORD Z5, Z5, Z5
-	SUBQ   $+2, DI
-	JLT    rest99
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
 
-loop98:
-	VMOVUPS          (BX), Z6
-	VFMADD231PS.BCST (AX), Z6, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z6, Z1
-	VFMADD231PS.BCST (AX)(CX*2), Z6, Z2
+block129:
+	MOVQ k+56(FP), DI
+	SUBQ $+3, DI
+	JLT  rest131
+
+loop130:
+	VMOVUPS          (BX), Z9
+	VFMADD231PS.BCST (AX), Z9, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z9, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z9, Z2
 	ADDQ             DX, AX
 	ADDQ             SI, BX
-	VMOVUPS          (BX), Z6
-	VFMADD231PS.BCST (AX), Z6, Z3
-	VFMADD231PS.BCST (AX)(CX*1), Z6, Z4
-	VFMADD231PS.BCST (AX)(CX*2), Z6, Z5
+	VMOVUPS          (BX), Z9
+	VFMADD231PS.BCST (AX), Z9, Z3
+	VFMADD231PS.BCST (AX)(CX*1), Z9, Z4
+	VFMADD231PS.BCST (AX)(CX*2), Z9, Z5
 	ADDQ             DX, AX
 	ADDQ             SI, BX
-	SUBQ             $+2, DI
-	JGE              loop98
+	VMOVUPS          (BX), Z9
+	VFMADD231PS.BCST (AX), Z9, Z6
+	VFMADD231PS.BCST (AX)(CX*1), Z9, Z7
+	VFMADD231PS.BCST (AX)(CX*2), Z9, Z8
+	ADDQ             DX, AX
+	ADDQ             SI, BX
+	SUBQ             $+3, DI
+	JGE              loop130
 
-rest99:
-	ADDQ $+2, DI
-	JEQ  done100
+rest131:
+	ADDQ $+3, DI
+	JEQ  done132
 
-loop101:
-	VMOVUPS          (BX), Z6
-	VFMADD231PS.BCST (AX), Z6, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z6, Z1
-	VFMADD231PS.BCST (AX)(CX*2), Z6, Z2
+loop133:
+	VMOVUPS          (BX), Z9
+	VFMADD231PS.BCST (AX), Z9, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z9, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z9, Z2
 	ADDQ             DX, AX
 	ADDQ             SI, BX
 	DECQ             DI
-	JNZ              loop101
+	JNZ              loop133
 
-done100:
+done132:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block129
 	VADDPS       Z3, Z0, Z0
 	VADDPS       Z4, Z1, Z1
 	VADDPS       Z5, Z2, Z2
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z7, Z1, Z1
+	VADDPS       Z8, Z2, Z2
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Z6
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z9
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd102
-	VFMADD213PS  (AX), Z6, Z0
-	VFMADD213PS  (AX)(CX*1), Z6, Z1
-	VFMADD213PS  (AX)(CX*2), Z6, Z2
-	JMP          scaled103
+	JEQ          noAdd134
+	VFMADD213PS  (AX), Z9, Z0
+	VFMADD213PS  (AX)(CX*1), Z9, Z1
+	VFMADD213PS  (AX)(CX*2), Z9, Z2
+	JMP          scaled135
 
-noAdd102:
+noAdd134:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled103
-	VMULPS Z6, Z0, Z0
-	VMULPS Z6, Z1, Z1
-	VMULPS Z6, Z2, Z2
+	JEQ    scaled135
+	VMULPS Z9, Z0, Z0
+	VMULPS Z9, Z1, Z1
+	VMULPS Z9, Z2, Z2
 
-scaled103:
+scaled135:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias104
-	MOVQ    bias+80(FP), BX
-	VMOVUPS (BX), Z6
-	VADDPS  Z6, Z0, Z0
-	VADDPS  Z6, Z1, Z1
-	VADDPS  Z6, Z2, Z2
+	JEQ     noBias136
+	MOVQ    bias+96(FP), BX
+	VMOVUPS (BX), Z9
+	VADDPS  Z9, Z0, Z0
+	VADDPS  Z9, Z1, Z1
+	VADDPS  Z9, Z2, Z2
 
-noBias104:
+noBias136:
 	TESTQ  $0x00000004, DX
-	JEQ    store105
-	VPXORD Z7, Z7, Z7
-	VMAXPS Z0, Z7, Z0
-	VMAXPS Z1, Z7, Z1
-	VMAXPS Z2, Z7, Z2
+	JEQ    store137
+	VPXORD Z10, Z10, Z10
+	VMAXPS Z0, Z10, Z0
+	VMAXPS Z1, Z10, Z1
+	VMAXPS Z2, Z10, Z2
 
-store105:
+store137:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next97
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next128
 	VZEROUPPER
 	RET
 
-// func tile3x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F
-TEXT ·tile3x2AVX512(SB), NOSPLIT, $0-96
-next106:
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	MOVQ   aCol+32(FP), DX
-	MOVQ   b+40(FP), BX
-	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	TESTQ  DI, DI
-	JEQ    done109
+// func tile3x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile3x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	MOVQ    aCol+32(FP), DX
+	MOVQ    b+40(FP), BX
+	MOVQ    bStride+48(FP), SI
+	MOVQ    blocks+64(FP), R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
 
-loop107:
-	VMOVUPS      (BX), Z6
-	VMOVUPS      64(BX), Z7
-	VBROADCASTSS (AX), Z8
-	VFMADD231PS  Z8, Z6, Z0
-	VFMADD231PS  Z8, Z7, Z1
-	VBROADCASTSS (AX)(CX*1), Z8
-	VFMADD231PS  Z8, Z6, Z2
-	VFMADD231PS  Z8, Z7, Z3
-	VBROADCASTSS (AX)(CX*2), Z8
-	VFMADD231PS  Z8, Z6, Z4
-	VFMADD231PS  Z8, Z7, Z5
+block139:
+	MOVQ k+56(FP), DI
+	SUBQ $+2, DI
+	JLT  rest141
+
+loop140:
+	VMOVUPS      (BX), Z12
+	VMOVUPS.Z    64(BX), K1, Z13
+	VBROADCASTSS (AX), Z14
+	VFMADD231PS  Z14, Z12, Z0
+	VFMADD231PS  Z14, Z13, Z1
+	VBROADCASTSS (AX)(CX*1), Z14
+	VFMADD231PS  Z14, Z12, Z2
+	VFMADD231PS  Z14, Z13, Z3
+	VBROADCASTSS (AX)(CX*2), Z14
+	VFMADD231PS  Z14, Z12, Z4
+	VFMADD231PS  Z14, Z13, Z5
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	VMOVUPS      (BX), Z12
+	VMOVUPS.Z    64(BX), K1, Z13
+	VBROADCASTSS (AX), Z14
+	VFMADD231PS  Z14, Z12, Z6
+	VFMADD231PS  Z14, Z13, Z7
+	VBROADCASTSS (AX)(CX*1), Z14
+	VFMADD231PS  Z14, Z12, Z8
+	VFMADD231PS  Z14, Z13, Z9
+	VBROADCASTSS (AX)(CX*2), Z14
+	VFMADD231PS  Z14, Z12, Z10
+	VFMADD231PS  Z14, Z13, Z11
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	SUBQ         $+2, DI
+	JGE          loop140
+
+rest141:
+	ADDQ $+2, DI
+	JEQ  done142
+
+loop143:
+	VMOVUPS      (BX), Z12
+	VMOVUPS.Z    64(BX), K1, Z13
+	VBROADCASTSS (AX), Z14
+	VFMADD231PS  Z14, Z12, Z0
+	VFMADD231PS  Z14, Z13, Z1
+	VBROADCASTSS (AX)(CX*1), Z14
+	VFMADD231PS  Z14, Z12, Z2
+	VFMADD231PS  Z14, Z13, Z3
+	VBROADCASTSS (AX)(CX*2), Z14
+	VFMADD231PS  Z14, Z12, Z4
+	VFMADD231PS  Z14, Z13, Z5
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop107
+	JNZ          loop143
 
-done109:
+done142:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block139
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z7, Z1, Z1
+	VADDPS       Z8, Z2, Z2
+	VADDPS       Z9, Z3, Z3
+	VADDPS       Z10, Z4, Z4
+	VADDPS       Z11, Z5, Z5
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Z6
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z6
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd110
+	JEQ          noAdd144
 	VFMADD213PS  (AX), Z6, Z0
-	VFMADD213PS  64(AX), Z6, Z1
+	VMOVUPS.Z    64(AX), K1, Z7
+	VFMADD213PS  Z7, Z6, Z1
 	VFMADD213PS  (AX)(CX*1), Z6, Z2
-	VFMADD213PS  64(AX)(CX*1), Z6, Z3
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z7
+	VFMADD213PS  Z7, Z6, Z3
 	VFMADD213PS  (AX)(CX*2), Z6, Z4
-	VFMADD213PS  64(AX)(CX*2), Z6, Z5
-	JMP          scaled111
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z7
+	VFMADD213PS  Z7, Z6, Z5
+	JMP          scaled145
 
-noAdd110:
+noAdd144:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled111
+	JEQ    scaled145
 	VMULPS Z6, Z0, Z0
 	VMULPS Z6, Z1, Z1
 	VMULPS Z6, Z2, Z2
@@ -1430,55 +1838,50 @@ noAdd110:
 	VMULPS Z6, Z4, Z4
 	VMULPS Z6, Z5, Z5
 
-scaled111:
-	TESTQ   $0x00000008, DX
-	JEQ     noBias112
-	MOVQ    bias+80(FP), BX
-	VMOVUPS (BX), Z6
-	VADDPS  Z6, Z0, Z0
-	VADDPS  Z6, Z2, Z2
-	VADDPS  Z6, Z4, Z4
-	VMOVUPS 64(BX), Z6
-	VADDPS  Z6, Z1, Z1
-	VADDPS  Z6, Z3, Z3
-	VADDPS  Z6, Z5, Z5
+scaled145:
+	TESTQ     $0x00000008, DX
+	JEQ       noBias146
+	MOVQ      bias+96(FP), BX
+	VMOVUPS   (BX), Z6
+	VADDPS    Z6, Z0, Z0
+	VADDPS    Z6, Z2, Z2
+	VADDPS    Z6, Z4, Z4
+	VMOVUPS.Z 64(BX), K1, Z6
+	VADDPS    Z6, Z1, Z1
+	VADDPS    Z6, Z3, Z3
+	VADDPS    Z6, Z5, Z5
 
-noBias112:
+noBias146:
 	TESTQ  $0x00000004, DX
-	JEQ    store113
-	VPXORD Z9, Z9, Z9
-	VMAXPS Z0, Z9, Z0
-	VMAXPS Z1, Z9, Z1
-	VMAXPS Z2, Z9, Z2
-	VMAXPS Z3, Z9, Z3
-	VMAXPS Z4, Z9, Z4
-	VMAXPS Z5, Z9, Z5
+	JEQ    store147
+	VPXORD Z15, Z15, Z15
+	VMAXPS Z0, Z15, Z0
+	VMAXPS Z1, Z15, Z1
+	VMAXPS Z2, Z15, Z2
+	VMAXPS Z3, Z15, Z3
+	VMAXPS Z4, Z15, Z4
+	VMAXPS Z5, Z15, Z5
 
-store113:
+store147:
 	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z1, K1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
-	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
 	VMOVUPS Z4, (AX)(CX*2)
-	VMOVUPS Z5, 64(AX)(CX*2)
-	ADDQ    $+128, dst+0(FP)
-	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next106
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
 	VZEROUPPER
 	RET
 
-// func tile3x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile3x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile3x4AVX512(SB), NOSPLIT, $0-96
-next114:
+TEXT ·tile3x2AVX512(SB), NOSPLIT, $0-112
+next148:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	MOVQ   aCol+32(FP), DX
 	MOVQ   b+40(FP), BX
 	MOVQ   bStride+48(FP), SI
-	MOVQ   k+56(FP), DI
+	MOVQ   blocks+64(FP), R8
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1491,10 +1894,165 @@ next114:
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
-	TESTQ  DI, DI
-	JEQ    done117
 
-loop115:
+block149:
+	MOVQ k+56(FP), DI
+	SUBQ $+2, DI
+	JLT  rest151
+
+loop150:
+	VMOVUPS      (BX), Z12
+	VMOVUPS      64(BX), Z13
+	VBROADCASTSS (AX), Z14
+	VFMADD231PS  Z14, Z12, Z0
+	VFMADD231PS  Z14, Z13, Z1
+	VBROADCASTSS (AX)(CX*1), Z14
+	VFMADD231PS  Z14, Z12, Z2
+	VFMADD231PS  Z14, Z13, Z3
+	VBROADCASTSS (AX)(CX*2), Z14
+	VFMADD231PS  Z14, Z12, Z4
+	VFMADD231PS  Z14, Z13, Z5
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	VMOVUPS      (BX), Z12
+	VMOVUPS      64(BX), Z13
+	VBROADCASTSS (AX), Z14
+	VFMADD231PS  Z14, Z12, Z6
+	VFMADD231PS  Z14, Z13, Z7
+	VBROADCASTSS (AX)(CX*1), Z14
+	VFMADD231PS  Z14, Z12, Z8
+	VFMADD231PS  Z14, Z13, Z9
+	VBROADCASTSS (AX)(CX*2), Z14
+	VFMADD231PS  Z14, Z12, Z10
+	VFMADD231PS  Z14, Z13, Z11
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	SUBQ         $+2, DI
+	JGE          loop150
+
+rest151:
+	ADDQ $+2, DI
+	JEQ  done152
+
+loop153:
+	VMOVUPS      (BX), Z12
+	VMOVUPS      64(BX), Z13
+	VBROADCASTSS (AX), Z14
+	VFMADD231PS  Z14, Z12, Z0
+	VFMADD231PS  Z14, Z13, Z1
+	VBROADCASTSS (AX)(CX*1), Z14
+	VFMADD231PS  Z14, Z12, Z2
+	VFMADD231PS  Z14, Z13, Z3
+	VBROADCASTSS (AX)(CX*2), Z14
+	VFMADD231PS  Z14, Z12, Z4
+	VFMADD231PS  Z14, Z13, Z5
+	ADDQ         DX, AX
+	ADDQ         SI, BX
+	DECQ         DI
+	JNZ          loop153
+
+done152:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block149
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z7, Z1, Z1
+	VADDPS       Z8, Z2, Z2
+	VADDPS       Z9, Z3, Z3
+	VADDPS       Z10, Z4, Z4
+	VADDPS       Z11, Z5, Z5
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z12
+	TESTQ        $0x00000001, DX
+	JEQ          noAdd154
+	VFMADD213PS  (AX), Z12, Z0
+	VFMADD213PS  64(AX), Z12, Z1
+	VFMADD213PS  (AX)(CX*1), Z12, Z2
+	VFMADD213PS  64(AX)(CX*1), Z12, Z3
+	VFMADD213PS  (AX)(CX*2), Z12, Z4
+	VFMADD213PS  64(AX)(CX*2), Z12, Z5
+	JMP          scaled155
+
+noAdd154:
+	TESTQ  $0x00000002, DX
+	JEQ    scaled155
+	VMULPS Z12, Z0, Z0
+	VMULPS Z12, Z1, Z1
+	VMULPS Z12, Z2, Z2
+	VMULPS Z12, Z3, Z3
+	VMULPS Z12, Z4, Z4
+	VMULPS Z12, Z5, Z5
+
+scaled155:
+	TESTQ   $0x00000008, DX
+	JEQ     noBias156
+	MOVQ    bias+96(FP), BX
+	VMOVUPS (BX), Z12
+	VADDPS  Z12, Z0, Z0
+	VADDPS  Z12, Z2, Z2
+	VADDPS  Z12, Z4, Z4
+	VMOVUPS 64(BX), Z12
+	VADDPS  Z12, Z1, Z1
+	VADDPS  Z12, Z3, Z3
+	VADDPS  Z12, Z5, Z5
+
+noBias156:
+	TESTQ  $0x00000004, DX
+	JEQ    store157
+	VPXORD Z15, Z15, Z15
+	VMAXPS Z0, Z15, Z0
+	VMAXPS Z1, Z15, Z1
+	VMAXPS Z2, Z15, Z2
+	VMAXPS Z3, Z15, Z3
+	VMAXPS Z4, Z15, Z4
+	VMAXPS Z5, Z15, Z5
+
+store157:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, 64(AX)(CX*2)
+	ADDQ    $+128, dst+0(FP)
+	ADDQ    $+128, b+40(FP)
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next148
+	VZEROUPPER
+	RET
+
+// func tile3x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F
+TEXT ·tile3x4AVX512(SB), NOSPLIT, $0-112
+next158:
+	MOVQ   a+16(FP), AX
+	MOVQ   aRow+24(FP), CX
+	MOVQ   aCol+32(FP), DX
+	MOVQ   b+40(FP), BX
+	MOVQ   bStride+48(FP), SI
+	MOVQ   blocks+64(FP), R8
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+
+block159:
+	MOVQ  k+56(FP), DI
+	TESTQ DI, DI
+	JEQ   done162
+
+loop160:
 	VMOVUPS      (BX), Z12
 	VMOVUPS      64(BX), Z13
 	VMOVUPS      128(BX), Z14
@@ -1517,15 +2075,18 @@ loop115:
 	ADDQ         DX, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop115
+	JNZ          loop160
 
-done117:
+done162:
+	ADDQ         jump+72(FP), AX
+	DECQ         R8
+	JNZ          block159
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
-	MOVQ         flags+88(FP), DX
-	VBROADCASTSS alpha+72(FP), Z12
+	MOVQ         flags+104(FP), DX
+	VBROADCASTSS alpha+88(FP), Z12
 	TESTQ        $0x00000001, DX
-	JEQ          noAdd118
+	JEQ          noAdd163
 	VFMADD213PS  (AX), Z12, Z0
 	VFMADD213PS  64(AX), Z12, Z1
 	VFMADD213PS  128(AX), Z12, Z2
@@ -1538,11 +2099,11 @@ done117:
 	VFMADD213PS  64(AX)(CX*2), Z12, Z9
 	VFMADD213PS  128(AX)(CX*2), Z12, Z10
 	VFMADD213PS  192(AX)(CX*2), Z12, Z11
-	JMP          scaled119
+	JMP          scaled164
 
-noAdd118:
+noAdd163:
 	TESTQ  $0x00000002, DX
-	JEQ    scaled119
+	JEQ    scaled164
 	VMULPS Z12, Z0, Z0
 	VMULPS Z12, Z1, Z1
 	VMULPS Z12, Z2, Z2
@@ -1556,10 +2117,10 @@ noAdd118:
 	VMULPS Z12, Z10, Z10
 	VMULPS Z12, Z11, Z11
 
-scaled119:
+scaled164:
 	TESTQ   $0x00000008, DX
-	JEQ     noBias120
-	MOVQ    bias+80(FP), BX
+	JEQ     noBias165
+	MOVQ    bias+96(FP), BX
 	VMOVUPS (BX), Z12
 	VADDPS  Z12, Z0, Z0
 	VADDPS  Z12, Z4, Z4
@@ -1577,9 +2138,9 @@ scaled119:
 	VADDPS  Z12, Z7, Z7
 	VADDPS  Z12, Z11, Z11
 
-noBias120:
+noBias165:
 	TESTQ  $0x00000004, DX
-	JEQ    store121
+	JEQ    store166
 	VPXORD Z17, Z17, Z17
 	VMAXPS Z0, Z17, Z0
 	VMAXPS Z1, Z17, Z1
@@ -1594,7 +2155,7 @@ noBias120:
 	VMAXPS Z10, Z17, Z10
 	VMAXPS Z11, Z17, Z11
 
-store121:
+store166:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -1609,16 +2170,16 @@ store121:
 	VMOVUPS Z11, 192(AX)(CX*2)
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, b+40(FP)
-	ADDQ    $+256, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next114
+	ADDQ    $+256, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next158
 	VZEROUPPER
 	RET
 
-// func tile4xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile4x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile4xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile4x1MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -1631,7 +2192,7 @@ TEXT ·tile4xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), BX
 	MOVQ    b+40(FP), SI
 	MOVQ    bStride+48(FP), DI
-	MOVQ    k+56(FP), R8
+	MOVQ    blocks+64(FP), R9
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -1640,10 +2201,13 @@ TEXT ·tile4xMaskAVX512(SB), NOSPLIT, $0-96
 	VPXORD  Z5, Z5, Z5
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
-	SUBQ    $+2, R8
-	JLT     rest124
 
-loop123:
+block168:
+	MOVQ k+56(FP), R8
+	SUBQ $+2, R8
+	JLT  rest170
+
+loop169:
 	VMOVUPS.Z        (SI), K1, Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -1659,13 +2223,13 @@ loop123:
 	ADDQ             BX, AX
 	ADDQ             DI, SI
 	SUBQ             $+2, R8
-	JGE              loop123
+	JGE              loop169
 
-rest124:
+rest170:
 	ADDQ $+2, R8
-	JEQ  done125
+	JEQ  done171
 
-loop126:
+loop172:
 	VMOVUPS.Z        (SI), K1, Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -1674,9 +2238,12 @@ loop126:
 	ADDQ             BX, AX
 	ADDQ             DI, SI
 	DECQ             R8
-	JNZ              loop126
+	JNZ              loop172
 
-done125:
+done171:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block168
 	VADDPS       Z4, Z0, Z0
 	VADDPS       Z5, Z1, Z1
 	VADDPS       Z6, Z2, Z2
@@ -1684,10 +2251,10 @@ done125:
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Z4
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Z4
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd127
+	JEQ          noAdd173
 	VMOVUPS.Z    (AX), K1, Z5
 	VFMADD213PS  Z5, Z4, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z5
@@ -1696,36 +2263,36 @@ done125:
 	VFMADD213PS  Z5, Z4, Z2
 	VMOVUPS.Z    (AX)(DX*1), K1, Z5
 	VFMADD213PS  Z5, Z4, Z3
-	JMP          scaled128
+	JMP          scaled174
 
-noAdd127:
+noAdd173:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled128
+	JEQ    scaled174
 	VMULPS Z4, Z0, Z0
 	VMULPS Z4, Z1, Z1
 	VMULPS Z4, Z2, Z2
 	VMULPS Z4, Z3, Z3
 
-scaled128:
+scaled174:
 	TESTQ     $0x00000008, BX
-	JEQ       noBias129
-	MOVQ      bias+80(FP), SI
+	JEQ       noBias175
+	MOVQ      bias+96(FP), SI
 	VMOVUPS.Z (SI), K1, Z4
 	VADDPS    Z4, Z0, Z0
 	VADDPS    Z4, Z1, Z1
 	VADDPS    Z4, Z2, Z2
 	VADDPS    Z4, Z3, Z3
 
-noBias129:
+noBias175:
 	TESTQ  $0x00000004, BX
-	JEQ    store130
+	JEQ    store176
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
 	VMAXPS Z2, Z9, Z2
 	VMAXPS Z3, Z9, Z3
 
-store130:
+store176:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -1733,17 +2300,17 @@ store130:
 	VZEROUPPER
 	RET
 
-// func tile4x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile4x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile4x1AVX512(SB), NOSPLIT, $0-96
-next131:
+TEXT ·tile4x1AVX512(SB), NOSPLIT, $0-112
+next177:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
 	MOVQ   aCol+32(FP), BX
 	MOVQ   b+40(FP), SI
 	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
+	MOVQ   blocks+64(FP), R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1752,10 +2319,13 @@ next131:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	SUBQ   $+2, R8
-	JLT    rest133
 
-loop132:
+block178:
+	MOVQ k+56(FP), R8
+	SUBQ $+2, R8
+	JLT  rest180
+
+loop179:
 	VMOVUPS          (SI), Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -1771,13 +2341,13 @@ loop132:
 	ADDQ             BX, AX
 	ADDQ             DI, SI
 	SUBQ             $+2, R8
-	JGE              loop132
+	JGE              loop179
 
-rest133:
+rest180:
 	ADDQ $+2, R8
-	JEQ  done134
+	JEQ  done181
 
-loop135:
+loop182:
 	VMOVUPS          (SI), Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -1786,9 +2356,12 @@ loop135:
 	ADDQ             BX, AX
 	ADDQ             DI, SI
 	DECQ             R8
-	JNZ              loop135
+	JNZ              loop182
 
-done134:
+done181:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block178
 	VADDPS       Z4, Z0, Z0
 	VADDPS       Z5, Z1, Z1
 	VADDPS       Z6, Z2, Z2
@@ -1796,67 +2369,195 @@ done134:
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Z8
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd136
+	JEQ          noAdd183
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  (AX)(CX*1), Z8, Z1
 	VFMADD213PS  (AX)(CX*2), Z8, Z2
 	VFMADD213PS  (AX)(DX*1), Z8, Z3
-	JMP          scaled137
+	JMP          scaled184
 
-noAdd136:
+noAdd183:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled137
+	JEQ    scaled184
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
 	VMULPS Z8, Z3, Z3
 
-scaled137:
+scaled184:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias138
-	MOVQ    bias+80(FP), SI
+	JEQ     noBias185
+	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Z8
 	VADDPS  Z8, Z0, Z0
 	VADDPS  Z8, Z1, Z1
 	VADDPS  Z8, Z2, Z2
 	VADDPS  Z8, Z3, Z3
 
-noBias138:
+noBias185:
 	TESTQ  $0x00000004, BX
-	JEQ    store139
+	JEQ    store186
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
 	VMAXPS Z2, Z9, Z2
 	VMAXPS Z3, Z9, Z3
 
-store139:
+store186:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
 	VMOVUPS Z3, (AX)(DX*1)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next131
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next177
 	VZEROUPPER
 	RET
 
-// func tile4x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile4x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile4x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), DX
+	MOVQ    aCol+32(FP), BX
+	MOVQ    b+40(FP), SI
+	MOVQ    bStride+48(FP), DI
+	MOVQ    blocks+64(FP), R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+
+block188:
+	MOVQ  k+56(FP), R8
+	TESTQ R8, R8
+	JEQ   done191
+
+loop189:
+	VMOVUPS      (SI), Z8
+	VMOVUPS.Z    64(SI), K1, Z9
+	VBROADCASTSS (AX), Z10
+	VFMADD231PS  Z10, Z8, Z0
+	VFMADD231PS  Z10, Z9, Z1
+	VBROADCASTSS (AX)(CX*1), Z10
+	VFMADD231PS  Z10, Z8, Z2
+	VFMADD231PS  Z10, Z9, Z3
+	VBROADCASTSS (AX)(CX*2), Z10
+	VFMADD231PS  Z10, Z8, Z4
+	VFMADD231PS  Z10, Z9, Z5
+	VBROADCASTSS (AX)(DX*1), Z10
+	VFMADD231PS  Z10, Z8, Z6
+	VFMADD231PS  Z10, Z9, Z7
+	ADDQ         BX, AX
+	ADDQ         DI, SI
+	DECQ         R8
+	JNZ          loop189
+
+done191:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block188
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Z8
+	TESTQ        $0x00000001, BX
+	JEQ          noAdd192
+	VFMADD213PS  (AX), Z8, Z0
+	VMOVUPS.Z    64(AX), K1, Z9
+	VFMADD213PS  Z9, Z8, Z1
+	VFMADD213PS  (AX)(CX*1), Z8, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z9
+	VFMADD213PS  Z9, Z8, Z3
+	VFMADD213PS  (AX)(CX*2), Z8, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z9
+	VFMADD213PS  Z9, Z8, Z5
+	VFMADD213PS  (AX)(DX*1), Z8, Z6
+	VMOVUPS.Z    64(AX)(DX*1), K1, Z9
+	VFMADD213PS  Z9, Z8, Z7
+	JMP          scaled193
+
+noAdd192:
+	TESTQ  $0x00000002, BX
+	JEQ    scaled193
+	VMULPS Z8, Z0, Z0
+	VMULPS Z8, Z1, Z1
+	VMULPS Z8, Z2, Z2
+	VMULPS Z8, Z3, Z3
+	VMULPS Z8, Z4, Z4
+	VMULPS Z8, Z5, Z5
+	VMULPS Z8, Z6, Z6
+	VMULPS Z8, Z7, Z7
+
+scaled193:
+	TESTQ     $0x00000008, BX
+	JEQ       noBias194
+	MOVQ      bias+96(FP), SI
+	VMOVUPS   (SI), Z8
+	VADDPS    Z8, Z0, Z0
+	VADDPS    Z8, Z2, Z2
+	VADDPS    Z8, Z4, Z4
+	VADDPS    Z8, Z6, Z6
+	VMOVUPS.Z 64(SI), K1, Z8
+	VADDPS    Z8, Z1, Z1
+	VADDPS    Z8, Z3, Z3
+	VADDPS    Z8, Z5, Z5
+	VADDPS    Z8, Z7, Z7
+
+noBias194:
+	TESTQ  $0x00000004, BX
+	JEQ    store195
+	VPXORD Z11, Z11, Z11
+	VMAXPS Z0, Z11, Z0
+	VMAXPS Z1, Z11, Z1
+	VMAXPS Z2, Z11, Z2
+	VMAXPS Z3, Z11, Z3
+	VMAXPS Z4, Z11, Z4
+	VMAXPS Z5, Z11, Z5
+	VMAXPS Z6, Z11, Z6
+	VMAXPS Z7, Z11, Z7
+
+store195:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, K1, 64(AX)(DX*1)
+	VZEROUPPER
+	RET
+
+// func tile4x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile4x2AVX512(SB), NOSPLIT, $0-96
-next140:
+TEXT ·tile4x2AVX512(SB), NOSPLIT, $0-112
+next196:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
 	MOVQ   aCol+32(FP), BX
 	MOVQ   b+40(FP), SI
 	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
+	MOVQ   blocks+64(FP), R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1865,10 +2566,13 @@ next140:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	TESTQ  R8, R8
-	JEQ    done143
 
-loop141:
+block197:
+	MOVQ  k+56(FP), R8
+	TESTQ R8, R8
+	JEQ   done200
+
+loop198:
 	VMOVUPS      (SI), Z8
 	VMOVUPS      64(SI), Z9
 	VBROADCASTSS (AX), Z10
@@ -1886,16 +2590,19 @@ loop141:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop141
+	JNZ          loop198
 
-done143:
+done200:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block197
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Z8
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd144
+	JEQ          noAdd201
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  64(AX), Z8, Z1
 	VFMADD213PS  (AX)(CX*1), Z8, Z2
@@ -1904,11 +2611,11 @@ done143:
 	VFMADD213PS  64(AX)(CX*2), Z8, Z5
 	VFMADD213PS  (AX)(DX*1), Z8, Z6
 	VFMADD213PS  64(AX)(DX*1), Z8, Z7
-	JMP          scaled145
+	JMP          scaled202
 
-noAdd144:
+noAdd201:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled145
+	JEQ    scaled202
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
@@ -1918,10 +2625,10 @@ noAdd144:
 	VMULPS Z8, Z6, Z6
 	VMULPS Z8, Z7, Z7
 
-scaled145:
+scaled202:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias146
-	MOVQ    bias+80(FP), SI
+	JEQ     noBias203
+	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Z8
 	VADDPS  Z8, Z0, Z0
 	VADDPS  Z8, Z2, Z2
@@ -1933,9 +2640,9 @@ scaled145:
 	VADDPS  Z8, Z5, Z5
 	VADDPS  Z8, Z7, Z7
 
-noBias146:
+noBias203:
 	TESTQ  $0x00000004, BX
-	JEQ    store147
+	JEQ    store204
 	VPXORD Z11, Z11, Z11
 	VMAXPS Z0, Z11, Z0
 	VMAXPS Z1, Z11, Z1
@@ -1946,7 +2653,7 @@ noBias146:
 	VMAXPS Z6, Z11, Z6
 	VMAXPS Z7, Z11, Z7
 
-store147:
+store204:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -1957,23 +2664,23 @@ store147:
 	VMOVUPS Z7, 64(AX)(DX*1)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next140
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next196
 	VZEROUPPER
 	RET
 
-// func tile4x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile4x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile4x4AVX512(SB), NOSPLIT, $0-96
-next148:
+TEXT ·tile4x4AVX512(SB), NOSPLIT, $0-112
+next205:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
 	MOVQ   aCol+32(FP), BX
 	MOVQ   b+40(FP), SI
 	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
+	MOVQ   blocks+64(FP), R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1990,10 +2697,13 @@ next148:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-	TESTQ  R8, R8
-	JEQ    done151
 
-loop149:
+block206:
+	MOVQ  k+56(FP), R8
+	TESTQ R8, R8
+	JEQ   done209
+
+loop207:
 	VMOVUPS      (SI), Z16
 	VMOVUPS      64(SI), Z17
 	VMOVUPS      128(SI), Z18
@@ -2021,16 +2731,19 @@ loop149:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop149
+	JNZ          loop207
 
-done151:
+done209:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block206
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Z16
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Z16
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd152
+	JEQ          noAdd210
 	VFMADD213PS  (AX), Z16, Z0
 	VFMADD213PS  64(AX), Z16, Z1
 	VFMADD213PS  128(AX), Z16, Z2
@@ -2047,11 +2760,11 @@ done151:
 	VFMADD213PS  64(AX)(DX*1), Z16, Z13
 	VFMADD213PS  128(AX)(DX*1), Z16, Z14
 	VFMADD213PS  192(AX)(DX*1), Z16, Z15
-	JMP          scaled153
+	JMP          scaled211
 
-noAdd152:
+noAdd210:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled153
+	JEQ    scaled211
 	VMULPS Z16, Z0, Z0
 	VMULPS Z16, Z1, Z1
 	VMULPS Z16, Z2, Z2
@@ -2069,10 +2782,10 @@ noAdd152:
 	VMULPS Z16, Z14, Z14
 	VMULPS Z16, Z15, Z15
 
-scaled153:
+scaled211:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias154
-	MOVQ    bias+80(FP), SI
+	JEQ     noBias212
+	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Z16
 	VADDPS  Z16, Z0, Z0
 	VADDPS  Z16, Z4, Z4
@@ -2094,9 +2807,9 @@ scaled153:
 	VADDPS  Z16, Z11, Z11
 	VADDPS  Z16, Z15, Z15
 
-noBias154:
+noBias212:
 	TESTQ  $0x00000004, BX
-	JEQ    store155
+	JEQ    store213
 	VPXORD Z21, Z21, Z21
 	VMAXPS Z0, Z21, Z0
 	VMAXPS Z1, Z21, Z1
@@ -2115,7 +2828,7 @@ noBias154:
 	VMAXPS Z14, Z21, Z14
 	VMAXPS Z15, Z21, Z15
 
-store155:
+store213:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -2134,16 +2847,16 @@ store155:
 	VMOVUPS Z15, 192(AX)(DX*1)
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, b+40(FP)
-	ADDQ    $+256, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next148
+	ADDQ    $+256, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next205
 	VZEROUPPER
 	RET
 
-// func tile5xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile5x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile5xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile5x1MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -2156,60 +2869,100 @@ TEXT ·tile5xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), BX
 	MOVQ    b+40(FP), SI
 	MOVQ    bStride+48(FP), DI
-	MOVQ    k+56(FP), R8
+	MOVQ    blocks+64(FP), R9
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
-	TESTQ   R8, R8
-	JEQ     done159
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
 
-loop157:
-	VMOVUPS.Z        (SI), K1, Z5
-	VFMADD231PS.BCST (AX), Z5, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z5, Z1
-	VFMADD231PS.BCST (AX)(CX*2), Z5, Z2
-	VFMADD231PS.BCST (AX)(DX*1), Z5, Z3
-	VFMADD231PS.BCST (AX)(CX*4), Z5, Z4
+block215:
+	MOVQ k+56(FP), R8
+	SUBQ $+2, R8
+	JLT  rest217
+
+loop216:
+	VMOVUPS.Z        (SI), K1, Z10
+	VFMADD231PS.BCST (AX), Z10, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z10, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z10, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z10, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z10, Z4
+	ADDQ             BX, AX
+	ADDQ             DI, SI
+	VMOVUPS.Z        (SI), K1, Z10
+	VFMADD231PS.BCST (AX), Z10, Z5
+	VFMADD231PS.BCST (AX)(CX*1), Z10, Z6
+	VFMADD231PS.BCST (AX)(CX*2), Z10, Z7
+	VFMADD231PS.BCST (AX)(DX*1), Z10, Z8
+	VFMADD231PS.BCST (AX)(CX*4), Z10, Z9
+	ADDQ             BX, AX
+	ADDQ             DI, SI
+	SUBQ             $+2, R8
+	JGE              loop216
+
+rest217:
+	ADDQ $+2, R8
+	JEQ  done218
+
+loop219:
+	VMOVUPS.Z        (SI), K1, Z10
+	VFMADD231PS.BCST (AX), Z10, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z10, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z10, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z10, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z10, Z4
 	ADDQ             BX, AX
 	ADDQ             DI, SI
 	DECQ             R8
-	JNZ              loop157
+	JNZ              loop219
 
-done159:
+done218:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block215
+	VADDPS       Z5, Z0, Z0
+	VADDPS       Z6, Z1, Z1
+	VADDPS       Z7, Z2, Z2
+	VADDPS       Z8, Z3, Z3
+	VADDPS       Z9, Z4, Z4
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Z5
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Z5
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd160
-	VMOVUPS.Z    (AX), K1, Z7
-	VFMADD213PS  Z7, Z5, Z0
-	VMOVUPS.Z    (AX)(CX*1), K1, Z7
-	VFMADD213PS  Z7, Z5, Z1
-	VMOVUPS.Z    (AX)(CX*2), K1, Z7
-	VFMADD213PS  Z7, Z5, Z2
-	VMOVUPS.Z    (AX)(DX*1), K1, Z7
-	VFMADD213PS  Z7, Z5, Z3
-	VMOVUPS.Z    (AX)(CX*4), K1, Z7
-	VFMADD213PS  Z7, Z5, Z4
-	JMP          scaled161
+	JEQ          noAdd220
+	VMOVUPS.Z    (AX), K1, Z6
+	VFMADD213PS  Z6, Z5, Z0
+	VMOVUPS.Z    (AX)(CX*1), K1, Z6
+	VFMADD213PS  Z6, Z5, Z1
+	VMOVUPS.Z    (AX)(CX*2), K1, Z6
+	VFMADD213PS  Z6, Z5, Z2
+	VMOVUPS.Z    (AX)(DX*1), K1, Z6
+	VFMADD213PS  Z6, Z5, Z3
+	VMOVUPS.Z    (AX)(CX*4), K1, Z6
+	VFMADD213PS  Z6, Z5, Z4
+	JMP          scaled221
 
-noAdd160:
+noAdd220:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled161
+	JEQ    scaled221
 	VMULPS Z5, Z0, Z0
 	VMULPS Z5, Z1, Z1
 	VMULPS Z5, Z2, Z2
 	VMULPS Z5, Z3, Z3
 	VMULPS Z5, Z4, Z4
 
-scaled161:
+scaled221:
 	TESTQ     $0x00000008, BX
-	JEQ       noBias162
-	MOVQ      bias+80(FP), SI
+	JEQ       noBias222
+	MOVQ      bias+96(FP), SI
 	VMOVUPS.Z (SI), K1, Z5
 	VADDPS    Z5, Z0, Z0
 	VADDPS    Z5, Z1, Z1
@@ -2217,17 +2970,17 @@ scaled161:
 	VADDPS    Z5, Z3, Z3
 	VADDPS    Z5, Z4, Z4
 
-noBias162:
+noBias222:
 	TESTQ  $0x00000004, BX
-	JEQ    store163
-	VPXORD Z6, Z6, Z6
-	VMAXPS Z0, Z6, Z0
-	VMAXPS Z1, Z6, Z1
-	VMAXPS Z2, Z6, Z2
-	VMAXPS Z3, Z6, Z3
-	VMAXPS Z4, Z6, Z4
+	JEQ    store223
+	VPXORD Z11, Z11, Z11
+	VMAXPS Z0, Z11, Z0
+	VMAXPS Z1, Z11, Z1
+	VMAXPS Z2, Z11, Z2
+	VMAXPS Z3, Z11, Z3
+	VMAXPS Z4, Z11, Z4
 
-store163:
+store223:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -2236,107 +2989,17 @@ store163:
 	VZEROUPPER
 	RET
 
-// func tile5x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile5x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile5x1AVX512(SB), NOSPLIT, $0-96
-next164:
+TEXT ·tile5x1AVX512(SB), NOSPLIT, $0-112
+next224:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
 	MOVQ   aCol+32(FP), BX
 	MOVQ   b+40(FP), SI
 	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	TESTQ  R8, R8
-	JEQ    done167
-
-loop165:
-	VMOVUPS          (SI), Z5
-	VFMADD231PS.BCST (AX), Z5, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z5, Z1
-	VFMADD231PS.BCST (AX)(CX*2), Z5, Z2
-	VFMADD231PS.BCST (AX)(DX*1), Z5, Z3
-	VFMADD231PS.BCST (AX)(CX*4), Z5, Z4
-	ADDQ             BX, AX
-	ADDQ             DI, SI
-	DECQ             R8
-	JNZ              loop165
-
-done167:
-	MOVQ         dst+0(FP), AX
-	MOVQ         dstStride+8(FP), CX
-	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Z5
-	TESTQ        $0x00000001, BX
-	JEQ          noAdd168
-	VFMADD213PS  (AX), Z5, Z0
-	VFMADD213PS  (AX)(CX*1), Z5, Z1
-	VFMADD213PS  (AX)(CX*2), Z5, Z2
-	VFMADD213PS  (AX)(DX*1), Z5, Z3
-	VFMADD213PS  (AX)(CX*4), Z5, Z4
-	JMP          scaled169
-
-noAdd168:
-	TESTQ  $0x00000002, BX
-	JEQ    scaled169
-	VMULPS Z5, Z0, Z0
-	VMULPS Z5, Z1, Z1
-	VMULPS Z5, Z2, Z2
-	VMULPS Z5, Z3, Z3
-	VMULPS Z5, Z4, Z4
-
-scaled169:
-	TESTQ   $0x00000008, BX
-	JEQ     noBias170
-	MOVQ    bias+80(FP), SI
-	VMOVUPS (SI), Z5
-	VADDPS  Z5, Z0, Z0
-	VADDPS  Z5, Z1, Z1
-	VADDPS  Z5, Z2, Z2
-	VADDPS  Z5, Z3, Z3
-	VADDPS  Z5, Z4, Z4
-
-noBias170:
-	TESTQ  $0x00000004, BX
-	JEQ    store171
-	VPXORD Z6, Z6, Z6
-	VMAXPS Z0, Z6, Z0
-	VMAXPS Z1, Z6, Z1
-	VMAXPS Z2, Z6, Z2
-	VMAXPS Z3, Z6, Z3
-	VMAXPS Z4, Z6, Z4
-
-store171:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, (AX)(CX*1)
-	VMOVUPS Z2, (AX)(CX*2)
-	VMOVUPS Z3, (AX)(DX*1)
-	VMOVUPS Z4, (AX)(CX*4)
-	ADDQ    $+64, dst+0(FP)
-	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next164
-	VZEROUPPER
-	RET
-
-// func tile5x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F
-TEXT ·tile5x2AVX512(SB), NOSPLIT, $0-96
-next172:
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), DX
-	MOVQ   aCol+32(FP), BX
-	MOVQ   b+40(FP), SI
-	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
+	MOVQ   blocks+64(FP), R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2347,10 +3010,287 @@ next172:
 	VPXORD Z7, Z7, Z7
 	VPXORD Z8, Z8, Z8
 	VPXORD Z9, Z9, Z9
-	TESTQ  R8, R8
-	JEQ    done175
 
-loop173:
+block225:
+	MOVQ k+56(FP), R8
+	SUBQ $+2, R8
+	JLT  rest227
+
+loop226:
+	VMOVUPS          (SI), Z10
+	VFMADD231PS.BCST (AX), Z10, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z10, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z10, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z10, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z10, Z4
+	ADDQ             BX, AX
+	ADDQ             DI, SI
+	VMOVUPS          (SI), Z10
+	VFMADD231PS.BCST (AX), Z10, Z5
+	VFMADD231PS.BCST (AX)(CX*1), Z10, Z6
+	VFMADD231PS.BCST (AX)(CX*2), Z10, Z7
+	VFMADD231PS.BCST (AX)(DX*1), Z10, Z8
+	VFMADD231PS.BCST (AX)(CX*4), Z10, Z9
+	ADDQ             BX, AX
+	ADDQ             DI, SI
+	SUBQ             $+2, R8
+	JGE              loop226
+
+rest227:
+	ADDQ $+2, R8
+	JEQ  done228
+
+loop229:
+	VMOVUPS          (SI), Z10
+	VFMADD231PS.BCST (AX), Z10, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z10, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z10, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z10, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z10, Z4
+	ADDQ             BX, AX
+	ADDQ             DI, SI
+	DECQ             R8
+	JNZ              loop229
+
+done228:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block225
+	VADDPS       Z5, Z0, Z0
+	VADDPS       Z6, Z1, Z1
+	VADDPS       Z7, Z2, Z2
+	VADDPS       Z8, Z3, Z3
+	VADDPS       Z9, Z4, Z4
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Z10
+	TESTQ        $0x00000001, BX
+	JEQ          noAdd230
+	VFMADD213PS  (AX), Z10, Z0
+	VFMADD213PS  (AX)(CX*1), Z10, Z1
+	VFMADD213PS  (AX)(CX*2), Z10, Z2
+	VFMADD213PS  (AX)(DX*1), Z10, Z3
+	VFMADD213PS  (AX)(CX*4), Z10, Z4
+	JMP          scaled231
+
+noAdd230:
+	TESTQ  $0x00000002, BX
+	JEQ    scaled231
+	VMULPS Z10, Z0, Z0
+	VMULPS Z10, Z1, Z1
+	VMULPS Z10, Z2, Z2
+	VMULPS Z10, Z3, Z3
+	VMULPS Z10, Z4, Z4
+
+scaled231:
+	TESTQ   $0x00000008, BX
+	JEQ     noBias232
+	MOVQ    bias+96(FP), SI
+	VMOVUPS (SI), Z10
+	VADDPS  Z10, Z0, Z0
+	VADDPS  Z10, Z1, Z1
+	VADDPS  Z10, Z2, Z2
+	VADDPS  Z10, Z3, Z3
+	VADDPS  Z10, Z4, Z4
+
+noBias232:
+	TESTQ  $0x00000004, BX
+	JEQ    store233
+	VPXORD Z11, Z11, Z11
+	VMAXPS Z0, Z11, Z0
+	VMAXPS Z1, Z11, Z1
+	VMAXPS Z2, Z11, Z2
+	VMAXPS Z3, Z11, Z3
+	VMAXPS Z4, Z11, Z4
+
+store233:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, (AX)(CX*1)
+	VMOVUPS Z2, (AX)(CX*2)
+	VMOVUPS Z3, (AX)(DX*1)
+	VMOVUPS Z4, (AX)(CX*4)
+	ADDQ    $+64, dst+0(FP)
+	ADDQ    $+64, b+40(FP)
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next224
+	VZEROUPPER
+	RET
+
+// func tile5x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile5x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), DX
+	MOVQ    aCol+32(FP), BX
+	MOVQ    b+40(FP), SI
+	MOVQ    bStride+48(FP), DI
+	MOVQ    blocks+64(FP), R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+
+block235:
+	MOVQ  k+56(FP), R8
+	TESTQ R8, R8
+	JEQ   done238
+
+loop236:
+	VMOVUPS      (SI), Z10
+	VMOVUPS.Z    64(SI), K1, Z11
+	VBROADCASTSS (AX), Z12
+	VFMADD231PS  Z12, Z10, Z0
+	VFMADD231PS  Z12, Z11, Z1
+	VBROADCASTSS (AX)(CX*1), Z12
+	VFMADD231PS  Z12, Z10, Z2
+	VFMADD231PS  Z12, Z11, Z3
+	VBROADCASTSS (AX)(CX*2), Z12
+	VFMADD231PS  Z12, Z10, Z4
+	VFMADD231PS  Z12, Z11, Z5
+	VBROADCASTSS (AX)(DX*1), Z12
+	VFMADD231PS  Z12, Z10, Z6
+	VFMADD231PS  Z12, Z11, Z7
+	VBROADCASTSS (AX)(CX*4), Z12
+	VFMADD231PS  Z12, Z10, Z8
+	VFMADD231PS  Z12, Z11, Z9
+	ADDQ         BX, AX
+	ADDQ         DI, SI
+	DECQ         R8
+	JNZ          loop236
+
+done238:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block235
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Z10
+	TESTQ        $0x00000001, BX
+	JEQ          noAdd239
+	VFMADD213PS  (AX), Z10, Z0
+	VMOVUPS.Z    64(AX), K1, Z11
+	VFMADD213PS  Z11, Z10, Z1
+	VFMADD213PS  (AX)(CX*1), Z10, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z11
+	VFMADD213PS  Z11, Z10, Z3
+	VFMADD213PS  (AX)(CX*2), Z10, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z11
+	VFMADD213PS  Z11, Z10, Z5
+	VFMADD213PS  (AX)(DX*1), Z10, Z6
+	VMOVUPS.Z    64(AX)(DX*1), K1, Z11
+	VFMADD213PS  Z11, Z10, Z7
+	VFMADD213PS  (AX)(CX*4), Z10, Z8
+	VMOVUPS.Z    64(AX)(CX*4), K1, Z11
+	VFMADD213PS  Z11, Z10, Z9
+	JMP          scaled240
+
+noAdd239:
+	TESTQ  $0x00000002, BX
+	JEQ    scaled240
+	VMULPS Z10, Z0, Z0
+	VMULPS Z10, Z1, Z1
+	VMULPS Z10, Z2, Z2
+	VMULPS Z10, Z3, Z3
+	VMULPS Z10, Z4, Z4
+	VMULPS Z10, Z5, Z5
+	VMULPS Z10, Z6, Z6
+	VMULPS Z10, Z7, Z7
+	VMULPS Z10, Z8, Z8
+	VMULPS Z10, Z9, Z9
+
+scaled240:
+	TESTQ     $0x00000008, BX
+	JEQ       noBias241
+	MOVQ      bias+96(FP), SI
+	VMOVUPS   (SI), Z10
+	VADDPS    Z10, Z0, Z0
+	VADDPS    Z10, Z2, Z2
+	VADDPS    Z10, Z4, Z4
+	VADDPS    Z10, Z6, Z6
+	VADDPS    Z10, Z8, Z8
+	VMOVUPS.Z 64(SI), K1, Z10
+	VADDPS    Z10, Z1, Z1
+	VADDPS    Z10, Z3, Z3
+	VADDPS    Z10, Z5, Z5
+	VADDPS    Z10, Z7, Z7
+	VADDPS    Z10, Z9, Z9
+
+noBias241:
+	TESTQ  $0x00000004, BX
+	JEQ    store242
+	VPXORD Z13, Z13, Z13
+	VMAXPS Z0, Z13, Z0
+	VMAXPS Z1, Z13, Z1
+	VMAXPS Z2, Z13, Z2
+	VMAXPS Z3, Z13, Z3
+	VMAXPS Z4, Z13, Z4
+	VMAXPS Z5, Z13, Z5
+	VMAXPS Z6, Z13, Z6
+	VMAXPS Z7, Z13, Z7
+	VMAXPS Z8, Z13, Z8
+	VMAXPS Z9, Z13, Z9
+
+store242:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, K1, 64(AX)(DX*1)
+	VMOVUPS Z8, (AX)(CX*4)
+	VMOVUPS Z9, K1, 64(AX)(CX*4)
+	VZEROUPPER
+	RET
+
+// func tile5x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F
+TEXT ·tile5x2AVX512(SB), NOSPLIT, $0-112
+next243:
+	MOVQ   a+16(FP), AX
+	MOVQ   aRow+24(FP), CX
+	LEAQ   (CX)(CX*2), DX
+	MOVQ   aCol+32(FP), BX
+	MOVQ   b+40(FP), SI
+	MOVQ   bStride+48(FP), DI
+	MOVQ   blocks+64(FP), R9
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+
+block244:
+	MOVQ  k+56(FP), R8
+	TESTQ R8, R8
+	JEQ   done247
+
+loop245:
 	VMOVUPS      (SI), Z10
 	VMOVUPS      64(SI), Z11
 	VBROADCASTSS (AX), Z12
@@ -2371,16 +3311,19 @@ loop173:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop173
+	JNZ          loop245
 
-done175:
+done247:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block244
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Z10
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Z10
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd176
+	JEQ          noAdd248
 	VFMADD213PS  (AX), Z10, Z0
 	VFMADD213PS  64(AX), Z10, Z1
 	VFMADD213PS  (AX)(CX*1), Z10, Z2
@@ -2391,11 +3334,11 @@ done175:
 	VFMADD213PS  64(AX)(DX*1), Z10, Z7
 	VFMADD213PS  (AX)(CX*4), Z10, Z8
 	VFMADD213PS  64(AX)(CX*4), Z10, Z9
-	JMP          scaled177
+	JMP          scaled249
 
-noAdd176:
+noAdd248:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled177
+	JEQ    scaled249
 	VMULPS Z10, Z0, Z0
 	VMULPS Z10, Z1, Z1
 	VMULPS Z10, Z2, Z2
@@ -2407,10 +3350,10 @@ noAdd176:
 	VMULPS Z10, Z8, Z8
 	VMULPS Z10, Z9, Z9
 
-scaled177:
+scaled249:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias178
-	MOVQ    bias+80(FP), SI
+	JEQ     noBias250
+	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Z10
 	VADDPS  Z10, Z0, Z0
 	VADDPS  Z10, Z2, Z2
@@ -2424,9 +3367,9 @@ scaled177:
 	VADDPS  Z10, Z7, Z7
 	VADDPS  Z10, Z9, Z9
 
-noBias178:
+noBias250:
 	TESTQ  $0x00000004, BX
-	JEQ    store179
+	JEQ    store251
 	VPXORD Z13, Z13, Z13
 	VMAXPS Z0, Z13, Z0
 	VMAXPS Z1, Z13, Z1
@@ -2439,7 +3382,7 @@ noBias178:
 	VMAXPS Z8, Z13, Z8
 	VMAXPS Z9, Z13, Z9
 
-store179:
+store251:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -2452,23 +3395,23 @@ store179:
 	VMOVUPS Z9, 64(AX)(CX*4)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next172
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next243
 	VZEROUPPER
 	RET
 
-// func tile5x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile5x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile5x4AVX512(SB), NOSPLIT, $0-96
-next180:
+TEXT ·tile5x4AVX512(SB), NOSPLIT, $0-112
+next252:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
 	MOVQ   aCol+32(FP), BX
 	MOVQ   b+40(FP), SI
 	MOVQ   bStride+48(FP), DI
-	MOVQ   k+56(FP), R8
+	MOVQ   blocks+64(FP), R9
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2489,10 +3432,13 @@ next180:
 	VPXORD Z17, Z17, Z17
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
-	TESTQ  R8, R8
-	JEQ    done183
 
-loop181:
+block253:
+	MOVQ  k+56(FP), R8
+	TESTQ R8, R8
+	JEQ   done256
+
+loop254:
 	VMOVUPS      (SI), Z20
 	VMOVUPS      64(SI), Z21
 	VMOVUPS      128(SI), Z22
@@ -2525,16 +3471,19 @@ loop181:
 	ADDQ         BX, AX
 	ADDQ         DI, SI
 	DECQ         R8
-	JNZ          loop181
+	JNZ          loop254
 
-done183:
+done256:
+	ADDQ         jump+72(FP), AX
+	DECQ         R9
+	JNZ          block253
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
-	MOVQ         flags+88(FP), BX
-	VBROADCASTSS alpha+72(FP), Z20
+	MOVQ         flags+104(FP), BX
+	VBROADCASTSS alpha+88(FP), Z20
 	TESTQ        $0x00000001, BX
-	JEQ          noAdd184
+	JEQ          noAdd257
 	VFMADD213PS  (AX), Z20, Z0
 	VFMADD213PS  64(AX), Z20, Z1
 	VFMADD213PS  128(AX), Z20, Z2
@@ -2555,11 +3504,11 @@ done183:
 	VFMADD213PS  64(AX)(CX*4), Z20, Z17
 	VFMADD213PS  128(AX)(CX*4), Z20, Z18
 	VFMADD213PS  192(AX)(CX*4), Z20, Z19
-	JMP          scaled185
+	JMP          scaled258
 
-noAdd184:
+noAdd257:
 	TESTQ  $0x00000002, BX
-	JEQ    scaled185
+	JEQ    scaled258
 	VMULPS Z20, Z0, Z0
 	VMULPS Z20, Z1, Z1
 	VMULPS Z20, Z2, Z2
@@ -2581,10 +3530,10 @@ noAdd184:
 	VMULPS Z20, Z18, Z18
 	VMULPS Z20, Z19, Z19
 
-scaled185:
+scaled258:
 	TESTQ   $0x00000008, BX
-	JEQ     noBias186
-	MOVQ    bias+80(FP), SI
+	JEQ     noBias259
+	MOVQ    bias+96(FP), SI
 	VMOVUPS (SI), Z20
 	VADDPS  Z20, Z0, Z0
 	VADDPS  Z20, Z4, Z4
@@ -2610,9 +3559,9 @@ scaled185:
 	VADDPS  Z20, Z15, Z15
 	VADDPS  Z20, Z19, Z19
 
-noBias186:
+noBias259:
 	TESTQ  $0x00000004, BX
-	JEQ    store187
+	JEQ    store260
 	VPXORD Z25, Z25, Z25
 	VMAXPS Z0, Z25, Z0
 	VMAXPS Z1, Z25, Z1
@@ -2635,7 +3584,7 @@ noBias186:
 	VMAXPS Z18, Z25, Z18
 	VMAXPS Z19, Z25, Z19
 
-store187:
+store260:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -2658,16 +3607,16 @@ store187:
 	VMOVUPS Z19, 192(AX)(CX*4)
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, b+40(FP)
-	ADDQ    $+256, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next180
+	ADDQ    $+256, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next252
 	VZEROUPPER
 	RET
 
-// func tile6xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile6x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile6xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile6x1MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -2681,55 +3630,99 @@ TEXT ·tile6xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), SI
 	MOVQ    b+40(FP), DI
 	MOVQ    bStride+48(FP), R8
-	MOVQ    k+56(FP), R9
+	MOVQ    blocks+64(FP), R10
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
-	TESTQ   R9, R9
-	JEQ     done191
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
 
-loop189:
-	VMOVUPS.Z        (DI), K1, Z6
-	VFMADD231PS.BCST (AX), Z6, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z6, Z1
-	VFMADD231PS.BCST (AX)(CX*2), Z6, Z2
-	VFMADD231PS.BCST (AX)(DX*1), Z6, Z3
-	VFMADD231PS.BCST (AX)(CX*4), Z6, Z4
-	VFMADD231PS.BCST (AX)(BX*1), Z6, Z5
+block262:
+	MOVQ k+56(FP), R9
+	SUBQ $+2, R9
+	JLT  rest264
+
+loop263:
+	VMOVUPS.Z        (DI), K1, Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z12, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z12, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z12, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z12, Z4
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z5
+	ADDQ             SI, AX
+	ADDQ             R8, DI
+	VMOVUPS.Z        (DI), K1, Z12
+	VFMADD231PS.BCST (AX), Z12, Z6
+	VFMADD231PS.BCST (AX)(CX*1), Z12, Z7
+	VFMADD231PS.BCST (AX)(CX*2), Z12, Z8
+	VFMADD231PS.BCST (AX)(DX*1), Z12, Z9
+	VFMADD231PS.BCST (AX)(CX*4), Z12, Z10
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z11
+	ADDQ             SI, AX
+	ADDQ             R8, DI
+	SUBQ             $+2, R9
+	JGE              loop263
+
+rest264:
+	ADDQ $+2, R9
+	JEQ  done265
+
+loop266:
+	VMOVUPS.Z        (DI), K1, Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z12, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z12, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z12, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z12, Z4
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z5
 	ADDQ             SI, AX
 	ADDQ             R8, DI
 	DECQ             R9
-	JNZ              loop189
+	JNZ              loop266
 
-done191:
+done265:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block262
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z7, Z1, Z1
+	VADDPS       Z8, Z2, Z2
+	VADDPS       Z9, Z3, Z3
+	VADDPS       Z10, Z4, Z4
+	VADDPS       Z11, Z5, Z5
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (CX)(CX*4), BX
-	MOVQ         flags+88(FP), SI
-	VBROADCASTSS alpha+72(FP), Z6
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Z6
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd192
-	VMOVUPS.Z    (AX), K1, Z8
-	VFMADD213PS  Z8, Z6, Z0
-	VMOVUPS.Z    (AX)(CX*1), K1, Z8
-	VFMADD213PS  Z8, Z6, Z1
-	VMOVUPS.Z    (AX)(CX*2), K1, Z8
-	VFMADD213PS  Z8, Z6, Z2
-	VMOVUPS.Z    (AX)(DX*1), K1, Z8
-	VFMADD213PS  Z8, Z6, Z3
-	VMOVUPS.Z    (AX)(CX*4), K1, Z8
-	VFMADD213PS  Z8, Z6, Z4
-	VMOVUPS.Z    (AX)(BX*1), K1, Z8
-	VFMADD213PS  Z8, Z6, Z5
-	JMP          scaled193
+	JEQ          noAdd267
+	VMOVUPS.Z    (AX), K1, Z7
+	VFMADD213PS  Z7, Z6, Z0
+	VMOVUPS.Z    (AX)(CX*1), K1, Z7
+	VFMADD213PS  Z7, Z6, Z1
+	VMOVUPS.Z    (AX)(CX*2), K1, Z7
+	VFMADD213PS  Z7, Z6, Z2
+	VMOVUPS.Z    (AX)(DX*1), K1, Z7
+	VFMADD213PS  Z7, Z6, Z3
+	VMOVUPS.Z    (AX)(CX*4), K1, Z7
+	VFMADD213PS  Z7, Z6, Z4
+	VMOVUPS.Z    (AX)(BX*1), K1, Z7
+	VFMADD213PS  Z7, Z6, Z5
+	JMP          scaled268
 
-noAdd192:
+noAdd267:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled193
+	JEQ    scaled268
 	VMULPS Z6, Z0, Z0
 	VMULPS Z6, Z1, Z1
 	VMULPS Z6, Z2, Z2
@@ -2737,10 +3730,10 @@ noAdd192:
 	VMULPS Z6, Z4, Z4
 	VMULPS Z6, Z5, Z5
 
-scaled193:
+scaled268:
 	TESTQ     $0x00000008, SI
-	JEQ       noBias194
-	MOVQ      bias+80(FP), DI
+	JEQ       noBias269
+	MOVQ      bias+96(FP), DI
 	VMOVUPS.Z (DI), K1, Z6
 	VADDPS    Z6, Z0, Z0
 	VADDPS    Z6, Z1, Z1
@@ -2749,18 +3742,18 @@ scaled193:
 	VADDPS    Z6, Z4, Z4
 	VADDPS    Z6, Z5, Z5
 
-noBias194:
+noBias269:
 	TESTQ  $0x00000004, SI
-	JEQ    store195
-	VPXORD Z7, Z7, Z7
-	VMAXPS Z0, Z7, Z0
-	VMAXPS Z1, Z7, Z1
-	VMAXPS Z2, Z7, Z2
-	VMAXPS Z3, Z7, Z3
-	VMAXPS Z4, Z7, Z4
-	VMAXPS Z5, Z7, Z5
+	JEQ    store270
+	VPXORD Z13, Z13, Z13
+	VMAXPS Z0, Z13, Z0
+	VMAXPS Z1, Z13, Z1
+	VMAXPS Z2, Z13, Z2
+	VMAXPS Z3, Z13, Z3
+	VMAXPS Z4, Z13, Z4
+	VMAXPS Z5, Z13, Z5
 
-store195:
+store270:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -2770,10 +3763,10 @@ store195:
 	VZEROUPPER
 	RET
 
-// func tile6x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile6x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile6x1AVX512(SB), NOSPLIT, $0-96
-next196:
+TEXT ·tile6x1AVX512(SB), NOSPLIT, $0-112
+next271:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -2781,106 +3774,7 @@ next196:
 	MOVQ   aCol+32(FP), SI
 	MOVQ   b+40(FP), DI
 	MOVQ   bStride+48(FP), R8
-	MOVQ   k+56(FP), R9
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	TESTQ  R9, R9
-	JEQ    done199
-
-loop197:
-	VMOVUPS          (DI), Z6
-	VFMADD231PS.BCST (AX), Z6, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z6, Z1
-	VFMADD231PS.BCST (AX)(CX*2), Z6, Z2
-	VFMADD231PS.BCST (AX)(DX*1), Z6, Z3
-	VFMADD231PS.BCST (AX)(CX*4), Z6, Z4
-	VFMADD231PS.BCST (AX)(BX*1), Z6, Z5
-	ADDQ             SI, AX
-	ADDQ             R8, DI
-	DECQ             R9
-	JNZ              loop197
-
-done199:
-	MOVQ         dst+0(FP), AX
-	MOVQ         dstStride+8(FP), CX
-	LEAQ         (CX)(CX*2), DX
-	LEAQ         (CX)(CX*4), BX
-	MOVQ         flags+88(FP), SI
-	VBROADCASTSS alpha+72(FP), Z6
-	TESTQ        $0x00000001, SI
-	JEQ          noAdd200
-	VFMADD213PS  (AX), Z6, Z0
-	VFMADD213PS  (AX)(CX*1), Z6, Z1
-	VFMADD213PS  (AX)(CX*2), Z6, Z2
-	VFMADD213PS  (AX)(DX*1), Z6, Z3
-	VFMADD213PS  (AX)(CX*4), Z6, Z4
-	VFMADD213PS  (AX)(BX*1), Z6, Z5
-	JMP          scaled201
-
-noAdd200:
-	TESTQ  $0x00000002, SI
-	JEQ    scaled201
-	VMULPS Z6, Z0, Z0
-	VMULPS Z6, Z1, Z1
-	VMULPS Z6, Z2, Z2
-	VMULPS Z6, Z3, Z3
-	VMULPS Z6, Z4, Z4
-	VMULPS Z6, Z5, Z5
-
-scaled201:
-	TESTQ   $0x00000008, SI
-	JEQ     noBias202
-	MOVQ    bias+80(FP), DI
-	VMOVUPS (DI), Z6
-	VADDPS  Z6, Z0, Z0
-	VADDPS  Z6, Z1, Z1
-	VADDPS  Z6, Z2, Z2
-	VADDPS  Z6, Z3, Z3
-	VADDPS  Z6, Z4, Z4
-	VADDPS  Z6, Z5, Z5
-
-noBias202:
-	TESTQ  $0x00000004, SI
-	JEQ    store203
-	VPXORD Z7, Z7, Z7
-	VMAXPS Z0, Z7, Z0
-	VMAXPS Z1, Z7, Z1
-	VMAXPS Z2, Z7, Z2
-	VMAXPS Z3, Z7, Z3
-	VMAXPS Z4, Z7, Z4
-	VMAXPS Z5, Z7, Z5
-
-store203:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, (AX)(CX*1)
-	VMOVUPS Z2, (AX)(CX*2)
-	VMOVUPS Z3, (AX)(DX*1)
-	VMOVUPS Z4, (AX)(CX*4)
-	VMOVUPS Z5, (AX)(BX*1)
-	ADDQ    $+64, dst+0(FP)
-	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next196
-	VZEROUPPER
-	RET
-
-// func tile6x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F
-TEXT ·tile6x2AVX512(SB), NOSPLIT, $0-96
-next204:
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), DX
-	LEAQ   (CX)(CX*4), BX
-	MOVQ   aCol+32(FP), SI
-	MOVQ   b+40(FP), DI
-	MOVQ   bStride+48(FP), R8
-	MOVQ   k+56(FP), R9
+	MOVQ   blocks+64(FP), R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -2893,10 +3787,318 @@ next204:
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
-	TESTQ  R9, R9
-	JEQ    done207
 
-loop205:
+block272:
+	MOVQ k+56(FP), R9
+	SUBQ $+2, R9
+	JLT  rest274
+
+loop273:
+	VMOVUPS          (DI), Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z12, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z12, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z12, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z12, Z4
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z5
+	ADDQ             SI, AX
+	ADDQ             R8, DI
+	VMOVUPS          (DI), Z12
+	VFMADD231PS.BCST (AX), Z12, Z6
+	VFMADD231PS.BCST (AX)(CX*1), Z12, Z7
+	VFMADD231PS.BCST (AX)(CX*2), Z12, Z8
+	VFMADD231PS.BCST (AX)(DX*1), Z12, Z9
+	VFMADD231PS.BCST (AX)(CX*4), Z12, Z10
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z11
+	ADDQ             SI, AX
+	ADDQ             R8, DI
+	SUBQ             $+2, R9
+	JGE              loop273
+
+rest274:
+	ADDQ $+2, R9
+	JEQ  done275
+
+loop276:
+	VMOVUPS          (DI), Z12
+	VFMADD231PS.BCST (AX), Z12, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z12, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z12, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z12, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z12, Z4
+	VFMADD231PS.BCST (AX)(BX*1), Z12, Z5
+	ADDQ             SI, AX
+	ADDQ             R8, DI
+	DECQ             R9
+	JNZ              loop276
+
+done275:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block272
+	VADDPS       Z6, Z0, Z0
+	VADDPS       Z7, Z1, Z1
+	VADDPS       Z8, Z2, Z2
+	VADDPS       Z9, Z3, Z3
+	VADDPS       Z10, Z4, Z4
+	VADDPS       Z11, Z5, Z5
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (CX)(CX*4), BX
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Z12
+	TESTQ        $0x00000001, SI
+	JEQ          noAdd277
+	VFMADD213PS  (AX), Z12, Z0
+	VFMADD213PS  (AX)(CX*1), Z12, Z1
+	VFMADD213PS  (AX)(CX*2), Z12, Z2
+	VFMADD213PS  (AX)(DX*1), Z12, Z3
+	VFMADD213PS  (AX)(CX*4), Z12, Z4
+	VFMADD213PS  (AX)(BX*1), Z12, Z5
+	JMP          scaled278
+
+noAdd277:
+	TESTQ  $0x00000002, SI
+	JEQ    scaled278
+	VMULPS Z12, Z0, Z0
+	VMULPS Z12, Z1, Z1
+	VMULPS Z12, Z2, Z2
+	VMULPS Z12, Z3, Z3
+	VMULPS Z12, Z4, Z4
+	VMULPS Z12, Z5, Z5
+
+scaled278:
+	TESTQ   $0x00000008, SI
+	JEQ     noBias279
+	MOVQ    bias+96(FP), DI
+	VMOVUPS (DI), Z12
+	VADDPS  Z12, Z0, Z0
+	VADDPS  Z12, Z1, Z1
+	VADDPS  Z12, Z2, Z2
+	VADDPS  Z12, Z3, Z3
+	VADDPS  Z12, Z4, Z4
+	VADDPS  Z12, Z5, Z5
+
+noBias279:
+	TESTQ  $0x00000004, SI
+	JEQ    store280
+	VPXORD Z13, Z13, Z13
+	VMAXPS Z0, Z13, Z0
+	VMAXPS Z1, Z13, Z1
+	VMAXPS Z2, Z13, Z2
+	VMAXPS Z3, Z13, Z3
+	VMAXPS Z4, Z13, Z4
+	VMAXPS Z5, Z13, Z5
+
+store280:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, (AX)(CX*1)
+	VMOVUPS Z2, (AX)(CX*2)
+	VMOVUPS Z3, (AX)(DX*1)
+	VMOVUPS Z4, (AX)(CX*4)
+	VMOVUPS Z5, (AX)(BX*1)
+	ADDQ    $+64, dst+0(FP)
+	ADDQ    $+64, b+40(FP)
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next271
+	VZEROUPPER
+	RET
+
+// func tile6x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile6x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (CX)(CX*4), BX
+	MOVQ    aCol+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    bStride+48(FP), R8
+	MOVQ    blocks+64(FP), R10
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+block282:
+	MOVQ  k+56(FP), R9
+	TESTQ R9, R9
+	JEQ   done285
+
+loop283:
+	VMOVUPS      (DI), Z12
+	VMOVUPS.Z    64(DI), K1, Z13
+	VBROADCASTSS (AX), Z14
+	VFMADD231PS  Z14, Z12, Z0
+	VFMADD231PS  Z14, Z13, Z1
+	VBROADCASTSS (AX)(CX*1), Z14
+	VFMADD231PS  Z14, Z12, Z2
+	VFMADD231PS  Z14, Z13, Z3
+	VBROADCASTSS (AX)(CX*2), Z14
+	VFMADD231PS  Z14, Z12, Z4
+	VFMADD231PS  Z14, Z13, Z5
+	VBROADCASTSS (AX)(DX*1), Z14
+	VFMADD231PS  Z14, Z12, Z6
+	VFMADD231PS  Z14, Z13, Z7
+	VBROADCASTSS (AX)(CX*4), Z14
+	VFMADD231PS  Z14, Z12, Z8
+	VFMADD231PS  Z14, Z13, Z9
+	VBROADCASTSS (AX)(BX*1), Z14
+	VFMADD231PS  Z14, Z12, Z10
+	VFMADD231PS  Z14, Z13, Z11
+	ADDQ         SI, AX
+	ADDQ         R8, DI
+	DECQ         R9
+	JNZ          loop283
+
+done285:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block282
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (CX)(CX*4), BX
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Z12
+	TESTQ        $0x00000001, SI
+	JEQ          noAdd286
+	VFMADD213PS  (AX), Z12, Z0
+	VMOVUPS.Z    64(AX), K1, Z13
+	VFMADD213PS  Z13, Z12, Z1
+	VFMADD213PS  (AX)(CX*1), Z12, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z13
+	VFMADD213PS  Z13, Z12, Z3
+	VFMADD213PS  (AX)(CX*2), Z12, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z13
+	VFMADD213PS  Z13, Z12, Z5
+	VFMADD213PS  (AX)(DX*1), Z12, Z6
+	VMOVUPS.Z    64(AX)(DX*1), K1, Z13
+	VFMADD213PS  Z13, Z12, Z7
+	VFMADD213PS  (AX)(CX*4), Z12, Z8
+	VMOVUPS.Z    64(AX)(CX*4), K1, Z13
+	VFMADD213PS  Z13, Z12, Z9
+	VFMADD213PS  (AX)(BX*1), Z12, Z10
+	VMOVUPS.Z    64(AX)(BX*1), K1, Z13
+	VFMADD213PS  Z13, Z12, Z11
+	JMP          scaled287
+
+noAdd286:
+	TESTQ  $0x00000002, SI
+	JEQ    scaled287
+	VMULPS Z12, Z0, Z0
+	VMULPS Z12, Z1, Z1
+	VMULPS Z12, Z2, Z2
+	VMULPS Z12, Z3, Z3
+	VMULPS Z12, Z4, Z4
+	VMULPS Z12, Z5, Z5
+	VMULPS Z12, Z6, Z6
+	VMULPS Z12, Z7, Z7
+	VMULPS Z12, Z8, Z8
+	VMULPS Z12, Z9, Z9
+	VMULPS Z12, Z10, Z10
+	VMULPS Z12, Z11, Z11
+
+scaled287:
+	TESTQ     $0x00000008, SI
+	JEQ       noBias288
+	MOVQ      bias+96(FP), DI
+	VMOVUPS   (DI), Z12
+	VADDPS    Z12, Z0, Z0
+	VADDPS    Z12, Z2, Z2
+	VADDPS    Z12, Z4, Z4
+	VADDPS    Z12, Z6, Z6
+	VADDPS    Z12, Z8, Z8
+	VADDPS    Z12, Z10, Z10
+	VMOVUPS.Z 64(DI), K1, Z12
+	VADDPS    Z12, Z1, Z1
+	VADDPS    Z12, Z3, Z3
+	VADDPS    Z12, Z5, Z5
+	VADDPS    Z12, Z7, Z7
+	VADDPS    Z12, Z9, Z9
+	VADDPS    Z12, Z11, Z11
+
+noBias288:
+	TESTQ  $0x00000004, SI
+	JEQ    store289
+	VPXORD Z15, Z15, Z15
+	VMAXPS Z0, Z15, Z0
+	VMAXPS Z1, Z15, Z1
+	VMAXPS Z2, Z15, Z2
+	VMAXPS Z3, Z15, Z3
+	VMAXPS Z4, Z15, Z4
+	VMAXPS Z5, Z15, Z5
+	VMAXPS Z6, Z15, Z6
+	VMAXPS Z7, Z15, Z7
+	VMAXPS Z8, Z15, Z8
+	VMAXPS Z9, Z15, Z9
+	VMAXPS Z10, Z15, Z10
+	VMAXPS Z11, Z15, Z11
+
+store289:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, K1, 64(AX)(DX*1)
+	VMOVUPS Z8, (AX)(CX*4)
+	VMOVUPS Z9, K1, 64(AX)(CX*4)
+	VMOVUPS Z10, (AX)(BX*1)
+	VMOVUPS Z11, K1, 64(AX)(BX*1)
+	VZEROUPPER
+	RET
+
+// func tile6x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F
+TEXT ·tile6x2AVX512(SB), NOSPLIT, $0-112
+next290:
+	MOVQ   a+16(FP), AX
+	MOVQ   aRow+24(FP), CX
+	LEAQ   (CX)(CX*2), DX
+	LEAQ   (CX)(CX*4), BX
+	MOVQ   aCol+32(FP), SI
+	MOVQ   b+40(FP), DI
+	MOVQ   bStride+48(FP), R8
+	MOVQ   blocks+64(FP), R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+
+block291:
+	MOVQ  k+56(FP), R9
+	TESTQ R9, R9
+	JEQ   done294
+
+loop292:
 	VMOVUPS      (DI), Z12
 	VMOVUPS      64(DI), Z13
 	VBROADCASTSS (AX), Z14
@@ -2920,17 +4122,20 @@ loop205:
 	ADDQ         SI, AX
 	ADDQ         R8, DI
 	DECQ         R9
-	JNZ          loop205
+	JNZ          loop292
 
-done207:
+done294:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block291
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (CX)(CX*4), BX
-	MOVQ         flags+88(FP), SI
-	VBROADCASTSS alpha+72(FP), Z12
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Z12
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd208
+	JEQ          noAdd295
 	VFMADD213PS  (AX), Z12, Z0
 	VFMADD213PS  64(AX), Z12, Z1
 	VFMADD213PS  (AX)(CX*1), Z12, Z2
@@ -2943,11 +4148,11 @@ done207:
 	VFMADD213PS  64(AX)(CX*4), Z12, Z9
 	VFMADD213PS  (AX)(BX*1), Z12, Z10
 	VFMADD213PS  64(AX)(BX*1), Z12, Z11
-	JMP          scaled209
+	JMP          scaled296
 
-noAdd208:
+noAdd295:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled209
+	JEQ    scaled296
 	VMULPS Z12, Z0, Z0
 	VMULPS Z12, Z1, Z1
 	VMULPS Z12, Z2, Z2
@@ -2961,10 +4166,10 @@ noAdd208:
 	VMULPS Z12, Z10, Z10
 	VMULPS Z12, Z11, Z11
 
-scaled209:
+scaled296:
 	TESTQ   $0x00000008, SI
-	JEQ     noBias210
-	MOVQ    bias+80(FP), DI
+	JEQ     noBias297
+	MOVQ    bias+96(FP), DI
 	VMOVUPS (DI), Z12
 	VADDPS  Z12, Z0, Z0
 	VADDPS  Z12, Z2, Z2
@@ -2980,9 +4185,9 @@ scaled209:
 	VADDPS  Z12, Z9, Z9
 	VADDPS  Z12, Z11, Z11
 
-noBias210:
+noBias297:
 	TESTQ  $0x00000004, SI
-	JEQ    store211
+	JEQ    store298
 	VPXORD Z15, Z15, Z15
 	VMAXPS Z0, Z15, Z0
 	VMAXPS Z1, Z15, Z1
@@ -2997,7 +4202,7 @@ noBias210:
 	VMAXPS Z10, Z15, Z10
 	VMAXPS Z11, Z15, Z11
 
-store211:
+store298:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -3012,16 +4217,16 @@ store211:
 	VMOVUPS Z11, 64(AX)(BX*1)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next204
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next290
 	VZEROUPPER
 	RET
 
-// func tile6x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile6x4AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile6x4AVX512(SB), NOSPLIT, $0-96
-next212:
+TEXT ·tile6x4AVX512(SB), NOSPLIT, $0-112
+next299:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -3029,7 +4234,7 @@ next212:
 	MOVQ   aCol+32(FP), SI
 	MOVQ   b+40(FP), DI
 	MOVQ   bStride+48(FP), R8
-	MOVQ   k+56(FP), R9
+	MOVQ   blocks+64(FP), R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3054,10 +4259,13 @@ next212:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
-	TESTQ  R9, R9
-	JEQ    done215
 
-loop213:
+block300:
+	MOVQ  k+56(FP), R9
+	TESTQ R9, R9
+	JEQ   done303
+
+loop301:
 	VMOVUPS      (DI), Z24
 	VMOVUPS      64(DI), Z25
 	VMOVUPS      128(DI), Z26
@@ -3095,17 +4303,20 @@ loop213:
 	ADDQ         SI, AX
 	ADDQ         R8, DI
 	DECQ         R9
-	JNZ          loop213
+	JNZ          loop301
 
-done215:
+done303:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block300
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (CX)(CX*4), BX
-	MOVQ         flags+88(FP), SI
-	VBROADCASTSS alpha+72(FP), Z24
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Z24
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd216
+	JEQ          noAdd304
 	VFMADD213PS  (AX), Z24, Z0
 	VFMADD213PS  64(AX), Z24, Z1
 	VFMADD213PS  128(AX), Z24, Z2
@@ -3130,11 +4341,11 @@ done215:
 	VFMADD213PS  64(AX)(BX*1), Z24, Z21
 	VFMADD213PS  128(AX)(BX*1), Z24, Z22
 	VFMADD213PS  192(AX)(BX*1), Z24, Z23
-	JMP          scaled217
+	JMP          scaled305
 
-noAdd216:
+noAdd304:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled217
+	JEQ    scaled305
 	VMULPS Z24, Z0, Z0
 	VMULPS Z24, Z1, Z1
 	VMULPS Z24, Z2, Z2
@@ -3160,10 +4371,10 @@ noAdd216:
 	VMULPS Z24, Z22, Z22
 	VMULPS Z24, Z23, Z23
 
-scaled217:
+scaled305:
 	TESTQ   $0x00000008, SI
-	JEQ     noBias218
-	MOVQ    bias+80(FP), DI
+	JEQ     noBias306
+	MOVQ    bias+96(FP), DI
 	VMOVUPS (DI), Z24
 	VADDPS  Z24, Z0, Z0
 	VADDPS  Z24, Z4, Z4
@@ -3193,9 +4404,9 @@ scaled217:
 	VADDPS  Z24, Z19, Z19
 	VADDPS  Z24, Z23, Z23
 
-noBias218:
+noBias306:
 	TESTQ  $0x00000004, SI
-	JEQ    store219
+	JEQ    store307
 	VPXORD Z29, Z29, Z29
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -3222,7 +4433,7 @@ noBias218:
 	VMAXPS Z22, Z29, Z22
 	VMAXPS Z23, Z29, Z23
 
-store219:
+store307:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -3249,16 +4460,16 @@ store219:
 	VMOVUPS Z23, 192(AX)(BX*1)
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, b+40(FP)
-	ADDQ    $+256, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next212
+	ADDQ    $+256, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next299
 	VZEROUPPER
 	RET
 
-// func tile7xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile7x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile7xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile7x1MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -3272,7 +4483,7 @@ TEXT ·tile7xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), SI
 	MOVQ    b+40(FP), DI
 	MOVQ    bStride+48(FP), R8
-	MOVQ    k+56(FP), R9
+	MOVQ    blocks+64(FP), R10
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -3280,51 +4491,99 @@ TEXT ·tile7xMaskAVX512(SB), NOSPLIT, $0-96
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
 	VPXORD  Z6, Z6, Z6
-	TESTQ   R9, R9
-	JEQ     done223
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
 
-loop221:
-	VMOVUPS.Z        (DI), K1, Z7
-	VFMADD231PS.BCST (AX), Z7, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z7, Z1
-	VFMADD231PS.BCST (AX)(CX*2), Z7, Z2
-	VFMADD231PS.BCST (AX)(DX*1), Z7, Z3
-	VFMADD231PS.BCST (AX)(CX*4), Z7, Z4
-	VFMADD231PS.BCST (AX)(BX*1), Z7, Z5
-	VFMADD231PS.BCST (AX)(DX*2), Z7, Z6
+block309:
+	MOVQ k+56(FP), R9
+	SUBQ $+2, R9
+	JLT  rest311
+
+loop310:
+	VMOVUPS.Z        (DI), K1, Z14
+	VFMADD231PS.BCST (AX), Z14, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z14, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z14, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z14, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z14, Z4
+	VFMADD231PS.BCST (AX)(BX*1), Z14, Z5
+	VFMADD231PS.BCST (AX)(DX*2), Z14, Z6
+	ADDQ             SI, AX
+	ADDQ             R8, DI
+	VMOVUPS.Z        (DI), K1, Z14
+	VFMADD231PS.BCST (AX), Z14, Z7
+	VFMADD231PS.BCST (AX)(CX*1), Z14, Z8
+	VFMADD231PS.BCST (AX)(CX*2), Z14, Z9
+	VFMADD231PS.BCST (AX)(DX*1), Z14, Z10
+	VFMADD231PS.BCST (AX)(CX*4), Z14, Z11
+	VFMADD231PS.BCST (AX)(BX*1), Z14, Z12
+	VFMADD231PS.BCST (AX)(DX*2), Z14, Z13
+	ADDQ             SI, AX
+	ADDQ             R8, DI
+	SUBQ             $+2, R9
+	JGE              loop310
+
+rest311:
+	ADDQ $+2, R9
+	JEQ  done312
+
+loop313:
+	VMOVUPS.Z        (DI), K1, Z14
+	VFMADD231PS.BCST (AX), Z14, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z14, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z14, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z14, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z14, Z4
+	VFMADD231PS.BCST (AX)(BX*1), Z14, Z5
+	VFMADD231PS.BCST (AX)(DX*2), Z14, Z6
 	ADDQ             SI, AX
 	ADDQ             R8, DI
 	DECQ             R9
-	JNZ              loop221
+	JNZ              loop313
 
-done223:
+done312:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block309
+	VADDPS       Z7, Z0, Z0
+	VADDPS       Z8, Z1, Z1
+	VADDPS       Z9, Z2, Z2
+	VADDPS       Z10, Z3, Z3
+	VADDPS       Z11, Z4, Z4
+	VADDPS       Z12, Z5, Z5
+	VADDPS       Z13, Z6, Z6
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (CX)(CX*4), BX
-	MOVQ         flags+88(FP), SI
-	VBROADCASTSS alpha+72(FP), Z7
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Z7
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd224
-	VMOVUPS.Z    (AX), K1, Z9
-	VFMADD213PS  Z9, Z7, Z0
-	VMOVUPS.Z    (AX)(CX*1), K1, Z9
-	VFMADD213PS  Z9, Z7, Z1
-	VMOVUPS.Z    (AX)(CX*2), K1, Z9
-	VFMADD213PS  Z9, Z7, Z2
-	VMOVUPS.Z    (AX)(DX*1), K1, Z9
-	VFMADD213PS  Z9, Z7, Z3
-	VMOVUPS.Z    (AX)(CX*4), K1, Z9
-	VFMADD213PS  Z9, Z7, Z4
-	VMOVUPS.Z    (AX)(BX*1), K1, Z9
-	VFMADD213PS  Z9, Z7, Z5
-	VMOVUPS.Z    (AX)(DX*2), K1, Z9
-	VFMADD213PS  Z9, Z7, Z6
-	JMP          scaled225
+	JEQ          noAdd314
+	VMOVUPS.Z    (AX), K1, Z8
+	VFMADD213PS  Z8, Z7, Z0
+	VMOVUPS.Z    (AX)(CX*1), K1, Z8
+	VFMADD213PS  Z8, Z7, Z1
+	VMOVUPS.Z    (AX)(CX*2), K1, Z8
+	VFMADD213PS  Z8, Z7, Z2
+	VMOVUPS.Z    (AX)(DX*1), K1, Z8
+	VFMADD213PS  Z8, Z7, Z3
+	VMOVUPS.Z    (AX)(CX*4), K1, Z8
+	VFMADD213PS  Z8, Z7, Z4
+	VMOVUPS.Z    (AX)(BX*1), K1, Z8
+	VFMADD213PS  Z8, Z7, Z5
+	VMOVUPS.Z    (AX)(DX*2), K1, Z8
+	VFMADD213PS  Z8, Z7, Z6
+	JMP          scaled315
 
-noAdd224:
+noAdd314:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled225
+	JEQ    scaled315
 	VMULPS Z7, Z0, Z0
 	VMULPS Z7, Z1, Z1
 	VMULPS Z7, Z2, Z2
@@ -3333,10 +4592,10 @@ noAdd224:
 	VMULPS Z7, Z5, Z5
 	VMULPS Z7, Z6, Z6
 
-scaled225:
+scaled315:
 	TESTQ     $0x00000008, SI
-	JEQ       noBias226
-	MOVQ      bias+80(FP), DI
+	JEQ       noBias316
+	MOVQ      bias+96(FP), DI
 	VMOVUPS.Z (DI), K1, Z7
 	VADDPS    Z7, Z0, Z0
 	VADDPS    Z7, Z1, Z1
@@ -3346,19 +4605,19 @@ scaled225:
 	VADDPS    Z7, Z5, Z5
 	VADDPS    Z7, Z6, Z6
 
-noBias226:
+noBias316:
 	TESTQ  $0x00000004, SI
-	JEQ    store227
-	VPXORD Z8, Z8, Z8
-	VMAXPS Z0, Z8, Z0
-	VMAXPS Z1, Z8, Z1
-	VMAXPS Z2, Z8, Z2
-	VMAXPS Z3, Z8, Z3
-	VMAXPS Z4, Z8, Z4
-	VMAXPS Z5, Z8, Z5
-	VMAXPS Z6, Z8, Z6
+	JEQ    store317
+	VPXORD Z15, Z15, Z15
+	VMAXPS Z0, Z15, Z0
+	VMAXPS Z1, Z15, Z1
+	VMAXPS Z2, Z15, Z2
+	VMAXPS Z3, Z15, Z3
+	VMAXPS Z4, Z15, Z4
+	VMAXPS Z5, Z15, Z5
+	VMAXPS Z6, Z15, Z6
 
-store227:
+store317:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -3369,10 +4628,10 @@ store227:
 	VZEROUPPER
 	RET
 
-// func tile7x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile7x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile7x1AVX512(SB), NOSPLIT, $0-96
-next228:
+TEXT ·tile7x1AVX512(SB), NOSPLIT, $0-112
+next318:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), DX
@@ -3380,113 +4639,7 @@ next228:
 	MOVQ   aCol+32(FP), SI
 	MOVQ   b+40(FP), DI
 	MOVQ   bStride+48(FP), R8
-	MOVQ   k+56(FP), R9
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	TESTQ  R9, R9
-	JEQ    done231
-
-loop229:
-	VMOVUPS          (DI), Z7
-	VFMADD231PS.BCST (AX), Z7, Z0
-	VFMADD231PS.BCST (AX)(CX*1), Z7, Z1
-	VFMADD231PS.BCST (AX)(CX*2), Z7, Z2
-	VFMADD231PS.BCST (AX)(DX*1), Z7, Z3
-	VFMADD231PS.BCST (AX)(CX*4), Z7, Z4
-	VFMADD231PS.BCST (AX)(BX*1), Z7, Z5
-	VFMADD231PS.BCST (AX)(DX*2), Z7, Z6
-	ADDQ             SI, AX
-	ADDQ             R8, DI
-	DECQ             R9
-	JNZ              loop229
-
-done231:
-	MOVQ         dst+0(FP), AX
-	MOVQ         dstStride+8(FP), CX
-	LEAQ         (CX)(CX*2), DX
-	LEAQ         (CX)(CX*4), BX
-	MOVQ         flags+88(FP), SI
-	VBROADCASTSS alpha+72(FP), Z7
-	TESTQ        $0x00000001, SI
-	JEQ          noAdd232
-	VFMADD213PS  (AX), Z7, Z0
-	VFMADD213PS  (AX)(CX*1), Z7, Z1
-	VFMADD213PS  (AX)(CX*2), Z7, Z2
-	VFMADD213PS  (AX)(DX*1), Z7, Z3
-	VFMADD213PS  (AX)(CX*4), Z7, Z4
-	VFMADD213PS  (AX)(BX*1), Z7, Z5
-	VFMADD213PS  (AX)(DX*2), Z7, Z6
-	JMP          scaled233
-
-noAdd232:
-	TESTQ  $0x00000002, SI
-	JEQ    scaled233
-	VMULPS Z7, Z0, Z0
-	VMULPS Z7, Z1, Z1
-	VMULPS Z7, Z2, Z2
-	VMULPS Z7, Z3, Z3
-	VMULPS Z7, Z4, Z4
-	VMULPS Z7, Z5, Z5
-	VMULPS Z7, Z6, Z6
-
-scaled233:
-	TESTQ   $0x00000008, SI
-	JEQ     noBias234
-	MOVQ    bias+80(FP), DI
-	VMOVUPS (DI), Z7
-	VADDPS  Z7, Z0, Z0
-	VADDPS  Z7, Z1, Z1
-	VADDPS  Z7, Z2, Z2
-	VADDPS  Z7, Z3, Z3
-	VADDPS  Z7, Z4, Z4
-	VADDPS  Z7, Z5, Z5
-	VADDPS  Z7, Z6, Z6
-
-noBias234:
-	TESTQ  $0x00000004, SI
-	JEQ    store235
-	VPXORD Z8, Z8, Z8
-	VMAXPS Z0, Z8, Z0
-	VMAXPS Z1, Z8, Z1
-	VMAXPS Z2, Z8, Z2
-	VMAXPS Z3, Z8, Z3
-	VMAXPS Z4, Z8, Z4
-	VMAXPS Z5, Z8, Z5
-	VMAXPS Z6, Z8, Z6
-
-store235:
-	VMOVUPS Z0, (AX)
-	VMOVUPS Z1, (AX)(CX*1)
-	VMOVUPS Z2, (AX)(CX*2)
-	VMOVUPS Z3, (AX)(DX*1)
-	VMOVUPS Z4, (AX)(CX*4)
-	VMOVUPS Z5, (AX)(BX*1)
-	VMOVUPS Z6, (AX)(DX*2)
-	ADDQ    $+64, dst+0(FP)
-	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next228
-	VZEROUPPER
-	RET
-
-// func tile7x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
-// Requires: AVX, AVX512F
-TEXT ·tile7x2AVX512(SB), NOSPLIT, $0-96
-next236:
-	MOVQ   a+16(FP), AX
-	MOVQ   aRow+24(FP), CX
-	LEAQ   (CX)(CX*2), DX
-	LEAQ   (CX)(CX*4), BX
-	MOVQ   aCol+32(FP), SI
-	MOVQ   b+40(FP), DI
-	MOVQ   bStride+48(FP), R8
-	MOVQ   k+56(FP), R9
+	MOVQ   blocks+64(FP), R10
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3501,10 +4654,345 @@ next236:
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
 	VPXORD Z13, Z13, Z13
-	TESTQ  R9, R9
-	JEQ    done239
 
-loop237:
+block319:
+	MOVQ k+56(FP), R9
+	SUBQ $+2, R9
+	JLT  rest321
+
+loop320:
+	VMOVUPS          (DI), Z14
+	VFMADD231PS.BCST (AX), Z14, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z14, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z14, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z14, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z14, Z4
+	VFMADD231PS.BCST (AX)(BX*1), Z14, Z5
+	VFMADD231PS.BCST (AX)(DX*2), Z14, Z6
+	ADDQ             SI, AX
+	ADDQ             R8, DI
+	VMOVUPS          (DI), Z14
+	VFMADD231PS.BCST (AX), Z14, Z7
+	VFMADD231PS.BCST (AX)(CX*1), Z14, Z8
+	VFMADD231PS.BCST (AX)(CX*2), Z14, Z9
+	VFMADD231PS.BCST (AX)(DX*1), Z14, Z10
+	VFMADD231PS.BCST (AX)(CX*4), Z14, Z11
+	VFMADD231PS.BCST (AX)(BX*1), Z14, Z12
+	VFMADD231PS.BCST (AX)(DX*2), Z14, Z13
+	ADDQ             SI, AX
+	ADDQ             R8, DI
+	SUBQ             $+2, R9
+	JGE              loop320
+
+rest321:
+	ADDQ $+2, R9
+	JEQ  done322
+
+loop323:
+	VMOVUPS          (DI), Z14
+	VFMADD231PS.BCST (AX), Z14, Z0
+	VFMADD231PS.BCST (AX)(CX*1), Z14, Z1
+	VFMADD231PS.BCST (AX)(CX*2), Z14, Z2
+	VFMADD231PS.BCST (AX)(DX*1), Z14, Z3
+	VFMADD231PS.BCST (AX)(CX*4), Z14, Z4
+	VFMADD231PS.BCST (AX)(BX*1), Z14, Z5
+	VFMADD231PS.BCST (AX)(DX*2), Z14, Z6
+	ADDQ             SI, AX
+	ADDQ             R8, DI
+	DECQ             R9
+	JNZ              loop323
+
+done322:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block319
+	VADDPS       Z7, Z0, Z0
+	VADDPS       Z8, Z1, Z1
+	VADDPS       Z9, Z2, Z2
+	VADDPS       Z10, Z3, Z3
+	VADDPS       Z11, Z4, Z4
+	VADDPS       Z12, Z5, Z5
+	VADDPS       Z13, Z6, Z6
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (CX)(CX*4), BX
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Z14
+	TESTQ        $0x00000001, SI
+	JEQ          noAdd324
+	VFMADD213PS  (AX), Z14, Z0
+	VFMADD213PS  (AX)(CX*1), Z14, Z1
+	VFMADD213PS  (AX)(CX*2), Z14, Z2
+	VFMADD213PS  (AX)(DX*1), Z14, Z3
+	VFMADD213PS  (AX)(CX*4), Z14, Z4
+	VFMADD213PS  (AX)(BX*1), Z14, Z5
+	VFMADD213PS  (AX)(DX*2), Z14, Z6
+	JMP          scaled325
+
+noAdd324:
+	TESTQ  $0x00000002, SI
+	JEQ    scaled325
+	VMULPS Z14, Z0, Z0
+	VMULPS Z14, Z1, Z1
+	VMULPS Z14, Z2, Z2
+	VMULPS Z14, Z3, Z3
+	VMULPS Z14, Z4, Z4
+	VMULPS Z14, Z5, Z5
+	VMULPS Z14, Z6, Z6
+
+scaled325:
+	TESTQ   $0x00000008, SI
+	JEQ     noBias326
+	MOVQ    bias+96(FP), DI
+	VMOVUPS (DI), Z14
+	VADDPS  Z14, Z0, Z0
+	VADDPS  Z14, Z1, Z1
+	VADDPS  Z14, Z2, Z2
+	VADDPS  Z14, Z3, Z3
+	VADDPS  Z14, Z4, Z4
+	VADDPS  Z14, Z5, Z5
+	VADDPS  Z14, Z6, Z6
+
+noBias326:
+	TESTQ  $0x00000004, SI
+	JEQ    store327
+	VPXORD Z15, Z15, Z15
+	VMAXPS Z0, Z15, Z0
+	VMAXPS Z1, Z15, Z1
+	VMAXPS Z2, Z15, Z2
+	VMAXPS Z3, Z15, Z3
+	VMAXPS Z4, Z15, Z4
+	VMAXPS Z5, Z15, Z5
+	VMAXPS Z6, Z15, Z6
+
+store327:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, (AX)(CX*1)
+	VMOVUPS Z2, (AX)(CX*2)
+	VMOVUPS Z3, (AX)(DX*1)
+	VMOVUPS Z4, (AX)(CX*4)
+	VMOVUPS Z5, (AX)(BX*1)
+	VMOVUPS Z6, (AX)(DX*2)
+	ADDQ    $+64, dst+0(FP)
+	ADDQ    $+64, b+40(FP)
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next318
+	VZEROUPPER
+	RET
+
+// func tile7x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile7x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), DX
+	LEAQ    (CX)(CX*4), BX
+	MOVQ    aCol+32(FP), SI
+	MOVQ    b+40(FP), DI
+	MOVQ    bStride+48(FP), R8
+	MOVQ    blocks+64(FP), R10
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+
+block329:
+	MOVQ  k+56(FP), R9
+	TESTQ R9, R9
+	JEQ   done332
+
+loop330:
+	VMOVUPS      (DI), Z14
+	VMOVUPS.Z    64(DI), K1, Z15
+	VBROADCASTSS (AX), Z16
+	VFMADD231PS  Z16, Z14, Z0
+	VFMADD231PS  Z16, Z15, Z1
+	VBROADCASTSS (AX)(CX*1), Z16
+	VFMADD231PS  Z16, Z14, Z2
+	VFMADD231PS  Z16, Z15, Z3
+	VBROADCASTSS (AX)(CX*2), Z16
+	VFMADD231PS  Z16, Z14, Z4
+	VFMADD231PS  Z16, Z15, Z5
+	VBROADCASTSS (AX)(DX*1), Z16
+	VFMADD231PS  Z16, Z14, Z6
+	VFMADD231PS  Z16, Z15, Z7
+	VBROADCASTSS (AX)(CX*4), Z16
+	VFMADD231PS  Z16, Z14, Z8
+	VFMADD231PS  Z16, Z15, Z9
+	VBROADCASTSS (AX)(BX*1), Z16
+	VFMADD231PS  Z16, Z14, Z10
+	VFMADD231PS  Z16, Z15, Z11
+	VBROADCASTSS (AX)(DX*2), Z16
+	VFMADD231PS  Z16, Z14, Z12
+	VFMADD231PS  Z16, Z15, Z13
+	ADDQ         SI, AX
+	ADDQ         R8, DI
+	DECQ         R9
+	JNZ          loop330
+
+done332:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block329
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), DX
+	LEAQ         (CX)(CX*4), BX
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Z14
+	TESTQ        $0x00000001, SI
+	JEQ          noAdd333
+	VFMADD213PS  (AX), Z14, Z0
+	VMOVUPS.Z    64(AX), K1, Z15
+	VFMADD213PS  Z15, Z14, Z1
+	VFMADD213PS  (AX)(CX*1), Z14, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z15
+	VFMADD213PS  Z15, Z14, Z3
+	VFMADD213PS  (AX)(CX*2), Z14, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z15
+	VFMADD213PS  Z15, Z14, Z5
+	VFMADD213PS  (AX)(DX*1), Z14, Z6
+	VMOVUPS.Z    64(AX)(DX*1), K1, Z15
+	VFMADD213PS  Z15, Z14, Z7
+	VFMADD213PS  (AX)(CX*4), Z14, Z8
+	VMOVUPS.Z    64(AX)(CX*4), K1, Z15
+	VFMADD213PS  Z15, Z14, Z9
+	VFMADD213PS  (AX)(BX*1), Z14, Z10
+	VMOVUPS.Z    64(AX)(BX*1), K1, Z15
+	VFMADD213PS  Z15, Z14, Z11
+	VFMADD213PS  (AX)(DX*2), Z14, Z12
+	VMOVUPS.Z    64(AX)(DX*2), K1, Z15
+	VFMADD213PS  Z15, Z14, Z13
+	JMP          scaled334
+
+noAdd333:
+	TESTQ  $0x00000002, SI
+	JEQ    scaled334
+	VMULPS Z14, Z0, Z0
+	VMULPS Z14, Z1, Z1
+	VMULPS Z14, Z2, Z2
+	VMULPS Z14, Z3, Z3
+	VMULPS Z14, Z4, Z4
+	VMULPS Z14, Z5, Z5
+	VMULPS Z14, Z6, Z6
+	VMULPS Z14, Z7, Z7
+	VMULPS Z14, Z8, Z8
+	VMULPS Z14, Z9, Z9
+	VMULPS Z14, Z10, Z10
+	VMULPS Z14, Z11, Z11
+	VMULPS Z14, Z12, Z12
+	VMULPS Z14, Z13, Z13
+
+scaled334:
+	TESTQ     $0x00000008, SI
+	JEQ       noBias335
+	MOVQ      bias+96(FP), DI
+	VMOVUPS   (DI), Z14
+	VADDPS    Z14, Z0, Z0
+	VADDPS    Z14, Z2, Z2
+	VADDPS    Z14, Z4, Z4
+	VADDPS    Z14, Z6, Z6
+	VADDPS    Z14, Z8, Z8
+	VADDPS    Z14, Z10, Z10
+	VADDPS    Z14, Z12, Z12
+	VMOVUPS.Z 64(DI), K1, Z14
+	VADDPS    Z14, Z1, Z1
+	VADDPS    Z14, Z3, Z3
+	VADDPS    Z14, Z5, Z5
+	VADDPS    Z14, Z7, Z7
+	VADDPS    Z14, Z9, Z9
+	VADDPS    Z14, Z11, Z11
+	VADDPS    Z14, Z13, Z13
+
+noBias335:
+	TESTQ  $0x00000004, SI
+	JEQ    store336
+	VPXORD Z17, Z17, Z17
+	VMAXPS Z0, Z17, Z0
+	VMAXPS Z1, Z17, Z1
+	VMAXPS Z2, Z17, Z2
+	VMAXPS Z3, Z17, Z3
+	VMAXPS Z4, Z17, Z4
+	VMAXPS Z5, Z17, Z5
+	VMAXPS Z6, Z17, Z6
+	VMAXPS Z7, Z17, Z7
+	VMAXPS Z8, Z17, Z8
+	VMAXPS Z9, Z17, Z9
+	VMAXPS Z10, Z17, Z10
+	VMAXPS Z11, Z17, Z11
+	VMAXPS Z12, Z17, Z12
+	VMAXPS Z13, Z17, Z13
+
+store336:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(DX*1)
+	VMOVUPS Z7, K1, 64(AX)(DX*1)
+	VMOVUPS Z8, (AX)(CX*4)
+	VMOVUPS Z9, K1, 64(AX)(CX*4)
+	VMOVUPS Z10, (AX)(BX*1)
+	VMOVUPS Z11, K1, 64(AX)(BX*1)
+	VMOVUPS Z12, (AX)(DX*2)
+	VMOVUPS Z13, K1, 64(AX)(DX*2)
+	VZEROUPPER
+	RET
+
+// func tile7x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F
+TEXT ·tile7x2AVX512(SB), NOSPLIT, $0-112
+next337:
+	MOVQ   a+16(FP), AX
+	MOVQ   aRow+24(FP), CX
+	LEAQ   (CX)(CX*2), DX
+	LEAQ   (CX)(CX*4), BX
+	MOVQ   aCol+32(FP), SI
+	MOVQ   b+40(FP), DI
+	MOVQ   bStride+48(FP), R8
+	MOVQ   blocks+64(FP), R10
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+
+block338:
+	MOVQ  k+56(FP), R9
+	TESTQ R9, R9
+	JEQ   done341
+
+loop339:
 	VMOVUPS      (DI), Z14
 	VMOVUPS      64(DI), Z15
 	VBROADCASTSS (AX), Z16
@@ -3531,17 +5019,20 @@ loop237:
 	ADDQ         SI, AX
 	ADDQ         R8, DI
 	DECQ         R9
-	JNZ          loop237
+	JNZ          loop339
 
-done239:
+done341:
+	ADDQ         jump+72(FP), AX
+	DECQ         R10
+	JNZ          block338
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), DX
 	LEAQ         (CX)(CX*4), BX
-	MOVQ         flags+88(FP), SI
-	VBROADCASTSS alpha+72(FP), Z14
+	MOVQ         flags+104(FP), SI
+	VBROADCASTSS alpha+88(FP), Z14
 	TESTQ        $0x00000001, SI
-	JEQ          noAdd240
+	JEQ          noAdd342
 	VFMADD213PS  (AX), Z14, Z0
 	VFMADD213PS  64(AX), Z14, Z1
 	VFMADD213PS  (AX)(CX*1), Z14, Z2
@@ -3556,11 +5047,11 @@ done239:
 	VFMADD213PS  64(AX)(BX*1), Z14, Z11
 	VFMADD213PS  (AX)(DX*2), Z14, Z12
 	VFMADD213PS  64(AX)(DX*2), Z14, Z13
-	JMP          scaled241
+	JMP          scaled343
 
-noAdd240:
+noAdd342:
 	TESTQ  $0x00000002, SI
-	JEQ    scaled241
+	JEQ    scaled343
 	VMULPS Z14, Z0, Z0
 	VMULPS Z14, Z1, Z1
 	VMULPS Z14, Z2, Z2
@@ -3576,10 +5067,10 @@ noAdd240:
 	VMULPS Z14, Z12, Z12
 	VMULPS Z14, Z13, Z13
 
-scaled241:
+scaled343:
 	TESTQ   $0x00000008, SI
-	JEQ     noBias242
-	MOVQ    bias+80(FP), DI
+	JEQ     noBias344
+	MOVQ    bias+96(FP), DI
 	VMOVUPS (DI), Z14
 	VADDPS  Z14, Z0, Z0
 	VADDPS  Z14, Z2, Z2
@@ -3597,9 +5088,9 @@ scaled241:
 	VADDPS  Z14, Z11, Z11
 	VADDPS  Z14, Z13, Z13
 
-noBias242:
+noBias344:
 	TESTQ  $0x00000004, SI
-	JEQ    store243
+	JEQ    store345
 	VPXORD Z17, Z17, Z17
 	VMAXPS Z0, Z17, Z0
 	VMAXPS Z1, Z17, Z1
@@ -3616,7 +5107,7 @@ noBias242:
 	VMAXPS Z12, Z17, Z12
 	VMAXPS Z13, Z17, Z13
 
-store243:
+store345:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -3633,16 +5124,16 @@ store243:
 	VMOVUPS Z13, 64(AX)(DX*2)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next236
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next337
 	VZEROUPPER
 	RET
 
-// func tile8xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile8x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile8xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile8x1MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -3658,7 +5149,7 @@ TEXT ·tile8xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DI
 	MOVQ    b+40(FP), R8
 	MOVQ    bStride+48(FP), R9
-	MOVQ    k+56(FP), R10
+	MOVQ    blocks+64(FP), R11
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -3667,10 +5158,13 @@ TEXT ·tile8xMaskAVX512(SB), NOSPLIT, $0-96
 	VPXORD  Z5, Z5, Z5
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
-	TESTQ   R10, R10
-	JEQ     done247
 
-loop245:
+block347:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done350
+
+loop348:
 	VMOVUPS.Z        (R8), K1, Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -3684,19 +5178,23 @@ loop245:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop245
+	JNZ              loop348
 
-done247:
+done350:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block347
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z8
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd248
+	JEQ          noAdd351
 	VMOVUPS.Z    (AX), K1, Z10
 	VFMADD213PS  Z10, Z8, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z10
@@ -3713,11 +5211,11 @@ done247:
 	VFMADD213PS  Z10, Z8, Z6
 	VMOVUPS.Z    (DX), K1, Z10
 	VFMADD213PS  Z10, Z8, Z7
-	JMP          scaled249
+	JMP          scaled352
 
-noAdd248:
+noAdd351:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled249
+	JEQ    scaled352
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
@@ -3727,10 +5225,10 @@ noAdd248:
 	VMULPS Z8, Z6, Z6
 	VMULPS Z8, Z7, Z7
 
-scaled249:
+scaled352:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias250
-	MOVQ      bias+80(FP), R8
+	JEQ       noBias353
+	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z8
 	VADDPS    Z8, Z0, Z0
 	VADDPS    Z8, Z1, Z1
@@ -3741,9 +5239,9 @@ scaled249:
 	VADDPS    Z8, Z6, Z6
 	VADDPS    Z8, Z7, Z7
 
-noBias250:
+noBias353:
 	TESTQ  $0x00000004, DI
-	JEQ    store251
+	JEQ    store354
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
@@ -3754,7 +5252,7 @@ noBias250:
 	VMAXPS Z6, Z9, Z6
 	VMAXPS Z7, Z9, Z7
 
-store251:
+store354:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -3766,10 +5264,10 @@ store251:
 	VZEROUPPER
 	RET
 
-// func tile8x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile8x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile8x1AVX512(SB), NOSPLIT, $0-96
-next252:
+TEXT ·tile8x1AVX512(SB), NOSPLIT, $0-112
+next355:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -3779,7 +5277,7 @@ next252:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3788,10 +5286,13 @@ next252:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-	TESTQ  R10, R10
-	JEQ    done255
 
-loop253:
+block356:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done359
+
+loop357:
 	VMOVUPS          (R8), Z8
 	VFMADD231PS.BCST (AX), Z8, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z8, Z1
@@ -3805,19 +5306,23 @@ loop253:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop253
+	JNZ              loop357
 
-done255:
+done359:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block356
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z8
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z8
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd256
+	JEQ          noAdd360
 	VFMADD213PS  (AX), Z8, Z0
 	VFMADD213PS  (AX)(CX*1), Z8, Z1
 	VFMADD213PS  (AX)(CX*2), Z8, Z2
@@ -3826,11 +5331,11 @@ done255:
 	VFMADD213PS  (AX)(SI*1), Z8, Z5
 	VFMADD213PS  (AX)(BX*2), Z8, Z6
 	VFMADD213PS  (DX), Z8, Z7
-	JMP          scaled257
+	JMP          scaled361
 
-noAdd256:
+noAdd360:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled257
+	JEQ    scaled361
 	VMULPS Z8, Z0, Z0
 	VMULPS Z8, Z1, Z1
 	VMULPS Z8, Z2, Z2
@@ -3840,10 +5345,10 @@ noAdd256:
 	VMULPS Z8, Z6, Z6
 	VMULPS Z8, Z7, Z7
 
-scaled257:
+scaled361:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias258
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias362
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z8
 	VADDPS  Z8, Z0, Z0
 	VADDPS  Z8, Z1, Z1
@@ -3854,9 +5359,9 @@ scaled257:
 	VADDPS  Z8, Z6, Z6
 	VADDPS  Z8, Z7, Z7
 
-noBias258:
+noBias362:
 	TESTQ  $0x00000004, DI
-	JEQ    store259
+	JEQ    store363
 	VPXORD Z9, Z9, Z9
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
@@ -3867,7 +5372,7 @@ noBias258:
 	VMAXPS Z6, Z9, Z6
 	VMAXPS Z7, Z9, Z7
 
-store259:
+store363:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -3878,16 +5383,216 @@ store259:
 	VMOVUPS Z7, (DX)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next252
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next355
 	VZEROUPPER
 	RET
 
-// func tile8x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile8x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile8x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    blocks+64(FP), R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+block365:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done368
+
+loop366:
+	VMOVUPS      (R8), Z16
+	VMOVUPS.Z    64(R8), K1, Z17
+	VBROADCASTSS (AX), Z18
+	VFMADD231PS  Z18, Z16, Z0
+	VFMADD231PS  Z18, Z17, Z1
+	VBROADCASTSS (AX)(CX*1), Z18
+	VFMADD231PS  Z18, Z16, Z2
+	VFMADD231PS  Z18, Z17, Z3
+	VBROADCASTSS (AX)(CX*2), Z18
+	VFMADD231PS  Z18, Z16, Z4
+	VFMADD231PS  Z18, Z17, Z5
+	VBROADCASTSS (AX)(BX*1), Z18
+	VFMADD231PS  Z18, Z16, Z6
+	VFMADD231PS  Z18, Z17, Z7
+	VBROADCASTSS (AX)(CX*4), Z18
+	VFMADD231PS  Z18, Z16, Z8
+	VFMADD231PS  Z18, Z17, Z9
+	VBROADCASTSS (AX)(SI*1), Z18
+	VFMADD231PS  Z18, Z16, Z10
+	VFMADD231PS  Z18, Z17, Z11
+	VBROADCASTSS (AX)(BX*2), Z18
+	VFMADD231PS  Z18, Z16, Z12
+	VFMADD231PS  Z18, Z17, Z13
+	VBROADCASTSS (DX), Z18
+	VFMADD231PS  Z18, Z16, Z14
+	VFMADD231PS  Z18, Z17, Z15
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         R9, R8
+	DECQ         R10
+	JNZ          loop366
+
+done368:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block365
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), BX
+	LEAQ         (CX)(CX*4), SI
+	LEAQ         (AX)(CX*2), DX
+	ADDQ         SI, DX
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z16
+	TESTQ        $0x00000001, DI
+	JEQ          noAdd369
+	VFMADD213PS  (AX), Z16, Z0
+	VMOVUPS.Z    64(AX), K1, Z17
+	VFMADD213PS  Z17, Z16, Z1
+	VFMADD213PS  (AX)(CX*1), Z16, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z17
+	VFMADD213PS  Z17, Z16, Z3
+	VFMADD213PS  (AX)(CX*2), Z16, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z17
+	VFMADD213PS  Z17, Z16, Z5
+	VFMADD213PS  (AX)(BX*1), Z16, Z6
+	VMOVUPS.Z    64(AX)(BX*1), K1, Z17
+	VFMADD213PS  Z17, Z16, Z7
+	VFMADD213PS  (AX)(CX*4), Z16, Z8
+	VMOVUPS.Z    64(AX)(CX*4), K1, Z17
+	VFMADD213PS  Z17, Z16, Z9
+	VFMADD213PS  (AX)(SI*1), Z16, Z10
+	VMOVUPS.Z    64(AX)(SI*1), K1, Z17
+	VFMADD213PS  Z17, Z16, Z11
+	VFMADD213PS  (AX)(BX*2), Z16, Z12
+	VMOVUPS.Z    64(AX)(BX*2), K1, Z17
+	VFMADD213PS  Z17, Z16, Z13
+	VFMADD213PS  (DX), Z16, Z14
+	VMOVUPS.Z    64(DX), K1, Z17
+	VFMADD213PS  Z17, Z16, Z15
+	JMP          scaled370
+
+noAdd369:
+	TESTQ  $0x00000002, DI
+	JEQ    scaled370
+	VMULPS Z16, Z0, Z0
+	VMULPS Z16, Z1, Z1
+	VMULPS Z16, Z2, Z2
+	VMULPS Z16, Z3, Z3
+	VMULPS Z16, Z4, Z4
+	VMULPS Z16, Z5, Z5
+	VMULPS Z16, Z6, Z6
+	VMULPS Z16, Z7, Z7
+	VMULPS Z16, Z8, Z8
+	VMULPS Z16, Z9, Z9
+	VMULPS Z16, Z10, Z10
+	VMULPS Z16, Z11, Z11
+	VMULPS Z16, Z12, Z12
+	VMULPS Z16, Z13, Z13
+	VMULPS Z16, Z14, Z14
+	VMULPS Z16, Z15, Z15
+
+scaled370:
+	TESTQ     $0x00000008, DI
+	JEQ       noBias371
+	MOVQ      bias+96(FP), R8
+	VMOVUPS   (R8), Z16
+	VADDPS    Z16, Z0, Z0
+	VADDPS    Z16, Z2, Z2
+	VADDPS    Z16, Z4, Z4
+	VADDPS    Z16, Z6, Z6
+	VADDPS    Z16, Z8, Z8
+	VADDPS    Z16, Z10, Z10
+	VADDPS    Z16, Z12, Z12
+	VADDPS    Z16, Z14, Z14
+	VMOVUPS.Z 64(R8), K1, Z16
+	VADDPS    Z16, Z1, Z1
+	VADDPS    Z16, Z3, Z3
+	VADDPS    Z16, Z5, Z5
+	VADDPS    Z16, Z7, Z7
+	VADDPS    Z16, Z9, Z9
+	VADDPS    Z16, Z11, Z11
+	VADDPS    Z16, Z13, Z13
+	VADDPS    Z16, Z15, Z15
+
+noBias371:
+	TESTQ  $0x00000004, DI
+	JEQ    store372
+	VPXORD Z19, Z19, Z19
+	VMAXPS Z0, Z19, Z0
+	VMAXPS Z1, Z19, Z1
+	VMAXPS Z2, Z19, Z2
+	VMAXPS Z3, Z19, Z3
+	VMAXPS Z4, Z19, Z4
+	VMAXPS Z5, Z19, Z5
+	VMAXPS Z6, Z19, Z6
+	VMAXPS Z7, Z19, Z7
+	VMAXPS Z8, Z19, Z8
+	VMAXPS Z9, Z19, Z9
+	VMAXPS Z10, Z19, Z10
+	VMAXPS Z11, Z19, Z11
+	VMAXPS Z12, Z19, Z12
+	VMAXPS Z13, Z19, Z13
+	VMAXPS Z14, Z19, Z14
+	VMAXPS Z15, Z19, Z15
+
+store372:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(BX*1)
+	VMOVUPS Z7, K1, 64(AX)(BX*1)
+	VMOVUPS Z8, (AX)(CX*4)
+	VMOVUPS Z9, K1, 64(AX)(CX*4)
+	VMOVUPS Z10, (AX)(SI*1)
+	VMOVUPS Z11, K1, 64(AX)(SI*1)
+	VMOVUPS Z12, (AX)(BX*2)
+	VMOVUPS Z13, K1, 64(AX)(BX*2)
+	VMOVUPS Z14, (DX)
+	VMOVUPS Z15, K1, 64(DX)
+	VZEROUPPER
+	RET
+
+// func tile8x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile8x2AVX512(SB), NOSPLIT, $0-96
-next260:
+TEXT ·tile8x2AVX512(SB), NOSPLIT, $0-112
+next373:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -3897,7 +5602,7 @@ next260:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -3914,10 +5619,13 @@ next260:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-	TESTQ  R10, R10
-	JEQ    done263
 
-loop261:
+block374:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done377
+
+loop375:
 	VMOVUPS      (R8), Z16
 	VMOVUPS      64(R8), Z17
 	VBROADCASTSS (AX), Z18
@@ -3948,19 +5656,23 @@ loop261:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop261
+	JNZ          loop375
 
-done263:
+done377:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block374
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z16
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z16
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd264
+	JEQ          noAdd378
 	VFMADD213PS  (AX), Z16, Z0
 	VFMADD213PS  64(AX), Z16, Z1
 	VFMADD213PS  (AX)(CX*1), Z16, Z2
@@ -3977,11 +5689,11 @@ done263:
 	VFMADD213PS  64(AX)(BX*2), Z16, Z13
 	VFMADD213PS  (DX), Z16, Z14
 	VFMADD213PS  64(DX), Z16, Z15
-	JMP          scaled265
+	JMP          scaled379
 
-noAdd264:
+noAdd378:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled265
+	JEQ    scaled379
 	VMULPS Z16, Z0, Z0
 	VMULPS Z16, Z1, Z1
 	VMULPS Z16, Z2, Z2
@@ -3999,10 +5711,10 @@ noAdd264:
 	VMULPS Z16, Z14, Z14
 	VMULPS Z16, Z15, Z15
 
-scaled265:
+scaled379:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias266
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias380
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z16
 	VADDPS  Z16, Z0, Z0
 	VADDPS  Z16, Z2, Z2
@@ -4022,9 +5734,9 @@ scaled265:
 	VADDPS  Z16, Z13, Z13
 	VADDPS  Z16, Z15, Z15
 
-noBias266:
+noBias380:
 	TESTQ  $0x00000004, DI
-	JEQ    store267
+	JEQ    store381
 	VPXORD Z19, Z19, Z19
 	VMAXPS Z0, Z19, Z0
 	VMAXPS Z1, Z19, Z1
@@ -4043,7 +5755,7 @@ noBias266:
 	VMAXPS Z14, Z19, Z14
 	VMAXPS Z15, Z19, Z15
 
-store267:
+store381:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -4062,16 +5774,16 @@ store267:
 	VMOVUPS Z15, 64(DX)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next260
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next373
 	VZEROUPPER
 	RET
 
-// func tile9xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile9x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile9xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile9x1MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -4087,7 +5799,7 @@ TEXT ·tile9xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DI
 	MOVQ    b+40(FP), R8
 	MOVQ    bStride+48(FP), R9
-	MOVQ    k+56(FP), R10
+	MOVQ    blocks+64(FP), R11
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -4097,10 +5809,13 @@ TEXT ·tile9xMaskAVX512(SB), NOSPLIT, $0-96
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
-	TESTQ   R10, R10
-	JEQ     done271
 
-loop269:
+block383:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done386
+
+loop384:
 	VMOVUPS.Z        (R8), K1, Z9
 	VFMADD231PS.BCST (AX), Z9, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z9, Z1
@@ -4115,19 +5830,23 @@ loop269:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop269
+	JNZ              loop384
 
-done271:
+done386:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block383
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z9
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z9
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd272
+	JEQ          noAdd387
 	VMOVUPS.Z    (AX), K1, Z11
 	VFMADD213PS  Z11, Z9, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z11
@@ -4146,11 +5865,11 @@ done271:
 	VFMADD213PS  Z11, Z9, Z7
 	VMOVUPS.Z    (AX)(CX*8), K1, Z11
 	VFMADD213PS  Z11, Z9, Z8
-	JMP          scaled273
+	JMP          scaled388
 
-noAdd272:
+noAdd387:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled273
+	JEQ    scaled388
 	VMULPS Z9, Z0, Z0
 	VMULPS Z9, Z1, Z1
 	VMULPS Z9, Z2, Z2
@@ -4161,10 +5880,10 @@ noAdd272:
 	VMULPS Z9, Z7, Z7
 	VMULPS Z9, Z8, Z8
 
-scaled273:
+scaled388:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias274
-	MOVQ      bias+80(FP), R8
+	JEQ       noBias389
+	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z9
 	VADDPS    Z9, Z0, Z0
 	VADDPS    Z9, Z1, Z1
@@ -4176,9 +5895,9 @@ scaled273:
 	VADDPS    Z9, Z7, Z7
 	VADDPS    Z9, Z8, Z8
 
-noBias274:
+noBias389:
 	TESTQ  $0x00000004, DI
-	JEQ    store275
+	JEQ    store390
 	VPXORD Z10, Z10, Z10
 	VMAXPS Z0, Z10, Z0
 	VMAXPS Z1, Z10, Z1
@@ -4190,7 +5909,7 @@ noBias274:
 	VMAXPS Z7, Z10, Z7
 	VMAXPS Z8, Z10, Z8
 
-store275:
+store390:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -4203,10 +5922,10 @@ store275:
 	VZEROUPPER
 	RET
 
-// func tile9x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile9x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile9x1AVX512(SB), NOSPLIT, $0-96
-next276:
+TEXT ·tile9x1AVX512(SB), NOSPLIT, $0-112
+next391:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -4216,7 +5935,7 @@ next276:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4226,10 +5945,13 @@ next276:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 	VPXORD Z8, Z8, Z8
-	TESTQ  R10, R10
-	JEQ    done279
 
-loop277:
+block392:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done395
+
+loop393:
 	VMOVUPS          (R8), Z9
 	VFMADD231PS.BCST (AX), Z9, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z9, Z1
@@ -4244,19 +5966,23 @@ loop277:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop277
+	JNZ              loop393
 
-done279:
+done395:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block392
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z9
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z9
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd280
+	JEQ          noAdd396
 	VFMADD213PS  (AX), Z9, Z0
 	VFMADD213PS  (AX)(CX*1), Z9, Z1
 	VFMADD213PS  (AX)(CX*2), Z9, Z2
@@ -4266,11 +5992,11 @@ done279:
 	VFMADD213PS  (AX)(BX*2), Z9, Z6
 	VFMADD213PS  (DX), Z9, Z7
 	VFMADD213PS  (AX)(CX*8), Z9, Z8
-	JMP          scaled281
+	JMP          scaled397
 
-noAdd280:
+noAdd396:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled281
+	JEQ    scaled397
 	VMULPS Z9, Z0, Z0
 	VMULPS Z9, Z1, Z1
 	VMULPS Z9, Z2, Z2
@@ -4281,10 +6007,10 @@ noAdd280:
 	VMULPS Z9, Z7, Z7
 	VMULPS Z9, Z8, Z8
 
-scaled281:
+scaled397:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias282
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias398
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z9
 	VADDPS  Z9, Z0, Z0
 	VADDPS  Z9, Z1, Z1
@@ -4296,9 +6022,9 @@ scaled281:
 	VADDPS  Z9, Z7, Z7
 	VADDPS  Z9, Z8, Z8
 
-noBias282:
+noBias398:
 	TESTQ  $0x00000004, DI
-	JEQ    store283
+	JEQ    store399
 	VPXORD Z10, Z10, Z10
 	VMAXPS Z0, Z10, Z0
 	VMAXPS Z1, Z10, Z1
@@ -4310,7 +6036,7 @@ noBias282:
 	VMAXPS Z7, Z10, Z7
 	VMAXPS Z8, Z10, Z8
 
-store283:
+store399:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -4322,16 +6048,232 @@ store283:
 	VMOVUPS Z8, (AX)(CX*8)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next276
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next391
 	VZEROUPPER
 	RET
 
-// func tile9x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile9x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile9x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    blocks+64(FP), R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+
+block401:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done404
+
+loop402:
+	VMOVUPS      (R8), Z18
+	VMOVUPS.Z    64(R8), K1, Z19
+	VBROADCASTSS (AX), Z20
+	VFMADD231PS  Z20, Z18, Z0
+	VFMADD231PS  Z20, Z19, Z1
+	VBROADCASTSS (AX)(CX*1), Z20
+	VFMADD231PS  Z20, Z18, Z2
+	VFMADD231PS  Z20, Z19, Z3
+	VBROADCASTSS (AX)(CX*2), Z20
+	VFMADD231PS  Z20, Z18, Z4
+	VFMADD231PS  Z20, Z19, Z5
+	VBROADCASTSS (AX)(BX*1), Z20
+	VFMADD231PS  Z20, Z18, Z6
+	VFMADD231PS  Z20, Z19, Z7
+	VBROADCASTSS (AX)(CX*4), Z20
+	VFMADD231PS  Z20, Z18, Z8
+	VFMADD231PS  Z20, Z19, Z9
+	VBROADCASTSS (AX)(SI*1), Z20
+	VFMADD231PS  Z20, Z18, Z10
+	VFMADD231PS  Z20, Z19, Z11
+	VBROADCASTSS (AX)(BX*2), Z20
+	VFMADD231PS  Z20, Z18, Z12
+	VFMADD231PS  Z20, Z19, Z13
+	VBROADCASTSS (DX), Z20
+	VFMADD231PS  Z20, Z18, Z14
+	VFMADD231PS  Z20, Z19, Z15
+	VBROADCASTSS (AX)(CX*8), Z20
+	VFMADD231PS  Z20, Z18, Z16
+	VFMADD231PS  Z20, Z19, Z17
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         R9, R8
+	DECQ         R10
+	JNZ          loop402
+
+done404:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block401
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), BX
+	LEAQ         (CX)(CX*4), SI
+	LEAQ         (AX)(CX*2), DX
+	ADDQ         SI, DX
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z18
+	TESTQ        $0x00000001, DI
+	JEQ          noAdd405
+	VFMADD213PS  (AX), Z18, Z0
+	VMOVUPS.Z    64(AX), K1, Z19
+	VFMADD213PS  Z19, Z18, Z1
+	VFMADD213PS  (AX)(CX*1), Z18, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z19
+	VFMADD213PS  Z19, Z18, Z3
+	VFMADD213PS  (AX)(CX*2), Z18, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z19
+	VFMADD213PS  Z19, Z18, Z5
+	VFMADD213PS  (AX)(BX*1), Z18, Z6
+	VMOVUPS.Z    64(AX)(BX*1), K1, Z19
+	VFMADD213PS  Z19, Z18, Z7
+	VFMADD213PS  (AX)(CX*4), Z18, Z8
+	VMOVUPS.Z    64(AX)(CX*4), K1, Z19
+	VFMADD213PS  Z19, Z18, Z9
+	VFMADD213PS  (AX)(SI*1), Z18, Z10
+	VMOVUPS.Z    64(AX)(SI*1), K1, Z19
+	VFMADD213PS  Z19, Z18, Z11
+	VFMADD213PS  (AX)(BX*2), Z18, Z12
+	VMOVUPS.Z    64(AX)(BX*2), K1, Z19
+	VFMADD213PS  Z19, Z18, Z13
+	VFMADD213PS  (DX), Z18, Z14
+	VMOVUPS.Z    64(DX), K1, Z19
+	VFMADD213PS  Z19, Z18, Z15
+	VFMADD213PS  (AX)(CX*8), Z18, Z16
+	VMOVUPS.Z    64(AX)(CX*8), K1, Z19
+	VFMADD213PS  Z19, Z18, Z17
+	JMP          scaled406
+
+noAdd405:
+	TESTQ  $0x00000002, DI
+	JEQ    scaled406
+	VMULPS Z18, Z0, Z0
+	VMULPS Z18, Z1, Z1
+	VMULPS Z18, Z2, Z2
+	VMULPS Z18, Z3, Z3
+	VMULPS Z18, Z4, Z4
+	VMULPS Z18, Z5, Z5
+	VMULPS Z18, Z6, Z6
+	VMULPS Z18, Z7, Z7
+	VMULPS Z18, Z8, Z8
+	VMULPS Z18, Z9, Z9
+	VMULPS Z18, Z10, Z10
+	VMULPS Z18, Z11, Z11
+	VMULPS Z18, Z12, Z12
+	VMULPS Z18, Z13, Z13
+	VMULPS Z18, Z14, Z14
+	VMULPS Z18, Z15, Z15
+	VMULPS Z18, Z16, Z16
+	VMULPS Z18, Z17, Z17
+
+scaled406:
+	TESTQ     $0x00000008, DI
+	JEQ       noBias407
+	MOVQ      bias+96(FP), R8
+	VMOVUPS   (R8), Z18
+	VADDPS    Z18, Z0, Z0
+	VADDPS    Z18, Z2, Z2
+	VADDPS    Z18, Z4, Z4
+	VADDPS    Z18, Z6, Z6
+	VADDPS    Z18, Z8, Z8
+	VADDPS    Z18, Z10, Z10
+	VADDPS    Z18, Z12, Z12
+	VADDPS    Z18, Z14, Z14
+	VADDPS    Z18, Z16, Z16
+	VMOVUPS.Z 64(R8), K1, Z18
+	VADDPS    Z18, Z1, Z1
+	VADDPS    Z18, Z3, Z3
+	VADDPS    Z18, Z5, Z5
+	VADDPS    Z18, Z7, Z7
+	VADDPS    Z18, Z9, Z9
+	VADDPS    Z18, Z11, Z11
+	VADDPS    Z18, Z13, Z13
+	VADDPS    Z18, Z15, Z15
+	VADDPS    Z18, Z17, Z17
+
+noBias407:
+	TESTQ  $0x00000004, DI
+	JEQ    store408
+	VPXORD Z21, Z21, Z21
+	VMAXPS Z0, Z21, Z0
+	VMAXPS Z1, Z21, Z1
+	VMAXPS Z2, Z21, Z2
+	VMAXPS Z3, Z21, Z3
+	VMAXPS Z4, Z21, Z4
+	VMAXPS Z5, Z21, Z5
+	VMAXPS Z6, Z21, Z6
+	VMAXPS Z7, Z21, Z7
+	VMAXPS Z8, Z21, Z8
+	VMAXPS Z9, Z21, Z9
+	VMAXPS Z10, Z21, Z10
+	VMAXPS Z11, Z21, Z11
+	VMAXPS Z12, Z21, Z12
+	VMAXPS Z13, Z21, Z13
+	VMAXPS Z14, Z21, Z14
+	VMAXPS Z15, Z21, Z15
+	VMAXPS Z16, Z21, Z16
+	VMAXPS Z17, Z21, Z17
+
+store408:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(BX*1)
+	VMOVUPS Z7, K1, 64(AX)(BX*1)
+	VMOVUPS Z8, (AX)(CX*4)
+	VMOVUPS Z9, K1, 64(AX)(CX*4)
+	VMOVUPS Z10, (AX)(SI*1)
+	VMOVUPS Z11, K1, 64(AX)(SI*1)
+	VMOVUPS Z12, (AX)(BX*2)
+	VMOVUPS Z13, K1, 64(AX)(BX*2)
+	VMOVUPS Z14, (DX)
+	VMOVUPS Z15, K1, 64(DX)
+	VMOVUPS Z16, (AX)(CX*8)
+	VMOVUPS Z17, K1, 64(AX)(CX*8)
+	VZEROUPPER
+	RET
+
+// func tile9x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile9x2AVX512(SB), NOSPLIT, $0-96
-next284:
+TEXT ·tile9x2AVX512(SB), NOSPLIT, $0-112
+next409:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -4341,7 +6283,7 @@ next284:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4360,10 +6302,13 @@ next284:
 	VPXORD Z15, Z15, Z15
 	VPXORD Z16, Z16, Z16
 	VPXORD Z17, Z17, Z17
-	TESTQ  R10, R10
-	JEQ    done287
 
-loop285:
+block410:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done413
+
+loop411:
 	VMOVUPS      (R8), Z18
 	VMOVUPS      64(R8), Z19
 	VBROADCASTSS (AX), Z20
@@ -4397,19 +6342,23 @@ loop285:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop285
+	JNZ          loop411
 
-done287:
+done413:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block410
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z18
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z18
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd288
+	JEQ          noAdd414
 	VFMADD213PS  (AX), Z18, Z0
 	VFMADD213PS  64(AX), Z18, Z1
 	VFMADD213PS  (AX)(CX*1), Z18, Z2
@@ -4428,11 +6377,11 @@ done287:
 	VFMADD213PS  64(DX), Z18, Z15
 	VFMADD213PS  (AX)(CX*8), Z18, Z16
 	VFMADD213PS  64(AX)(CX*8), Z18, Z17
-	JMP          scaled289
+	JMP          scaled415
 
-noAdd288:
+noAdd414:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled289
+	JEQ    scaled415
 	VMULPS Z18, Z0, Z0
 	VMULPS Z18, Z1, Z1
 	VMULPS Z18, Z2, Z2
@@ -4452,10 +6401,10 @@ noAdd288:
 	VMULPS Z18, Z16, Z16
 	VMULPS Z18, Z17, Z17
 
-scaled289:
+scaled415:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias290
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias416
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z18
 	VADDPS  Z18, Z0, Z0
 	VADDPS  Z18, Z2, Z2
@@ -4477,9 +6426,9 @@ scaled289:
 	VADDPS  Z18, Z15, Z15
 	VADDPS  Z18, Z17, Z17
 
-noBias290:
+noBias416:
 	TESTQ  $0x00000004, DI
-	JEQ    store291
+	JEQ    store417
 	VPXORD Z21, Z21, Z21
 	VMAXPS Z0, Z21, Z0
 	VMAXPS Z1, Z21, Z1
@@ -4500,7 +6449,7 @@ noBias290:
 	VMAXPS Z16, Z21, Z16
 	VMAXPS Z17, Z21, Z17
 
-store291:
+store417:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -4521,16 +6470,16 @@ store291:
 	VMOVUPS Z17, 64(AX)(CX*8)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next284
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next409
 	VZEROUPPER
 	RET
 
-// func tile10xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile10x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile10xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile10x1MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -4546,7 +6495,7 @@ TEXT ·tile10xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DI
 	MOVQ    b+40(FP), R8
 	MOVQ    bStride+48(FP), R9
-	MOVQ    k+56(FP), R10
+	MOVQ    blocks+64(FP), R11
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -4557,10 +6506,13 @@ TEXT ·tile10xMaskAVX512(SB), NOSPLIT, $0-96
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
-	TESTQ   R10, R10
-	JEQ     done295
 
-loop293:
+block419:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done422
+
+loop420:
 	VMOVUPS.Z        (R8), K1, Z10
 	VFMADD231PS.BCST (AX), Z10, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z10, Z1
@@ -4576,19 +6528,23 @@ loop293:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop293
+	JNZ              loop420
 
-done295:
+done422:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block419
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z10
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z10
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd296
+	JEQ          noAdd423
 	VMOVUPS.Z    (AX), K1, Z12
 	VFMADD213PS  Z12, Z10, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z12
@@ -4609,11 +6565,11 @@ done295:
 	VFMADD213PS  Z12, Z10, Z8
 	VMOVUPS.Z    (DX)(CX*2), K1, Z12
 	VFMADD213PS  Z12, Z10, Z9
-	JMP          scaled297
+	JMP          scaled424
 
-noAdd296:
+noAdd423:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled297
+	JEQ    scaled424
 	VMULPS Z10, Z0, Z0
 	VMULPS Z10, Z1, Z1
 	VMULPS Z10, Z2, Z2
@@ -4625,10 +6581,10 @@ noAdd296:
 	VMULPS Z10, Z8, Z8
 	VMULPS Z10, Z9, Z9
 
-scaled297:
+scaled424:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias298
-	MOVQ      bias+80(FP), R8
+	JEQ       noBias425
+	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z10
 	VADDPS    Z10, Z0, Z0
 	VADDPS    Z10, Z1, Z1
@@ -4641,9 +6597,9 @@ scaled297:
 	VADDPS    Z10, Z8, Z8
 	VADDPS    Z10, Z9, Z9
 
-noBias298:
+noBias425:
 	TESTQ  $0x00000004, DI
-	JEQ    store299
+	JEQ    store426
 	VPXORD Z11, Z11, Z11
 	VMAXPS Z0, Z11, Z0
 	VMAXPS Z1, Z11, Z1
@@ -4656,7 +6612,7 @@ noBias298:
 	VMAXPS Z8, Z11, Z8
 	VMAXPS Z9, Z11, Z9
 
-store299:
+store426:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -4670,10 +6626,10 @@ store299:
 	VZEROUPPER
 	RET
 
-// func tile10x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile10x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile10x1AVX512(SB), NOSPLIT, $0-96
-next300:
+TEXT ·tile10x1AVX512(SB), NOSPLIT, $0-112
+next427:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -4683,7 +6639,7 @@ next300:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4694,10 +6650,13 @@ next300:
 	VPXORD Z7, Z7, Z7
 	VPXORD Z8, Z8, Z8
 	VPXORD Z9, Z9, Z9
-	TESTQ  R10, R10
-	JEQ    done303
 
-loop301:
+block428:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done431
+
+loop429:
 	VMOVUPS          (R8), Z10
 	VFMADD231PS.BCST (AX), Z10, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z10, Z1
@@ -4713,19 +6672,23 @@ loop301:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop301
+	JNZ              loop429
 
-done303:
+done431:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block428
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z10
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z10
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd304
+	JEQ          noAdd432
 	VFMADD213PS  (AX), Z10, Z0
 	VFMADD213PS  (AX)(CX*1), Z10, Z1
 	VFMADD213PS  (AX)(CX*2), Z10, Z2
@@ -4736,11 +6699,11 @@ done303:
 	VFMADD213PS  (DX), Z10, Z7
 	VFMADD213PS  (AX)(CX*8), Z10, Z8
 	VFMADD213PS  (DX)(CX*2), Z10, Z9
-	JMP          scaled305
+	JMP          scaled433
 
-noAdd304:
+noAdd432:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled305
+	JEQ    scaled433
 	VMULPS Z10, Z0, Z0
 	VMULPS Z10, Z1, Z1
 	VMULPS Z10, Z2, Z2
@@ -4752,10 +6715,10 @@ noAdd304:
 	VMULPS Z10, Z8, Z8
 	VMULPS Z10, Z9, Z9
 
-scaled305:
+scaled433:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias306
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias434
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z10
 	VADDPS  Z10, Z0, Z0
 	VADDPS  Z10, Z1, Z1
@@ -4768,9 +6731,9 @@ scaled305:
 	VADDPS  Z10, Z8, Z8
 	VADDPS  Z10, Z9, Z9
 
-noBias306:
+noBias434:
 	TESTQ  $0x00000004, DI
-	JEQ    store307
+	JEQ    store435
 	VPXORD Z11, Z11, Z11
 	VMAXPS Z0, Z11, Z0
 	VMAXPS Z1, Z11, Z1
@@ -4783,7 +6746,7 @@ noBias306:
 	VMAXPS Z8, Z11, Z8
 	VMAXPS Z9, Z11, Z9
 
-store307:
+store435:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -4796,16 +6759,248 @@ store307:
 	VMOVUPS Z9, (DX)(CX*2)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next300
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next427
 	VZEROUPPER
 	RET
 
-// func tile10x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile10x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile10x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    blocks+64(FP), R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+block437:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done440
+
+loop438:
+	VMOVUPS      (R8), Z20
+	VMOVUPS.Z    64(R8), K1, Z21
+	VBROADCASTSS (AX), Z22
+	VFMADD231PS  Z22, Z20, Z0
+	VFMADD231PS  Z22, Z21, Z1
+	VBROADCASTSS (AX)(CX*1), Z22
+	VFMADD231PS  Z22, Z20, Z2
+	VFMADD231PS  Z22, Z21, Z3
+	VBROADCASTSS (AX)(CX*2), Z22
+	VFMADD231PS  Z22, Z20, Z4
+	VFMADD231PS  Z22, Z21, Z5
+	VBROADCASTSS (AX)(BX*1), Z22
+	VFMADD231PS  Z22, Z20, Z6
+	VFMADD231PS  Z22, Z21, Z7
+	VBROADCASTSS (AX)(CX*4), Z22
+	VFMADD231PS  Z22, Z20, Z8
+	VFMADD231PS  Z22, Z21, Z9
+	VBROADCASTSS (AX)(SI*1), Z22
+	VFMADD231PS  Z22, Z20, Z10
+	VFMADD231PS  Z22, Z21, Z11
+	VBROADCASTSS (AX)(BX*2), Z22
+	VFMADD231PS  Z22, Z20, Z12
+	VFMADD231PS  Z22, Z21, Z13
+	VBROADCASTSS (DX), Z22
+	VFMADD231PS  Z22, Z20, Z14
+	VFMADD231PS  Z22, Z21, Z15
+	VBROADCASTSS (AX)(CX*8), Z22
+	VFMADD231PS  Z22, Z20, Z16
+	VFMADD231PS  Z22, Z21, Z17
+	VBROADCASTSS (DX)(CX*2), Z22
+	VFMADD231PS  Z22, Z20, Z18
+	VFMADD231PS  Z22, Z21, Z19
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         R9, R8
+	DECQ         R10
+	JNZ          loop438
+
+done440:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block437
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), BX
+	LEAQ         (CX)(CX*4), SI
+	LEAQ         (AX)(CX*2), DX
+	ADDQ         SI, DX
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z20
+	TESTQ        $0x00000001, DI
+	JEQ          noAdd441
+	VFMADD213PS  (AX), Z20, Z0
+	VMOVUPS.Z    64(AX), K1, Z21
+	VFMADD213PS  Z21, Z20, Z1
+	VFMADD213PS  (AX)(CX*1), Z20, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z21
+	VFMADD213PS  Z21, Z20, Z3
+	VFMADD213PS  (AX)(CX*2), Z20, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z21
+	VFMADD213PS  Z21, Z20, Z5
+	VFMADD213PS  (AX)(BX*1), Z20, Z6
+	VMOVUPS.Z    64(AX)(BX*1), K1, Z21
+	VFMADD213PS  Z21, Z20, Z7
+	VFMADD213PS  (AX)(CX*4), Z20, Z8
+	VMOVUPS.Z    64(AX)(CX*4), K1, Z21
+	VFMADD213PS  Z21, Z20, Z9
+	VFMADD213PS  (AX)(SI*1), Z20, Z10
+	VMOVUPS.Z    64(AX)(SI*1), K1, Z21
+	VFMADD213PS  Z21, Z20, Z11
+	VFMADD213PS  (AX)(BX*2), Z20, Z12
+	VMOVUPS.Z    64(AX)(BX*2), K1, Z21
+	VFMADD213PS  Z21, Z20, Z13
+	VFMADD213PS  (DX), Z20, Z14
+	VMOVUPS.Z    64(DX), K1, Z21
+	VFMADD213PS  Z21, Z20, Z15
+	VFMADD213PS  (AX)(CX*8), Z20, Z16
+	VMOVUPS.Z    64(AX)(CX*8), K1, Z21
+	VFMADD213PS  Z21, Z20, Z17
+	VFMADD213PS  (DX)(CX*2), Z20, Z18
+	VMOVUPS.Z    64(DX)(CX*2), K1, Z21
+	VFMADD213PS  Z21, Z20, Z19
+	JMP          scaled442
+
+noAdd441:
+	TESTQ  $0x00000002, DI
+	JEQ    scaled442
+	VMULPS Z20, Z0, Z0
+	VMULPS Z20, Z1, Z1
+	VMULPS Z20, Z2, Z2
+	VMULPS Z20, Z3, Z3
+	VMULPS Z20, Z4, Z4
+	VMULPS Z20, Z5, Z5
+	VMULPS Z20, Z6, Z6
+	VMULPS Z20, Z7, Z7
+	VMULPS Z20, Z8, Z8
+	VMULPS Z20, Z9, Z9
+	VMULPS Z20, Z10, Z10
+	VMULPS Z20, Z11, Z11
+	VMULPS Z20, Z12, Z12
+	VMULPS Z20, Z13, Z13
+	VMULPS Z20, Z14, Z14
+	VMULPS Z20, Z15, Z15
+	VMULPS Z20, Z16, Z16
+	VMULPS Z20, Z17, Z17
+	VMULPS Z20, Z18, Z18
+	VMULPS Z20, Z19, Z19
+
+scaled442:
+	TESTQ     $0x00000008, DI
+	JEQ       noBias443
+	MOVQ      bias+96(FP), R8
+	VMOVUPS   (R8), Z20
+	VADDPS    Z20, Z0, Z0
+	VADDPS    Z20, Z2, Z2
+	VADDPS    Z20, Z4, Z4
+	VADDPS    Z20, Z6, Z6
+	VADDPS    Z20, Z8, Z8
+	VADDPS    Z20, Z10, Z10
+	VADDPS    Z20, Z12, Z12
+	VADDPS    Z20, Z14, Z14
+	VADDPS    Z20, Z16, Z16
+	VADDPS    Z20, Z18, Z18
+	VMOVUPS.Z 64(R8), K1, Z20
+	VADDPS    Z20, Z1, Z1
+	VADDPS    Z20, Z3, Z3
+	VADDPS    Z20, Z5, Z5
+	VADDPS    Z20, Z7, Z7
+	VADDPS    Z20, Z9, Z9
+	VADDPS    Z20, Z11, Z11
+	VADDPS    Z20, Z13, Z13
+	VADDPS    Z20, Z15, Z15
+	VADDPS    Z20, Z17, Z17
+	VADDPS    Z20, Z19, Z19
+
+noBias443:
+	TESTQ  $0x00000004, DI
+	JEQ    store444
+	VPXORD Z23, Z23, Z23
+	VMAXPS Z0, Z23, Z0
+	VMAXPS Z1, Z23, Z1
+	VMAXPS Z2, Z23, Z2
+	VMAXPS Z3, Z23, Z3
+	VMAXPS Z4, Z23, Z4
+	VMAXPS Z5, Z23, Z5
+	VMAXPS Z6, Z23, Z6
+	VMAXPS Z7, Z23, Z7
+	VMAXPS Z8, Z23, Z8
+	VMAXPS Z9, Z23, Z9
+	VMAXPS Z10, Z23, Z10
+	VMAXPS Z11, Z23, Z11
+	VMAXPS Z12, Z23, Z12
+	VMAXPS Z13, Z23, Z13
+	VMAXPS Z14, Z23, Z14
+	VMAXPS Z15, Z23, Z15
+	VMAXPS Z16, Z23, Z16
+	VMAXPS Z17, Z23, Z17
+	VMAXPS Z18, Z23, Z18
+	VMAXPS Z19, Z23, Z19
+
+store444:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(BX*1)
+	VMOVUPS Z7, K1, 64(AX)(BX*1)
+	VMOVUPS Z8, (AX)(CX*4)
+	VMOVUPS Z9, K1, 64(AX)(CX*4)
+	VMOVUPS Z10, (AX)(SI*1)
+	VMOVUPS Z11, K1, 64(AX)(SI*1)
+	VMOVUPS Z12, (AX)(BX*2)
+	VMOVUPS Z13, K1, 64(AX)(BX*2)
+	VMOVUPS Z14, (DX)
+	VMOVUPS Z15, K1, 64(DX)
+	VMOVUPS Z16, (AX)(CX*8)
+	VMOVUPS Z17, K1, 64(AX)(CX*8)
+	VMOVUPS Z18, (DX)(CX*2)
+	VMOVUPS Z19, K1, 64(DX)(CX*2)
+	VZEROUPPER
+	RET
+
+// func tile10x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile10x2AVX512(SB), NOSPLIT, $0-96
-next308:
+TEXT ·tile10x2AVX512(SB), NOSPLIT, $0-112
+next445:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -4815,7 +7010,7 @@ next308:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -4836,10 +7031,13 @@ next308:
 	VPXORD Z17, Z17, Z17
 	VPXORD Z18, Z18, Z18
 	VPXORD Z19, Z19, Z19
-	TESTQ  R10, R10
-	JEQ    done311
 
-loop309:
+block446:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done449
+
+loop447:
 	VMOVUPS      (R8), Z20
 	VMOVUPS      64(R8), Z21
 	VBROADCASTSS (AX), Z22
@@ -4876,19 +7074,23 @@ loop309:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop309
+	JNZ          loop447
 
-done311:
+done449:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block446
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z20
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z20
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd312
+	JEQ          noAdd450
 	VFMADD213PS  (AX), Z20, Z0
 	VFMADD213PS  64(AX), Z20, Z1
 	VFMADD213PS  (AX)(CX*1), Z20, Z2
@@ -4909,11 +7111,11 @@ done311:
 	VFMADD213PS  64(AX)(CX*8), Z20, Z17
 	VFMADD213PS  (DX)(CX*2), Z20, Z18
 	VFMADD213PS  64(DX)(CX*2), Z20, Z19
-	JMP          scaled313
+	JMP          scaled451
 
-noAdd312:
+noAdd450:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled313
+	JEQ    scaled451
 	VMULPS Z20, Z0, Z0
 	VMULPS Z20, Z1, Z1
 	VMULPS Z20, Z2, Z2
@@ -4935,10 +7137,10 @@ noAdd312:
 	VMULPS Z20, Z18, Z18
 	VMULPS Z20, Z19, Z19
 
-scaled313:
+scaled451:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias314
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias452
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z20
 	VADDPS  Z20, Z0, Z0
 	VADDPS  Z20, Z2, Z2
@@ -4962,9 +7164,9 @@ scaled313:
 	VADDPS  Z20, Z17, Z17
 	VADDPS  Z20, Z19, Z19
 
-noBias314:
+noBias452:
 	TESTQ  $0x00000004, DI
-	JEQ    store315
+	JEQ    store453
 	VPXORD Z23, Z23, Z23
 	VMAXPS Z0, Z23, Z0
 	VMAXPS Z1, Z23, Z1
@@ -4987,7 +7189,7 @@ noBias314:
 	VMAXPS Z18, Z23, Z18
 	VMAXPS Z19, Z23, Z19
 
-store315:
+store453:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -5010,16 +7212,16 @@ store315:
 	VMOVUPS Z19, 64(DX)(CX*2)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next308
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next445
 	VZEROUPPER
 	RET
 
-// func tile11xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile11x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile11xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile11x1MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -5035,7 +7237,7 @@ TEXT ·tile11xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DI
 	MOVQ    b+40(FP), R8
 	MOVQ    bStride+48(FP), R9
-	MOVQ    k+56(FP), R10
+	MOVQ    blocks+64(FP), R11
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -5047,10 +7249,13 @@ TEXT ·tile11xMaskAVX512(SB), NOSPLIT, $0-96
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
-	TESTQ   R10, R10
-	JEQ     done319
 
-loop317:
+block455:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done458
+
+loop456:
 	VMOVUPS.Z        (R8), K1, Z11
 	VFMADD231PS.BCST (AX), Z11, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z11, Z1
@@ -5067,19 +7272,23 @@ loop317:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop317
+	JNZ              loop456
 
-done319:
+done458:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block455
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z11
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z11
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd320
+	JEQ          noAdd459
 	VMOVUPS.Z    (AX), K1, Z13
 	VFMADD213PS  Z13, Z11, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z13
@@ -5102,11 +7311,11 @@ done319:
 	VFMADD213PS  Z13, Z11, Z9
 	VMOVUPS.Z    (AX)(SI*2), K1, Z13
 	VFMADD213PS  Z13, Z11, Z10
-	JMP          scaled321
+	JMP          scaled460
 
-noAdd320:
+noAdd459:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled321
+	JEQ    scaled460
 	VMULPS Z11, Z0, Z0
 	VMULPS Z11, Z1, Z1
 	VMULPS Z11, Z2, Z2
@@ -5119,10 +7328,10 @@ noAdd320:
 	VMULPS Z11, Z9, Z9
 	VMULPS Z11, Z10, Z10
 
-scaled321:
+scaled460:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias322
-	MOVQ      bias+80(FP), R8
+	JEQ       noBias461
+	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z11
 	VADDPS    Z11, Z0, Z0
 	VADDPS    Z11, Z1, Z1
@@ -5136,9 +7345,9 @@ scaled321:
 	VADDPS    Z11, Z9, Z9
 	VADDPS    Z11, Z10, Z10
 
-noBias322:
+noBias461:
 	TESTQ  $0x00000004, DI
-	JEQ    store323
+	JEQ    store462
 	VPXORD Z12, Z12, Z12
 	VMAXPS Z0, Z12, Z0
 	VMAXPS Z1, Z12, Z1
@@ -5152,7 +7361,7 @@ noBias322:
 	VMAXPS Z9, Z12, Z9
 	VMAXPS Z10, Z12, Z10
 
-store323:
+store462:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -5167,10 +7376,10 @@ store323:
 	VZEROUPPER
 	RET
 
-// func tile11x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile11x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile11x1AVX512(SB), NOSPLIT, $0-96
-next324:
+TEXT ·tile11x1AVX512(SB), NOSPLIT, $0-112
+next463:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -5180,7 +7389,7 @@ next324:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -5192,10 +7401,13 @@ next324:
 	VPXORD Z8, Z8, Z8
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
-	TESTQ  R10, R10
-	JEQ    done327
 
-loop325:
+block464:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done467
+
+loop465:
 	VMOVUPS          (R8), Z11
 	VFMADD231PS.BCST (AX), Z11, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z11, Z1
@@ -5212,19 +7424,23 @@ loop325:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop325
+	JNZ              loop465
 
-done327:
+done467:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block464
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z11
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z11
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd328
+	JEQ          noAdd468
 	VFMADD213PS  (AX), Z11, Z0
 	VFMADD213PS  (AX)(CX*1), Z11, Z1
 	VFMADD213PS  (AX)(CX*2), Z11, Z2
@@ -5236,11 +7452,11 @@ done327:
 	VFMADD213PS  (AX)(CX*8), Z11, Z8
 	VFMADD213PS  (DX)(CX*2), Z11, Z9
 	VFMADD213PS  (AX)(SI*2), Z11, Z10
-	JMP          scaled329
+	JMP          scaled469
 
-noAdd328:
+noAdd468:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled329
+	JEQ    scaled469
 	VMULPS Z11, Z0, Z0
 	VMULPS Z11, Z1, Z1
 	VMULPS Z11, Z2, Z2
@@ -5253,10 +7469,10 @@ noAdd328:
 	VMULPS Z11, Z9, Z9
 	VMULPS Z11, Z10, Z10
 
-scaled329:
+scaled469:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias330
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias470
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z11
 	VADDPS  Z11, Z0, Z0
 	VADDPS  Z11, Z1, Z1
@@ -5270,9 +7486,9 @@ scaled329:
 	VADDPS  Z11, Z9, Z9
 	VADDPS  Z11, Z10, Z10
 
-noBias330:
+noBias470:
 	TESTQ  $0x00000004, DI
-	JEQ    store331
+	JEQ    store471
 	VPXORD Z12, Z12, Z12
 	VMAXPS Z0, Z12, Z0
 	VMAXPS Z1, Z12, Z1
@@ -5286,7 +7502,7 @@ noBias330:
 	VMAXPS Z9, Z12, Z9
 	VMAXPS Z10, Z12, Z10
 
-store331:
+store471:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -5300,16 +7516,264 @@ store331:
 	VMOVUPS Z10, (AX)(SI*2)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next324
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next463
 	VZEROUPPER
 	RET
 
-// func tile11x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile11x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile11x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    blocks+64(FP), R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+
+block473:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done476
+
+loop474:
+	VMOVUPS      (R8), Z22
+	VMOVUPS.Z    64(R8), K1, Z23
+	VBROADCASTSS (AX), Z24
+	VFMADD231PS  Z24, Z22, Z0
+	VFMADD231PS  Z24, Z23, Z1
+	VBROADCASTSS (AX)(CX*1), Z24
+	VFMADD231PS  Z24, Z22, Z2
+	VFMADD231PS  Z24, Z23, Z3
+	VBROADCASTSS (AX)(CX*2), Z24
+	VFMADD231PS  Z24, Z22, Z4
+	VFMADD231PS  Z24, Z23, Z5
+	VBROADCASTSS (AX)(BX*1), Z24
+	VFMADD231PS  Z24, Z22, Z6
+	VFMADD231PS  Z24, Z23, Z7
+	VBROADCASTSS (AX)(CX*4), Z24
+	VFMADD231PS  Z24, Z22, Z8
+	VFMADD231PS  Z24, Z23, Z9
+	VBROADCASTSS (AX)(SI*1), Z24
+	VFMADD231PS  Z24, Z22, Z10
+	VFMADD231PS  Z24, Z23, Z11
+	VBROADCASTSS (AX)(BX*2), Z24
+	VFMADD231PS  Z24, Z22, Z12
+	VFMADD231PS  Z24, Z23, Z13
+	VBROADCASTSS (DX), Z24
+	VFMADD231PS  Z24, Z22, Z14
+	VFMADD231PS  Z24, Z23, Z15
+	VBROADCASTSS (AX)(CX*8), Z24
+	VFMADD231PS  Z24, Z22, Z16
+	VFMADD231PS  Z24, Z23, Z17
+	VBROADCASTSS (DX)(CX*2), Z24
+	VFMADD231PS  Z24, Z22, Z18
+	VFMADD231PS  Z24, Z23, Z19
+	VBROADCASTSS (AX)(SI*2), Z24
+	VFMADD231PS  Z24, Z22, Z20
+	VFMADD231PS  Z24, Z23, Z21
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         R9, R8
+	DECQ         R10
+	JNZ          loop474
+
+done476:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block473
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), BX
+	LEAQ         (CX)(CX*4), SI
+	LEAQ         (AX)(CX*2), DX
+	ADDQ         SI, DX
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z22
+	TESTQ        $0x00000001, DI
+	JEQ          noAdd477
+	VFMADD213PS  (AX), Z22, Z0
+	VMOVUPS.Z    64(AX), K1, Z23
+	VFMADD213PS  Z23, Z22, Z1
+	VFMADD213PS  (AX)(CX*1), Z22, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z23
+	VFMADD213PS  Z23, Z22, Z3
+	VFMADD213PS  (AX)(CX*2), Z22, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z23
+	VFMADD213PS  Z23, Z22, Z5
+	VFMADD213PS  (AX)(BX*1), Z22, Z6
+	VMOVUPS.Z    64(AX)(BX*1), K1, Z23
+	VFMADD213PS  Z23, Z22, Z7
+	VFMADD213PS  (AX)(CX*4), Z22, Z8
+	VMOVUPS.Z    64(AX)(CX*4), K1, Z23
+	VFMADD213PS  Z23, Z22, Z9
+	VFMADD213PS  (AX)(SI*1), Z22, Z10
+	VMOVUPS.Z    64(AX)(SI*1), K1, Z23
+	VFMADD213PS  Z23, Z22, Z11
+	VFMADD213PS  (AX)(BX*2), Z22, Z12
+	VMOVUPS.Z    64(AX)(BX*2), K1, Z23
+	VFMADD213PS  Z23, Z22, Z13
+	VFMADD213PS  (DX), Z22, Z14
+	VMOVUPS.Z    64(DX), K1, Z23
+	VFMADD213PS  Z23, Z22, Z15
+	VFMADD213PS  (AX)(CX*8), Z22, Z16
+	VMOVUPS.Z    64(AX)(CX*8), K1, Z23
+	VFMADD213PS  Z23, Z22, Z17
+	VFMADD213PS  (DX)(CX*2), Z22, Z18
+	VMOVUPS.Z    64(DX)(CX*2), K1, Z23
+	VFMADD213PS  Z23, Z22, Z19
+	VFMADD213PS  (AX)(SI*2), Z22, Z20
+	VMOVUPS.Z    64(AX)(SI*2), K1, Z23
+	VFMADD213PS  Z23, Z22, Z21
+	JMP          scaled478
+
+noAdd477:
+	TESTQ  $0x00000002, DI
+	JEQ    scaled478
+	VMULPS Z22, Z0, Z0
+	VMULPS Z22, Z1, Z1
+	VMULPS Z22, Z2, Z2
+	VMULPS Z22, Z3, Z3
+	VMULPS Z22, Z4, Z4
+	VMULPS Z22, Z5, Z5
+	VMULPS Z22, Z6, Z6
+	VMULPS Z22, Z7, Z7
+	VMULPS Z22, Z8, Z8
+	VMULPS Z22, Z9, Z9
+	VMULPS Z22, Z10, Z10
+	VMULPS Z22, Z11, Z11
+	VMULPS Z22, Z12, Z12
+	VMULPS Z22, Z13, Z13
+	VMULPS Z22, Z14, Z14
+	VMULPS Z22, Z15, Z15
+	VMULPS Z22, Z16, Z16
+	VMULPS Z22, Z17, Z17
+	VMULPS Z22, Z18, Z18
+	VMULPS Z22, Z19, Z19
+	VMULPS Z22, Z20, Z20
+	VMULPS Z22, Z21, Z21
+
+scaled478:
+	TESTQ     $0x00000008, DI
+	JEQ       noBias479
+	MOVQ      bias+96(FP), R8
+	VMOVUPS   (R8), Z22
+	VADDPS    Z22, Z0, Z0
+	VADDPS    Z22, Z2, Z2
+	VADDPS    Z22, Z4, Z4
+	VADDPS    Z22, Z6, Z6
+	VADDPS    Z22, Z8, Z8
+	VADDPS    Z22, Z10, Z10
+	VADDPS    Z22, Z12, Z12
+	VADDPS    Z22, Z14, Z14
+	VADDPS    Z22, Z16, Z16
+	VADDPS    Z22, Z18, Z18
+	VADDPS    Z22, Z20, Z20
+	VMOVUPS.Z 64(R8), K1, Z22
+	VADDPS    Z22, Z1, Z1
+	VADDPS    Z22, Z3, Z3
+	VADDPS    Z22, Z5, Z5
+	VADDPS    Z22, Z7, Z7
+	VADDPS    Z22, Z9, Z9
+	VADDPS    Z22, Z11, Z11
+	VADDPS    Z22, Z13, Z13
+	VADDPS    Z22, Z15, Z15
+	VADDPS    Z22, Z17, Z17
+	VADDPS    Z22, Z19, Z19
+	VADDPS    Z22, Z21, Z21
+
+noBias479:
+	TESTQ  $0x00000004, DI
+	JEQ    store480
+	VPXORD Z25, Z25, Z25
+	VMAXPS Z0, Z25, Z0
+	VMAXPS Z1, Z25, Z1
+	VMAXPS Z2, Z25, Z2
+	VMAXPS Z3, Z25, Z3
+	VMAXPS Z4, Z25, Z4
+	VMAXPS Z5, Z25, Z5
+	VMAXPS Z6, Z25, Z6
+	VMAXPS Z7, Z25, Z7
+	VMAXPS Z8, Z25, Z8
+	VMAXPS Z9, Z25, Z9
+	VMAXPS Z10, Z25, Z10
+	VMAXPS Z11, Z25, Z11
+	VMAXPS Z12, Z25, Z12
+	VMAXPS Z13, Z25, Z13
+	VMAXPS Z14, Z25, Z14
+	VMAXPS Z15, Z25, Z15
+	VMAXPS Z16, Z25, Z16
+	VMAXPS Z17, Z25, Z17
+	VMAXPS Z18, Z25, Z18
+	VMAXPS Z19, Z25, Z19
+	VMAXPS Z20, Z25, Z20
+	VMAXPS Z21, Z25, Z21
+
+store480:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(BX*1)
+	VMOVUPS Z7, K1, 64(AX)(BX*1)
+	VMOVUPS Z8, (AX)(CX*4)
+	VMOVUPS Z9, K1, 64(AX)(CX*4)
+	VMOVUPS Z10, (AX)(SI*1)
+	VMOVUPS Z11, K1, 64(AX)(SI*1)
+	VMOVUPS Z12, (AX)(BX*2)
+	VMOVUPS Z13, K1, 64(AX)(BX*2)
+	VMOVUPS Z14, (DX)
+	VMOVUPS Z15, K1, 64(DX)
+	VMOVUPS Z16, (AX)(CX*8)
+	VMOVUPS Z17, K1, 64(AX)(CX*8)
+	VMOVUPS Z18, (DX)(CX*2)
+	VMOVUPS Z19, K1, 64(DX)(CX*2)
+	VMOVUPS Z20, (AX)(SI*2)
+	VMOVUPS Z21, K1, 64(AX)(SI*2)
+	VZEROUPPER
+	RET
+
+// func tile11x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile11x2AVX512(SB), NOSPLIT, $0-96
-next332:
+TEXT ·tile11x2AVX512(SB), NOSPLIT, $0-112
+next481:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -5319,7 +7783,7 @@ next332:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -5342,10 +7806,13 @@ next332:
 	VPXORD Z19, Z19, Z19
 	VPXORD Z20, Z20, Z20
 	VPXORD Z21, Z21, Z21
-	TESTQ  R10, R10
-	JEQ    done335
 
-loop333:
+block482:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done485
+
+loop483:
 	VMOVUPS      (R8), Z22
 	VMOVUPS      64(R8), Z23
 	VBROADCASTSS (AX), Z24
@@ -5385,19 +7852,23 @@ loop333:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop333
+	JNZ          loop483
 
-done335:
+done485:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block482
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z22
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z22
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd336
+	JEQ          noAdd486
 	VFMADD213PS  (AX), Z22, Z0
 	VFMADD213PS  64(AX), Z22, Z1
 	VFMADD213PS  (AX)(CX*1), Z22, Z2
@@ -5420,11 +7891,11 @@ done335:
 	VFMADD213PS  64(DX)(CX*2), Z22, Z19
 	VFMADD213PS  (AX)(SI*2), Z22, Z20
 	VFMADD213PS  64(AX)(SI*2), Z22, Z21
-	JMP          scaled337
+	JMP          scaled487
 
-noAdd336:
+noAdd486:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled337
+	JEQ    scaled487
 	VMULPS Z22, Z0, Z0
 	VMULPS Z22, Z1, Z1
 	VMULPS Z22, Z2, Z2
@@ -5448,10 +7919,10 @@ noAdd336:
 	VMULPS Z22, Z20, Z20
 	VMULPS Z22, Z21, Z21
 
-scaled337:
+scaled487:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias338
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias488
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z22
 	VADDPS  Z22, Z0, Z0
 	VADDPS  Z22, Z2, Z2
@@ -5477,9 +7948,9 @@ scaled337:
 	VADDPS  Z22, Z19, Z19
 	VADDPS  Z22, Z21, Z21
 
-noBias338:
+noBias488:
 	TESTQ  $0x00000004, DI
-	JEQ    store339
+	JEQ    store489
 	VPXORD Z25, Z25, Z25
 	VMAXPS Z0, Z25, Z0
 	VMAXPS Z1, Z25, Z1
@@ -5504,7 +7975,7 @@ noBias338:
 	VMAXPS Z20, Z25, Z20
 	VMAXPS Z21, Z25, Z21
 
-store339:
+store489:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -5529,16 +8000,16 @@ store339:
 	VMOVUPS Z21, 64(AX)(SI*2)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next332
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next481
 	VZEROUPPER
 	RET
 
-// func tile12xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile12x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile12xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile12x1MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -5554,7 +8025,7 @@ TEXT ·tile12xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DI
 	MOVQ    b+40(FP), R8
 	MOVQ    bStride+48(FP), R9
-	MOVQ    k+56(FP), R10
+	MOVQ    blocks+64(FP), R11
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -5567,10 +8038,13 @@ TEXT ·tile12xMaskAVX512(SB), NOSPLIT, $0-96
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
-	TESTQ   R10, R10
-	JEQ     done343
 
-loop341:
+block491:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done494
+
+loop492:
 	VMOVUPS.Z        (R8), K1, Z12
 	VFMADD231PS.BCST (AX), Z12, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z12, Z1
@@ -5588,19 +8062,23 @@ loop341:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop341
+	JNZ              loop492
 
-done343:
+done494:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block491
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z12
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z12
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd344
+	JEQ          noAdd495
 	VMOVUPS.Z    (AX), K1, Z14
 	VFMADD213PS  Z14, Z12, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z14
@@ -5625,11 +8103,11 @@ done343:
 	VFMADD213PS  Z14, Z12, Z10
 	VMOVUPS.Z    (DX)(CX*4), K1, Z14
 	VFMADD213PS  Z14, Z12, Z11
-	JMP          scaled345
+	JMP          scaled496
 
-noAdd344:
+noAdd495:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled345
+	JEQ    scaled496
 	VMULPS Z12, Z0, Z0
 	VMULPS Z12, Z1, Z1
 	VMULPS Z12, Z2, Z2
@@ -5643,10 +8121,10 @@ noAdd344:
 	VMULPS Z12, Z10, Z10
 	VMULPS Z12, Z11, Z11
 
-scaled345:
+scaled496:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias346
-	MOVQ      bias+80(FP), R8
+	JEQ       noBias497
+	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z12
 	VADDPS    Z12, Z0, Z0
 	VADDPS    Z12, Z1, Z1
@@ -5661,9 +8139,9 @@ scaled345:
 	VADDPS    Z12, Z10, Z10
 	VADDPS    Z12, Z11, Z11
 
-noBias346:
+noBias497:
 	TESTQ  $0x00000004, DI
-	JEQ    store347
+	JEQ    store498
 	VPXORD Z13, Z13, Z13
 	VMAXPS Z0, Z13, Z0
 	VMAXPS Z1, Z13, Z1
@@ -5678,7 +8156,7 @@ noBias346:
 	VMAXPS Z10, Z13, Z10
 	VMAXPS Z11, Z13, Z11
 
-store347:
+store498:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -5694,10 +8172,10 @@ store347:
 	VZEROUPPER
 	RET
 
-// func tile12x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile12x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile12x1AVX512(SB), NOSPLIT, $0-96
-next348:
+TEXT ·tile12x1AVX512(SB), NOSPLIT, $0-112
+next499:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -5707,7 +8185,7 @@ next348:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -5720,10 +8198,13 @@ next348:
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
-	TESTQ  R10, R10
-	JEQ    done351
 
-loop349:
+block500:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done503
+
+loop501:
 	VMOVUPS          (R8), Z12
 	VFMADD231PS.BCST (AX), Z12, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z12, Z1
@@ -5741,19 +8222,23 @@ loop349:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop349
+	JNZ              loop501
 
-done351:
+done503:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block500
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z12
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z12
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd352
+	JEQ          noAdd504
 	VFMADD213PS  (AX), Z12, Z0
 	VFMADD213PS  (AX)(CX*1), Z12, Z1
 	VFMADD213PS  (AX)(CX*2), Z12, Z2
@@ -5766,11 +8251,11 @@ done351:
 	VFMADD213PS  (DX)(CX*2), Z12, Z9
 	VFMADD213PS  (AX)(SI*2), Z12, Z10
 	VFMADD213PS  (DX)(CX*4), Z12, Z11
-	JMP          scaled353
+	JMP          scaled505
 
-noAdd352:
+noAdd504:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled353
+	JEQ    scaled505
 	VMULPS Z12, Z0, Z0
 	VMULPS Z12, Z1, Z1
 	VMULPS Z12, Z2, Z2
@@ -5784,10 +8269,10 @@ noAdd352:
 	VMULPS Z12, Z10, Z10
 	VMULPS Z12, Z11, Z11
 
-scaled353:
+scaled505:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias354
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias506
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z12
 	VADDPS  Z12, Z0, Z0
 	VADDPS  Z12, Z1, Z1
@@ -5802,9 +8287,9 @@ scaled353:
 	VADDPS  Z12, Z10, Z10
 	VADDPS  Z12, Z11, Z11
 
-noBias354:
+noBias506:
 	TESTQ  $0x00000004, DI
-	JEQ    store355
+	JEQ    store507
 	VPXORD Z13, Z13, Z13
 	VMAXPS Z0, Z13, Z0
 	VMAXPS Z1, Z13, Z1
@@ -5819,7 +8304,7 @@ noBias354:
 	VMAXPS Z10, Z13, Z10
 	VMAXPS Z11, Z13, Z11
 
-store355:
+store507:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -5834,16 +8319,280 @@ store355:
 	VMOVUPS Z11, (DX)(CX*4)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next348
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next499
 	VZEROUPPER
 	RET
 
-// func tile12x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile12x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile12x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    blocks+64(FP), R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+
+block509:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done512
+
+loop510:
+	VMOVUPS      (R8), Z24
+	VMOVUPS.Z    64(R8), K1, Z25
+	VBROADCASTSS (AX), Z26
+	VFMADD231PS  Z26, Z24, Z0
+	VFMADD231PS  Z26, Z25, Z1
+	VBROADCASTSS (AX)(CX*1), Z26
+	VFMADD231PS  Z26, Z24, Z2
+	VFMADD231PS  Z26, Z25, Z3
+	VBROADCASTSS (AX)(CX*2), Z26
+	VFMADD231PS  Z26, Z24, Z4
+	VFMADD231PS  Z26, Z25, Z5
+	VBROADCASTSS (AX)(BX*1), Z26
+	VFMADD231PS  Z26, Z24, Z6
+	VFMADD231PS  Z26, Z25, Z7
+	VBROADCASTSS (AX)(CX*4), Z26
+	VFMADD231PS  Z26, Z24, Z8
+	VFMADD231PS  Z26, Z25, Z9
+	VBROADCASTSS (AX)(SI*1), Z26
+	VFMADD231PS  Z26, Z24, Z10
+	VFMADD231PS  Z26, Z25, Z11
+	VBROADCASTSS (AX)(BX*2), Z26
+	VFMADD231PS  Z26, Z24, Z12
+	VFMADD231PS  Z26, Z25, Z13
+	VBROADCASTSS (DX), Z26
+	VFMADD231PS  Z26, Z24, Z14
+	VFMADD231PS  Z26, Z25, Z15
+	VBROADCASTSS (AX)(CX*8), Z26
+	VFMADD231PS  Z26, Z24, Z16
+	VFMADD231PS  Z26, Z25, Z17
+	VBROADCASTSS (DX)(CX*2), Z26
+	VFMADD231PS  Z26, Z24, Z18
+	VFMADD231PS  Z26, Z25, Z19
+	VBROADCASTSS (AX)(SI*2), Z26
+	VFMADD231PS  Z26, Z24, Z20
+	VFMADD231PS  Z26, Z25, Z21
+	VBROADCASTSS (DX)(CX*4), Z26
+	VFMADD231PS  Z26, Z24, Z22
+	VFMADD231PS  Z26, Z25, Z23
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         R9, R8
+	DECQ         R10
+	JNZ          loop510
+
+done512:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block509
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), BX
+	LEAQ         (CX)(CX*4), SI
+	LEAQ         (AX)(CX*2), DX
+	ADDQ         SI, DX
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z24
+	TESTQ        $0x00000001, DI
+	JEQ          noAdd513
+	VFMADD213PS  (AX), Z24, Z0
+	VMOVUPS.Z    64(AX), K1, Z25
+	VFMADD213PS  Z25, Z24, Z1
+	VFMADD213PS  (AX)(CX*1), Z24, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z25
+	VFMADD213PS  Z25, Z24, Z3
+	VFMADD213PS  (AX)(CX*2), Z24, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z25
+	VFMADD213PS  Z25, Z24, Z5
+	VFMADD213PS  (AX)(BX*1), Z24, Z6
+	VMOVUPS.Z    64(AX)(BX*1), K1, Z25
+	VFMADD213PS  Z25, Z24, Z7
+	VFMADD213PS  (AX)(CX*4), Z24, Z8
+	VMOVUPS.Z    64(AX)(CX*4), K1, Z25
+	VFMADD213PS  Z25, Z24, Z9
+	VFMADD213PS  (AX)(SI*1), Z24, Z10
+	VMOVUPS.Z    64(AX)(SI*1), K1, Z25
+	VFMADD213PS  Z25, Z24, Z11
+	VFMADD213PS  (AX)(BX*2), Z24, Z12
+	VMOVUPS.Z    64(AX)(BX*2), K1, Z25
+	VFMADD213PS  Z25, Z24, Z13
+	VFMADD213PS  (DX), Z24, Z14
+	VMOVUPS.Z    64(DX), K1, Z25
+	VFMADD213PS  Z25, Z24, Z15
+	VFMADD213PS  (AX)(CX*8), Z24, Z16
+	VMOVUPS.Z    64(AX)(CX*8), K1, Z25
+	VFMADD213PS  Z25, Z24, Z17
+	VFMADD213PS  (DX)(CX*2), Z24, Z18
+	VMOVUPS.Z    64(DX)(CX*2), K1, Z25
+	VFMADD213PS  Z25, Z24, Z19
+	VFMADD213PS  (AX)(SI*2), Z24, Z20
+	VMOVUPS.Z    64(AX)(SI*2), K1, Z25
+	VFMADD213PS  Z25, Z24, Z21
+	VFMADD213PS  (DX)(CX*4), Z24, Z22
+	VMOVUPS.Z    64(DX)(CX*4), K1, Z25
+	VFMADD213PS  Z25, Z24, Z23
+	JMP          scaled514
+
+noAdd513:
+	TESTQ  $0x00000002, DI
+	JEQ    scaled514
+	VMULPS Z24, Z0, Z0
+	VMULPS Z24, Z1, Z1
+	VMULPS Z24, Z2, Z2
+	VMULPS Z24, Z3, Z3
+	VMULPS Z24, Z4, Z4
+	VMULPS Z24, Z5, Z5
+	VMULPS Z24, Z6, Z6
+	VMULPS Z24, Z7, Z7
+	VMULPS Z24, Z8, Z8
+	VMULPS Z24, Z9, Z9
+	VMULPS Z24, Z10, Z10
+	VMULPS Z24, Z11, Z11
+	VMULPS Z24, Z12, Z12
+	VMULPS Z24, Z13, Z13
+	VMULPS Z24, Z14, Z14
+	VMULPS Z24, Z15, Z15
+	VMULPS Z24, Z16, Z16
+	VMULPS Z24, Z17, Z17
+	VMULPS Z24, Z18, Z18
+	VMULPS Z24, Z19, Z19
+	VMULPS Z24, Z20, Z20
+	VMULPS Z24, Z21, Z21
+	VMULPS Z24, Z22, Z22
+	VMULPS Z24, Z23, Z23
+
+scaled514:
+	TESTQ     $0x00000008, DI
+	JEQ       noBias515
+	MOVQ      bias+96(FP), R8
+	VMOVUPS   (R8), Z24
+	VADDPS    Z24, Z0, Z0
+	VADDPS    Z24, Z2, Z2
+	VADDPS    Z24, Z4, Z4
+	VADDPS    Z24, Z6, Z6
+	VADDPS    Z24, Z8, Z8
+	VADDPS    Z24, Z10, Z10
+	VADDPS    Z24, Z12, Z12
+	VADDPS    Z24, Z14, Z14
+	VADDPS    Z24, Z16, Z16
+	VADDPS    Z24, Z18, Z18
+	VADDPS    Z24, Z20, Z20
+	VADDPS    Z24, Z22, Z22
+	VMOVUPS.Z 64(R8), K1, Z24
+	VADDPS    Z24, Z1, Z1
+	VADDPS    Z24, Z3, Z3
+	VADDPS    Z24, Z5, Z5
+	VADDPS    Z24, Z7, Z7
+	VADDPS    Z24, Z9, Z9
+	VADDPS    Z24, Z11, Z11
+	VADDPS    Z24, Z13, Z13
+	VADDPS    Z24, Z15, Z15
+	VADDPS    Z24, Z17, Z17
+	VADDPS    Z24, Z19, Z19
+	VADDPS    Z24, Z21, Z21
+	VADDPS    Z24, Z23, Z23
+
+noBias515:
+	TESTQ  $0x00000004, DI
+	JEQ    store516
+	VPXORD Z27, Z27, Z27
+	VMAXPS Z0, Z27, Z0
+	VMAXPS Z1, Z27, Z1
+	VMAXPS Z2, Z27, Z2
+	VMAXPS Z3, Z27, Z3
+	VMAXPS Z4, Z27, Z4
+	VMAXPS Z5, Z27, Z5
+	VMAXPS Z6, Z27, Z6
+	VMAXPS Z7, Z27, Z7
+	VMAXPS Z8, Z27, Z8
+	VMAXPS Z9, Z27, Z9
+	VMAXPS Z10, Z27, Z10
+	VMAXPS Z11, Z27, Z11
+	VMAXPS Z12, Z27, Z12
+	VMAXPS Z13, Z27, Z13
+	VMAXPS Z14, Z27, Z14
+	VMAXPS Z15, Z27, Z15
+	VMAXPS Z16, Z27, Z16
+	VMAXPS Z17, Z27, Z17
+	VMAXPS Z18, Z27, Z18
+	VMAXPS Z19, Z27, Z19
+	VMAXPS Z20, Z27, Z20
+	VMAXPS Z21, Z27, Z21
+	VMAXPS Z22, Z27, Z22
+	VMAXPS Z23, Z27, Z23
+
+store516:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(BX*1)
+	VMOVUPS Z7, K1, 64(AX)(BX*1)
+	VMOVUPS Z8, (AX)(CX*4)
+	VMOVUPS Z9, K1, 64(AX)(CX*4)
+	VMOVUPS Z10, (AX)(SI*1)
+	VMOVUPS Z11, K1, 64(AX)(SI*1)
+	VMOVUPS Z12, (AX)(BX*2)
+	VMOVUPS Z13, K1, 64(AX)(BX*2)
+	VMOVUPS Z14, (DX)
+	VMOVUPS Z15, K1, 64(DX)
+	VMOVUPS Z16, (AX)(CX*8)
+	VMOVUPS Z17, K1, 64(AX)(CX*8)
+	VMOVUPS Z18, (DX)(CX*2)
+	VMOVUPS Z19, K1, 64(DX)(CX*2)
+	VMOVUPS Z20, (AX)(SI*2)
+	VMOVUPS Z21, K1, 64(AX)(SI*2)
+	VMOVUPS Z22, (DX)(CX*4)
+	VMOVUPS Z23, K1, 64(DX)(CX*4)
+	VZEROUPPER
+	RET
+
+// func tile12x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile12x2AVX512(SB), NOSPLIT, $0-96
-next356:
+TEXT ·tile12x2AVX512(SB), NOSPLIT, $0-112
+next517:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -5853,7 +8602,7 @@ next356:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -5878,10 +8627,13 @@ next356:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
-	TESTQ  R10, R10
-	JEQ    done359
 
-loop357:
+block518:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done521
+
+loop519:
 	VMOVUPS      (R8), Z24
 	VMOVUPS      64(R8), Z25
 	VBROADCASTSS (AX), Z26
@@ -5924,19 +8676,23 @@ loop357:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop357
+	JNZ          loop519
 
-done359:
+done521:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block518
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z24
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z24
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd360
+	JEQ          noAdd522
 	VFMADD213PS  (AX), Z24, Z0
 	VFMADD213PS  64(AX), Z24, Z1
 	VFMADD213PS  (AX)(CX*1), Z24, Z2
@@ -5961,11 +8717,11 @@ done359:
 	VFMADD213PS  64(AX)(SI*2), Z24, Z21
 	VFMADD213PS  (DX)(CX*4), Z24, Z22
 	VFMADD213PS  64(DX)(CX*4), Z24, Z23
-	JMP          scaled361
+	JMP          scaled523
 
-noAdd360:
+noAdd522:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled361
+	JEQ    scaled523
 	VMULPS Z24, Z0, Z0
 	VMULPS Z24, Z1, Z1
 	VMULPS Z24, Z2, Z2
@@ -5991,10 +8747,10 @@ noAdd360:
 	VMULPS Z24, Z22, Z22
 	VMULPS Z24, Z23, Z23
 
-scaled361:
+scaled523:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias362
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias524
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z24
 	VADDPS  Z24, Z0, Z0
 	VADDPS  Z24, Z2, Z2
@@ -6022,9 +8778,9 @@ scaled361:
 	VADDPS  Z24, Z21, Z21
 	VADDPS  Z24, Z23, Z23
 
-noBias362:
+noBias524:
 	TESTQ  $0x00000004, DI
-	JEQ    store363
+	JEQ    store525
 	VPXORD Z27, Z27, Z27
 	VMAXPS Z0, Z27, Z0
 	VMAXPS Z1, Z27, Z1
@@ -6051,7 +8807,7 @@ noBias362:
 	VMAXPS Z22, Z27, Z22
 	VMAXPS Z23, Z27, Z23
 
-store363:
+store525:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -6078,16 +8834,16 @@ store363:
 	VMOVUPS Z23, 64(DX)(CX*4)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next356
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next517
 	VZEROUPPER
 	RET
 
-// func tile13xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile13x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile13xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile13x1MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -6103,7 +8859,7 @@ TEXT ·tile13xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DI
 	MOVQ    b+40(FP), R8
 	MOVQ    bStride+48(FP), R9
-	MOVQ    k+56(FP), R10
+	MOVQ    blocks+64(FP), R11
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -6117,10 +8873,13 @@ TEXT ·tile13xMaskAVX512(SB), NOSPLIT, $0-96
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
-	TESTQ   R10, R10
-	JEQ     done367
 
-loop365:
+block527:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done530
+
+loop528:
 	VMOVUPS.Z        (R8), K1, Z13
 	VFMADD231PS.BCST (AX), Z13, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z13, Z1
@@ -6139,19 +8898,23 @@ loop365:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop365
+	JNZ              loop528
 
-done367:
+done530:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block527
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z13
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z13
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd368
+	JEQ          noAdd531
 	VMOVUPS.Z    (AX), K1, Z15
 	VFMADD213PS  Z15, Z13, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z15
@@ -6178,11 +8941,11 @@ done367:
 	VFMADD213PS  Z15, Z13, Z11
 	VMOVUPS.Z    (AX)(BX*4), K1, Z15
 	VFMADD213PS  Z15, Z13, Z12
-	JMP          scaled369
+	JMP          scaled532
 
-noAdd368:
+noAdd531:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled369
+	JEQ    scaled532
 	VMULPS Z13, Z0, Z0
 	VMULPS Z13, Z1, Z1
 	VMULPS Z13, Z2, Z2
@@ -6197,10 +8960,10 @@ noAdd368:
 	VMULPS Z13, Z11, Z11
 	VMULPS Z13, Z12, Z12
 
-scaled369:
+scaled532:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias370
-	MOVQ      bias+80(FP), R8
+	JEQ       noBias533
+	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z13
 	VADDPS    Z13, Z0, Z0
 	VADDPS    Z13, Z1, Z1
@@ -6216,9 +8979,9 @@ scaled369:
 	VADDPS    Z13, Z11, Z11
 	VADDPS    Z13, Z12, Z12
 
-noBias370:
+noBias533:
 	TESTQ  $0x00000004, DI
-	JEQ    store371
+	JEQ    store534
 	VPXORD Z14, Z14, Z14
 	VMAXPS Z0, Z14, Z0
 	VMAXPS Z1, Z14, Z1
@@ -6234,7 +8997,7 @@ noBias370:
 	VMAXPS Z11, Z14, Z11
 	VMAXPS Z12, Z14, Z12
 
-store371:
+store534:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -6251,10 +9014,10 @@ store371:
 	VZEROUPPER
 	RET
 
-// func tile13x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile13x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile13x1AVX512(SB), NOSPLIT, $0-96
-next372:
+TEXT ·tile13x1AVX512(SB), NOSPLIT, $0-112
+next535:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -6264,7 +9027,7 @@ next372:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -6278,10 +9041,13 @@ next372:
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
-	TESTQ  R10, R10
-	JEQ    done375
 
-loop373:
+block536:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done539
+
+loop537:
 	VMOVUPS          (R8), Z13
 	VFMADD231PS.BCST (AX), Z13, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z13, Z1
@@ -6300,19 +9066,23 @@ loop373:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop373
+	JNZ              loop537
 
-done375:
+done539:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block536
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z13
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z13
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd376
+	JEQ          noAdd540
 	VFMADD213PS  (AX), Z13, Z0
 	VFMADD213PS  (AX)(CX*1), Z13, Z1
 	VFMADD213PS  (AX)(CX*2), Z13, Z2
@@ -6326,11 +9096,11 @@ done375:
 	VFMADD213PS  (AX)(SI*2), Z13, Z10
 	VFMADD213PS  (DX)(CX*4), Z13, Z11
 	VFMADD213PS  (AX)(BX*4), Z13, Z12
-	JMP          scaled377
+	JMP          scaled541
 
-noAdd376:
+noAdd540:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled377
+	JEQ    scaled541
 	VMULPS Z13, Z0, Z0
 	VMULPS Z13, Z1, Z1
 	VMULPS Z13, Z2, Z2
@@ -6345,10 +9115,10 @@ noAdd376:
 	VMULPS Z13, Z11, Z11
 	VMULPS Z13, Z12, Z12
 
-scaled377:
+scaled541:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias378
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias542
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z13
 	VADDPS  Z13, Z0, Z0
 	VADDPS  Z13, Z1, Z1
@@ -6364,9 +9134,9 @@ scaled377:
 	VADDPS  Z13, Z11, Z11
 	VADDPS  Z13, Z12, Z12
 
-noBias378:
+noBias542:
 	TESTQ  $0x00000004, DI
-	JEQ    store379
+	JEQ    store543
 	VPXORD Z14, Z14, Z14
 	VMAXPS Z0, Z14, Z0
 	VMAXPS Z1, Z14, Z1
@@ -6382,7 +9152,7 @@ noBias378:
 	VMAXPS Z11, Z14, Z11
 	VMAXPS Z12, Z14, Z12
 
-store379:
+store543:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -6398,16 +9168,296 @@ store379:
 	VMOVUPS Z12, (AX)(BX*4)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next372
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next535
 	VZEROUPPER
 	RET
 
-// func tile13x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile13x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile13x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    blocks+64(FP), R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	VPXORD  Z24, Z24, Z24
+	VPXORD  Z25, Z25, Z25
+
+block545:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done548
+
+loop546:
+	VMOVUPS      (R8), Z26
+	VMOVUPS.Z    64(R8), K1, Z27
+	VBROADCASTSS (AX), Z28
+	VFMADD231PS  Z28, Z26, Z0
+	VFMADD231PS  Z28, Z27, Z1
+	VBROADCASTSS (AX)(CX*1), Z28
+	VFMADD231PS  Z28, Z26, Z2
+	VFMADD231PS  Z28, Z27, Z3
+	VBROADCASTSS (AX)(CX*2), Z28
+	VFMADD231PS  Z28, Z26, Z4
+	VFMADD231PS  Z28, Z27, Z5
+	VBROADCASTSS (AX)(BX*1), Z28
+	VFMADD231PS  Z28, Z26, Z6
+	VFMADD231PS  Z28, Z27, Z7
+	VBROADCASTSS (AX)(CX*4), Z28
+	VFMADD231PS  Z28, Z26, Z8
+	VFMADD231PS  Z28, Z27, Z9
+	VBROADCASTSS (AX)(SI*1), Z28
+	VFMADD231PS  Z28, Z26, Z10
+	VFMADD231PS  Z28, Z27, Z11
+	VBROADCASTSS (AX)(BX*2), Z28
+	VFMADD231PS  Z28, Z26, Z12
+	VFMADD231PS  Z28, Z27, Z13
+	VBROADCASTSS (DX), Z28
+	VFMADD231PS  Z28, Z26, Z14
+	VFMADD231PS  Z28, Z27, Z15
+	VBROADCASTSS (AX)(CX*8), Z28
+	VFMADD231PS  Z28, Z26, Z16
+	VFMADD231PS  Z28, Z27, Z17
+	VBROADCASTSS (DX)(CX*2), Z28
+	VFMADD231PS  Z28, Z26, Z18
+	VFMADD231PS  Z28, Z27, Z19
+	VBROADCASTSS (AX)(SI*2), Z28
+	VFMADD231PS  Z28, Z26, Z20
+	VFMADD231PS  Z28, Z27, Z21
+	VBROADCASTSS (DX)(CX*4), Z28
+	VFMADD231PS  Z28, Z26, Z22
+	VFMADD231PS  Z28, Z27, Z23
+	VBROADCASTSS (AX)(BX*4), Z28
+	VFMADD231PS  Z28, Z26, Z24
+	VFMADD231PS  Z28, Z27, Z25
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         R9, R8
+	DECQ         R10
+	JNZ          loop546
+
+done548:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block545
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), BX
+	LEAQ         (CX)(CX*4), SI
+	LEAQ         (AX)(CX*2), DX
+	ADDQ         SI, DX
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z26
+	TESTQ        $0x00000001, DI
+	JEQ          noAdd549
+	VFMADD213PS  (AX), Z26, Z0
+	VMOVUPS.Z    64(AX), K1, Z27
+	VFMADD213PS  Z27, Z26, Z1
+	VFMADD213PS  (AX)(CX*1), Z26, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z27
+	VFMADD213PS  Z27, Z26, Z3
+	VFMADD213PS  (AX)(CX*2), Z26, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z27
+	VFMADD213PS  Z27, Z26, Z5
+	VFMADD213PS  (AX)(BX*1), Z26, Z6
+	VMOVUPS.Z    64(AX)(BX*1), K1, Z27
+	VFMADD213PS  Z27, Z26, Z7
+	VFMADD213PS  (AX)(CX*4), Z26, Z8
+	VMOVUPS.Z    64(AX)(CX*4), K1, Z27
+	VFMADD213PS  Z27, Z26, Z9
+	VFMADD213PS  (AX)(SI*1), Z26, Z10
+	VMOVUPS.Z    64(AX)(SI*1), K1, Z27
+	VFMADD213PS  Z27, Z26, Z11
+	VFMADD213PS  (AX)(BX*2), Z26, Z12
+	VMOVUPS.Z    64(AX)(BX*2), K1, Z27
+	VFMADD213PS  Z27, Z26, Z13
+	VFMADD213PS  (DX), Z26, Z14
+	VMOVUPS.Z    64(DX), K1, Z27
+	VFMADD213PS  Z27, Z26, Z15
+	VFMADD213PS  (AX)(CX*8), Z26, Z16
+	VMOVUPS.Z    64(AX)(CX*8), K1, Z27
+	VFMADD213PS  Z27, Z26, Z17
+	VFMADD213PS  (DX)(CX*2), Z26, Z18
+	VMOVUPS.Z    64(DX)(CX*2), K1, Z27
+	VFMADD213PS  Z27, Z26, Z19
+	VFMADD213PS  (AX)(SI*2), Z26, Z20
+	VMOVUPS.Z    64(AX)(SI*2), K1, Z27
+	VFMADD213PS  Z27, Z26, Z21
+	VFMADD213PS  (DX)(CX*4), Z26, Z22
+	VMOVUPS.Z    64(DX)(CX*4), K1, Z27
+	VFMADD213PS  Z27, Z26, Z23
+	VFMADD213PS  (AX)(BX*4), Z26, Z24
+	VMOVUPS.Z    64(AX)(BX*4), K1, Z27
+	VFMADD213PS  Z27, Z26, Z25
+	JMP          scaled550
+
+noAdd549:
+	TESTQ  $0x00000002, DI
+	JEQ    scaled550
+	VMULPS Z26, Z0, Z0
+	VMULPS Z26, Z1, Z1
+	VMULPS Z26, Z2, Z2
+	VMULPS Z26, Z3, Z3
+	VMULPS Z26, Z4, Z4
+	VMULPS Z26, Z5, Z5
+	VMULPS Z26, Z6, Z6
+	VMULPS Z26, Z7, Z7
+	VMULPS Z26, Z8, Z8
+	VMULPS Z26, Z9, Z9
+	VMULPS Z26, Z10, Z10
+	VMULPS Z26, Z11, Z11
+	VMULPS Z26, Z12, Z12
+	VMULPS Z26, Z13, Z13
+	VMULPS Z26, Z14, Z14
+	VMULPS Z26, Z15, Z15
+	VMULPS Z26, Z16, Z16
+	VMULPS Z26, Z17, Z17
+	VMULPS Z26, Z18, Z18
+	VMULPS Z26, Z19, Z19
+	VMULPS Z26, Z20, Z20
+	VMULPS Z26, Z21, Z21
+	VMULPS Z26, Z22, Z22
+	VMULPS Z26, Z23, Z23
+	VMULPS Z26, Z24, Z24
+	VMULPS Z26, Z25, Z25
+
+scaled550:
+	TESTQ     $0x00000008, DI
+	JEQ       noBias551
+	MOVQ      bias+96(FP), R8
+	VMOVUPS   (R8), Z26
+	VADDPS    Z26, Z0, Z0
+	VADDPS    Z26, Z2, Z2
+	VADDPS    Z26, Z4, Z4
+	VADDPS    Z26, Z6, Z6
+	VADDPS    Z26, Z8, Z8
+	VADDPS    Z26, Z10, Z10
+	VADDPS    Z26, Z12, Z12
+	VADDPS    Z26, Z14, Z14
+	VADDPS    Z26, Z16, Z16
+	VADDPS    Z26, Z18, Z18
+	VADDPS    Z26, Z20, Z20
+	VADDPS    Z26, Z22, Z22
+	VADDPS    Z26, Z24, Z24
+	VMOVUPS.Z 64(R8), K1, Z26
+	VADDPS    Z26, Z1, Z1
+	VADDPS    Z26, Z3, Z3
+	VADDPS    Z26, Z5, Z5
+	VADDPS    Z26, Z7, Z7
+	VADDPS    Z26, Z9, Z9
+	VADDPS    Z26, Z11, Z11
+	VADDPS    Z26, Z13, Z13
+	VADDPS    Z26, Z15, Z15
+	VADDPS    Z26, Z17, Z17
+	VADDPS    Z26, Z19, Z19
+	VADDPS    Z26, Z21, Z21
+	VADDPS    Z26, Z23, Z23
+	VADDPS    Z26, Z25, Z25
+
+noBias551:
+	TESTQ  $0x00000004, DI
+	JEQ    store552
+	VPXORD Z29, Z29, Z29
+	VMAXPS Z0, Z29, Z0
+	VMAXPS Z1, Z29, Z1
+	VMAXPS Z2, Z29, Z2
+	VMAXPS Z3, Z29, Z3
+	VMAXPS Z4, Z29, Z4
+	VMAXPS Z5, Z29, Z5
+	VMAXPS Z6, Z29, Z6
+	VMAXPS Z7, Z29, Z7
+	VMAXPS Z8, Z29, Z8
+	VMAXPS Z9, Z29, Z9
+	VMAXPS Z10, Z29, Z10
+	VMAXPS Z11, Z29, Z11
+	VMAXPS Z12, Z29, Z12
+	VMAXPS Z13, Z29, Z13
+	VMAXPS Z14, Z29, Z14
+	VMAXPS Z15, Z29, Z15
+	VMAXPS Z16, Z29, Z16
+	VMAXPS Z17, Z29, Z17
+	VMAXPS Z18, Z29, Z18
+	VMAXPS Z19, Z29, Z19
+	VMAXPS Z20, Z29, Z20
+	VMAXPS Z21, Z29, Z21
+	VMAXPS Z22, Z29, Z22
+	VMAXPS Z23, Z29, Z23
+	VMAXPS Z24, Z29, Z24
+	VMAXPS Z25, Z29, Z25
+
+store552:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(BX*1)
+	VMOVUPS Z7, K1, 64(AX)(BX*1)
+	VMOVUPS Z8, (AX)(CX*4)
+	VMOVUPS Z9, K1, 64(AX)(CX*4)
+	VMOVUPS Z10, (AX)(SI*1)
+	VMOVUPS Z11, K1, 64(AX)(SI*1)
+	VMOVUPS Z12, (AX)(BX*2)
+	VMOVUPS Z13, K1, 64(AX)(BX*2)
+	VMOVUPS Z14, (DX)
+	VMOVUPS Z15, K1, 64(DX)
+	VMOVUPS Z16, (AX)(CX*8)
+	VMOVUPS Z17, K1, 64(AX)(CX*8)
+	VMOVUPS Z18, (DX)(CX*2)
+	VMOVUPS Z19, K1, 64(DX)(CX*2)
+	VMOVUPS Z20, (AX)(SI*2)
+	VMOVUPS Z21, K1, 64(AX)(SI*2)
+	VMOVUPS Z22, (DX)(CX*4)
+	VMOVUPS Z23, K1, 64(DX)(CX*4)
+	VMOVUPS Z24, (AX)(BX*4)
+	VMOVUPS Z25, K1, 64(AX)(BX*4)
+	VZEROUPPER
+	RET
+
+// func tile13x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile13x2AVX512(SB), NOSPLIT, $0-96
-next380:
+TEXT ·tile13x2AVX512(SB), NOSPLIT, $0-112
+next553:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -6417,7 +9467,7 @@ next380:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -6444,10 +9494,13 @@ next380:
 	VPXORD Z23, Z23, Z23
 	VPXORD Z24, Z24, Z24
 	VPXORD Z25, Z25, Z25
-	TESTQ  R10, R10
-	JEQ    done383
 
-loop381:
+block554:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done557
+
+loop555:
 	VMOVUPS      (R8), Z26
 	VMOVUPS      64(R8), Z27
 	VBROADCASTSS (AX), Z28
@@ -6493,19 +9546,23 @@ loop381:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop381
+	JNZ          loop555
 
-done383:
+done557:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block554
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z26
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z26
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd384
+	JEQ          noAdd558
 	VFMADD213PS  (AX), Z26, Z0
 	VFMADD213PS  64(AX), Z26, Z1
 	VFMADD213PS  (AX)(CX*1), Z26, Z2
@@ -6532,11 +9589,11 @@ done383:
 	VFMADD213PS  64(DX)(CX*4), Z26, Z23
 	VFMADD213PS  (AX)(BX*4), Z26, Z24
 	VFMADD213PS  64(AX)(BX*4), Z26, Z25
-	JMP          scaled385
+	JMP          scaled559
 
-noAdd384:
+noAdd558:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled385
+	JEQ    scaled559
 	VMULPS Z26, Z0, Z0
 	VMULPS Z26, Z1, Z1
 	VMULPS Z26, Z2, Z2
@@ -6564,10 +9621,10 @@ noAdd384:
 	VMULPS Z26, Z24, Z24
 	VMULPS Z26, Z25, Z25
 
-scaled385:
+scaled559:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias386
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias560
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z26
 	VADDPS  Z26, Z0, Z0
 	VADDPS  Z26, Z2, Z2
@@ -6597,9 +9654,9 @@ scaled385:
 	VADDPS  Z26, Z23, Z23
 	VADDPS  Z26, Z25, Z25
 
-noBias386:
+noBias560:
 	TESTQ  $0x00000004, DI
-	JEQ    store387
+	JEQ    store561
 	VPXORD Z29, Z29, Z29
 	VMAXPS Z0, Z29, Z0
 	VMAXPS Z1, Z29, Z1
@@ -6628,7 +9685,7 @@ noBias386:
 	VMAXPS Z24, Z29, Z24
 	VMAXPS Z25, Z29, Z25
 
-store387:
+store561:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -6657,16 +9714,16 @@ store387:
 	VMOVUPS Z25, 64(AX)(BX*4)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next380
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next553
 	VZEROUPPER
 	RET
 
-// func tile14xMaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile14x1MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile14xMaskAVX512(SB), NOSPLIT, $0-96
-	MOVQ    count+64(FP), AX
+TEXT ·tile14x1MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
 	MOVQ    $+16, CX
 	CMPQ    AX, CX
 	CMOVQLT AX, CX
@@ -6682,7 +9739,7 @@ TEXT ·tile14xMaskAVX512(SB), NOSPLIT, $0-96
 	MOVQ    aCol+32(FP), DI
 	MOVQ    b+40(FP), R8
 	MOVQ    bStride+48(FP), R9
-	MOVQ    k+56(FP), R10
+	MOVQ    blocks+64(FP), R11
 	VPXORD  Z0, Z0, Z0
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
@@ -6697,10 +9754,13 @@ TEXT ·tile14xMaskAVX512(SB), NOSPLIT, $0-96
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
-	TESTQ   R10, R10
-	JEQ     done391
 
-loop389:
+block563:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done566
+
+loop564:
 	VMOVUPS.Z        (R8), K1, Z14
 	VFMADD231PS.BCST (AX), Z14, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z14, Z1
@@ -6720,19 +9780,23 @@ loop389:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop389
+	JNZ              loop564
 
-done391:
+done566:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block563
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z14
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z14
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd392
+	JEQ          noAdd567
 	VMOVUPS.Z    (AX), K1, Z16
 	VFMADD213PS  Z16, Z14, Z0
 	VMOVUPS.Z    (AX)(CX*1), K1, Z16
@@ -6761,11 +9825,11 @@ done391:
 	VFMADD213PS  Z16, Z14, Z12
 	VMOVUPS.Z    (DX)(BX*2), K1, Z16
 	VFMADD213PS  Z16, Z14, Z13
-	JMP          scaled393
+	JMP          scaled568
 
-noAdd392:
+noAdd567:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled393
+	JEQ    scaled568
 	VMULPS Z14, Z0, Z0
 	VMULPS Z14, Z1, Z1
 	VMULPS Z14, Z2, Z2
@@ -6781,10 +9845,10 @@ noAdd392:
 	VMULPS Z14, Z12, Z12
 	VMULPS Z14, Z13, Z13
 
-scaled393:
+scaled568:
 	TESTQ     $0x00000008, DI
-	JEQ       noBias394
-	MOVQ      bias+80(FP), R8
+	JEQ       noBias569
+	MOVQ      bias+96(FP), R8
 	VMOVUPS.Z (R8), K1, Z14
 	VADDPS    Z14, Z0, Z0
 	VADDPS    Z14, Z1, Z1
@@ -6801,9 +9865,9 @@ scaled393:
 	VADDPS    Z14, Z12, Z12
 	VADDPS    Z14, Z13, Z13
 
-noBias394:
+noBias569:
 	TESTQ  $0x00000004, DI
-	JEQ    store395
+	JEQ    store570
 	VPXORD Z15, Z15, Z15
 	VMAXPS Z0, Z15, Z0
 	VMAXPS Z1, Z15, Z1
@@ -6820,7 +9884,7 @@ noBias394:
 	VMAXPS Z12, Z15, Z12
 	VMAXPS Z13, Z15, Z13
 
-store395:
+store570:
 	VMOVUPS Z0, K1, (AX)
 	VMOVUPS Z1, K1, (AX)(CX*1)
 	VMOVUPS Z2, K1, (AX)(CX*2)
@@ -6838,10 +9902,10 @@ store395:
 	VZEROUPPER
 	RET
 
-// func tile14x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile14x1AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile14x1AVX512(SB), NOSPLIT, $0-96
-next396:
+TEXT ·tile14x1AVX512(SB), NOSPLIT, $0-112
+next571:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -6851,7 +9915,7 @@ next396:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -6866,10 +9930,13 @@ next396:
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
 	VPXORD Z13, Z13, Z13
-	TESTQ  R10, R10
-	JEQ    done399
 
-loop397:
+block572:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done575
+
+loop573:
 	VMOVUPS          (R8), Z14
 	VFMADD231PS.BCST (AX), Z14, Z0
 	VFMADD231PS.BCST (AX)(CX*1), Z14, Z1
@@ -6889,19 +9956,23 @@ loop397:
 	ADDQ             DI, DX
 	ADDQ             R9, R8
 	DECQ             R10
-	JNZ              loop397
+	JNZ              loop573
 
-done399:
+done575:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block572
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z14
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z14
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd400
+	JEQ          noAdd576
 	VFMADD213PS  (AX), Z14, Z0
 	VFMADD213PS  (AX)(CX*1), Z14, Z1
 	VFMADD213PS  (AX)(CX*2), Z14, Z2
@@ -6916,11 +9987,11 @@ done399:
 	VFMADD213PS  (DX)(CX*4), Z14, Z11
 	VFMADD213PS  (AX)(BX*4), Z14, Z12
 	VFMADD213PS  (DX)(BX*2), Z14, Z13
-	JMP          scaled401
+	JMP          scaled577
 
-noAdd400:
+noAdd576:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled401
+	JEQ    scaled577
 	VMULPS Z14, Z0, Z0
 	VMULPS Z14, Z1, Z1
 	VMULPS Z14, Z2, Z2
@@ -6936,10 +10007,10 @@ noAdd400:
 	VMULPS Z14, Z12, Z12
 	VMULPS Z14, Z13, Z13
 
-scaled401:
+scaled577:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias402
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias578
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z14
 	VADDPS  Z14, Z0, Z0
 	VADDPS  Z14, Z1, Z1
@@ -6956,9 +10027,9 @@ scaled401:
 	VADDPS  Z14, Z12, Z12
 	VADDPS  Z14, Z13, Z13
 
-noBias402:
+noBias578:
 	TESTQ  $0x00000004, DI
-	JEQ    store403
+	JEQ    store579
 	VPXORD Z15, Z15, Z15
 	VMAXPS Z0, Z15, Z0
 	VMAXPS Z1, Z15, Z1
@@ -6975,7 +10046,7 @@ noBias402:
 	VMAXPS Z12, Z15, Z12
 	VMAXPS Z13, Z15, Z13
 
-store403:
+store579:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, (AX)(CX*1)
 	VMOVUPS Z2, (AX)(CX*2)
@@ -6992,16 +10063,312 @@ store403:
 	VMOVUPS Z13, (DX)(BX*2)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, b+40(FP)
-	ADDQ    $+64, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next396
+	ADDQ    $+64, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next571
 	VZEROUPPER
 	RET
 
-// func tile14x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, count int, alpha float32, bias *float32, flags int)
+// func tile14x2MaskAVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·tile14x2MaskAVX512(SB), NOSPLIT, $0-112
+	MOVQ    count+80(FP), AX
+	MOVQ    $+16, CX
+	CMPQ    AX, CX
+	CMOVQLT AX, CX
+	MOVQ    $-1, AX
+	BZHIQ   CX, AX, AX
+	KMOVW   AX, K1
+	MOVQ    a+16(FP), AX
+	MOVQ    aRow+24(FP), CX
+	LEAQ    (CX)(CX*2), BX
+	LEAQ    (CX)(CX*4), SI
+	LEAQ    (AX)(CX*2), DX
+	ADDQ    SI, DX
+	MOVQ    aCol+32(FP), DI
+	MOVQ    b+40(FP), R8
+	MOVQ    bStride+48(FP), R9
+	MOVQ    blocks+64(FP), R11
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	VPXORD  Z24, Z24, Z24
+	VPXORD  Z25, Z25, Z25
+	VPXORD  Z26, Z26, Z26
+	VPXORD  Z27, Z27, Z27
+
+block581:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done584
+
+loop582:
+	VMOVUPS      (R8), Z28
+	VMOVUPS.Z    64(R8), K1, Z29
+	VBROADCASTSS (AX), Z30
+	VFMADD231PS  Z30, Z28, Z0
+	VFMADD231PS  Z30, Z29, Z1
+	VBROADCASTSS (AX)(CX*1), Z30
+	VFMADD231PS  Z30, Z28, Z2
+	VFMADD231PS  Z30, Z29, Z3
+	VBROADCASTSS (AX)(CX*2), Z30
+	VFMADD231PS  Z30, Z28, Z4
+	VFMADD231PS  Z30, Z29, Z5
+	VBROADCASTSS (AX)(BX*1), Z30
+	VFMADD231PS  Z30, Z28, Z6
+	VFMADD231PS  Z30, Z29, Z7
+	VBROADCASTSS (AX)(CX*4), Z30
+	VFMADD231PS  Z30, Z28, Z8
+	VFMADD231PS  Z30, Z29, Z9
+	VBROADCASTSS (AX)(SI*1), Z30
+	VFMADD231PS  Z30, Z28, Z10
+	VFMADD231PS  Z30, Z29, Z11
+	VBROADCASTSS (AX)(BX*2), Z30
+	VFMADD231PS  Z30, Z28, Z12
+	VFMADD231PS  Z30, Z29, Z13
+	VBROADCASTSS (DX), Z30
+	VFMADD231PS  Z30, Z28, Z14
+	VFMADD231PS  Z30, Z29, Z15
+	VBROADCASTSS (AX)(CX*8), Z30
+	VFMADD231PS  Z30, Z28, Z16
+	VFMADD231PS  Z30, Z29, Z17
+	VBROADCASTSS (DX)(CX*2), Z30
+	VFMADD231PS  Z30, Z28, Z18
+	VFMADD231PS  Z30, Z29, Z19
+	VBROADCASTSS (AX)(SI*2), Z30
+	VFMADD231PS  Z30, Z28, Z20
+	VFMADD231PS  Z30, Z29, Z21
+	VBROADCASTSS (DX)(CX*4), Z30
+	VFMADD231PS  Z30, Z28, Z22
+	VFMADD231PS  Z30, Z29, Z23
+	VBROADCASTSS (AX)(BX*4), Z30
+	VFMADD231PS  Z30, Z28, Z24
+	VFMADD231PS  Z30, Z29, Z25
+	VBROADCASTSS (DX)(BX*2), Z30
+	VFMADD231PS  Z30, Z28, Z26
+	VFMADD231PS  Z30, Z29, Z27
+	ADDQ         DI, AX
+	ADDQ         DI, DX
+	ADDQ         R9, R8
+	DECQ         R10
+	JNZ          loop582
+
+done584:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block581
+	MOVQ         dst+0(FP), AX
+	MOVQ         dstStride+8(FP), CX
+	LEAQ         (CX)(CX*2), BX
+	LEAQ         (CX)(CX*4), SI
+	LEAQ         (AX)(CX*2), DX
+	ADDQ         SI, DX
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z28
+	TESTQ        $0x00000001, DI
+	JEQ          noAdd585
+	VFMADD213PS  (AX), Z28, Z0
+	VMOVUPS.Z    64(AX), K1, Z29
+	VFMADD213PS  Z29, Z28, Z1
+	VFMADD213PS  (AX)(CX*1), Z28, Z2
+	VMOVUPS.Z    64(AX)(CX*1), K1, Z29
+	VFMADD213PS  Z29, Z28, Z3
+	VFMADD213PS  (AX)(CX*2), Z28, Z4
+	VMOVUPS.Z    64(AX)(CX*2), K1, Z29
+	VFMADD213PS  Z29, Z28, Z5
+	VFMADD213PS  (AX)(BX*1), Z28, Z6
+	VMOVUPS.Z    64(AX)(BX*1), K1, Z29
+	VFMADD213PS  Z29, Z28, Z7
+	VFMADD213PS  (AX)(CX*4), Z28, Z8
+	VMOVUPS.Z    64(AX)(CX*4), K1, Z29
+	VFMADD213PS  Z29, Z28, Z9
+	VFMADD213PS  (AX)(SI*1), Z28, Z10
+	VMOVUPS.Z    64(AX)(SI*1), K1, Z29
+	VFMADD213PS  Z29, Z28, Z11
+	VFMADD213PS  (AX)(BX*2), Z28, Z12
+	VMOVUPS.Z    64(AX)(BX*2), K1, Z29
+	VFMADD213PS  Z29, Z28, Z13
+	VFMADD213PS  (DX), Z28, Z14
+	VMOVUPS.Z    64(DX), K1, Z29
+	VFMADD213PS  Z29, Z28, Z15
+	VFMADD213PS  (AX)(CX*8), Z28, Z16
+	VMOVUPS.Z    64(AX)(CX*8), K1, Z29
+	VFMADD213PS  Z29, Z28, Z17
+	VFMADD213PS  (DX)(CX*2), Z28, Z18
+	VMOVUPS.Z    64(DX)(CX*2), K1, Z29
+	VFMADD213PS  Z29, Z28, Z19
+	VFMADD213PS  (AX)(SI*2), Z28, Z20
+	VMOVUPS.Z    64(AX)(SI*2), K1, Z29
+	VFMADD213PS  Z29, Z28, Z21
+	VFMADD213PS  (DX)(CX*4), Z28, Z22
+	VMOVUPS.Z    64(DX)(CX*4), K1, Z29
+	VFMADD213PS  Z29, Z28, Z23
+	VFMADD213PS  (AX)(BX*4), Z28, Z24
+	VMOVUPS.Z    64(AX)(BX*4), K1, Z29
+	VFMADD213PS  Z29, Z28, Z25
+	VFMADD213PS  (DX)(BX*2), Z28, Z26
+	VMOVUPS.Z    64(DX)(BX*2), K1, Z29
+	VFMADD213PS  Z29, Z28, Z27
+	JMP          scaled586
+
+noAdd585:
+	TESTQ  $0x00000002, DI
+	JEQ    scaled586
+	VMULPS Z28, Z0, Z0
+	VMULPS Z28, Z1, Z1
+	VMULPS Z28, Z2, Z2
+	VMULPS Z28, Z3, Z3
+	VMULPS Z28, Z4, Z4
+	VMULPS Z28, Z5, Z5
+	VMULPS Z28, Z6, Z6
+	VMULPS Z28, Z7, Z7
+	VMULPS Z28, Z8, Z8
+	VMULPS Z28, Z9, Z9
+	VMULPS Z28, Z10, Z10
+	VMULPS Z28, Z11, Z11
+	VMULPS Z28, Z12, Z12
+	VMULPS Z28, Z13, Z13
+	VMULPS Z28, Z14, Z14
+	VMULPS Z28, Z15, Z15
+	VMULPS Z28, Z16, Z16
+	VMULPS Z28, Z17, Z17
+	VMULPS Z28, Z18, Z18
+	VMULPS Z28, Z19, Z19
+	VMULPS Z28, Z20, Z20
+	VMULPS Z28, Z21, Z21
+	VMULPS Z28, Z22, Z22
+	VMULPS Z28, Z23, Z23
+	VMULPS Z28, Z24, Z24
+	VMULPS Z28, Z25, Z25
+	VMULPS Z28, Z26, Z26
+	VMULPS Z28, Z27, Z27
+
+scaled586:
+	TESTQ     $0x00000008, DI
+	JEQ       noBias587
+	MOVQ      bias+96(FP), R8
+	VMOVUPS   (R8), Z28
+	VADDPS    Z28, Z0, Z0
+	VADDPS    Z28, Z2, Z2
+	VADDPS    Z28, Z4, Z4
+	VADDPS    Z28, Z6, Z6
+	VADDPS    Z28, Z8, Z8
+	VADDPS    Z28, Z10, Z10
+	VADDPS    Z28, Z12, Z12
+	VADDPS    Z28, Z14, Z14
+	VADDPS    Z28, Z16, Z16
+	VADDPS    Z28, Z18, Z18
+	VADDPS    Z28, Z20, Z20
+	VADDPS    Z28, Z22, Z22
+	VADDPS    Z28, Z24, Z24
+	VADDPS    Z28, Z26, Z26
+	VMOVUPS.Z 64(R8), K1, Z28
+	VADDPS    Z28, Z1, Z1
+	VADDPS    Z28, Z3, Z3
+	VADDPS    Z28, Z5, Z5
+	VADDPS    Z28, Z7, Z7
+	VADDPS    Z28, Z9, Z9
+	VADDPS    Z28, Z11, Z11
+	VADDPS    Z28, Z13, Z13
+	VADDPS    Z28, Z15, Z15
+	VADDPS    Z28, Z17, Z17
+	VADDPS    Z28, Z19, Z19
+	VADDPS    Z28, Z21, Z21
+	VADDPS    Z28, Z23, Z23
+	VADDPS    Z28, Z25, Z25
+	VADDPS    Z28, Z27, Z27
+
+noBias587:
+	TESTQ  $0x00000004, DI
+	JEQ    store588
+	VPXORD Z31, Z31, Z31
+	VMAXPS Z0, Z31, Z0
+	VMAXPS Z1, Z31, Z1
+	VMAXPS Z2, Z31, Z2
+	VMAXPS Z3, Z31, Z3
+	VMAXPS Z4, Z31, Z4
+	VMAXPS Z5, Z31, Z5
+	VMAXPS Z6, Z31, Z6
+	VMAXPS Z7, Z31, Z7
+	VMAXPS Z8, Z31, Z8
+	VMAXPS Z9, Z31, Z9
+	VMAXPS Z10, Z31, Z10
+	VMAXPS Z11, Z31, Z11
+	VMAXPS Z12, Z31, Z12
+	VMAXPS Z13, Z31, Z13
+	VMAXPS Z14, Z31, Z14
+	VMAXPS Z15, Z31, Z15
+	VMAXPS Z16, Z31, Z16
+	VMAXPS Z17, Z31, Z17
+	VMAXPS Z18, Z31, Z18
+	VMAXPS Z19, Z31, Z19
+	VMAXPS Z20, Z31, Z20
+	VMAXPS Z21, Z31, Z21
+	VMAXPS Z22, Z31, Z22
+	VMAXPS Z23, Z31, Z23
+	VMAXPS Z24, Z31, Z24
+	VMAXPS Z25, Z31, Z25
+	VMAXPS Z26, Z31, Z26
+	VMAXPS Z27, Z31, Z27
+
+store588:
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, K1, 64(AX)
+	VMOVUPS Z2, (AX)(CX*1)
+	VMOVUPS Z3, K1, 64(AX)(CX*1)
+	VMOVUPS Z4, (AX)(CX*2)
+	VMOVUPS Z5, K1, 64(AX)(CX*2)
+	VMOVUPS Z6, (AX)(BX*1)
+	VMOVUPS Z7, K1, 64(AX)(BX*1)
+	VMOVUPS Z8, (AX)(CX*4)
+	VMOVUPS Z9, K1, 64(AX)(CX*4)
+	VMOVUPS Z10, (AX)(SI*1)
+	VMOVUPS Z11, K1, 64(AX)(SI*1)
+	VMOVUPS Z12, (AX)(BX*2)
+	VMOVUPS Z13, K1, 64(AX)(BX*2)
+	VMOVUPS Z14, (DX)
+	VMOVUPS Z15, K1, 64(DX)
+	VMOVUPS Z16, (AX)(CX*8)
+	VMOVUPS Z17, K1, 64(AX)(CX*8)
+	VMOVUPS Z18, (DX)(CX*2)
+	VMOVUPS Z19, K1, 64(DX)(CX*2)
+	VMOVUPS Z20, (AX)(SI*2)
+	VMOVUPS Z21, K1, 64(AX)(SI*2)
+	VMOVUPS Z22, (DX)(CX*4)
+	VMOVUPS Z23, K1, 64(DX)(CX*4)
+	VMOVUPS Z24, (AX)(BX*4)
+	VMOVUPS Z25, K1, 64(AX)(BX*4)
+	VMOVUPS Z26, (DX)(BX*2)
+	VMOVUPS Z27, K1, 64(DX)(BX*2)
+	VZEROUPPER
+	RET
+
+// func tile14x2AVX512(dst *float32, dstStride int, a *float32, aRow int, aCol int, b *float32, bStride int, k int, blocks int, jump int, count int, alpha float32, bias *float32, flags int)
 // Requires: AVX, AVX512F
-TEXT ·tile14x2AVX512(SB), NOSPLIT, $0-96
-next404:
+TEXT ·tile14x2AVX512(SB), NOSPLIT, $0-112
+next589:
 	MOVQ   a+16(FP), AX
 	MOVQ   aRow+24(FP), CX
 	LEAQ   (CX)(CX*2), BX
@@ -7011,7 +10378,7 @@ next404:
 	MOVQ   aCol+32(FP), DI
 	MOVQ   b+40(FP), R8
 	MOVQ   bStride+48(FP), R9
-	MOVQ   k+56(FP), R10
+	MOVQ   blocks+64(FP), R11
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -7040,10 +10407,13 @@ next404:
 	VPXORD Z25, Z25, Z25
 	VPXORD Z26, Z26, Z26
 	VPXORD Z27, Z27, Z27
-	TESTQ  R10, R10
-	JEQ    done407
 
-loop405:
+block590:
+	MOVQ  k+56(FP), R10
+	TESTQ R10, R10
+	JEQ   done593
+
+loop591:
 	VMOVUPS      (R8), Z28
 	VMOVUPS      64(R8), Z29
 	VBROADCASTSS (AX), Z30
@@ -7092,19 +10462,23 @@ loop405:
 	ADDQ         DI, DX
 	ADDQ         R9, R8
 	DECQ         R10
-	JNZ          loop405
+	JNZ          loop591
 
-done407:
+done593:
+	ADDQ         jump+72(FP), AX
+	ADDQ         jump+72(FP), DX
+	DECQ         R11
+	JNZ          block590
 	MOVQ         dst+0(FP), AX
 	MOVQ         dstStride+8(FP), CX
 	LEAQ         (CX)(CX*2), BX
 	LEAQ         (CX)(CX*4), SI
 	LEAQ         (AX)(CX*2), DX
 	ADDQ         SI, DX
-	MOVQ         flags+88(FP), DI
-	VBROADCASTSS alpha+72(FP), Z28
+	MOVQ         flags+104(FP), DI
+	VBROADCASTSS alpha+88(FP), Z28
 	TESTQ        $0x00000001, DI
-	JEQ          noAdd408
+	JEQ          noAdd594
 	VFMADD213PS  (AX), Z28, Z0
 	VFMADD213PS  64(AX), Z28, Z1
 	VFMADD213PS  (AX)(CX*1), Z28, Z2
@@ -7133,11 +10507,11 @@ done407:
 	VFMADD213PS  64(AX)(BX*4), Z28, Z25
 	VFMADD213PS  (DX)(BX*2), Z28, Z26
 	VFMADD213PS  64(DX)(BX*2), Z28, Z27
-	JMP          scaled409
+	JMP          scaled595
 
-noAdd408:
+noAdd594:
 	TESTQ  $0x00000002, DI
-	JEQ    scaled409
+	JEQ    scaled595
 	VMULPS Z28, Z0, Z0
 	VMULPS Z28, Z1, Z1
 	VMULPS Z28, Z2, Z2
@@ -7167,10 +10541,10 @@ noAdd408:
 	VMULPS Z28, Z26, Z26
 	VMULPS Z28, Z27, Z27
 
-scaled409:
+scaled595:
 	TESTQ   $0x00000008, DI
-	JEQ     noBias410
-	MOVQ    bias+80(FP), R8
+	JEQ     noBias596
+	MOVQ    bias+96(FP), R8
 	VMOVUPS (R8), Z28
 	VADDPS  Z28, Z0, Z0
 	VADDPS  Z28, Z2, Z2
@@ -7202,9 +10576,9 @@ scaled409:
 	VADDPS  Z28, Z25, Z25
 	VADDPS  Z28, Z27, Z27
 
-noBias410:
+noBias596:
 	TESTQ  $0x00000004, DI
-	JEQ    store411
+	JEQ    store597
 	VPXORD Z31, Z31, Z31
 	VMAXPS Z0, Z31, Z0
 	VMAXPS Z1, Z31, Z1
@@ -7235,7 +10609,7 @@ noBias410:
 	VMAXPS Z26, Z31, Z26
 	VMAXPS Z27, Z31, Z27
 
-store411:
+store597:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, (AX)(CX*1)
@@ -7266,9 +10640,9 @@ store411:
 	VMOVUPS Z27, 64(DX)(BX*2)
 	ADDQ    $+128, dst+0(FP)
 	ADDQ    $+128, b+40(FP)
-	ADDQ    $+128, bias+80(FP)
-	DECQ    count+64(FP)
-	JNZ     next404
+	ADDQ    $+128, bias+96(FP)
+	DECQ    count+80(FP)
+	JNZ     next589
 	VZEROUPPER
 	RET
 
@@ -7280,9 +10654,9 @@ TEXT ·axpyAVX512(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+64, DX
-	JLT          rest413
+	JLT          rest599
 
-loop412:
+loop598:
 	VMOVUPS     (AX), Z1
 	VMOVUPS     (CX), Z2
 	VFMADD231PS Z2, Z0, Z1
@@ -7302,13 +10676,13 @@ loop412:
 	ADDQ        $+256, AX
 	ADDQ        $+256, CX
 	SUBQ        $+64, DX
-	JGE         loop412
+	JGE         loop598
 
-rest413:
+rest599:
 	ADDQ $+64, DX
-	JLE  done415
+	JLE  done601
 
-tail414:
+tail600:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -7322,9 +10696,9 @@ tail414:
 	ADDQ        $+64, AX
 	ADDQ        $+64, CX
 	SUBQ        $+16, DX
-	JGT         tail414
+	JGT         tail600
 
-done415:
+done601:
 	VZEROUPPER
 	RET
 
@@ -7337,9 +10711,9 @@ TEXT ·axpbyAVX512(SB), NOSPLIT, $0-56
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+64, DX
-	JLT          rest417
+	JLT          rest603
 
-loop416:
+loop602:
 	VMOVUPS     (AX), Z2
 	VMULPS      Z1, Z2, Z2
 	VMOVUPS     (CX), Z3
@@ -7363,13 +10737,13 @@ loop416:
 	ADDQ        $+256, AX
 	ADDQ        $+256, CX
 	SUBQ        $+64, DX
-	JGE         loop416
+	JGE         loop602
 
-rest417:
+rest603:
 	ADDQ $+64, DX
-	JLE  done419
+	JLE  done605
 
-tail418:
+tail604:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -7384,9 +10758,9 @@ tail418:
 	ADDQ        $+64, AX
 	ADDQ        $+64, CX
 	SUBQ        $+16, DX
-	JGT         tail418
+	JGT         tail604
 
-done419:
+done605:
 	VZEROUPPER
 	RET
 
@@ -7397,9 +10771,9 @@ TEXT ·scaleAVX512(SB), NOSPLIT, $0-28
 	MOVQ         dst_base+0(FP), AX
 	MOVQ         dst_len+8(FP), CX
 	SUBQ         $+64, CX
-	JLT          rest421
+	JLT          rest607
 
-loop420:
+loop606:
 	VMOVUPS (AX), Z1
 	VMULPS  Z0, Z1, Z1
 	VMOVUPS Z1, (AX)
@@ -7414,13 +10788,13 @@ loop420:
 	VMOVUPS Z1, 192(AX)
 	ADDQ    $+256, AX
 	SUBQ    $+64, CX
-	JGE     loop420
+	JGE     loop606
 
-rest421:
+rest607:
 	ADDQ $+64, CX
-	JLE  done423
+	JLE  done609
 
-tail422:
+tail608:
 	MOVQ      $+16, BX
 	CMPQ      CX, BX
 	CMOVQLT   CX, BX
@@ -7432,9 +10806,9 @@ tail422:
 	VMOVUPS   Z1, K1, (AX)
 	ADDQ      $+64, AX
 	SUBQ      $+16, CX
-	JGT       tail422
+	JGT       tail608
 
-done423:
+done609:
 	VZEROUPPER
 	RET
 
@@ -7446,9 +10820,9 @@ TEXT ·addAVX512(SB), NOSPLIT, $0-72
 	MOVQ y_base+48(FP), DX
 	MOVQ dst_len+8(FP), BX
 	SUBQ $+64, BX
-	JLT  rest425
+	JLT  rest611
 
-loop424:
+loop610:
 	VMOVUPS (CX), Z0
 	VMOVUPS (DX), Z1
 	VADDPS  Z1, Z0, Z0
@@ -7469,13 +10843,13 @@ loop424:
 	ADDQ    $+256, CX
 	ADDQ    $+256, DX
 	SUBQ    $+64, BX
-	JGE     loop424
+	JGE     loop610
 
-rest425:
+rest611:
 	ADDQ $+64, BX
-	JLE  done427
+	JLE  done613
 
-tail426:
+tail612:
 	MOVQ      $+16, DI
 	CMPQ      BX, DI
 	CMOVQLT   BX, DI
@@ -7490,9 +10864,9 @@ tail426:
 	ADDQ      $+64, CX
 	ADDQ      $+64, DX
 	SUBQ      $+16, BX
-	JGT       tail426
+	JGT       tail612
 
-done427:
+done613:
 	VZEROUPPER
 	RET
 
@@ -7504,9 +10878,9 @@ TEXT ·multiplyAVX512(SB), NOSPLIT, $0-72
 	MOVQ y_base+48(FP), DX
 	MOVQ dst_len+8(FP), BX
 	SUBQ $+64, BX
-	JLT  rest429
+	JLT  rest615
 
-loop428:
+loop614:
 	VMOVUPS (CX), Z0
 	VMOVUPS (DX), Z1
 	VMULPS  Z1, Z0, Z0
@@ -7527,13 +10901,13 @@ loop428:
 	ADDQ    $+256, CX
 	ADDQ    $+256, DX
 	SUBQ    $+64, BX
-	JGE     loop428
+	JGE     loop614
 
-rest429:
+rest615:
 	ADDQ $+64, BX
-	JLE  done431
+	JLE  done617
 
-tail430:
+tail616:
 	MOVQ      $+16, DI
 	CMPQ      BX, DI
 	CMOVQLT   BX, DI
@@ -7548,9 +10922,9 @@ tail430:
 	ADDQ      $+64, CX
 	ADDQ      $+64, DX
 	SUBQ      $+16, BX
-	JGT       tail430
+	JGT       tail616
 
-done431:
+done617:
 	VZEROUPPER
 	RET
 
@@ -7562,9 +10936,9 @@ TEXT ·multiplyToAVX512(SB), NOSPLIT, $0-72
 	MOVQ y_base+48(FP), DX
 	MOVQ dst_len+8(FP), BX
 	SUBQ $+64, BX
-	JLT  rest433
+	JLT  rest619
 
-loop432:
+loop618:
 	VMOVUPS     (AX), Z0
 	VMOVUPS     (CX), Z1
 	VMOVUPS     (DX), Z2
@@ -7589,13 +10963,13 @@ loop432:
 	ADDQ        $+256, CX
 	ADDQ        $+256, DX
 	SUBQ        $+64, BX
-	JGE         loop432
+	JGE         loop618
 
-rest433:
+rest619:
 	ADDQ $+64, BX
-	JLE  done435
+	JLE  done621
 
-tail434:
+tail620:
 	MOVQ        $+16, DI
 	CMPQ        BX, DI
 	CMOVQLT     BX, DI
@@ -7611,9 +10985,9 @@ tail434:
 	ADDQ        $+64, CX
 	ADDQ        $+64, DX
 	SUBQ        $+16, BX
-	JGT         tail434
+	JGT         tail620
 
-done435:
+done621:
 	VZEROUPPER
 	RET
 
@@ -7631,9 +11005,9 @@ TEXT ·fold4AVX512(SB), NOSPLIT, $0-136
 	MOVQ         x3_base+96(FP), SI
 	MOVQ         dst_len+8(FP), DI
 	SUBQ         $+32, DI
-	JLT          rest437
+	JLT          rest623
 
-loop436:
+loop622:
 	VMOVUPS     (AX), Z4
 	VMOVUPS     (CX), Z5
 	VFMADD231PS Z5, Z0, Z4
@@ -7660,13 +11034,13 @@ loop436:
 	ADDQ        $+128, BX
 	ADDQ        $+128, SI
 	SUBQ        $+32, DI
-	JGE         loop436
+	JGE         loop622
 
-rest437:
+rest623:
 	ADDQ $+32, DI
-	JLE  done439
+	JLE  done625
 
-tail438:
+tail624:
 	MOVQ        $+16, R9
 	CMPQ        DI, R9
 	CMOVQLT     DI, R9
@@ -7689,9 +11063,9 @@ tail438:
 	ADDQ        $+64, BX
 	ADDQ        $+64, SI
 	SUBQ        $+16, DI
-	JGT         tail438
+	JGT         tail624
 
-done439:
+done625:
 	VZEROUPPER
 	RET
 
@@ -7703,9 +11077,9 @@ TEXT ·reluAVX512(SB), NOSPLIT, $0-48
 	MOVQ   x_base+24(FP), CX
 	MOVQ   dst_len+8(FP), DX
 	SUBQ   $+64, DX
-	JLT    rest441
+	JLT    rest627
 
-loop440:
+loop626:
 	VMOVUPS (CX), Z1
 	VMAXPS  Z1, Z0, Z1
 	VMOVUPS Z1, (AX)
@@ -7721,13 +11095,13 @@ loop440:
 	ADDQ    $+256, AX
 	ADDQ    $+256, CX
 	SUBQ    $+64, DX
-	JGE     loop440
+	JGE     loop626
 
-rest441:
+rest627:
 	ADDQ $+64, DX
-	JLE  done443
+	JLE  done629
 
-tail442:
+tail628:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -7740,140 +11114,9 @@ tail442:
 	ADDQ      $+64, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail442
+	JGT       tail628
 
-done443:
-	VZEROUPPER
-	RET
-
-// func maximumAVX512(dst []float32, x []float32, y []float32)
-// Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·maximumAVX512(SB), NOSPLIT, $0-72
-	MOVQ dst_base+0(FP), AX
-	MOVQ x_base+24(FP), CX
-	MOVQ y_base+48(FP), DX
-	MOVQ dst_len+8(FP), BX
-	SUBQ $+32, BX
-	JLT  rest445
-
-loop444:
-	VMOVUPS   (CX), Z0
-	VMOVUPS   (DX), Z1
-	VMAXPS    Z1, Z0, Z1
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS Z0, Z1, K1, Z1
-	VMOVUPS   Z1, (AX)
-	VMOVUPS   64(CX), Z0
-	VMOVUPS   64(DX), Z1
-	VMAXPS    Z1, Z0, Z1
-	VCMPPS    $0x03, Z0, Z0, K1
-	VBLENDMPS Z0, Z1, K1, Z1
-	VMOVUPS   Z1, 64(AX)
-	ADDQ      $+128, AX
-	ADDQ      $+128, CX
-	ADDQ      $+128, DX
-	SUBQ      $+32, BX
-	JGE       loop444
-
-rest445:
-	ADDQ $+32, BX
-	JLE  done447
-
-tail446:
-	MOVQ      $+16, DI
-	CMPQ      BX, DI
-	CMOVQLT   BX, DI
-	MOVQ      $-1, SI
-	BZHIQ     DI, SI, SI
-	KMOVW     SI, K1
-	VMOVUPS.Z (CX), K1, Z0
-	VMOVUPS.Z (DX), K1, Z1
-	VMAXPS    Z1, Z0, Z1
-	VCMPPS    $0x03, Z0, Z0, K2
-	VBLENDMPS Z0, Z1, K2, Z1
-	VMOVUPS   Z1, K1, (AX)
-	ADDQ      $+64, AX
-	ADDQ      $+64, CX
-	ADDQ      $+64, DX
-	SUBQ      $+16, BX
-	JGT       tail446
-
-done447:
-	VZEROUPPER
-	RET
-
-// func routeMaximumAVX512(dst []float32, left []float32, x []float32, top []float32)
-// Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·routeMaximumAVX512(SB), NOSPLIT, $0-96
-	VPXORD Z0, Z0, Z0
-	MOVQ   dst_base+0(FP), AX
-	MOVQ   left_base+24(FP), CX
-	MOVQ   x_base+48(FP), DX
-	MOVQ   top_base+72(FP), BX
-	MOVQ   dst_len+8(FP), SI
-	SUBQ   $+32, SI
-	JLT    rest449
-
-loop448:
-	VMOVUPS   (DX), Z1
-	VMOVUPS   (BX), Z2
-	VMOVUPS   (CX), Z3
-	VMOVUPS   (AX), Z5
-	VCMPPS    $0x00, Z2, Z1, K1
-	VBLENDMPS Z3, Z0, K1, Z4
-	VCMPPS    $0x00, Z2, Z1, K1
-	VBLENDMPS Z0, Z3, K1, Z3
-	VADDPS    Z4, Z5, Z5
-	VMOVUPS   Z5, (AX)
-	VMOVUPS   Z3, (CX)
-	VMOVUPS   64(DX), Z1
-	VMOVUPS   64(BX), Z2
-	VMOVUPS   64(CX), Z3
-	VMOVUPS   64(AX), Z5
-	VCMPPS    $0x00, Z2, Z1, K1
-	VBLENDMPS Z3, Z0, K1, Z6
-	VCMPPS    $0x00, Z2, Z1, K1
-	VBLENDMPS Z0, Z3, K1, Z3
-	VADDPS    Z6, Z5, Z5
-	VMOVUPS   Z5, 64(AX)
-	VMOVUPS   Z3, 64(CX)
-	ADDQ      $+128, AX
-	ADDQ      $+128, CX
-	ADDQ      $+128, DX
-	ADDQ      $+128, BX
-	SUBQ      $+32, SI
-	JGE       loop448
-
-rest449:
-	ADDQ $+32, SI
-	JLE  done451
-
-tail450:
-	MOVQ      $+16, R8
-	CMPQ      SI, R8
-	CMOVQLT   SI, R8
-	MOVQ      $-1, DI
-	BZHIQ     R8, DI, DI
-	KMOVW     DI, K1
-	VMOVUPS.Z (DX), K1, Z1
-	VMOVUPS.Z (BX), K1, Z2
-	VMOVUPS.Z (CX), K1, Z3
-	VMOVUPS.Z (AX), K1, Z4
-	VCMPPS    $0x00, Z2, Z1, K2
-	VBLENDMPS Z3, Z0, K2, Z7
-	VCMPPS    $0x00, Z2, Z1, K2
-	VBLENDMPS Z0, Z3, K2, Z3
-	VADDPS    Z7, Z4, Z4
-	VMOVUPS   Z4, K1, (AX)
-	VMOVUPS   Z3, K1, (CX)
-	ADDQ      $+64, AX
-	ADDQ      $+64, CX
-	ADDQ      $+64, DX
-	ADDQ      $+64, BX
-	SUBQ      $+16, SI
-	JGT       tail450
-
-done451:
+done629:
 	VZEROUPPER
 	RET
 
@@ -7885,9 +11128,9 @@ TEXT ·reluGradAVX512(SB), NOSPLIT, $0-48
 	MOVQ   y_base+24(FP), CX
 	MOVQ   grad_len+8(FP), DX
 	SUBQ   $+64, DX
-	JLT    rest453
+	JLT    rest631
 
-loop452:
+loop630:
 	VMOVUPS   (AX), Z1
 	VMOVUPS   (CX), Z2
 	VCMPPS    $0x12, Z0, Z2, K1
@@ -7911,13 +11154,13 @@ loop452:
 	ADDQ      $+256, AX
 	ADDQ      $+256, CX
 	SUBQ      $+64, DX
-	JGE       loop452
+	JGE       loop630
 
-rest453:
+rest631:
 	ADDQ $+64, DX
-	JLE  done455
+	JLE  done633
 
-tail454:
+tail632:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -7932,9 +11175,9 @@ tail454:
 	ADDQ      $+64, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail454
+	JGT       tail632
 
-done455:
+done633:
 	VZEROUPPER
 	RET
 
@@ -7946,9 +11189,9 @@ TEXT ·sigmoidGradAVX512(SB), NOSPLIT, $0-48
 	MOVQ         y_base+24(FP), CX
 	MOVQ         grad_len+8(FP), DX
 	SUBQ         $+64, DX
-	JLT          rest457
+	JLT          rest635
 
-loop456:
+loop634:
 	VMOVUPS (CX), Z1
 	VSUBPS  Z1, Z0, Z2
 	VMULPS  Z1, Z2, Z2
@@ -7976,13 +11219,13 @@ loop456:
 	ADDQ    $+256, AX
 	ADDQ    $+256, CX
 	SUBQ    $+64, DX
-	JGE     loop456
+	JGE     loop634
 
-rest457:
+rest635:
 	ADDQ $+64, DX
-	JLE  done459
+	JLE  done637
 
-tail458:
+tail636:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -7998,9 +11241,9 @@ tail458:
 	ADDQ      $+64, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail458
+	JGT       tail636
 
-done459:
+done637:
 	VZEROUPPER
 	RET
 
@@ -8015,9 +11258,9 @@ TEXT ·tanhGradAVX512(SB), NOSPLIT, $0-48
 	MOVQ         y_base+24(FP), CX
 	MOVQ         grad_len+8(FP), DX
 	SUBQ         $+64, DX
-	JLT          rest461
+	JLT          rest639
 
-loop460:
+loop638:
 	VMOVUPS      (CX), Z1
 	VFNMADD213PS Z0, Z1, Z1
 	VMOVUPS      (AX), Z2
@@ -8041,13 +11284,13 @@ loop460:
 	ADDQ         $+256, AX
 	ADDQ         $+256, CX
 	SUBQ         $+64, DX
-	JGE          loop460
+	JGE          loop638
 
-rest461:
+rest639:
 	ADDQ $+64, DX
-	JLE  done463
+	JLE  done641
 
-tail462:
+tail640:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -8062,9 +11305,9 @@ tail462:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail462
+	JGT          tail640
 
-done463:
+done641:
 	VZEROUPPER
 	RET
 
@@ -8080,9 +11323,9 @@ TEXT ·momentumAVX512(SB), NOSPLIT, $0-88
 	MOVQ         g_base+48(FP), DX
 	MOVQ         w_len+8(FP), BX
 	SUBQ         $+32, BX
-	JLT          rest465
+	JLT          rest643
 
-loop464:
+loop642:
 	VMOVUPS      (AX), Z4
 	VMOVUPS      (CX), Z5
 	VMOVUPS      (DX), Z6
@@ -8105,13 +11348,13 @@ loop464:
 	ADDQ         $+128, CX
 	ADDQ         $+128, DX
 	SUBQ         $+32, BX
-	JGE          loop464
+	JGE          loop642
 
-rest465:
+rest643:
 	ADDQ $+32, BX
-	JLE  done467
+	JLE  done645
 
-tail466:
+tail644:
 	MOVQ         $+16, DI
 	CMPQ         BX, DI
 	CMOVQLT      BX, DI
@@ -8131,9 +11374,9 @@ tail466:
 	ADDQ         $+64, CX
 	ADDQ         $+64, DX
 	SUBQ         $+16, BX
-	JGT          tail466
+	JGT          tail644
 
-done467:
+done645:
 	VZEROUPPER
 	RET
 
@@ -8154,9 +11397,9 @@ TEXT ·adaptiveAVX512(SB), NOSPLIT, $0-128
 	MOVQ         g_base+72(FP), BX
 	MOVQ         w_len+8(FP), SI
 	SUBQ         $+16, SI
-	JLT          rest469
+	JLT          rest647
 
-loop468:
+loop646:
 	VMOVUPS     (CX), Z8
 	VMOVUPS     (DX), Z9
 	VMOVUPS     (BX), Z10
@@ -8179,13 +11422,13 @@ loop468:
 	ADDQ        $+64, DX
 	ADDQ        $+64, BX
 	SUBQ        $+16, SI
-	JGE         loop468
+	JGE         loop646
 
-rest469:
+rest647:
 	ADDQ $+16, SI
-	JLE  done471
+	JLE  done649
 
-tail470:
+tail648:
 	MOVQ        $+16, R8
 	CMPQ        SI, R8
 	CMOVQLT     SI, R8
@@ -8214,9 +11457,9 @@ tail470:
 	ADDQ        $+64, DX
 	ADDQ        $+64, BX
 	SUBQ        $+16, SI
-	JGT         tail470
+	JGT         tail648
 
-done471:
+done649:
 	VZEROUPPER
 	RET
 
@@ -8231,9 +11474,9 @@ TEXT ·dotAVX512(SB), NOSPLIT, $0-52
 	MOVQ   y_base+24(FP), CX
 	MOVQ   x_len+8(FP), DX
 	SUBQ   $+64, DX
-	JLT    rest473
+	JLT    rest651
 
-loop472:
+loop650:
 	VMOVUPS     (AX), Z4
 	VMOVUPS     (CX), Z5
 	VFMADD231PS Z4, Z5, Z0
@@ -8249,13 +11492,13 @@ loop472:
 	ADDQ        $+256, AX
 	ADDQ        $+256, CX
 	SUBQ        $+64, DX
-	JGE         loop472
+	JGE         loop650
 
-rest473:
+rest651:
 	ADDQ $+64, DX
-	JLE  done475
+	JLE  done653
 
-tail474:
+tail652:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -8268,9 +11511,9 @@ tail474:
 	ADDQ        $+64, AX
 	ADDQ        $+64, CX
 	SUBQ        $+16, DX
-	JGT         tail474
+	JGT         tail652
 
-done475:
+done653:
 	VADDPS        Z1, Z0, Z0
 	VADDPS        Z3, Z2, Z2
 	VADDPS        Z2, Z0, Z0
@@ -8296,9 +11539,9 @@ TEXT ·sumAVX512(SB), NOSPLIT, $0-28
 	MOVQ   x_base+0(FP), AX
 	MOVQ   x_len+8(FP), CX
 	SUBQ   $+64, CX
-	JLT    rest477
+	JLT    rest655
 
-loop476:
+loop654:
 	VMOVUPS (AX), Z4
 	VADDPS  Z4, Z0, Z0
 	VMOVUPS 64(AX), Z4
@@ -8309,13 +11552,13 @@ loop476:
 	VADDPS  Z4, Z3, Z3
 	ADDQ    $+256, AX
 	SUBQ    $+64, CX
-	JGE     loop476
+	JGE     loop654
 
-rest477:
+rest655:
 	ADDQ $+64, CX
-	JLE  done479
+	JLE  done657
 
-tail478:
+tail656:
 	MOVQ      $+16, BX
 	CMPQ      CX, BX
 	CMOVQLT   CX, BX
@@ -8326,9 +11569,9 @@ tail478:
 	VADDPS    Z4, Z0, Z0
 	ADDQ      $+64, AX
 	SUBQ      $+16, CX
-	JGT       tail478
+	JGT       tail656
 
-done479:
+done657:
 	VADDPS        Z1, Z0, Z0
 	VADDPS        Z3, Z2, Z2
 	VADDPS        Z2, Z0, Z0
@@ -8355,9 +11598,9 @@ TEXT ·maxAbsAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	SUBQ         $+64, CX
-	JLT          rest481
+	JLT          rest659
 
-loop480:
+loop658:
 	VMOVUPS (AX), Z5
 	VPANDD  Z5, Z4, Z5
 	VPMAXSD Z5, Z0, Z0
@@ -8372,13 +11615,13 @@ loop480:
 	VPMAXSD Z5, Z3, Z3
 	ADDQ    $+256, AX
 	SUBQ    $+64, CX
-	JGE     loop480
+	JGE     loop658
 
-rest481:
+rest659:
 	ADDQ $+64, CX
-	JLE  done483
+	JLE  done661
 
-tail482:
+tail660:
 	MOVQ      $+16, BX
 	CMPQ      CX, BX
 	CMOVQLT   CX, BX
@@ -8390,9 +11633,9 @@ tail482:
 	VPMAXSD   Z5, Z0, Z0
 	ADDQ      $+64, AX
 	SUBQ      $+16, CX
-	JGT       tail482
+	JGT       tail660
 
-done483:
+done661:
 	VPMAXSD       Z1, Z0, Z0
 	VPMAXSD       Z2, Z0, Z0
 	VPMAXSD       Z3, Z0, Z0
@@ -8420,9 +11663,9 @@ TEXT ·maxAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x_base+0(FP), AX
 	MOVQ         x_len+8(FP), CX
 	SUBQ         $+32, CX
-	JLT          rest485
+	JLT          rest663
 
-loop484:
+loop662:
 	VMOVUPS    (AX), Z3
 	VMAXPS     Z3, Z2, Z2
 	VCMPPS     $0x03, Z3, Z3, K1
@@ -8433,13 +11676,13 @@ loop484:
 	VPTERNLOGD $0xff, Z4, Z4, K1, Z1
 	ADDQ       $+128, AX
 	SUBQ       $+32, CX
-	JGE        loop484
+	JGE        loop662
 
-rest485:
+rest663:
 	ADDQ $+32, CX
-	JLE  done487
+	JLE  done665
 
-tail486:
+tail664:
 	MOVQ       $+16, BX
 	CMPQ       CX, BX
 	CMOVQLT    CX, BX
@@ -8453,9 +11696,9 @@ tail486:
 	VPTERNLOGD $0xff, Z4, Z4, K1, Z1
 	ADDQ       $+64, AX
 	SUBQ       $+16, CX
-	JGT        tail486
+	JGT        tail664
 
-done487:
+done665:
 	VEXTRACTF64X4 $0x01, Z1, Y0
 	VPOR          Y0, Y1, Y1
 	VEXTRACTF128  $0x01, Y1, X0
@@ -8489,9 +11732,9 @@ TEXT ·expAVX512(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest489
+	JLT          rest667
 
-loop488:
+loop666:
 	VMOVUPS      (CX), Z2
 	VMINPS       Z2, Z0, Z2
 	VMAXPS       Z2, Z1, Z2
@@ -8531,13 +11774,13 @@ loop488:
 	ADDQ         $+128, AX
 	ADDQ         $+128, CX
 	SUBQ         $+32, DX
-	JGE          loop488
+	JGE          loop666
 
-rest489:
+rest667:
 	ADDQ $+32, DX
-	JLE  done491
+	JLE  done669
 
-tail490:
+tail668:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -8565,9 +11808,9 @@ tail490:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail490
+	JGT          tail668
 
-done491:
+done669:
 	VZEROUPPER
 	RET
 
@@ -8768,9 +12011,9 @@ TEXT ·expSumAVX512(SB), NOSPLIT, $0-60
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest493
+	JLT          rest671
 
-loop492:
+loop670:
 	VMOVUPS      (CX), Z4
 	VSUBPS       Z1, Z4, Z4
 	VMINPS       Z4, Z2, Z4
@@ -8795,13 +12038,13 @@ loop492:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGE          loop492
+	JGE          loop670
 
-rest493:
+rest671:
 	ADDQ $+16, DX
-	JLE  done495
+	JLE  done673
 
-tail494:
+tail672:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -8833,9 +12076,9 @@ tail494:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail494
+	JGT          tail672
 
-done495:
+done673:
 	VEXTRACTF64X4 $0x01, Z0, Y1
 	VADDPS        Y1, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X1
@@ -8859,9 +12102,9 @@ TEXT ·sigmoidAVX512(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest497
+	JLT          rest675
 
-loop496:
+loop674:
 	VMOVUPS      (CX), Z4
 	VPXORD       Z2, Z4, Z4
 	VMINPS       Z4, Z0, Z4
@@ -8907,13 +12150,13 @@ loop496:
 	ADDQ         $+128, AX
 	ADDQ         $+128, CX
 	SUBQ         $+32, DX
-	JGE          loop496
+	JGE          loop674
 
-rest497:
+rest675:
 	ADDQ $+32, DX
-	JLE  done499
+	JLE  done677
 
-tail498:
+tail676:
 	MOVQ         $+16, SI
 	CMPQ         DX, SI
 	CMOVQLT      DX, SI
@@ -8944,9 +12187,9 @@ tail498:
 	ADDQ         $+64, AX
 	ADDQ         $+64, CX
 	SUBQ         $+16, DX
-	JGT          tail498
+	JGT          tail676
 
-done499:
+done677:
 	VZEROUPPER
 	RET
 
@@ -8962,9 +12205,9 @@ TEXT ·tanhAVX512(SB), NOSPLIT, $0-48
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest501
+	JLT          rest679
 
-loop500:
+loop678:
 	VMOVUPS     (CX), Z2
 	VMINPS      Z2, Z0, Z2
 	VMAXPS      Z2, Z1, Z2
@@ -9004,13 +12247,13 @@ loop500:
 	ADDQ        $+128, AX
 	ADDQ        $+128, CX
 	SUBQ        $+32, DX
-	JGE         loop500
+	JGE         loop678
 
-rest501:
+rest679:
 	ADDQ $+32, DX
-	JLE  done503
+	JLE  done681
 
-tail502:
+tail680:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -9038,9 +12281,9 @@ tail502:
 	ADDQ        $+64, AX
 	ADDQ        $+64, CX
 	SUBQ        $+16, DX
-	JGT         tail502
+	JGT         tail680
 
-done503:
+done681:
 	VZEROUPPER
 	RET
 
@@ -9256,9 +12499,9 @@ TEXT ·fromFixedAVX512(SB), NOSPLIT, $0-56
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest505
+	JLT          rest683
 
-loop504:
+loop682:
 	VMOVUPS       (CX), Z1
 	VEXTRACTF64X4 $0x00, Z1, Y2
 	VCVTDQ2PD     Y2, Z2
@@ -9286,13 +12529,13 @@ loop504:
 	ADDQ          $+128, AX
 	ADDQ          $+128, CX
 	SUBQ          $+32, DX
-	JGE           loop504
+	JGE           loop682
 
-rest505:
+rest683:
 	ADDQ $+32, DX
-	JLE  done507
+	JLE  done685
 
-tail506:
+tail684:
 	MOVQ          $+16, SI
 	CMPQ          DX, SI
 	CMOVQLT       DX, SI
@@ -9314,9 +12557,9 @@ tail506:
 	ADDQ          $+64, AX
 	ADDQ          $+64, CX
 	SUBQ          $+16, DX
-	JGT           tail506
+	JGT           tail684
 
-done507:
+done685:
 	VZEROUPPER
 	RET
 
@@ -9327,9 +12570,9 @@ TEXT ·addUint32AVX512(SB), NOSPLIT, $0-48
 	MOVQ x_base+24(FP), CX
 	MOVQ dst_len+8(FP), DX
 	SUBQ $+64, DX
-	JLT  rest509
+	JLT  rest687
 
-loop508:
+loop686:
 	VMOVUPS (AX), Z0
 	VMOVUPS (CX), Z1
 	VPADDD  Z1, Z0, Z0
@@ -9349,13 +12592,13 @@ loop508:
 	ADDQ    $+256, AX
 	ADDQ    $+256, CX
 	SUBQ    $+64, DX
-	JGE     loop508
+	JGE     loop686
 
-rest509:
+rest687:
 	ADDQ $+64, DX
-	JLE  done511
+	JLE  done689
 
-tail510:
+tail688:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -9369,9 +12612,9 @@ tail510:
 	ADDQ      $+64, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail510
+	JGT       tail688
 
-done511:
+done689:
 	VZEROUPPER
 	RET
 
@@ -9385,9 +12628,9 @@ TEXT ·rescaleAVX512(SB), NOSPLIT, $0-100
 	MOVQ         bias_base+72(FP), BX
 	MOVQ         dst_len+8(FP), SI
 	SUBQ         $+32, SI
-	JLT          rest513
+	JLT          rest691
 
-loop512:
+loop690:
 	VMOVUPS     (CX), Z1
 	VMOVUPS     (DX), Z2
 	VCVTDQ2PS   Z1, Z1
@@ -9407,13 +12650,13 @@ loop512:
 	ADDQ        $+128, DX
 	ADDQ        $+128, BX
 	SUBQ        $+32, SI
-	JGE         loop512
+	JGE         loop690
 
-rest513:
+rest691:
 	ADDQ $+32, SI
-	JLE  done515
+	JLE  done693
 
-tail514:
+tail692:
 	MOVQ        $+16, R8
 	CMPQ        SI, R8
 	CMOVQLT     SI, R8
@@ -9432,9 +12675,9 @@ tail514:
 	ADDQ        $+64, DX
 	ADDQ        $+64, BX
 	SUBQ        $+16, SI
-	JGT         tail514
+	JGT         tail692
 
-done515:
+done693:
 	VZEROUPPER
 	RET
 
@@ -9450,9 +12693,9 @@ TEXT ·toFixedAVX512(SB), NOSPLIT, $0-72
 	MOVQ         x_base+24(FP), DX
 	MOVQ         q_len+8(FP), BX
 	SUBQ         $+16, BX
-	JLT          rest517
+	JLT          rest695
 
-loop516:
+loop694:
 	VMOVUPS       (DX), Z3
 	VEXTRACTF64X4 $0x00, Z3, Y5
 	VCVTPS2PD     Y5, Z5
@@ -9465,7 +12708,7 @@ loop516:
 	VANDPD        magnitudesAVX512<>+0(SB), Z6, Z4
 	VCMPPD        $0x06, Z1, Z4, K2
 	KORTESTB      K1, K2
-	JEQ           within520
+	JEQ           within698
 	VMINPD        Z1, Z5, Z4
 	VMAXPD        Z2, Z4, Z4
 	VCMPPD        $0x04, Z5, Z4, K1
@@ -9483,7 +12726,7 @@ loop516:
 	POPCNTQ       SI, SI
 	ADDQ          SI, AX
 
-within520:
+within698:
 	VCVTPD2DQ    Z5, Y5
 	VINSERTF64X4 $0x00, Y5, Z3, Z3
 	VCVTPD2DQ    Z6, Y6
@@ -9492,13 +12735,13 @@ within520:
 	ADDQ         $+64, CX
 	ADDQ         $+64, DX
 	SUBQ         $+16, BX
-	JGE          loop516
+	JGE          loop694
 
-rest517:
+rest695:
 	ADDQ $+16, BX
-	JLE  done519
+	JLE  done697
 
-tail518:
+tail696:
 	MOVQ          $+16, DI
 	CMPQ          BX, DI
 	CMOVQLT       BX, DI
@@ -9517,7 +12760,7 @@ tail518:
 	VANDPD        magnitudesAVX512<>+0(SB), Z6, Z4
 	VCMPPD        $0x06, Z1, Z4, K3
 	KORTESTB      K2, K3
-	JEQ           within521
+	JEQ           within699
 	VMINPD        Z1, Z5, Z4
 	VMAXPD        Z2, Z4, Z4
 	VCMPPD        $0x04, Z5, Z4, K2
@@ -9535,7 +12778,7 @@ tail518:
 	POPCNTQ       SI, SI
 	ADDQ          SI, AX
 
-within521:
+within699:
 	VCVTPD2DQ    Z5, Y5
 	VINSERTF64X4 $0x00, Y5, Z3, Z3
 	VCVTPD2DQ    Z6, Y6
@@ -9544,9 +12787,9 @@ within521:
 	ADDQ         $+64, CX
 	ADDQ         $+64, DX
 	SUBQ         $+16, BX
-	JGT          tail518
+	JGT          tail696
 
-done519:
+done697:
 	MOVQ AX, ret+64(FP)
 	VZEROUPPER
 	RET
@@ -9577,9 +12820,9 @@ TEXT ·toFixedRandomlyAVX512(SB), NOSPLIT, $0-96
 	MOVQ         random_base+48(FP), BX
 	MOVQ         q_len+8(FP), SI
 	SUBQ         $+16, SI
-	JLT          rest523
+	JLT          rest701
 
-loop522:
+loop700:
 	VMOVUPS       (DX), Z3
 	VMOVUPS       (BX), Z4
 	VEXTRACTF64X4 $0x00, Z3, Y6
@@ -9593,7 +12836,7 @@ loop522:
 	VANDPD        magnitudesAVX512<>+0(SB), Z7, Z5
 	VCMPPD        $0x06, Z1, Z5, K2
 	KORTESTB      K1, K2
-	JEQ           within526
+	JEQ           within704
 	VMINPD        Z1, Z6, Z5
 	VMAXPD        Z2, Z5, Z5
 	VCMPPD        $0x04, Z6, Z5, K1
@@ -9611,7 +12854,7 @@ loop522:
 	POPCNTQ       DI, DI
 	ADDQ          DI, AX
 
-within526:
+within704:
 	VBROADCASTSD  long3ff0000000000000AVX512<>+0(SB), Z9
 	VEXTRACTF64X4 $0x00, Z4, Y5
 	VCVTUDQ2PD    Y5, Z5
@@ -9643,13 +12886,13 @@ within526:
 	ADDQ          $+64, DX
 	ADDQ          $+64, BX
 	SUBQ          $+16, SI
-	JGE           loop522
+	JGE           loop700
 
-rest523:
+rest701:
 	ADDQ $+16, SI
-	JLE  done525
+	JLE  done703
 
-tail524:
+tail702:
 	MOVQ          $+16, R8
 	CMPQ          SI, R8
 	CMOVQLT       SI, R8
@@ -9669,7 +12912,7 @@ tail524:
 	VANDPD        magnitudesAVX512<>+0(SB), Z7, Z5
 	VCMPPD        $0x06, Z1, Z5, K3
 	KORTESTB      K2, K3
-	JEQ           within527
+	JEQ           within705
 	VMINPD        Z1, Z6, Z5
 	VMAXPD        Z2, Z5, Z5
 	VCMPPD        $0x04, Z6, Z5, K2
@@ -9687,7 +12930,7 @@ tail524:
 	POPCNTQ       DI, DI
 	ADDQ          DI, AX
 
-within527:
+within705:
 	VBROADCASTSD  long3ff0000000000000AVX512<>+0(SB), Z9
 	VEXTRACTF64X4 $0x00, Z4, Y5
 	VCVTUDQ2PD    Y5, Z5
@@ -9719,9 +12962,9 @@ within527:
 	ADDQ          $+64, DX
 	ADDQ          $+64, BX
 	SUBQ          $+16, SI
-	JGT           tail524
+	JGT           tail702
 
-done525:
+done703:
 	MOVQ AX, ret+88(FP)
 	VZEROUPPER
 	RET
@@ -9745,9 +12988,9 @@ TEXT ·addFixedAVX512(SB), NOSPLIT, $0-80
 	MOVQ         x_base+24(FP), DX
 	MOVQ         x_len+32(FP), BX
 	SUBQ         $+16, BX
-	JLT          done529
+	JLT          done707
 
-loop528:
+loop706:
 	VMOVUPS       (DX), Z4
 	VEXTRACTF64X4 $0x00, Z4, Y6
 	VCVTPS2PD     Y6, Z6
@@ -9760,7 +13003,7 @@ loop528:
 	VANDPD        magnitudesAVX512<>+0(SB), Z4, Z5
 	VCMPPD        $0x06, Z1, Z5, K2
 	KORTESTB      K1, K2
-	JEQ           within530
+	JEQ           within708
 	VMINPD        Z1, Z6, Z5
 	VMAXPD        Z2, Z5, Z5
 	VCMPPD        $0x04, Z6, Z5, K1
@@ -9778,7 +13021,7 @@ loop528:
 	POPCNTQ       SI, SI
 	ADDQ          SI, AX
 
-within530:
+within708:
 	VCVTPD2QQ Z6, Z6
 	VPMULDQ   Z3, Z6, Z6
 	VPADDQ    (CX), Z6, Z6
@@ -9790,9 +13033,9 @@ within530:
 	ADDQ      $+64, DX
 	ADDQ      $+128, CX
 	SUBQ      $+16, BX
-	JGE       loop528
+	JGE       loop706
 
-done529:
+done707:
 	MOVQ AX, ret+72(FP)
 	VZEROUPPER
 	RET
@@ -9807,9 +13050,9 @@ TEXT ·quantiseAVX512(SB), NOSPLIT, $0-52
 	MOVQ         x_base+24(FP), CX
 	MOVQ         q_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest532
+	JLT          rest710
 
-loop531:
+loop709:
 	VMOVUPS   (CX), Z3
 	VMULPS    Z0, Z3, Z3
 	VCMPPS    $0x07, Z3, Z3, K1
@@ -9821,13 +13064,13 @@ loop531:
 	ADDQ      $+16, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGE       loop531
+	JGE       loop709
 
-rest532:
+rest710:
 	ADDQ $+16, DX
-	JLE  done534
+	JLE  done712
 
-tail533:
+tail711:
 	MOVQ      $+16, SI
 	CMPQ      DX, SI
 	CMOVQLT   DX, SI
@@ -9845,9 +13088,9 @@ tail533:
 	ADDQ      $+16, AX
 	ADDQ      $+64, CX
 	SUBQ      $+16, DX
-	JGT       tail533
+	JGT       tail711
 
-done534:
+done712:
 	VZEROUPPER
 	RET
 
@@ -9865,9 +13108,9 @@ TEXT ·axpyInt8AVX512(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
 	SUBQ         $+16, DX
-	JLT          rest536
+	JLT          rest714
 
-loop535:
+loop713:
 	VPMOVSXBD   (CX), Z1
 	VCVTDQ2PS   Z1, Z1
 	VMOVUPS     (AX), Z2
@@ -9876,13 +13119,13 @@ loop535:
 	ADDQ        $+64, AX
 	ADDQ        $+16, CX
 	SUBQ        $+16, DX
-	JGE         loop535
+	JGE         loop713
 
-rest536:
+rest714:
 	ADDQ $+16, DX
-	JLE  done538
+	JLE  done716
 
-tail537:
+tail715:
 	MOVQ        $+16, SI
 	CMPQ        DX, SI
 	CMOVQLT     DX, SI
@@ -9897,9 +13140,9 @@ tail537:
 	ADDQ        $+64, AX
 	ADDQ        $+16, CX
 	SUBQ        $+16, DX
-	JGT         tail537
+	JGT         tail715
 
-done538:
+done716:
 	VZEROUPPER
 	RET
 
@@ -9913,9 +13156,9 @@ TEXT ·dotInt8AVX512(SB), NOSPLIT, $0-52
 	VPXORD       Z1, Z1, Z1
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	SUBQ         $+64, DX
-	JLT          rest540
+	JLT          rest718
 
-loop539:
+loop717:
 	VMOVDQU8 (AX), Z3
 	VMOVDQU8 (CX), Z4
 	VPXORD   Z2, Z3, Z3
@@ -9924,11 +13167,11 @@ loop539:
 	ADDQ     $+64, AX
 	ADDQ     $+64, CX
 	SUBQ     $+64, DX
-	JGE      loop539
+	JGE      loop717
 
-rest540:
+rest718:
 	ADDQ       $+64, DX
-	JEQ        done541
+	JEQ        done719
 	MOVQ       $-1, BX
 	BZHIQ      DX, BX, BX
 	KMOVQ      BX, K1
@@ -9938,7 +13181,7 @@ rest540:
 	VPDPBUSD   Z4, Z3, Z0
 	VPDPBUSD   Z4, Z2, Z1
 
-done541:
+done719:
 	VPSUBD        Z1, Z0, Z0
 	VEXTRACTF64X4 $0x01, Z0, Y1
 	VPADDD        Y1, Y0, Y0
@@ -9955,9 +13198,9 @@ done541:
 DATA word80808080AVX512<>+0(SB)/4, $0x80808080
 GLOBL word80808080AVX512<>(SB), RODATA|NOPTR, $4
 
-// func tile1xMaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+// func tile1x1MaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile1xMaskInt8AVX512(SB), NOSPLIT, $0-64
+TEXT ·tile1x1MaskInt8AVX512(SB), NOSPLIT, $0-64
 	MOVQ         count+56(FP), AX
 	MOVQ         $+16, CX
 	CMPQ         AX, CX
@@ -9974,9 +13217,9 @@ TEXT ·tile1xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z1
 	TESTQ        BX, BX
-	JEQ          done544
+	JEQ          done722
 
-loop543:
+loop721:
 	VMOVUPS.Z    (CX), K1, Z2
 	VPBROADCASTD (AX), Z3
 	VPXORD       Z1, Z3, Z3
@@ -9984,9 +13227,9 @@ loop543:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop543
+	JNZ          loop721
 
-done544:
+done722:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -9996,7 +13239,7 @@ done544:
 // func tile1x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile1x1Int8AVX512(SB), NOSPLIT, $0-64
-next545:
+next723:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -10006,9 +13249,9 @@ next545:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z1
 	TESTQ        BX, BX
-	JEQ          done547
+	JEQ          done725
 
-loop546:
+loop724:
 	VMOVUPS      (CX), Z2
 	VPBROADCASTD (AX), Z3
 	VPXORD       Z1, Z3, Z3
@@ -10016,23 +13259,23 @@ loop546:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop546
+	JNZ          loop724
 
-done547:
+done725:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next545
+	JNZ     next723
 	VZEROUPPER
 	RET
 
 // func tile1x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile1x4Int8AVX512(SB), NOSPLIT, $0-64
-next548:
+next726:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), CX
@@ -10045,9 +13288,9 @@ next548:
 	ADDQ         DX, CX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        BX, BX
-	JEQ          done550
+	JEQ          done728
 
-loop549:
+loop727:
 	VMOVUPS      (CX), Z5
 	VMOVUPS      64(CX), Z6
 	VMOVUPS      128(CX), Z7
@@ -10061,9 +13304,9 @@ loop549:
 	ADDQ         $0x04, AX
 	ADDQ         DX, CX
 	DECQ         BX
-	JNZ          loop549
+	JNZ          loop727
 
-done550:
+done728:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10073,13 +13316,13 @@ done550:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next548
+	JNZ     next726
 	VZEROUPPER
 	RET
 
-// func tile2xMaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+// func tile2x1MaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile2xMaskInt8AVX512(SB), NOSPLIT, $0-64
+TEXT ·tile2x1MaskInt8AVX512(SB), NOSPLIT, $0-64
 	MOVQ         count+56(FP), AX
 	MOVQ         $+16, CX
 	CMPQ         AX, CX
@@ -10097,9 +13340,9 @@ TEXT ·tile2xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	TESTQ        SI, SI
-	JEQ          done553
+	JEQ          done731
 
-loop552:
+loop730:
 	VMOVUPS.Z    (DX), K1, Z3
 	VPBROADCASTD (AX), Z4
 	VPXORD       Z2, Z4, Z4
@@ -10110,9 +13353,9 @@ loop552:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop552
+	JNZ          loop730
 
-done553:
+done731:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -10123,7 +13366,7 @@ done553:
 // func tile2x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile2x1Int8AVX512(SB), NOSPLIT, $0-64
-next554:
+next732:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10134,9 +13377,9 @@ next554:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z2
 	TESTQ        SI, SI
-	JEQ          done556
+	JEQ          done734
 
-loop555:
+loop733:
 	VMOVUPS      (DX), Z3
 	VPBROADCASTD (AX), Z4
 	VPXORD       Z2, Z4, Z4
@@ -10147,9 +13390,9 @@ loop555:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop555
+	JNZ          loop733
 
-done556:
+done734:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10157,14 +13400,14 @@ done556:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next554
+	JNZ     next732
 	VZEROUPPER
 	RET
 
 // func tile2x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile2x4Int8AVX512(SB), NOSPLIT, $0-64
-next557:
+next735:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10181,9 +13424,9 @@ next557:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z8
 	TESTQ        SI, SI
-	JEQ          done559
+	JEQ          done737
 
-loop558:
+loop736:
 	VMOVUPS      (DX), Z9
 	VMOVUPS      64(DX), Z10
 	VMOVUPS      128(DX), Z11
@@ -10203,9 +13446,9 @@ loop558:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop558
+	JNZ          loop736
 
-done559:
+done737:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10219,13 +13462,13 @@ done559:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next557
+	JNZ     next735
 	VZEROUPPER
 	RET
 
-// func tile3xMaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+// func tile3x1MaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile3xMaskInt8AVX512(SB), NOSPLIT, $0-64
+TEXT ·tile3x1MaskInt8AVX512(SB), NOSPLIT, $0-64
 	MOVQ         count+56(FP), AX
 	MOVQ         $+16, CX
 	CMPQ         AX, CX
@@ -10244,9 +13487,9 @@ TEXT ·tile3xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z3
 	TESTQ        SI, SI
-	JEQ          done562
+	JEQ          done740
 
-loop561:
+loop739:
 	VMOVUPS.Z    (DX), K1, Z4
 	VPBROADCASTD (AX), Z5
 	VPXORD       Z3, Z5, Z5
@@ -10260,9 +13503,9 @@ loop561:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop561
+	JNZ          loop739
 
-done562:
+done740:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, K1, (AX)
@@ -10274,7 +13517,7 @@ done562:
 // func tile3x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile3x1Int8AVX512(SB), NOSPLIT, $0-64
-next563:
+next741:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10286,9 +13529,9 @@ next563:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z3
 	TESTQ        SI, SI
-	JEQ          done565
+	JEQ          done743
 
-loop564:
+loop742:
 	VMOVUPS      (DX), Z4
 	VPBROADCASTD (AX), Z5
 	VPXORD       Z3, Z5, Z5
@@ -10302,9 +13545,9 @@ loop564:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop564
+	JNZ          loop742
 
-done565:
+done743:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10313,14 +13556,14 @@ done565:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next563
+	JNZ     next741
 	VZEROUPPER
 	RET
 
 // func tile3x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile3x4Int8AVX512(SB), NOSPLIT, $0-64
-next566:
+next744:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	MOVQ         packed+32(FP), DX
@@ -10341,9 +13584,9 @@ next566:
 	ADDQ         BX, DX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z12
 	TESTQ        SI, SI
-	JEQ          done568
+	JEQ          done746
 
-loop567:
+loop745:
 	VMOVUPS      (DX), Z13
 	VMOVUPS      64(DX), Z14
 	VMOVUPS      128(DX), Z15
@@ -10369,9 +13612,9 @@ loop567:
 	ADDQ         $0x04, AX
 	ADDQ         BX, DX
 	DECQ         SI
-	JNZ          loop567
+	JNZ          loop745
 
-done568:
+done746:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	VMOVUPS Z0, (AX)
@@ -10389,13 +13632,13 @@ done568:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next566
+	JNZ     next744
 	VZEROUPPER
 	RET
 
-// func tile4xMaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
+// func tile4x1MaskInt8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F, BMI2, CMOV
-TEXT ·tile4xMaskInt8AVX512(SB), NOSPLIT, $0-64
+TEXT ·tile4x1MaskInt8AVX512(SB), NOSPLIT, $0-64
 	MOVQ         count+56(FP), AX
 	MOVQ         $+16, CX
 	CMPQ         AX, CX
@@ -10416,9 +13659,9 @@ TEXT ·tile4xMaskInt8AVX512(SB), NOSPLIT, $0-64
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        DI, DI
-	JEQ          done571
+	JEQ          done749
 
-loop570:
+loop748:
 	VMOVUPS.Z    (BX), K1, Z5
 	VPBROADCASTD (AX), Z6
 	VPXORD       Z4, Z6, Z6
@@ -10435,9 +13678,9 @@ loop570:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop570
+	JNZ          loop748
 
-done571:
+done749:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10451,7 +13694,7 @@ done571:
 // func tile4x1Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile4x1Int8AVX512(SB), NOSPLIT, $0-64
-next572:
+next750:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -10465,9 +13708,9 @@ next572:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z4
 	TESTQ        DI, DI
-	JEQ          done574
+	JEQ          done752
 
-loop573:
+loop751:
 	VMOVUPS      (BX), Z5
 	VPBROADCASTD (AX), Z6
 	VPXORD       Z4, Z6, Z6
@@ -10484,9 +13727,9 @@ loop573:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop573
+	JNZ          loop751
 
-done574:
+done752:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10497,14 +13740,14 @@ done574:
 	ADDQ    $+64, dst+0(FP)
 	ADDQ    $+64, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next572
+	JNZ     next750
 	VZEROUPPER
 	RET
 
 // func tile4x4Int8AVX512(dst *int32, dstStride int, a *int8, aRow int, packed *int32, packedStride int, k int, count int)
 // Requires: AVX, AVX512F
 TEXT ·tile4x4Int8AVX512(SB), NOSPLIT, $0-64
-next575:
+next753:
 	MOVQ         a+16(FP), AX
 	MOVQ         aRow+24(FP), CX
 	LEAQ         (CX)(CX*2), DX
@@ -10530,9 +13773,9 @@ next575:
 	ADDQ         SI, BX
 	VBROADCASTSS word80808080AVX512<>+0(SB), Z16
 	TESTQ        DI, DI
-	JEQ          done577
+	JEQ          done755
 
-loop576:
+loop754:
 	VMOVUPS      (BX), Z17
 	VMOVUPS      64(BX), Z18
 	VMOVUPS      128(BX), Z19
@@ -10564,9 +13807,9 @@ loop576:
 	ADDQ         $0x04, AX
 	ADDQ         SI, BX
 	DECQ         DI
-	JNZ          loop576
+	JNZ          loop754
 
-done577:
+done755:
 	MOVQ    dst+0(FP), AX
 	MOVQ    dstStride+8(FP), CX
 	LEAQ    (CX)(CX*2), DX
@@ -10589,7 +13832,7 @@ done577:
 	ADDQ    $+256, dst+0(FP)
 	ADDQ    $+256, packed+32(FP)
 	DECQ    count+56(FP)
-	JNZ     next575
+	JNZ     next753
 	VZEROUPPER
 	RET
 
@@ -10602,16 +13845,16 @@ TEXT ·transposeAVX512(SB), NOSPLIT, $0-48
 	MOVQ dstStride+8(FP), BX
 	MOVQ srcStride+24(FP), SI
 
-down578:
+down756:
 	MOVQ cols+40(FP), DI
 	MOVQ CX, R8
 	MOVQ AX, R9
 
-across579:
+across757:
 	CMPQ       DI, $+16
-	JLT        edge580
+	JLT        edge758
 	CMPQ       DX, $+16
-	JLT        edge580
+	JLT        edge758
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	VMOVUPS    (R10), Z0
@@ -10740,9 +13983,9 @@ across579:
 	VMOVUPS    Z5, (R11)
 	ADDQ       BX, R11
 	VMOVUPS    Z0, (R11)
-	JMP        next581
+	JMP        next759
 
-edge580:
+edge758:
 	MOVQ       R8, R10
 	MOVQ       R9, R11
 	MOVQ       $+16, R13
@@ -10899,79 +14142,79 @@ edge580:
 	VSHUFF32X4 $0xdd, Z17, Z0, Z0
 	VMOVUPS    Z6, K1, (R11)
 	CMPQ       DI, $+1
-	JLE        next581
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z7, K1, (R11)
 	CMPQ       DI, $+2
-	JLE        next581
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z9, K1, (R11)
 	CMPQ       DI, $+3
-	JLE        next581
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z8, K1, (R11)
 	CMPQ       DI, $+4
-	JLE        next581
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z10, K1, (R11)
 	CMPQ       DI, $+5
-	JLE        next581
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z11, K1, (R11)
 	CMPQ       DI, $+6
-	JLE        next581
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z13, K1, (R11)
 	CMPQ       DI, $+7
-	JLE        next581
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z12, K1, (R11)
 	CMPQ       DI, $+8
-	JLE        next581
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z14, K1, (R11)
 	CMPQ       DI, $+9
-	JLE        next581
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z3, K1, (R11)
 	CMPQ       DI, $+10
-	JLE        next581
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z15, K1, (R11)
 	CMPQ       DI, $+11
-	JLE        next581
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z4, K1, (R11)
 	CMPQ       DI, $+12
-	JLE        next581
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z2, K1, (R11)
 	CMPQ       DI, $+13
-	JLE        next581
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z1, K1, (R11)
 	CMPQ       DI, $+14
-	JLE        next581
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z5, K1, (R11)
 	CMPQ       DI, $+15
-	JLE        next581
+	JLE        next759
 	ADDQ       BX, R11
 	VMOVUPS    Z0, K1, (R11)
 
-next581:
+next759:
 	ADDQ   $+64, R8
 	MOVQ   BX, R10
 	IMUL3Q $+16, R10, R10
 	ADDQ   R10, R9
 	SUBQ   $+16, DI
-	JGT    across579
+	JGT    across757
 	ADDQ   $+64, AX
 	MOVQ   SI, R10
 	IMUL3Q $+16, R10, R10
 	ADDQ   R10, CX
 	SUBQ   $+16, DX
-	JGT    down578
+	JGT    down756
 	VZEROUPPER
 	RET
 
@@ -10982,9 +14225,9 @@ TEXT ·exchangeAVX512(SB), NOSPLIT, $0-48
 	MOVQ pairs_base+24(FP), CX
 	MOVQ pairs_len+32(FP), DX
 	SUBQ $0x02, DX
-	JLT  done584
+	JLT  done762
 
-loop583:
+loop761:
 	MOVLQSX (CX), BX
 	MOVLQSX 4(CX), SI
 	SHLQ    $0x08, BX
@@ -11015,9 +14258,9 @@ loop583:
 	VMOVUPS Z1, 192(AX)(SI*1)
 	ADDQ    $0x08, CX
 	SUBQ    $0x02, DX
-	JGE     loop583
+	JGE     loop761
 
-done584:
+done762:
 	VZEROUPPER
 	RET
 
@@ -11036,9 +14279,9 @@ TEXT ·addRowsAVX512(SB), NOSPLIT, $0-32
 	VMOVUPS 384(AX), Z6
 	VMOVUPS 448(AX), Z7
 	SUBQ    $+64, DX
-	JLT     done586
+	JLT     done764
 
-loop585:
+loop763:
 	VPMOVSXDQ (CX), Z8
 	VPADDQ    Z8, Z0, Z0
 	VPMOVSXDQ 32(CX), Z8
@@ -11057,9 +14300,9 @@ loop585:
 	VPADDQ    Z8, Z7, Z7
 	ADDQ      $+256, CX
 	SUBQ      $+64, DX
-	JGE       loop585
+	JGE       loop763
 
-done586:
+done764:
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
@@ -11078,17 +14321,17 @@ TEXT ·widenAVX512(SB), NOSPLIT, $0-48
 	MOVQ q_base+24(FP), CX
 	MOVQ q_len+32(FP), DX
 	SUBQ $+8, DX
-	JLT  done588
+	JLT  done766
 
-loop587:
+loop765:
 	VCVTDQ2PD (CX), Z0
 	VMOVUPS   Z0, (AX)
 	ADDQ      $+32, CX
 	ADDQ      $+64, AX
 	SUBQ      $+8, DX
-	JGE       loop587
+	JGE       loop765
 
-done588:
+done766:
 	VZEROUPPER
 	RET
 
@@ -11124,7 +14367,7 @@ TEXT ·dotTileAVX512(SB), NOSPLIT, $0-32
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
 
-loop589:
+loop767:
 	VMOVUPS       (CX)(R11*8), Z16
 	VMOVUPS       (DX)(R11*8), Z17
 	VMOVUPS       (BX)(R11*8), Z18
@@ -11151,7 +14394,7 @@ loop589:
 	VFMADD231PD   Z19, Z20, Z15
 	ADDQ          $+8, R11
 	CMPQ          R11, R10
-	JLT           loop589
+	JLT           loop767
 	MOVQ          dst+0(FP), AX
 	VCVTPD2QQ     Z0, Z0
 	VEXTRACTI64X4 $0x01, Z0, Y16
@@ -11292,9 +14535,9 @@ TEXT ·addScaledAVX512(SB), NOSPLIT, $0-52
 	MOVQ         q_base+24(FP), CX
 	MOVQ         acc_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest591
+	JLT          rest769
 
-loop590:
+loop768:
 	VPMOVSXDQ (CX), Z1
 	VMOVUPS   (AX), Z2
 	VPMULDQ   Z1, Z0, Z1
@@ -11318,13 +14561,13 @@ loop590:
 	ADDQ      $+256, AX
 	ADDQ      $+128, CX
 	SUBQ      $+32, DX
-	JGE       loop590
+	JGE       loop768
 
-rest591:
+rest769:
 	ADDQ $+32, DX
-	JEQ  done592
+	JEQ  done770
 
-tail593:
+tail771:
 	VPMOVSXDQ (CX), Z1
 	VMOVUPS   (AX), Z2
 	VPMULDQ   Z1, Z0, Z1
@@ -11333,9 +14576,9 @@ tail593:
 	ADDQ      $+64, AX
 	ADDQ      $+32, CX
 	SUBQ      $+8, DX
-	JGT       tail593
+	JGT       tail771
 
-done592:
+done770:
 	VZEROUPPER
 	RET
 
@@ -11347,9 +14590,9 @@ TEXT ·addScaledDoubleAVX512(SB), NOSPLIT, $0-56
 	MOVQ         q_base+24(FP), CX
 	MOVQ         acc_len+8(FP), DX
 	SUBQ         $+32, DX
-	JLT          rest595
+	JLT          rest773
 
-loop594:
+loop772:
 	VCVTDQ2PD (CX), Z1
 	VMOVUPS   (AX), Z2
 	VMULPD    Z1, Z0, Z1
@@ -11373,13 +14616,13 @@ loop594:
 	ADDQ      $+256, AX
 	ADDQ      $+128, CX
 	SUBQ      $+32, DX
-	JGE       loop594
+	JGE       loop772
 
-rest595:
+rest773:
 	ADDQ $+32, DX
-	JEQ  done596
+	JEQ  done774
 
-tail597:
+tail775:
 	VCVTDQ2PD (CX), Z1
 	VMOVUPS   (AX), Z2
 	VMULPD    Z1, Z0, Z1
@@ -11388,9 +14631,177 @@ tail597:
 	ADDQ      $+64, AX
 	ADDQ      $+32, CX
 	SUBQ      $+8, DX
-	JGT       tail597
+	JGT       tail775
 
-done596:
+done774:
+	VZEROUPPER
+	RET
+
+// func maxPoolAVX512(dst *float32, src *float32, columns int, channels int, kernel int, step int, width int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·maxPoolAVX512(SB), NOSPLIT, $0-56
+	MOVQ dst+0(FP), AX
+	MOVQ src+8(FP), CX
+	MOVQ channels+24(FP), DX
+	MOVQ DX, BX
+	SHLQ $0x02, BX
+
+deep776:
+	MOVQ    $+16, DI
+	CMPQ    DX, DI
+	CMOVQLT DX, DI
+	MOVQ    $-1, SI
+	BZHIQ   DI, SI, SI
+	KMOVW   SI, K1
+	MOVQ    CX, SI
+	MOVQ    columns+16(FP), R9
+
+across777:
+	VMOVUPS.Z (SI), K1, Z0
+	MOVQ      SI, DI
+	MOVQ      kernel+32(FP), R10
+
+down778:
+	MOVQ DI, R8
+	MOVQ kernel+32(FP), R11
+
+along779:
+	VMOVUPS.Z (R8), K1, Z1
+	VMAXPS    Z1, Z0, Z1
+	VCMPPS    $0x03, Z0, Z0, K2
+	VBLENDMPS Z0, Z1, K2, Z0
+	ADDQ      BX, R8
+	DECQ      R11
+	JNZ       along779
+	ADDQ      width+48(FP), DI
+	DECQ      R10
+	JNZ       down778
+	VMOVUPS   Z0, K1, (AX)
+	ADDQ      BX, AX
+	ADDQ      step+40(FP), SI
+	DECQ      R9
+	JNZ       across777
+	MOVQ      columns+16(FP), SI
+	IMULQ     BX, SI
+	SUBQ      $+64, SI
+	SUBQ      SI, AX
+	ADDQ      $+64, CX
+	SUBQ      $+16, DX
+	JGT       deep776
+	VZEROUPPER
+	RET
+
+// func routePoolAVX512(dst *float32, grad *float32, src *float32, top *float32, add int, columns int, channels int, kernel int, step int, width int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·routePoolAVX512(SB), NOSPLIT, $0-80
+	VPXORD Z0, Z0, Z0
+	MOVQ   dst+0(FP), AX
+	MOVQ   grad+8(FP), CX
+	MOVQ   src+16(FP), DX
+	MOVQ   top+24(FP), BX
+	SUBQ   DX, AX
+	MOVQ   channels+48(FP), SI
+	MOVQ   SI, DI
+	SHLQ   $0x02, DI
+
+deep780:
+	MOVQ    $+16, R9
+	CMPQ    SI, R9
+	CMOVQLT SI, R9
+	MOVQ    $-1, R8
+	BZHIQ   R9, R8, R8
+	KMOVW   R8, K1
+	MOVQ    DX, R8
+	MOVQ    columns+40(FP), R11
+
+across781:
+	VMOVUPS.Z (CX), K1, Z1
+	VMOVUPS.Z (BX), K1, Z2
+	MOVQ      R8, R9
+	MOVQ      kernel+56(FP), R12
+
+down782:
+	MOVQ R9, R10
+	MOVQ kernel+56(FP), R13
+
+along783:
+	VMOVUPS.Z (R10), K1, Z3
+	VCMPPS    $0x00, Z2, Z3, K2
+	VBLENDMPS Z1, Z0, K2, Z4
+	VPXORD    Z4, Z1, Z1
+	CMPQ      add+32(FP), $+0
+	JEQ       only784
+	VMOVUPS.Z (R10)(AX*1), K1, Z3
+	VADDPS    Z3, Z4, Z4
+
+only784:
+	VMOVUPS Z4, K1, (R10)(AX*1)
+	ADDQ    DI, R10
+	DECQ    R13
+	JNZ     along783
+	ADDQ    width+72(FP), R9
+	DECQ    R12
+	JNZ     down782
+	ADDQ    DI, CX
+	ADDQ    DI, BX
+	ADDQ    step+64(FP), R8
+	DECQ    R11
+	JNZ     across781
+	MOVQ    columns+40(FP), R8
+	IMULQ   DI, R8
+	SUBQ    $+64, R8
+	SUBQ    R8, CX
+	SUBQ    R8, BX
+	ADDQ    $+64, DX
+	SUBQ    $+16, SI
+	JGT     deep780
+	VZEROUPPER
+	RET
+
+// func moveAVX512(dst *float32, dstRow int, dstColumn int, src *float32, srcRow int, srcColumn int, rows int, cols int, n int, add int)
+// Requires: AVX, AVX512F, BMI2, CMOV
+TEXT ·moveAVX512(SB), NOSPLIT, $0-80
+	MOVQ dst+0(FP), AX
+	MOVQ src+24(FP), CX
+	MOVQ n+64(FP), DX
+
+deep785:
+	MOVQ    $+16, SI
+	CMPQ    DX, SI
+	CMOVQLT DX, SI
+	MOVQ    $-1, BX
+	BZHIQ   SI, BX, BX
+	KMOVW   BX, K1
+	MOVQ    AX, R9
+	MOVQ    CX, R10
+	MOVQ    rows+48(FP), R8
+
+down786:
+	MOVQ R9, BX
+	MOVQ R10, SI
+	MOVQ cols+56(FP), DI
+
+along787:
+	VMOVUPS.Z (SI), K1, Z0
+	CMPQ      add+72(FP), $+0
+	JEQ       only788
+	VMOVUPS.Z (BX), K1, Z1
+	VADDPS    Z1, Z0, Z0
+
+only788:
+	VMOVUPS Z0, K1, (BX)
+	ADDQ    dstColumn+16(FP), BX
+	ADDQ    srcColumn+40(FP), SI
+	DECQ    DI
+	JNZ     along787
+	ADDQ    dstRow+8(FP), R9
+	ADDQ    srcRow+32(FP), R10
+	DECQ    R8
+	JNZ     down786
+	ADDQ    $+64, AX
+	ADDQ    $+64, CX
+	SUBQ    $+16, DX
+	JGT     deep785
 	VZEROUPPER
 	RET
 
@@ -11412,7 +14823,7 @@ TEXT ·peakAVX512(SB), NOSPLIT, $0-8
 	VPXORD Z11, Z11, Z11
 	VPXORD Z12, Z12, Z12
 
-loop598:
+loop789:
 	VFMADD231PS Z12, Z12, Z0
 	VFMADD231PS Z12, Z12, Z1
 	VFMADD231PS Z12, Z12, Z2
@@ -11426,6 +14837,6 @@ loop598:
 	VFMADD231PS Z12, Z12, Z10
 	VFMADD231PS Z12, Z12, Z11
 	DECQ        AX
-	JNZ         loop598
+	JNZ         loop789
 	VZEROUPPER
 	RET

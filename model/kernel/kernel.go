@@ -5,6 +5,8 @@
 //	kernel.NT(dx, dout, w, batch, inputs, outputs, 0, scratch)                                         // to the input
 //	kernel.TN(w, x, dout, inputs, outputs, batch, -rate, 1)                                            // w -= rate·xᵀ·dout
 //
+// Products is their general form, of windows of images too; MaxPool and Move work on images.
+//
 // Every kernel exists three times: in AVX-512 and AVX2 assembly, which gen generates, and in plain Go, which is what
 // other processors run and what the assembly is tested against. One path is chosen when the process starts, the fastest
 // that the processor has, or the one that CHOIR_KERNEL names.
@@ -39,7 +41,8 @@ import (
 // path is one implementation of everything. All slices of a call have the length that the exported functions made sure
 // of; lengths are at most block.
 type path struct {
-	name string
+	name  string
+	width int // float32s of a vector
 
 	product   func(p product)
 	transpose func(dst []float32, dstStride int, src []float32, srcStride, rows, cols int)
@@ -57,8 +60,9 @@ type path struct {
 	maxAbs func(x []float32) float32
 	max    func(x []float32) float32
 
-	maximum      func(dst, x, y []float32)
-	routeMaximum func(dst, left, x, top []float32)
+	move      func(dst, src Grid, rows, cols, n int, add bool)
+	maxPool   func(dst, src []float32, p Pool)
+	routePool func(dst, grad, src, top []float32, p Pool, add bool)
 
 	relu        func(dst, x []float32)
 	exp         func(dst, x []float32)
@@ -112,6 +116,9 @@ func choose(name string, paths []*path) (*path, error) {
 
 // Path names the implementation in use: go, avx2 or avx512.
 func Path() string { return use.name }
+
+// Width is how many float32s a vector of the implementation in use has: 1, 8 or 16.
+func Width() int { return use.width }
 
 // Check refuses an environment whose CHOIR_KERNEL names no path that this processor has. A program calls it once at
 // its start; one that does not computes on the fastest path.

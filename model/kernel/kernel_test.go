@@ -150,9 +150,6 @@ var elementwise = []kernelCase{
 var compared = []kernelCase{
 	{name: "Adaptive, weights", run: func(d, x, y []float32) { adaptiveOf(d, slices.Clone(x), slices.Clone(x), y) }},
 	{name: "Adaptive, first moment", run: func(d, x, y []float32) { adaptiveOf(slices.Clone(x), d, slices.Clone(x), y) }},
-	{name: "Maximum", run: Maximum},
-	{name: "RouteMaximum", run: func(d, x, y []float32) { RouteMaximum(d, slices.Clone(y), x, y) }},
-	{name: "RouteMaximum, left", run: func(d, x, y []float32) { RouteMaximum(slices.Clone(y), d, x, y) }},
 	{name: "Rescale", run: func(d, x, y []float32) { Rescale(d, integersOf(x), x, y, .25, ReLU) }},
 	{name: "FromFixed", run: func(d, x, y []float32) { FromFixed(d, integersOf(x), .25) }},
 }

@@ -20,31 +20,39 @@ func available() []*path {
 
 // What assembly of AVX2 does to int8 it does to whole vectors only; plain Go does the rest.
 var avx2 = &path{
-	name:         "avx2",
-	product:      func(p product) { p.tiled(tilesAVX2, 8) },
-	transpose:    strided(transposeAVX2),
-	axpby:        axpbyAVX2,
-	axpy:         axpyAVX2,
-	scale:        scaleAVX2,
-	add:          addAVX2,
-	multiply:     multiplyAVX2,
-	multiplyTo:   multiplyToAVX2,
-	fold4:        fold4AVX2,
-	dot:          dotAVX2,
-	sum:          sumAVX2,
-	maxAbs:       maxAbsAVX2,
-	max:          maxAVX2,
-	maximum:      maximumAVX2,
-	routeMaximum: routeMaximumAVX2,
-	relu:         reluAVX2,
-	exp:          expAVX2,
-	expSum:       expSumAVX2,
-	sigmoid:      sigmoidAVX2,
-	tanh:         tanhAVX2,
-	reluGrad:     reluGradAVX2,
-	sigmoidGrad:  sigmoidGradAVX2,
-	tanhGrad:     tanhGradAVX2,
-	momentum:     momentumAVX2,
+	name:       "avx2",
+	width:      8,
+	product:    func(p product) { p.tiled(tilesAVX2, 8) },
+	transpose:  strided(transposeAVX2),
+	axpby:      axpbyAVX2,
+	axpy:       axpyAVX2,
+	scale:      scaleAVX2,
+	add:        addAVX2,
+	multiply:   multiplyAVX2,
+	multiplyTo: multiplyToAVX2,
+	fold4:      fold4AVX2,
+	dot:        dotAVX2,
+	sum:        sumAVX2,
+	maxAbs:     maxAbsAVX2,
+	max:        maxAVX2,
+	move: func(dst, src Grid, rows, cols, n int, add bool) {
+		moveAVX2(&dst.Data[0], 4*dst.Row, 4*dst.Column, &src.Data[0], 4*src.Row, 4*src.Column, rows, cols, n, number(add))
+	},
+	maxPool: func(dst, src []float32, p Pool) {
+		maxPoolAVX2(&dst[0], &src[0], p.Columns, p.Channels, p.Kernel, 4*p.Step, 4*p.Width)
+	},
+	routePool: func(dst, grad, src, top []float32, p Pool, add bool) {
+		routePoolAVX2(&dst[0], &grad[0], &src[0], &top[0], number(add), p.Columns, p.Channels, p.Kernel, 4*p.Step, 4*p.Width)
+	},
+	relu:        reluAVX2,
+	exp:         expAVX2,
+	expSum:      expSumAVX2,
+	sigmoid:     sigmoidAVX2,
+	tanh:        tanhAVX2,
+	reluGrad:    reluGradAVX2,
+	sigmoidGrad: sigmoidGradAVX2,
+	tanhGrad:    tanhGradAVX2,
+	momentum:    momentumAVX2,
 	adaptive: func(w, m, v, g []float32, s AdaptiveStep) {
 		adaptiveAVX2(w, m, v, g, s.KeepM, s.AddM, s.KeepV, s.AddV, s.Rate, s.Root, s.Epsilon, s.Shrink)
 	},
@@ -90,31 +98,39 @@ var avx2 = &path{
 // avx512 is the path of AVX-512; without VNNI it takes int8 products from AVX2.
 func avx512(vnni bool) *path {
 	p := &path{
-		name:         "avx512",
-		product:      func(p product) { p.tiled(tilesAVX512, 16) },
-		transpose:    strided(transposeAVX512),
-		axpby:        axpbyAVX512,
-		axpy:         axpyAVX512,
-		scale:        scaleAVX512,
-		add:          addAVX512,
-		multiply:     multiplyAVX512,
-		multiplyTo:   multiplyToAVX512,
-		fold4:        fold4AVX512,
-		dot:          dotAVX512,
-		sum:          sumAVX512,
-		maxAbs:       maxAbsAVX512,
-		max:          maxAVX512,
-		maximum:      maximumAVX512,
-		routeMaximum: routeMaximumAVX512,
-		relu:         reluAVX512,
-		exp:          expAVX512,
-		expSum:       expSumAVX512,
-		sigmoid:      sigmoidAVX512,
-		tanh:         tanhAVX512,
-		reluGrad:     reluGradAVX512,
-		sigmoidGrad:  sigmoidGradAVX512,
-		tanhGrad:     tanhGradAVX512,
-		momentum:     momentumAVX512,
+		name:       "avx512",
+		width:      16,
+		product:    func(p product) { p.tiled(tilesAVX512, 16) },
+		transpose:  strided(transposeAVX512),
+		axpby:      axpbyAVX512,
+		axpy:       axpyAVX512,
+		scale:      scaleAVX512,
+		add:        addAVX512,
+		multiply:   multiplyAVX512,
+		multiplyTo: multiplyToAVX512,
+		fold4:      fold4AVX512,
+		dot:        dotAVX512,
+		sum:        sumAVX512,
+		maxAbs:     maxAbsAVX512,
+		max:        maxAVX512,
+		move: func(dst, src Grid, rows, cols, n int, add bool) {
+			moveAVX512(&dst.Data[0], 4*dst.Row, 4*dst.Column, &src.Data[0], 4*src.Row, 4*src.Column, rows, cols, n, number(add))
+		},
+		maxPool: func(dst, src []float32, p Pool) {
+			maxPoolAVX512(&dst[0], &src[0], p.Columns, p.Channels, p.Kernel, 4*p.Step, 4*p.Width)
+		},
+		routePool: func(dst, grad, src, top []float32, p Pool, add bool) {
+			routePoolAVX512(&dst[0], &grad[0], &src[0], &top[0], number(add), p.Columns, p.Channels, p.Kernel, 4*p.Step, 4*p.Width)
+		},
+		relu:        reluAVX512,
+		exp:         expAVX512,
+		expSum:      expSumAVX512,
+		sigmoid:     sigmoidAVX512,
+		tanh:        tanhAVX512,
+		reluGrad:    reluGradAVX512,
+		sigmoidGrad: sigmoidGradAVX512,
+		tanhGrad:    tanhGradAVX512,
+		momentum:    momentumAVX512,
 		adaptive: func(w, m, v, g []float32, s AdaptiveStep) {
 			adaptiveAVX512(w, m, v, g, s.KeepM, s.AddM, s.KeepV, s.AddV, s.Rate, s.Root, s.Epsilon, s.Shrink)
 		},
@@ -150,6 +166,14 @@ func avx512(vnni bool) *path {
 		p.productInt8 = tiledInt8(tilesInt8AVX512, 16)
 	}
 	return p
+}
+
+// number is a flag of assembly.
+func number(flag bool) int {
+	if flag {
+		return 1
+	}
+	return 0
 }
 
 // tiledDots computes dot products with tiles of so many rows by four; where rows are missing at the end, the last is taken
@@ -199,9 +223,9 @@ func strided(t func(dst *float32, dstStride int, src *float32, srcStride, rows, 
 	}
 }
 
-// tile computes a few rows of a product, count times its width along them, or, masked, count columns. Strides are in
-// bytes.
-type tile func(dst *float32, dstStride int, a *float32, aRow, aCol int, b *float32, bStride int, k, count int, alpha float32, bias *float32, flags int)
+// tile computes a few rows of a product, count times its width along them, or, masked, count columns. It adds up blocks of
+// k products; a jumps from the end of one to the next. Strides and jump are in bytes.
+type tile func(dst *float32, dstStride int, a *float32, aRow, aCol int, b *float32, bStride int, k, blocks, jump, count int, alpha float32, bias *float32, flags int)
 
 // Flags of a tile.
 const (
@@ -211,26 +235,67 @@ const (
 	flagBias  = 8
 )
 
-// widths are those of the tiles in a row of a table, in vectors, but for the first, the masked one.
-var widths = [5]int{0, 1, 2, 4, 8}
+// whole is how many whole vectors the tiles of a row of a table compute. The first and the third compute one more, of which
+// only the first lanes take part.
+var whole = [6]int{0, 1, 1, 2, 4, 8}
+
+// masked reports whether those at w do.
+func masked(w int) bool { return w == 0 || w == 2 }
 
 // tiled computes the product with tiles of vectors of width columns. b is used where it lies, never packed: blocks of
 // maxDepth by maxBlock/maxDepth of it stay in the second cache while all rows pass over them. One call of a tile stays
 // far below 100 µs.
-func (p product) tiled(tiles [][5]tile, width int) {
+func (p *product) tiled(tiles [][6]tile, width int) {
 	if p.k == 0 {
-		productGo(p)
+		productGo(*p)
 		return
 	}
-	const maxDepth, maxBlock = 256, 1 << 17 // floats
+	for i := 1; i < p.repeat.Times; i++ {
+		p.once(tiles, width)
+		p.dst, p.a = p.dst[p.repeat.Dst:], p.a[p.repeat.A:]
+	}
+	p.once(tiles, width)
+}
+
+const maxDepth, maxBlock = 256, 1 << 17 // floats
+
+// once computes one product, block by block of a's columns if they are deep.
+func (p *product) once(tiles [][6]tile, width int) {
+	block, blocks := p.blocks()
+	if blocks == 1 || block <= maxDepth {
+		p.cut(tiles, width)
+		return
+	}
+	for l := 0; l < p.k; l += block {
+		part := *p
+		part.a, part.b, part.k, part.add = p.a[l/block*p.jump:], p.b[l*p.bStride:], block, p.add || l > 0
+		if l+block < p.k {
+			part.bias, part.relu = nil, false
+		}
+		part.cut(tiles, width)
+	}
+}
+
+// cut computes one product in parts that are neither too deep nor too wide; of several blocks, each has whole ones.
+func (p *product) cut(tiles [][6]tile, width int) {
+	if p.k <= maxDepth && p.n <= maxBlock/maxDepth {
+		p.rows(tiles, width)
+		return
+	}
+	block, blocks := p.blocks()
+	unit := 1 // of depth
+	if blocks > 1 {
+		unit = block
+	}
 	parts := (p.k + maxDepth - 1) / maxDepth
-	depth := (p.k + parts - 1) / parts
+	depth := (p.k/unit + parts - 1) / parts * unit
 	cols := max(maxBlock/depth&^63, 64)
 	for l := 0; l < p.k; l += depth {
 		for j := 0; j < p.n; j += cols {
-			part := p
-			part.a, part.b, part.dst = p.a[l*p.aCol:], p.b[l*p.bStride+j:], p.dst[j:]
+			part := *p
+			part.a, part.b, part.dst = p.a[l/block*p.jump+l%block*p.aCol:], p.b[l*p.bStride+j:], p.dst[j:]
 			part.k, part.n = min(depth, p.k-l), min(cols, p.n-j)
+			part.block = min(block, part.k)
 			part.add = p.add || l > 0
 			if l+depth < p.k {
 				part.bias, part.relu = nil, false
@@ -243,7 +308,11 @@ func (p product) tiled(tiles [][5]tile, width int) {
 }
 
 // rows computes the product in stripes of about as many rows each, as few as may be.
-func (p product) rows(tiles [][5]tile, width int) {
+func (p *product) rows(tiles [][6]tile, width int) {
+	if p.m <= len(tiles) {
+		p.stripe(&tiles[p.m-1], width, 0)
+		return
+	}
 	stripes := (p.m + len(tiles) - 1) / len(tiles)
 	for i := 0; i < p.m; {
 		rows := (p.m - i + stripes - 1) / stripes
@@ -255,7 +324,7 @@ func (p product) rows(tiles [][5]tile, width int) {
 
 // stripe computes the rows from i on that the tiles have: with the widest as far as it goes, and the last columns behind
 // a mask.
-func (p *product) stripe(tiles *[5]tile, width, i int) {
+func (p *product) stripe(tiles *[6]tile, width, i int) {
 	flags := 0
 	if p.add {
 		flags |= flagAdd
@@ -270,21 +339,24 @@ func (p *product) stripe(tiles *[5]tile, width, i int) {
 	if p.bias != nil {
 		flags |= flagBias
 	}
+	block, blocks := p.blocks()
 	for j, w := 0, len(tiles)-1; j < p.n; {
-		count, lanes := p.n-j, 1 // masked
-		if w > 0 {
-			lanes = widths[w] * width
-			if count /= lanes; count == 0 || tiles[w] == nil {
-				w--
-				continue
-			}
+		left, lanes := p.n-j, whole[w]*width
+		if left < lanes || masked(w) && left == lanes || tiles[w] == nil {
+			w--
+			continue
+		}
+		count, next := left-lanes, p.n
+		if !masked(w) {
+			count = left / lanes
+			next = j + count*lanes
 		}
 		if p.bias != nil {
 			bias = &p.bias[j]
 		}
-		tiles[w](&p.dst[i*p.dstStride+j], 4*p.dstStride, &p.a[i*p.aRow], 4*p.aRow, 4*p.aCol, &p.b[j], 4*p.bStride, p.k,
-			count, p.alpha, bias, flags)
-		j += count * lanes
+		tiles[w](&p.dst[i*p.dstStride+j], 4*p.dstStride, &p.a[i*p.aRow], 4*p.aRow, 4*p.aCol, &p.b[j], 4*p.bStride, block, blocks,
+			4*(p.jump-block*p.aCol), count, p.alpha, bias, flags)
+		j = next
 	}
 }
 

@@ -6,6 +6,7 @@ import "math"
 // added to is converted first: that forbids the compiler to fuse the two, which on some processors it would.
 var portable = &path{
 	name:            "go",
+	width:           1,
 	product:         productGo,
 	transpose:       transposeGo,
 	axpby:           axpbyGo,
@@ -19,8 +20,9 @@ var portable = &path{
 	sum:             sumGo,
 	maxAbs:          maxAbsGo,
 	max:             maxGo,
-	maximum:         maximumGo,
-	routeMaximum:    routeMaximumGo,
+	move:            moveGo,
+	maxPool:         maxPoolGo,
+	routePool:       routePoolGo,
 	relu:            reluGo,
 	exp:             expGo,
 	expSum:          expSumGo,
@@ -161,27 +163,6 @@ func maxGo(x []float32) float32 {
 		}
 	}
 	return top
-}
-
-func maximumGo(dst, x, y []float32) {
-	x, y = x[:len(dst)], y[:len(dst)]
-	for i, v := range x {
-		largest := math.Float32bits(v)
-		if w := y[i]; w > v || w != w { // as integers, so that it is no jump
-			largest = math.Float32bits(w)
-		}
-		dst[i] = math.Float32frombits(largest)
-	}
-}
-
-func routeMaximumGo(dst, left, x, top []float32) {
-	left, x, top = left[:len(dst)], x[:len(dst)], top[:len(dst)]
-	for i, v := range top {
-		if x[i] == v {
-			dst[i] += left[i]
-			left[i] = 0
-		}
-	}
 }
 
 func reluGo(dst, x []float32) {

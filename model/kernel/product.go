@@ -19,6 +19,14 @@ type Matrix struct {
 	Stride int // distance of two rows, at least the columns; less in a source whose rows overlap, as windows of an image do
 }
 
+// Strided is a matrix that need not lie row by row, and whose columns come in blocks: element (i, j) is
+// Data[i*Row+j%Block*Column+j/Block*Jump]. So lie the windows of an image, a block a column of pixels; and, transposed, the
+// values of all windows at one of their places.
+type Strided struct {
+	Data                     []float32
+	Row, Column, Block, Jump int
+}
+
 // Epilogue is what NN does to a product before it writes it: dst = act(beta·dst + a·b + bias).
 type Epilogue struct {
 	Beta       float32   // 0: dst is only written, whatever it held
@@ -35,12 +43,15 @@ const (
 	panelDepth = 256
 )
 
-// product is dst = alpha·a·b, plus dst if add, plus bias unless nil, and then max(0, ·) if relu. Element (i, l) of a is
-// a[i*aRow+l*aCol], so that a may be transposed, or one row repeated.
+// product is dst = alpha·a·b, plus dst if add, plus bias unless nil, and then max(0, ·) if relu. a is as in Strided, so that
+// it may be transposed, or one row repeated; a block of 0 is all of k.
 type product struct {
 	dst, a, b  []float32
 	dstStride  int
 	aRow, aCol int
+	block      int
+	jump       int
+	repeat     Repeat // 0 times is once
 	bStride    int
 	m, n, k    int // of dst: rows, columns; k products a sum
 	alpha      float32
@@ -69,11 +80,40 @@ func NN(dst, a, b Matrix, m, n, k int, e Epilogue) {
 	} else {
 		use.product(p)
 	}
-	if e.Activation > ReLU {
-		for i := range m {
-			row := dst.Data[i*dst.Stride:][:n]
-			Activate(row, row, e.Activation)
-		}
+	dst.activate(m, n, e.Activation)
+}
+
+// Repeat is how often a product is taken, and how many floats dst and a move on each time.
+type Repeat struct{ Times, Dst, A int }
+
+// Products is dst = act(beta·dst + alpha·a·b + bias) for dst of m×n, a of m×k, b of k×n, where k is whole blocks, once or for
+// several dst and a one after the other: what one wrote, the next may add to. Rows of a convolution are such, and the
+// gradients of its weights and its input.
+func Products(r Repeat, dst Matrix, a Strided, b Matrix, m, n, k int, alpha float32, e Epilogue) {
+	if m == 0 || n == 0 || r.Times == 0 {
+		return
+	}
+	if min(r.Times, r.Dst, r.A) < 0 {
+		panic(fmt.Sprintf("kernel: products repeated %+v", r))
+	}
+	Matrix{dst.Data[(r.Times-1)*r.Dst:], dst.Stride}.hold("dst", m, n)
+	Strided{a.Data[(r.Times-1)*r.A:], a.Row, a.Column, a.Block, a.Jump}.reach("a", m, k)
+	b.reach("b", k, n)
+	p := product{dst: dst.Data, dstStride: dst.Stride, a: a.Data, aRow: a.Row, aCol: a.Column, block: a.Block, jump: a.Jump,
+		b: b.Data, bStride: b.Stride, m: m, n: n, k: k, alpha: alpha, add: e.Beta != 0, relu: e.Activation == ReLU, repeat: r}
+	if e.Bias != nil {
+		p.bias = e.Bias[:n]
+	}
+	if e.Activation <= ReLU && (e.Beta == 0 || e.Beta == 1) {
+		use.product(p)
+		return
+	}
+	for i := range r.Times {
+		p.dst, p.a, p.repeat.Times = dst.Data[i*r.Dst:], a.Data[i*r.A:], 1
+		one := Matrix{p.dst, dst.Stride}
+		one.scale(m, n, e.Beta)
+		use.product(p)
+		one.activate(m, n, e.Activation)
 	}
 }
 
@@ -183,6 +223,14 @@ func AddColumnSums(dst, x []float32, m, n int, alpha float32) {
 // one, with strides of 0, is a row of ones.
 var one = [1]float32{1}
 
+// blocks is how many columns of a make a block, and how many blocks they are.
+func (p *product) blocks() (block, blocks int) {
+	if p.block == 0 {
+		return p.k, min(1, p.k)
+	}
+	return p.block, p.k / p.block
+}
+
 // dots is the product with one column: element by element it is the dot product of two contiguous vectors.
 func (p product) dots() {
 	b := p.b[:p.k]
@@ -198,6 +246,17 @@ func (p product) dots() {
 			s = 0
 		}
 		p.dst[i*p.dstStride] = s
+	}
+}
+
+// activate applies what a product does not.
+func (m Matrix) activate(rows, cols int, act Activation) {
+	if act <= ReLU {
+		return
+	}
+	for i := range rows {
+		row := m.Data[i*m.Stride:][:cols]
+		Activate(row, row, act)
 	}
 }
 
@@ -223,5 +282,14 @@ func (m Matrix) hold(name string, rows, cols int) {
 func (m Matrix) reach(name string, rows, cols int) {
 	if rows > 0 && cols > 0 && (m.Stride < 0 || len(m.Data) < (rows-1)*m.Stride+cols) || rows < 0 || cols < 0 {
 		panic(fmt.Sprintf("kernel: %s of %d floats with rows %d apart is not %d×%d", name, len(m.Data), m.Stride, rows, cols))
+	}
+}
+
+// reach panics unless the columns are whole blocks and the data reach to the last of rows × cols elements.
+func (s Strided) reach(name string, rows, cols int) {
+	if rows < 0 || cols < 0 || s.Block < 1 || cols%s.Block != 0 || min(s.Row, s.Column, s.Jump) < 0 ||
+		rows > 0 && cols > 0 && len(s.Data) <= (rows-1)*s.Row+(cols/s.Block-1)*s.Jump+(s.Block-1)*s.Column {
+		panic(fmt.Sprintf("kernel: %s of %d floats, rows %d and columns %d apart, %d to a block, %d from block to block, is not %d×%d",
+			name, len(s.Data), s.Row, s.Column, s.Block, s.Jump, rows, cols))
 	}
 }

@@ -369,7 +369,13 @@ func TestProductsAllocateNothing(t *testing.T) {
 			NN(dst, a, b, m, n, k, Epilogue{Beta: .5, Bias: bias, Activation: Tanh})
 			TN(dst, at, b, m, n, k, -1, 1)
 			NT(dst, a, bt, m, n, k, 1, scratch)
+			Products(Repeat{2, 0, 0}, dst, Strided{a.Data, k, 1, 10, 10}, b, m, n, k, -1, Epilogue{Beta: 1})
+			Products(Repeat{1, 0, 0}, dst, Strided{a.Data, 0, 1, 300, 1}, Matrix{b.Data, 1}, m, n, 600, -1, Epilogue{Bias: bias})
 			AddColumnSums(bias, dst.Data, m, n, 1)
+			Move(Grid{dst.Data, n, 9}, Grid{a.Data, k, 8}, m, 10, 8, true)
+			pool := Pool{Columns: 9, Channels: 5, Kernel: 2, Step: 10, Width: n}
+			MaxPool(bias, a.Data, pool)
+			RoutePool(dst.Data, bias, a.Data, bias, pool, false)
 			Softmax(bias, bias)
 			Fold(bias, orderedPair[:], weightPair[:])
 		})

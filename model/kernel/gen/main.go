@@ -32,6 +32,8 @@ func main() {
 		g.transpose()
 		g.network()
 		g.exact()
+		g.pools()
+		g.move()
 		g.peak()
 		if err := g.write(os.Args[1]); err != nil {
 			build.LogError(log.Default(), err, 0)

@@ -9,10 +9,12 @@ import (
 
 // A tile is a part of the destination that stays in registers: rows × vectors accumulators. For every step of k it loads
 // its vectors of b, broadcasts one element of a for each row, and multiplies and adds. Elements of a are found by a row
-// and a column stride, so that one tile does for a and aᵀ.
+// and a column stride, so that one tile does for a and aᵀ,
+// and a jump from one block of k columns to the next, so that it does for windows of an image.
 type tile struct {
 	rows, vectors int
-	masked        bool // only the first lanes of its one vector take part
+	masked        bool         // only the first lanes of the last vector take part
+	lanes         reg.Register // the mask of those
 }
 
 // shapes lists the tiles of an instruction set: the more rows, the fewer vectors fit.
@@ -22,17 +24,19 @@ func (g *generator) shapes() (shapes []tile) {
 		most, widths = 14, map[int]int{1: 14, 2: 14, 4: 6, 8: 2} // of 32
 	}
 	for rows := 1; rows <= most; rows++ {
-		shapes = append(shapes, tile{rows, 1, true})
 		for _, v := range []int{1, 2, 4, 8} {
+			if v <= 2 {
+				shapes = append(shapes, tile{rows: rows, vectors: v, masked: true})
+			}
 			if rows <= widths[v] {
-				shapes = append(shapes, tile{rows, v, false})
+				shapes = append(shapes, tile{rows: rows, vectors: v})
 			}
 		}
 	}
 	return shapes
 }
 
-const tileSignature = "func(dst *float32, dstStride int, a *float32, aRow, aCol int, b *float32, bStride int, k, count int, alpha float32, bias *float32, flags int)"
+const tileSignature = "func(dst *float32, dstStride int, a *float32, aRow, aCol int, b *float32, bStride int, k, blocks, jump, count int, alpha float32, bias *float32, flags int)"
 
 // Flags of a tile; strides are in bytes. path_amd64.go has the same.
 const (
@@ -44,14 +48,14 @@ const (
 
 func (t tile) name() string {
 	if t.masked {
-		return fmt.Sprintf("tile%dxMask", t.rows)
+		return fmt.Sprintf("tile%dx%dMask", t.rows, t.vectors)
 	}
 	return fmt.Sprintf("tile%dx%d", t.rows, t.vectors)
 }
 
 // tiles emits all of them and the table that finds them.
 func (g *generator) tiles() {
-	fmt.Fprintf(&g.tables, "\n// tiles%s are by rows, from 1, and vectors: masked, 1, 2, 4, 8.\nvar tiles%s = [][5]tile{\n", g.name, g.name)
+	fmt.Fprintf(&g.tables, "\n// tiles%s are by rows, from 1, and 1 masked, 1, 2 of which the last is masked, 2, 4, 8.\nvar tiles%s = [][6]tile{\n", g.name, g.name)
 	last := 0
 	for _, t := range g.shapes() {
 		if t.rows != last {
@@ -71,17 +75,18 @@ func (g *generator) tiles() {
 
 // split is how many steps of k have accumulators of their own, so that additions need not wait for each other: a core
 // has eight under way.
-func (t tile) split() int { return max(1, min(4, 8/(t.rows*t.vectors))) }
+func (t tile) split() int { return max(1, min(4, (t.rows*t.vectors+7)/(t.rows*t.vectors))) }
 
 // tile emits one kernel. It walks along the rows of dst and b, count times the tile's width.
 func (g *generator) tile(t tile) {
 	what := fmt.Sprintf("computes %d rows of %d vectors, count times along the row.", t.rows, t.vectors)
 	if t.masked {
-		what = fmt.Sprintf("computes %d rows of one vector of which count lanes take part.", t.rows)
+		what = fmt.Sprintf("computes %d rows of %d vectors, of whose last count lanes take part.", t.rows, t.vectors)
 	}
 	g.begin(t.name(), tileSignature, what)
 	if t.masked {
 		g.setMask(g.word("count"))
+		t.lanes, g.mask = g.mask, nil
 	}
 	next := g.label("next")
 	g.Label(next)
@@ -95,8 +100,25 @@ func (g *generator) tile(t tile) {
 		g.DECQ(g.address("count"))
 		g.JNZ(operand.LabelRef(next))
 	}
-	g.mask = nil
 	g.end()
+}
+
+// behind has f emitted behind the mask, if vector j has one.
+func (g *generator) behind(t tile, j int, f func()) {
+	if j == t.vectors-1 {
+		g.mask = t.lanes
+	}
+	f()
+	g.mask = nil
+}
+
+// operand is vector j of a row, in memory, or loaded if it has a mask.
+func (g *generator) operand(t tile, j int, m operand.Mem) (op operand.Op) {
+	if !t.masked || j < t.vectors-1 {
+		return m
+	}
+	g.behind(t, j, func() { op = g.load(m) })
+	return op
 }
 
 // rowsAt addresses the rows of a matrix with two pointers and three multiples of the stride.
@@ -139,7 +161,7 @@ func (r rowsAt) row(i int) operand.Mem {
 // accumulate emits the loop over k and returns the sums, row by row.
 func (g *generator) accumulate(t tile) [][]reg.VecVirtual {
 	a := g.rowsAt(g.word("a"), g.word("aRow"), t.rows)
-	aCol, b, bStride, k := g.word("aCol"), g.word("b"), g.word("bStride"), g.word("k")
+	aCol, b, bStride, k, blocks := g.word("aCol"), g.word("b"), g.word("bStride"), g.GP64(), g.word("blocks")
 	split := t.split()
 	acc := make([][][]reg.VecVirtual, split)
 	for s := range acc {
@@ -150,15 +172,20 @@ func (g *generator) accumulate(t tile) [][]reg.VecVirtual {
 			}
 		}
 	}
+	advance := func(by operand.Op) {
+		g.ADDQ(by, a.base)
+		if t.rows > 7 {
+			g.ADDQ(by, a.base7)
+		}
+	}
 	step := func(acc [][]reg.VecVirtual) {
 		g.multiply(t, a, b, acc)
-		g.ADDQ(aCol, a.base)
-		if t.rows > 7 {
-			g.ADDQ(aCol, a.base7)
-		}
+		advance(aCol)
 		g.ADDQ(bStride, b)
 	}
-	loop, rest, done := g.label("loop"), g.label("rest"), g.label("done")
+	block, loop, rest, done := g.label("block"), g.label("loop"), g.label("rest"), g.label("done")
+	g.Label(block)
+	g.MOVQ(g.address("k"), k)
 	if split > 1 {
 		g.SUBQ(operand.I32(split), k)
 		g.JLT(operand.LabelRef(rest))
@@ -180,6 +207,9 @@ func (g *generator) accumulate(t tile) [][]reg.VecVirtual {
 	g.DECQ(k)
 	g.JNZ(operand.LabelRef(loop))
 	g.Label(done)
+	advance(g.address("jump"))
+	g.DECQ(blocks)
+	g.JNZ(operand.LabelRef(block))
 	for stride := 1; stride < split; stride *= 2 {
 		for s := 0; s+stride < split; s += 2 * stride {
 			for i := range t.rows {
@@ -199,17 +229,13 @@ func (g *generator) multiply(t tile, a rowsAt, b reg.GPVirtual, acc [][]reg.VecV
 		x := g.vec()
 		g.VBROADCASTSS(a.row(0), x)
 		for j := range t.vectors {
-			if t.masked {
-				g.VFMADD231PS(g.load(at(j)), x, acc[0][j])
-			} else {
-				g.VFMADD231PS(at(j), x, acc[0][j])
-			}
+			g.VFMADD231PS(g.operand(t, j, at(j)), x, acc[0][j])
 		}
 		return
 	}
 	var vectors []reg.VecVirtual
 	for j := range t.vectors {
-		vectors = append(vectors, g.load(at(j)))
+		g.behind(t, j, func() { vectors = append(vectors, g.load(at(j))) })
 	}
 	for i := range t.rows {
 		if g.wide() && t.vectors == 1 {
@@ -241,13 +267,7 @@ func (g *generator) epilogue(t tile, acc [][]reg.VecVirtual) {
 	alpha := g.scalar("alpha")
 	g.TESTQ(operand.U32(flagAdd), flags)
 	g.JEQ(operand.LabelRef(noAdd))
-	each(func(i, j int, v reg.VecVirtual) {
-		if t.masked {
-			g.VFMADD213PS(g.load(at(i, j)), alpha, v)
-		} else {
-			g.VFMADD213PS(at(i, j), alpha, v)
-		}
-	})
+	each(func(i, j int, v reg.VecVirtual) { g.VFMADD213PS(g.operand(t, j, at(i, j)), alpha, v) })
 	g.JMP(operand.LabelRef(scaled))
 	g.Label(noAdd)
 	g.TESTQ(operand.U32(flagScale), flags)
@@ -259,7 +279,8 @@ func (g *generator) epilogue(t tile, acc [][]reg.VecVirtual) {
 	g.JEQ(operand.LabelRef(noBias))
 	bias := g.word("bias")
 	for j := range t.vectors {
-		b := g.load(operand.Mem{Base: bias, Disp: j * g.bytes()})
+		var b reg.VecVirtual
+		g.behind(t, j, func() { b = g.load(operand.Mem{Base: bias, Disp: j * g.bytes()}) })
 		for i := range acc {
 			g.VADDPS(b, acc[i][j], acc[i][j])
 		}
@@ -271,7 +292,7 @@ func (g *generator) epilogue(t tile, acc [][]reg.VecVirtual) {
 	zero := g.zero()
 	each(func(_, _ int, v reg.VecVirtual) { g.VMAXPS(v, zero, v) }) // in this order NaN stays
 	g.Label(store)
-	each(func(i, j int, v reg.VecVirtual) { g.store(v, at(i, j)) })
+	each(func(i, j int, v reg.VecVirtual) { g.behind(t, j, func() { g.store(v, at(i, j)) }) })
 }
 
 // peak emits a loop of nothing but independent multiplications and additions: what a core can do at most.

@@ -153,33 +153,8 @@ func (g *generator) elementwise() {
 			w.put(v, "dst")
 		}
 	})
-	g.maxima()
 	g.gradients()
 	g.steps()
-}
-
-// maxima are those of pools.
-func (g *generator) maxima() {
-	g.each("maximum", "dst x y", "", "is dst = max(x, y).", 2, func() func(w *walk) {
-		return func(w *walk) {
-			x, t := w.get("x"), g.vec()
-			g.VMAXPS(w.get("y"), x, t) // in this order NaN of y stays
-			g.choose(unordered, x, x, x, t, t)
-			w.put(t, "dst")
-		}
-	})
-	g.each("routeMaximum", "dst left x top", "", "is RouteMaximum.", 2, func() func(w *walk) {
-		zero := g.zero()
-		return func(w *walk) {
-			x, top, left := w.get("x"), w.get("top"), w.get("left")
-			hit, dst := g.vec(), w.get("dst")
-			g.choose(equal, top, x, left, zero, hit)
-			g.choose(equal, top, x, zero, left, left)
-			g.VADDPS(hit, dst, dst)
-			w.put(dst, "dst")
-			w.put(left, "left")
-		}
-	})
 }
 
 // gradients multiplies by the derivatives of activations.
