@@ -4,38 +4,74 @@ package live_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
-// skewed is choir with a clock that is off: the same source, but for the one file that asks the machine for the time.
+// skewed is choir with a clock that is off.
 func skewed(t *testing.T, off time.Duration) string {
 	t.Helper()
-	dir := t.TempDir()
+	binary, err := skewable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := filepath.Join(t.TempDir(), "choir")
+	if err := os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\nCHOIR_TEST_CLOCK=%v exec '%s' \"$@\"\n", off, binary), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return script
+}
+
+// skewable builds choir anew: the same source, but for the one file that asks the machine for the time.
+var skewable = sync.OnceValues(func() (binary string, err error) {
 	path, err := filepath.Abs("../cmd/choir/clock.go")
 	if err != nil {
-		t.Fatal(err)
+		return "", err
+	}
+	dir := filepath.Join(filepath.Dir(choir), "skewed")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", err
 	}
 	file, overlay, binary := filepath.Join(dir, "clock.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "choir")
-	write(t, file, fmt.Sprintf("package main\n\nimport \"time\"\n\nfunc now() time.Time { return time.Now().Add(%d) }\n", off))
 	b, err := json.Marshal(map[string]any{"Replace": map[string]string{path: file}})
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	write(t, overlay, string(b))
+	if err := errors.Join(os.WriteFile(file, []byte(skewedClock), 0o600), os.WriteFile(overlay, b, 0o600)); err != nil {
+		return "", err
+	}
 	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-overlay", overlay, "-o", binary, "choir.example/cmd/choir")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+		return "", fmt.Errorf("build: %w\n%s", err, out)
 	}
-	return binary
+	return binary, nil
+})
+
+// skewedClock takes the place of clock.go.
+const skewedClock = `package main
+
+import (
+	"os"
+	"time"
+)
+
+func now() time.Time {
+	off, err := time.ParseDuration(os.Getenv("CHOIR_TEST_CLOCK"))
+	if err != nil {
+		panic(err)
+	}
+	return time.Now().Add(off)
 }
+`
 
 const day = 24 * time.Hour
 

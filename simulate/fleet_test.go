@@ -144,7 +144,7 @@ func TestRoundTimeByHand(t *testing.T) {
 		{func(s *FleetSettings) { s.Deadline, s.Partial = 25, true }, 24, 10, 4, ""}, // 9 s are left, an epoch takes 2
 		{func(s *FleetSettings) { s.Deadline, s.Dropout = 28, .5 }, 28, 5, 0, ""},    // it waits for those who do not come
 		{func(s *FleetSettings) { s.Dropout = .5 }, 26, 5, 0, ""},
-		{func(s *FleetSettings) { s.Dropout, s.OverSelection = .25, 1 }, 26, 10, 0, ""}, // 15 of 20 come, the first 10 count
+		{func(s *FleetSettings) { s.Dropout, s.OverSelection = .25, 1 }, 26, 10, 0, ""},                                                    // 15 of 20 come, the first 10 count
 		{func(s *FleetSettings) { s.Dropout, s.Stragglers, s.Least = .3, .3, 7 }, 26, 0, 0, "5 of 10 updates came, at least 7 are wanted"}, // one does both
 		{func(s *FleetSettings) { s.Dropout = .99 }, 0, 0, 0, "0 of 10 updates came, at least 1 are wanted"},
 	} {
