@@ -113,7 +113,7 @@ func (d *runDir) begin(experiment []byte) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(d.file(experimentName)); err == nil { // somebody was faster
+	if _, none := os.Stat(d.file(experimentName)); none == nil { // somebody was faster
 		err = d.taken()
 	} else {
 		err = d.write(experimentName, experiment)
