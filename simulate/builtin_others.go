@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"cmp"
 	"fmt"
 
 	"choir.example/fedavg"
@@ -25,7 +26,7 @@ func regionBuiltins() []Builtin {
 // reproduced is their order, and how it depends on the two learning rates.
 func reddiBuiltins() (all []Builtin) {
 	servers := []fedavg.StrategySettings{
-		{Name: "fedavg", ServerRate: 1}, {Name: "fedavgm", ServerRate: 1, Momentum: .9}, {Name: "fedadagrad", ServerRate: .03, Tau: .001},
+		{Name: "fedavg", ServerRate: 1}, {Name: "fedavgm", Momentum: .9}, {Name: "fedadagrad", ServerRate: .03, Tau: .001},
 		{Name: "fedadam", ServerRate: .01, Tau: .001}, {Name: "fedyogi", ServerRate: .01, Tau: .001},
 	}
 	for _, task := range []struct {
@@ -33,11 +34,13 @@ func reddiBuiltins() (all []Builtin) {
 		data         string
 		architecture model.Architecture
 		alpha, rate  float64
+		momentum     float64 // FedAvgM's server rate: its steps are ten times as long as FedAvg's in the end
 	}{
-		{"fmnist", "Fashion-MNIST, Dirichlet .1", "fashion-mnist", model.Architecture{Name: "mlp"}, .1, .03},
-		{"banking77", "Banking77, Dirichlet .1", "banking77", model.Architecture{Name: "text"}, .1, 1},
+		{"fmnist", "Fashion-MNIST, Dirichlet .1", "fashion-mnist", model.Architecture{Name: "mlp"}, .1, .03, .1},
+		{"banking77", "Banking77, Dirichlet .1", "banking77", model.Architecture{Name: "text"}, .1, 1, 1},
 	} {
 		for _, s := range servers {
+			s.ServerRate = cmp.Or(s.ServerRate, task.momentum)
 			all = append(all, Builtin{
 				Experiment: Experiment{
 					Name:   "reddi-" + task.name + "-" + s.Name,
