@@ -4939,9 +4939,10 @@ GLOBL word0000007fAVX2<>(SB), RODATA|NOPTR, $4
 // Requires: AVX, AVX2, CMOV, FMA3
 TEXT ·expSumAVX2(SB), NOSPLIT, $0-60
 	VXORPS       Y0, Y0, Y0
-	VBROADCASTSS shift+48(FP), Y1
-	VBROADCASTSS word42c80000AVX2<>+0(SB), Y2
-	VBROADCASTSS wordc2dc0000AVX2<>+0(SB), Y3
+	VXORPS       Y1, Y1, Y1
+	VBROADCASTSS shift+48(FP), Y2
+	VBROADCASTSS word42c80000AVX2<>+0(SB), Y3
+	VBROADCASTSS wordc2dc0000AVX2<>+0(SB), Y4
 	MOVQ         dst_base+0(FP), AX
 	MOVQ         x_base+24(FP), CX
 	MOVQ         dst_len+8(FP), DX
@@ -4949,56 +4950,10 @@ TEXT ·expSumAVX2(SB), NOSPLIT, $0-60
 	JLT          rest336
 
 loop335:
-	VMOVUPS      (CX), Y4
-	VSUBPS       Y1, Y4, Y4
-	VMINPS       Y4, Y2, Y4
-	VMAXPS       Y4, Y3, Y4
-	VMULPS       data3fb8aa3bAVX2<>+0(SB), Y4, Y5
-	VROUNDPS     $0x08, Y5, Y5
-	VFNMADD231PS data3f318000AVX2<>+0(SB), Y5, Y4
-	VFNMADD231PS datab95e8083AVX2<>+0(SB), Y5, Y4
-	VMOVUPS      data39506967AVX2<>+0(SB), Y6
-	VFMADD213PS  data3ab743ceAVX2<>+0(SB), Y4, Y6
-	VFMADD213PS  data3c088908AVX2<>+0(SB), Y4, Y6
-	VFMADD213PS  data3d2aa9c1AVX2<>+0(SB), Y4, Y6
-	VFMADD213PS  data3e2aaaaaAVX2<>+0(SB), Y4, Y6
-	VFMADD213PS  data3f000000AVX2<>+0(SB), Y4, Y6
-	VMULPS       Y4, Y4, Y7
-	VADDPS       data3f800000AVX2<>+0(SB), Y4, Y4
-	VFMADD231PS  Y7, Y6, Y4
-	VBROADCASTSS word0000007fAVX2<>+0(SB), Y7
-	VCVTPS2DQ    Y5, Y5
-	VPSRAD       $0x01, Y5, Y6
-	VPSUBD       Y6, Y5, Y5
-	VPADDD       Y7, Y6, Y6
-	VPSLLD       $0x17, Y6, Y6
-	VMULPS       Y6, Y4, Y4
-	VPADDD       Y7, Y5, Y5
-	VPSLLD       $0x17, Y5, Y5
-	VMULPS       Y5, Y4, Y4
-	VMOVUPS      Y4, (AX)
-	VXORPS       Y5, Y5, Y5
-	VADDPS       Y4, Y0, Y0
-	ADDQ         $+32, AX
-	ADDQ         $+32, CX
-	SUBQ         $+8, DX
-	JGE          loop335
-
-rest336:
-	ADDQ $+8, DX
-	JLE  done338
-
-tail337:
-	XORQ         SI, SI
-	MOVQ         $+8, BX
-	SUBQ         DX, BX
-	CMOVQLT      SI, BX
-	LEAQ         signsAVX2<>+0(SB), SI
-	VMOVUPS      (SI)(BX*4), Y4
-	VMASKMOVPS   (CX), Y4, Y5
-	VSUBPS       Y1, Y5, Y5
-	VMINPS       Y5, Y2, Y5
-	VMAXPS       Y5, Y3, Y5
+	VMOVUPS      (CX), Y5
+	VSUBPS       Y2, Y5, Y5
+	VMINPS       Y5, Y3, Y5
+	VMAXPS       Y5, Y4, Y5
 	VMULPS       data3fb8aa3bAVX2<>+0(SB), Y5, Y6
 	VROUNDPS     $0x08, Y6, Y6
 	VFNMADD231PS data3f318000AVX2<>+0(SB), Y6, Y5
@@ -5022,10 +4977,64 @@ tail337:
 	VPADDD       Y8, Y6, Y6
 	VPSLLD       $0x17, Y6, Y6
 	VMULPS       Y6, Y5, Y5
-	VMASKMOVPS   Y5, Y4, (AX)
+	VMOVUPS      Y5, (AX)
 	VXORPS       Y6, Y6, Y6
-	VBLENDVPS    Y4, Y5, Y6, Y5
-	VADDPS       Y5, Y0, Y0
+	VSUBPS       Y1, Y5, Y5
+	VADDPS       Y5, Y0, Y6
+	VSUBPS       Y0, Y6, Y1
+	VSUBPS       Y5, Y1, Y1
+	VMOVAPS      Y6, Y0
+	ADDQ         $+32, AX
+	ADDQ         $+32, CX
+	SUBQ         $+8, DX
+	JGE          loop335
+
+rest336:
+	ADDQ $+8, DX
+	JLE  done338
+
+tail337:
+	XORQ         SI, SI
+	MOVQ         $+8, BX
+	SUBQ         DX, BX
+	CMOVQLT      SI, BX
+	LEAQ         signsAVX2<>+0(SB), SI
+	VMOVUPS      (SI)(BX*4), Y5
+	VMASKMOVPS   (CX), Y5, Y6
+	VSUBPS       Y2, Y6, Y6
+	VMINPS       Y6, Y3, Y6
+	VMAXPS       Y6, Y4, Y6
+	VMULPS       data3fb8aa3bAVX2<>+0(SB), Y6, Y7
+	VROUNDPS     $0x08, Y7, Y7
+	VFNMADD231PS data3f318000AVX2<>+0(SB), Y7, Y6
+	VFNMADD231PS datab95e8083AVX2<>+0(SB), Y7, Y6
+	VMOVUPS      data39506967AVX2<>+0(SB), Y8
+	VFMADD213PS  data3ab743ceAVX2<>+0(SB), Y6, Y8
+	VFMADD213PS  data3c088908AVX2<>+0(SB), Y6, Y8
+	VFMADD213PS  data3d2aa9c1AVX2<>+0(SB), Y6, Y8
+	VFMADD213PS  data3e2aaaaaAVX2<>+0(SB), Y6, Y8
+	VFMADD213PS  data3f000000AVX2<>+0(SB), Y6, Y8
+	VMULPS       Y6, Y6, Y9
+	VADDPS       data3f800000AVX2<>+0(SB), Y6, Y6
+	VFMADD231PS  Y9, Y8, Y6
+	VBROADCASTSS word0000007fAVX2<>+0(SB), Y9
+	VCVTPS2DQ    Y7, Y7
+	VPSRAD       $0x01, Y7, Y8
+	VPSUBD       Y8, Y7, Y7
+	VPADDD       Y9, Y8, Y8
+	VPSLLD       $0x17, Y8, Y8
+	VMULPS       Y8, Y6, Y6
+	VPADDD       Y9, Y7, Y7
+	VPSLLD       $0x17, Y7, Y7
+	VMULPS       Y7, Y6, Y6
+	VMASKMOVPS   Y6, Y5, (AX)
+	VXORPS       Y7, Y7, Y7
+	VBLENDVPS    Y5, Y6, Y7, Y6
+	VSUBPS       Y1, Y6, Y6
+	VADDPS       Y6, Y0, Y5
+	VSUBPS       Y0, Y5, Y1
+	VSUBPS       Y6, Y1, Y1
+	VMOVAPS      Y5, Y0
 	ADDQ         $+32, AX
 	ADDQ         $+32, CX
 	SUBQ         $+8, DX

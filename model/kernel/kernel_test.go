@@ -536,6 +536,24 @@ func floatsOf(b []byte) []float32 {
 	return x
 }
 
+// Beside one likely class a hundred thousand unlikely ones count, each below the last digit of their sum.
+func TestSoftmaxOfManyClasses(t *testing.T) {
+	defer func(p *path) { use = p }(use)
+	for _, p := range tested() {
+		use = p
+		for _, n := range []int{1_000, 100_000} {
+			for low := -14.0; low > -17; low -= .37 {
+				x := slices.Repeat([]float32{float32(low)}, n)
+				x[0] = 0
+				want := 1 / (1 + float64(n-1)*math.Exp(float64(float32(low))))
+				if Softmax(x, x); math.Abs(float64(x[0])/want-1) > 1e-6 {
+					t.Errorf("%s: 0 beside %d of %v comes to %v, want %v", p.name, n-1, low, x[0], want)
+				}
+			}
+		}
+	}
+}
+
 // FuzzSoftmax: of any bits, probabilities are those of float64, or NaN all of them.
 func FuzzSoftmax(f *testing.F) {
 	f.Add([]byte("0123456789abcdefghijklmnopqrstuvwxyz"))

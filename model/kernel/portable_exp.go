@@ -41,7 +41,11 @@ func expSumGo(dst, x []float32, shift float32) (sum float32) {
 		dst[i] = v - shift
 	}
 	expGo(dst, dst)
-	return sumGo(dst)
+	var long float64 // beside the largest, which is 1, many small ones would be rounded away
+	for _, e := range dst {
+		long += float64(e)
+	}
+	return float32(long)
 }
 
 func sigmoidGo(dst, x []float32) {

@@ -53,14 +53,19 @@ func (g *generator) exponentials() {
 	})
 
 	g.begin("expSum", "func(dst, x []float32, shift float32) float32", "is dst = e^(x-shift), and its sum.")
-	sum, shift, exp := g.zero(), g.scalar("shift"), g.exponential()
+	sum, lost, shift, exp := g.zero(), g.zero(), g.scalar("shift"), g.exponential()
 	g.along("dst x", nil, 1, func(w *walk, _ int) {
 		x := w.get("x")
 		g.VSUBPS(shift, x, x)
 		exp(x)
 		w.put(x, "dst")
 		w.orElse(x, g.zero())
-		g.VADDPS(x, sum, sum)
+		g.VSUBPS(lost, x, x) // Kahan's summation: beside the largest, which is 1, many small ones would be rounded away
+		next := g.vec()
+		g.VADDPS(x, sum, next)
+		g.VSUBPS(sum, next, lost)
+		g.VSUBPS(x, lost, lost)
+		g.VMOVAPS(next, sum)
 	})
 	g.returnWord(g.fold(sum, func(x, y, dst reg.Register) { g.VADDPS(x, y, dst) }))
 
