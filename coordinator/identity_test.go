@@ -126,7 +126,7 @@ func TestIdentityIsSealed(t *testing.T) {
 		t.Fatal(info, err)
 	}
 	b, err := os.ReadFile(path)
-	if err != nil || strings.Contains(string(b), "c1") {
+	if err != nil || strings.Contains(string(b), "IssuerKey") || strings.Contains(string(b), cfg.Address) {
 		t.Fatal("in clear", err)
 	}
 	b[len(b)/2] ^= 1

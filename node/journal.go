@@ -51,7 +51,8 @@ const journalFile = "sent.log"
 // read. A line stands there before the first byte of an update leaves. It survives restarts; what was cut off by one is
 // a line at the end that does not decode, and is dropped.
 type journal struct {
-	path string
+	path  string
+	brief bool // it need not outlive the process, as a spool
 
 	mu    sync.Mutex // guards the fields below
 	sent  []Sent     // oldest first
@@ -126,7 +127,10 @@ func (j *journal) write(s Sent) error {
 		return j.rewrite()
 	}
 	_, err := j.file.Write(s.line())
-	if err := errors.Join(err, j.file.Sync()); err != nil {
+	if err == nil && !j.brief {
+		err = j.file.Sync()
+	}
+	if err != nil {
 		return fmt.Errorf("write what is sent: %w", err)
 	}
 	return nil
