@@ -103,7 +103,10 @@ func (n *Node) open(box *seal.Box) (err error) {
 	if n.journal, err = openJournal(n.cfg.Dir); err != nil {
 		return err
 	}
-	n.spool.brief, n.journal.brief = n.deps.Lab != nil, n.deps.Lab != nil
+	if n.deps.Lab != nil {
+		n.spool.hold()
+		n.journal.brief = true
+	}
 	n.clock = newClock(n.deps.Now, issued(n.id.chain))
 	if taken, now := n.clock.Now(), n.deps.Now(); taken.After(now) { // in this order: a right clock has moved on in between
 		n.deps.Log.Warn("this machine's clock must be wrong, a later time is taken", "clock", now, "taken", taken)

@@ -4,9 +4,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 
 	"choir.example/fedavg"
 	"choir.example/privacy/seal"
@@ -15,9 +18,11 @@ import (
 // spool keeps each signed payload from before its first byte leaves until the node holds a receipt or a signed refusal
 // for it, over restarts: what is sent again is the same bytes.
 type spool struct {
-	dir   string
-	box   *seal.Box
-	brief bool // it need not outlive the process, as the nodes of an experiment do not: nothing waits for the disk
+	dir string
+	box *seal.Box
+
+	mu   sync.Mutex        // guards what held holds
+	held map[string][]byte // in place of files, of a node that does not outlive its process; nil: there are files
 }
 
 // openSpool opens or makes the spool. No other process may have it open.
@@ -48,16 +53,18 @@ func spoolName(h fedavg.Header) string {
 	return fmt.Sprintf("%s.%d.%d", hex.EncodeToString([]byte(h.Job)), h.Round, h.Attempt)
 }
 
-// put makes a payload durable.
+// hold keeps payloads in memory from now on, as is enough for the nodes of an experiment, which end with their process.
+func (s *spool) hold() { s.held = map[string][]byte{} }
+
+// put makes a payload durable, which stays as it is from then on.
 func (s *spool) put(h fedavg.Header, payload []byte) error {
 	name := spoolName(h)
-	path, sealed := filepath.Join(s.dir, name), s.box.Seal([]byte("spool|"+name), payload)
-	if !s.brief {
-		return seal.WriteFile(path, sealed)
+	if s.held == nil {
+		return seal.WriteFile(filepath.Join(s.dir, name), s.box.Seal([]byte("spool|"+name), payload))
 	}
-	if err := os.WriteFile(path, sealed, 0o600); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held[name] = payload
 	return nil
 }
 
@@ -65,6 +72,11 @@ func (s *spool) put(h fedavg.Header, payload []byte) error {
 func (s *spool) get(h fedavg.Header) ([]byte, error) { return s.read(spoolName(h)) }
 
 func (s *spool) read(name string) ([]byte, error) {
+	if s.held != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.held[name], nil
+	}
 	sealed, err := os.ReadFile(filepath.Join(s.dir, name))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -83,6 +95,12 @@ func (s *spool) read(name string) ([]byte, error) {
 func (s *spool) drop(h fedavg.Header) error { return s.remove(spoolName(h)) }
 
 func (s *spool) remove(name string) error {
+	if s.held != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.held, name)
+		return nil
+	}
 	err := os.Remove(filepath.Join(s.dir, name))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("drop spooled update: %w", err)
@@ -92,6 +110,11 @@ func (s *spool) remove(name string) error {
 
 // names lists the payloads that wait for an answer.
 func (s *spool) names() ([]string, error) {
+	if s.held != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return slices.Sorted(maps.Keys(s.held)), nil
+	}
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return nil, fmt.Errorf("read spool: %w", err)

@@ -304,3 +304,34 @@ func TestSameBytesAfterARestart(t *testing.T) {
 		}
 	})
 }
+
+// A spool in memory does what one on the disk does, and leaves no file.
+func TestSpoolInMemory(t *testing.T) {
+	dir := t.TempDir()
+	s, err := openSpool(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.hold()
+	first, second := fedavg.Header{Job: "a", Round: 1}, fedavg.Header{Job: "b", Round: 1}
+	for h, payload := range map[*fedavg.Header]string{&first: "one", &second: "two"} {
+		if err := s.put(*h, []byte(payload)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := s.get(first); err != nil || string(got) != "one" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := s.drop(first); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.get(first); got != nil || err != nil {
+		t.Errorf("dropped, and there is %q, %v", got, err)
+	}
+	if names, err := s.names(); err != nil || len(names) != 1 || names[0] != spoolName(second) {
+		t.Errorf("%v, %v", names, err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("files %v, %v", entries, err)
+	}
+}
