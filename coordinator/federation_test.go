@@ -491,8 +491,20 @@ func (n *testNode) upload(ctx context.Context, coordinator string, key *choirv1.
 // answer does a task honestly.
 func (n *testNode) answer(coordinator string, t *choirv1.Task, q int32) audit.Receipt {
 	n.f.t.Helper()
-	envelope, digest := n.sealed(t, n.payload(t, q))
-	out, err := n.upload(n.f.ctx(), coordinator, t.Key, envelope, digest)
+	return n.deliver(coordinator, t, n.payload(t, q))
+}
+
+// deliver sends a payload until it is heard, the same bytes each time: a coordinator that knows of no leader says "send to
+// another", and on a busy machine an election may come at any time.
+func (n *testNode) deliver(coordinator string, t *choirv1.Task, p *fedavg.Payload) audit.Receipt {
+	n.f.t.Helper()
+	envelope, digest := n.sealed(t, p)
+	var out *choirv1.Outcome
+	var err error
+	eventually(n.f.t, n.name+" uploads", func() bool {
+		out, err = n.upload(n.f.ctx(), coordinator, t.Key, envelope, digest)
+		return status.Code(err) != codes.Unavailable
+	})
 	if err != nil {
 		n.f.t.Fatalf("%s uploads: %v", n.name, err)
 	}

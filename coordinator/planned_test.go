@@ -225,14 +225,3 @@ func TestEvaluationsOfSeveralClasses(t *testing.T) {
 	}
 	f.wait("c1", "job finished", func(s *state.State) bool { return s.Jobs["job"].State == state.JobFinished })
 }
-
-// deliver sends a payload that is to count.
-func (n *testNode) deliver(coordinator string, t *choirv1.Task, p *fedavg.Payload) {
-	n.f.t.Helper()
-	envelope, digest := n.sealed(t, p)
-	out, err := n.upload(n.f.ctx(), coordinator, t.Key, envelope, digest)
-	if err != nil {
-		n.f.t.Fatalf("%s uploads: %v", n.name, err)
-	}
-	n.receipt(out)
-}

@@ -141,7 +141,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 }
 
 // eventually looks again and again until cond holds.
-func eventually(t *testing.T, what string, cond func() bool) {
+func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
