@@ -20,6 +20,7 @@ var arrows = map[string][]string{
 	"internal/nearest":   {"internal"},
 	"internal/plot":      {"internal"},
 	"internal/lockdir":   {"internal"},
+	"internal/leak":      {"internal"},
 	"internal/rpc":       {"internal", "proto/choir/v1"},
 	"internal/jobspec":   {"internal", "proto/choir/v1", "fedavg", "model", "model/codec", "model/data"},
 	"model":              {"internal", "model/kernel", "model/codec", "model/data"},
