@@ -59,7 +59,7 @@ var contained = map[string][]string{
 	"filippo.io/age":                  {"privacy/seal"},
 	"golang.org/x/mod":                {"privacy/audit"},
 	"golang.org/x/sys":                {"model/kernel"},
-	"gonum.org/v1/gonum":              {"model/kernel"},
+	"gonum.org/v1/gonum":              {"model/kernel", "simulate"},
 	"github.com/alecthomas/kong":      {"cmd/choir"},
 	"github.com/schollz/progressbar":  {"cmd/choir"},
 	"go.yaml.in/yaml":                 {"cmd/choir"},

@@ -85,6 +85,8 @@ func (c *caller) checkAsynchronous() error {
 		return errors.New("fleet: the strategy is asynchronous, so time says who comes next, and nothing takes time; want speed or bandwidth")
 	case s.OverSelection != 0 || s.Deadline != 0 || s.Interval != 0 || s.Least != 0:
 		return errors.New("fleet: over_selection, deadline, interval and least are for rounds, and an asynchronous strategy has none; want none of them")
+	case t.x.Cohort.Draw == drawByNumPy:
+		return fmt.Errorf("cohort: draw %s is for rounds, and an asynchronous strategy has none; want %s", drawByNumPy, drawBySeed)
 	case s.Dropout+s.stragglersLate() >= 1:
 		return fmt.Errorf("fleet: dropout of %v and stragglers of %v leave nobody who is heard; want less than 1 together", s.Dropout, s.Stragglers)
 	}

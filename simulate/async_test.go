@@ -175,6 +175,7 @@ func TestAsynchronousRefusals(t *testing.T) {
 		{func(_ *Experiment, cfg *RunConfig) { cfg.Start = &Snapshot{} }, "the snapshot is of another experiment"},
 		{func(x *Experiment, _ *RunConfig) { x.Fleet.Liars = attack.Settings{Attack: "sign-flip", Nodes: 2} }, "fleet: liars: "},
 		{func(x *Experiment, _ *RunConfig) { x.Fleet = FleetSettings{} }, "nothing takes time; want speed or bandwidth"},
+		{func(x *Experiment, _ *RunConfig) { x.Cohort.Draw = drawByNumPy }, "cohort: draw numpy is for rounds"},
 		{func(x *Experiment, _ *RunConfig) { x.Fleet.Interval = 3 }, "are for rounds, and an asynchronous strategy has none"},
 		{func(x *Experiment, _ *RunConfig) { x.Fleet.Dropout = 1 }, "leave nobody who is heard"},
 		{func(x *Experiment, _ *RunConfig) { x.Fleet.Dropout, x.Fleet.Stragglers = .6, .5 }, "leave nobody who is heard"},

@@ -25,7 +25,8 @@ var fedproxFound = []struct {
 }
 
 // fedproxBuiltins are devices that do not manage all epochs, with and without FedProx. Without data.path the data are made
-// up by choir from the run's seed, by the recipe of the paper; other draws than numpy's.
+// up by choir from the run's seed, by the recipe of the paper; other draws than numpy's. Devices and
+// stragglers are those of the paper's program.
 func fedproxBuiltins() (all []Builtin) {
 	for _, row := range fedproxFound {
 		for i, share := range []float64{0, .5, .9} {
@@ -42,7 +43,7 @@ func fedproxBuiltins() (all []Builtin) {
 						Data: data, Partition: partition.Settings{Kind: "natural", Nodes: 30}, Architecture: model.Architecture{Name: "logistic"}, Strategy: s,
 						Fleet:  FleetSettings{Stragglers: share, Partial: share > 0 && s.Name == "fedprox"},
 						Local:  fedavg.LocalSettings{Epochs: 20, Batch: 10, LearningRate: .01},
-						Cohort: CohortSettings{Nodes: 10}, Rounds: 100, Seeds: []uint64{0, 1, 2},
+						Cohort: CohortSettings{Nodes: 10, Draw: drawByNumPy}, Rounds: 100, Seeds: []uint64{0, 1, 2},
 					},
 					Table: "FedProx " + row.row, Row: fmt.Sprintf("%d %% stragglers", percent), Column: s.Name,
 				}

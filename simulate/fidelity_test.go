@@ -104,6 +104,12 @@ func TestFidelitiesOfAFleet(t *testing.T) {
 			sameModels(t, x, RunConfig{Seed: 2})
 		})
 	}
+	t.Run("numpy", func(t *testing.T) {
+		t.Parallel()
+		x := small()
+		x.Local.Epochs, x.Rounds, x.Fleet, x.Cohort.Draw = 3, 4, FleetSettings{Stragglers: .5, Partial: true, Dropout: .2}, drawByNumPy
+		sameModels(t, x, RunConfig{Seed: 2})
+	})
 }
 
 // Three coordinators make the model that one makes.

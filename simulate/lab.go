@@ -54,7 +54,7 @@ func (l *lab) round(number int) *called {
 	}
 	m := l.caller.round(number)
 	c := &called{there: map[string]bool{}, parts: map[string]invitee{}, liars: l.trial.conspire(m)}
-	for _, name := range l.caller.there(m.begin) {
+	for _, name := range l.caller.candidates(m) {
 		c.there[name] = true
 	}
 	for _, p := range m.drawn {

@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 
-	"choir.example/fedavg"
 	"choir.example/internal/seeds"
 )
 
@@ -61,15 +60,20 @@ func (m *muster) count(f fate) (n int) {
 
 // caller musters cohorts, one round after the other, since a round begins when the last one is over.
 type caller struct {
-	trial   *trial
-	devices []device // by node; nil: nothing takes time and all are always there
-	load    payload
-	last    muster
+	trial     *trial
+	selection selection
+	devices   []device // by node; nil: nothing takes time and all are always there
+	load      payload
+	last      muster
 }
 
 // newCaller draws the devices, and refuses a fleet that cannot do what it is asked to.
 func newCaller(t *trial) (*caller, error) {
 	c := &caller{trial: t, load: payload{t.algorithm.ModelBytes(), t.algorithm.UpdateBytes()}}
+	var err error
+	if c.selection, err = t.x.Cohort.selection(); err != nil {
+		return nil, err
+	}
 	s := &t.x.Fleet
 	if s.timed() || !s.Availability.always() {
 		for i := range t.parts {
@@ -157,14 +161,16 @@ func (c *caller) next() {
 	names := c.there(m.begin)
 	goal := min(t.cohort, len(names))
 	seed := t.seed(m.number)
-	for _, name := range fedavg.Cohort(seed, names, selected(goal, t.x.Fleet.OverSelection, len(names))) {
-		m.drawn = append(m.drawn, invitee{participant: participant{name: name, node: t.places[name]}})
+	drawn := c.selection.cohort(m.number, seed, names, selected(goal, t.x.Fleet.OverSelection, len(names)))
+	for _, name := range slices.Sorted(slices.Values(drawn)) {
+		m.drawn = append(m.drawn, invitee{participant: participant{name: name, node: t.places[name]}, sends: true})
 	}
+	c.disturb(&m, seed, drawn)
 	c.settle(&m, goal, seed)
 	c.last = m
 }
 
-// there are the nodes that can take part, by name.
+// there are the nodes that can take part, by place.
 func (c *caller) there(clock float64) []string {
 	t := c.trial
 	a := t.x.Fleet.Availability
@@ -180,15 +186,26 @@ func (c *caller) there(clock float64) []string {
 	return names
 }
 
+// candidates are the nodes that a federation draws the cohort of: those that are there, and if the experiment draws in its
+// own way those whom it drew.
+func (c *caller) candidates(m *muster) (names []string) {
+	if _, same := c.selection.(seedSelection); same {
+		return c.there(m.begin)
+	}
+	for i := range m.drawn {
+		names = append(names, m.drawn[i].name)
+	}
+	return names
+}
+
 // selected is how many are drawn for a goal.
 func selected(goal int, over float64, fleet int) int {
 	return min(int(math.Ceil(float64(goal)*(1+over)-1e-9)), fleet)
 }
 
-// settle decides what becomes of everybody who was drawn, and when the round is over.
+// settle decides who comes in time, and when the round is over.
 func (c *caller) settle(m *muster, goal int, seed uint64) {
 	s := &c.trial.x.Fleet
-	c.disturb(m, seed)
 	for i := range m.drawn {
 		c.time(&m.drawn[i])
 	}
@@ -226,32 +243,24 @@ func (c *caller) tooFew(drawn, updates int) string {
 	return ""
 }
 
-// disturb says who drops out and who does not manage all epochs.
-func (c *caller) disturb(m *muster, seed uint64) {
-	s, names := &c.trial.x.Fleet, make([]string, len(m.drawn))
-	for i := range m.drawn {
-		names[i] = m.drawn[i].name
-		m.drawn[i].sends = true
+// disturb says who drops out and who does not manage all epochs, of the names in the order in which they were drawn.
+func (c *caller) disturb(m *muster, seed uint64, drawn []string) {
+	s := &c.trial.x.Fleet
+	of := func(name string) *invitee {
+		at, _ := slices.BinarySearchFunc(m.drawn, name, func(d invitee, name string) int { return cmp.Compare(d.name, name) })
+		return &m.drawn[at]
 	}
-	each := func(use string, share float64, do func(d *invitee)) {
-		seed := seeds.Derive("choir/fleet/v1", seed, use, uint64(m.number))
-		n := part(share, len(names), seed)
-		if n == 0 {
-			return
-		}
-		for _, name := range fedavg.Cohort(seed, names, n) {
-			at, _ := slices.BinarySearchFunc(m.drawn, name, func(d invitee, name string) int { return cmp.Compare(d.name, name) })
-			do(&m.drawn[at])
-		}
-	}
-	each("stragglers", s.Stragglers, func(d *invitee) {
-		if s.Partial {
-			d.epochs = 1 + int(seeds.Derive("choir/epochs/v1", seed, d.name, uint64(m.number))%uint64(c.trial.algorithm.Local.Epochs-1))
+	for _, slow := range c.selection.stragglers(m.number, seed, drawn, s.Stragglers, c.trial.algorithm.Local.Epochs) {
+		if d := of(slow.name); s.Partial {
+			d.epochs = slow.epochs
 		} else {
 			d.fate, d.sends = late, false
 		}
-	})
-	each("dropout", s.Dropout, func(d *invitee) { d.fate, d.sends = lost, false })
+	}
+	for _, name := range chosen("dropout", m.number, seed, drawn, s.Dropout) {
+		d := of(name)
+		d.fate, d.sends = lost, false
+	}
 }
 
 // part is a share of n: exact where that is a whole number, otherwise one of the two beside it, so that the mean is exact.

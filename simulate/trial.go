@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +25,7 @@ type trial struct {
 	parts     [][]int32           // examples of each node
 	distorter partition.Distorter // of what nodes see; nil: they see what is there
 	held      [][]int32           // of each node, for personal accuracy; nil if it is not asked for
-	names     []string            // of nodes
+	names     []string            // of nodes, by place
 	places    map[string]int
 	algorithm *fedavg.Algorithm
 	attack    attack.Attack // of the liars; nil: nobody lies
@@ -118,7 +117,6 @@ func (t *trial) divide() (err error) {
 		t.names = append(t.names, NodeName(i))
 		t.places[NodeName(i)] = i
 	}
-	slices.Sort(t.names)
 	return t.distortTest(p)
 }
 
