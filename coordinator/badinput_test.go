@@ -553,6 +553,7 @@ func TestBadJobs(t *testing.T) {
 		{func(s job) { s.StudentRate = -1 }, "job job: student_rate is -1, want"},
 		{func(s job) { s.Validation = []byte{1} }, "submit job: the specification names a validation set"},
 		{func(s job) { s.Validation = make([]byte, 32) }, "submit job: the specification names a validation set"},
+		{func(s job) { s.Public = make([]byte, 32) }, "submit job: the specification names a public set"},
 	} {
 		spec := testJob(t, 1)
 		c.change(spec)

@@ -103,7 +103,7 @@ func (c *Coordinator) evacuate(ctx context.Context, s *state.State, leaving stri
 	return nil
 }
 
-// liveBlobs are the blobs that something may still need: the current models and statistics of jobs, validation sets,
+// liveBlobs are the blobs that something may still need: the current models and statistics of jobs, public sets,
 // what open rounds name, and published variants.
 func liveBlobs(s *state.State) (out []state.Digest) {
 	seen := map[state.Digest]bool{{}: true}
@@ -117,8 +117,12 @@ func liveBlobs(s *state.State) (out []state.Digest) {
 	}
 	for _, j := range s.Jobs {
 		add(j.Model, j.Statistics, j.Strategy)
-		if spec, err := j.JobSpec(); err == nil && len(spec.Validation) == 32 && !j.Ended() {
-			add(state.Digest(spec.Validation))
+		if spec, err := j.JobSpec(); err == nil && !j.Ended() {
+			for _, id := range [][]byte{spec.Validation, spec.Public} {
+				if len(id) == len(state.Digest{}) {
+					add(state.Digest(id))
+				}
+			}
 		}
 		if r := j.Active(); r != nil {
 			add(r.Model, r.Strategy)

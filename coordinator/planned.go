@@ -19,6 +19,7 @@ import (
 type planned struct {
 	jobspec.Job
 	spec *choirv1.JobSpec
+	root int // of the public rows, so many are what a rule trains on that trusts an update made of them; 0: all
 }
 
 // plans are the specifications that were parsed lately, by name of the job.
@@ -60,7 +61,10 @@ func newPlanned(spec *choirv1.JobSpec, deps Deps) (p *planned, err error) {
 	if err := p.lacks(deps); err != nil {
 		return nil, fmt.Errorf("job %s: %w", spec.Name, err)
 	}
-	return p, nil
+	if p.Trusts() {
+		p.root, err = rootExamples(spec)
+	}
+	return p, err
 }
 
 // lacks refuses an algorithm that needs what coordinators do not have, but in experiments.
@@ -69,10 +73,12 @@ func (p *planned) lacks(deps Deps) error {
 	switch {
 	case asynchronous:
 		return errors.New("strategy: it is asynchronous, and coordinators make models in rounds")
-	case p.Strategy.Needs().Public && len(p.Public) == 0:
-		return errors.New("strategy: it looks at public inputs, which a job cannot name")
-	case p.Trusts() && deps.Trusted == nil:
-		return errors.New("robust: the rule trusts an update of the coordinators' own, who have no examples")
+	case p.Strategy.Needs().Public && len(p.Public) == 0 && len(p.spec.Public) == 0:
+		return errors.New("strategy: it looks at public inputs; name a file of rows as public")
+	case p.Trusts() && deps.Trusted == nil && len(p.spec.Public) == 0:
+		return errors.New("robust: the rule trusts an update of the coordinators' own, made of public rows; name a file of them as public")
+	case len(p.spec.Public) > 0 && !p.Strategy.Needs().Public && !p.Trusts():
+		return errors.New("public: neither the strategy nor the rule looks at public rows; want feddf or fltrust, or no public")
 	}
 	return nil
 }
@@ -153,18 +159,42 @@ func (c *Coordinator) global(ctx context.Context, p *planned, id state.Digest) (
 	return params, func(next []float32) ([]byte, error) { return model.EncodeNetwork(network, next) }, nil
 }
 
-// trusted is the update of the server's own in a round, nil if the algorithm wants none.
-func (c *Coordinator) trusted(ctx context.Context, p *planned, r *state.Round, global []float32, kept [][]float32) (*fedavg.Update, error) {
-	if !p.Trusts() {
-		return nil, nil
+// next makes the next model of a round's updates; kept, what the strategy keeps, is changed.
+func (c *Coordinator) next(ctx context.Context, j *state.Job, p *planned, r *state.Round, global []float32, kept [][]float32, all *counted) ([]float32, error) {
+	x, y, err := c.publicExamples(ctx, j, p)
+	if err != nil {
+		return nil, err
 	}
-	u, err := c.deps.Trusted(ctx, fedavg.Work{
-		Global: global, Shared: p.Shared(kept), Seed: seeds.Derive("choir/trusted/v1", r.Seed, "", r.Number),
-	})
+	a := *p.Algorithm
+	if a.Strategy.Needs().Public && len(a.Public) == 0 {
+		a.Public = x
+	}
+	counted := fedavg.Counted{Sum: all.sum, Each: all.each, Fleet: int(r.Fleet), Seed: r.Seed}
+	if a.Trusts() {
+		counted.Trusted, err = c.trusted(ctx, &a, fedavg.Work{
+			Global: global, Shared: a.Shared(kept), X: x, Y: y, Seed: seeds.Derive("choir/trusted/v1", r.Seed, "", r.Number),
+		})
+		if err != nil {
+			return nil, &errAbandon{err.Error()}
+		}
+	}
+	next, err := a.Combine(global, kept, counted)
 	if err != nil {
 		return nil, &errAbandon{err.Error()}
 	}
-	return u, nil
+	return next, nil
+}
+
+// trusted is the update of the coordinators' own.
+func (c *Coordinator) trusted(ctx context.Context, a *fedavg.Algorithm, w fedavg.Work) (*fedavg.Update, error) {
+	if c.deps.Trusted != nil {
+		return c.deps.Trusted(ctx, w)
+	}
+	client, err := fedavg.NewClient(a)
+	if err != nil {
+		return nil, err
+	}
+	return client.Update(ctx, w)
 }
 
 // kept fetches what the round before left of the strategy.

@@ -1,7 +1,6 @@
 package coordinator
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 
@@ -111,21 +110,13 @@ func (c *Coordinator) evaluatePublic(ctx context.Context, job string, spec *choi
 	if err != nil {
 		return nil, err
 	}
-	csv, err := c.blobs.Get(ctx, [32]byte(spec.Validation))
-	if err != nil {
-		return nil, &errAbandon{fmt.Sprintf("validation set is lost: %v", err)}
-	}
 	schema, err := data.ParseSchema(spec.Schema)
 	if err != nil {
 		return nil, err
 	}
-	var rows []data.Row
-	err = data.ReadCSV(bytes.NewReader(csv), "validation", schema, func(_ int, row data.Row) error {
-		rows = append(rows, row)
-		return nil
-	})
+	rows, err := c.publicRows(ctx, "validation", schema, spec.Validation)
 	if err != nil {
-		return nil, &errAbandon{err.Error()}
+		return nil, err
 	}
 	for _, v := range vs {
 		m, err := c.loadModel(ctx, state.Digest(v.Blob))

@@ -199,7 +199,8 @@ type made struct{ model, statistics, strategy state.Digest }
 // store makes the next model (a training round) or the statistics and the initial model (a statistics round) durable
 // on a quorum.
 func (c *Coordinator) store(ctx context.Context, job string, r *state.Round, all *counted) (m made, err error) {
-	p, err := c.planned(c.replica.State().Jobs[job])
+	j := c.replica.State().Jobs[job]
+	p, err := c.planned(j)
 	if err != nil {
 		return m, err
 	}
@@ -207,7 +208,7 @@ func (c *Coordinator) store(ctx context.Context, job string, r *state.Round, all
 	case choirv1.RoundKind_ROUND_KIND_STATISTICS:
 		return c.storeStatistics(ctx, p, all.sum)
 	case choirv1.RoundKind_ROUND_KIND_TRAIN:
-		return c.storeNext(ctx, p, r, all)
+		return c.storeNext(ctx, j, p, r, all)
 	}
 	return m, nil
 }
@@ -241,7 +242,7 @@ func (c *Coordinator) storeStatistics(ctx context.Context, p *planned, sum *feda
 }
 
 // storeNext makes the next model by the strategy, and what the strategy keeps.
-func (c *Coordinator) storeNext(ctx context.Context, p *planned, r *state.Round, all *counted) (m made, err error) {
+func (c *Coordinator) storeNext(ctx context.Context, j *state.Job, p *planned, r *state.Round, all *counted) (m made, err error) {
 	params, encode, err := c.global(ctx, p, r.Model)
 	if err != nil {
 		return m, err
@@ -250,13 +251,9 @@ func (c *Coordinator) storeNext(ctx context.Context, p *planned, r *state.Round,
 	if err != nil {
 		return m, err
 	}
-	own, err := c.trusted(ctx, p, r, params, kept)
+	next, err := c.next(ctx, j, p, r, params, kept, all)
 	if err != nil {
 		return m, err
-	}
-	next, err := p.Combine(params, kept, fedavg.Counted{Sum: all.sum, Each: all.each, Fleet: int(r.Fleet), Seed: r.Seed, Trusted: own})
-	if err != nil {
-		return m, &errAbandon{err.Error()}
 	}
 	body, err := encode(next)
 	if err != nil {

@@ -1,17 +1,14 @@
 package coordinator
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	"choir.example/coordinator/state"
 	"choir.example/internal/rpc"
-	"choir.example/model/data"
 	"choir.example/privacy/seal"
 	choirv1 "choir.example/proto/choir/v1"
 
@@ -105,25 +102,20 @@ type operatorsService struct {
 
 // SubmitJob commits a job; it starts by itself.
 func (c operatorsService) SubmitJob(ctx context.Context, req *choirv1.SubmitJobRequest) (*choirv1.SubmitJobReply, error) {
-	if len(req.Spec.GetValidation()) > 0 {
-		return nil, status.Error(codes.InvalidArgument, "submit job: the specification names a validation set; send the set itself with it")
-	}
-	err := state.CheckSpec(req.Spec)
+	sets, err := takeSets(req)
 	if err == nil {
-		_, err = newPlanned(req.Spec, c.deps)
+		err = state.CheckSpec(req.Spec)
+	}
+	if err == nil {
+		err = c.checkSets(req.Spec, sets)
 	}
 	if err != nil {
 		return nil, status.Errorf(codes.InvalidArgument, "submit job: %v", err)
 	}
-	if len(req.Validation) > 0 {
-		if err := checkValidation(req); err != nil {
-			return nil, status.Errorf(codes.InvalidArgument, "submit job: %v", err)
-		}
-		id, err := c.put(ctx, req.Validation)
-		if err != nil {
+	for _, s := range sets {
+		if _, err := c.put(ctx, s.csv); err != nil {
 			return nil, rpcError("submit job", err)
 		}
-		req.Spec.Validation = id[:]
 	}
 	err = c.command(ctx, &choirv1.Command{Body: &choirv1.Command_SubmitJob{SubmitJob: &choirv1.SubmitJob{
 		Spec: req.Spec, TimeMs: c.deps.Now().UnixMilli(),
@@ -142,20 +134,6 @@ func submitted(s *state.State, spec *choirv1.JobSpec) bool {
 	}
 	held, err := j.JobSpec()
 	return err == nil && proto.Equal(held, spec)
-}
-
-// checkValidation reads a public validation set once, so that a bad row is named now and not after the last round.
-func checkValidation(req *choirv1.SubmitJobRequest) error {
-	schema, err := data.ParseSchema(req.Spec.Schema)
-	if err != nil {
-		return err
-	}
-	n := 0
-	err = data.ReadCSV(bytes.NewReader(req.Validation), "validation", schema, func(int, data.Row) error { n++; return nil })
-	if err == nil && n == 0 {
-		err = fmt.Errorf("validation: no rows")
-	}
-	return err
 }
 
 // GetJob tells where a job stands.

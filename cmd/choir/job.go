@@ -48,7 +48,7 @@ Example: choir job submit job.yaml`
 
 // Run submits a job.
 func (c *jobSubmit) Run(ctx context.Context, t *terminal) error {
-	spec, validation, err := readJob(c.File)
+	req, err := readJob(c.File)
 	if err != nil {
 		return err
 	}
@@ -56,14 +56,14 @@ func (c *jobSubmit) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	reply, err := f.operators().SubmitJob(ctx, &choirv1.SubmitJobRequest{Spec: spec, Validation: validation})
+	reply, err := f.operators().SubmitJob(ctx, req)
 	if err != nil {
-		return jobError(spec.Name, err)
+		return jobError(req.Spec.Name, err)
 	}
 	if c.json() {
 		return printJSON(t.out, map[string]any{"name": reply.Name})
 	}
-	_, err = fmt.Fprintf(t.out, "job %s is submitted: %d rounds; follow it with choir job watch %s\n", reply.Name, spec.Rounds, reply.Name)
+	_, err = fmt.Fprintf(t.out, "job %s is submitted: %d rounds; follow it with choir job watch %s\n", reply.Name, req.Spec.Rounds, reply.Name)
 	return err
 }
 

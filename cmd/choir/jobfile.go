@@ -49,6 +49,7 @@ type jobFile struct {
 	BudgetRounds       uint32        `yaml:"budget_rounds"`
 	Publish            string        `yaml:"publish"`
 	Validation         string        `yaml:"validation"`
+	Public             string        `yaml:"public"`
 	GateInt8           float64       `yaml:"gate_int8"`
 	GateStudent        float64       `yaml:"gate_student"`
 	StudentHidden      uint32        `yaml:"student_hidden"`
@@ -83,20 +84,20 @@ func inSections(err error) error {
 	return err
 }
 
-// maxValidation bounds a public validation set: it travels in one message.
-const maxValidation = 3 << 20
+// maxSets bounds the public sets of a job in bytes: they travel in one message.
+const maxSets = 3 << 20
 
 // readJob reads a job's file, and the files that it names, relative to it.
-func readJob(path string) (*choirv1.JobSpec, []byte, error) {
+func readJob(path string) (*choirv1.SubmitJobRequest, error) {
 	j := defaultJob()
 	if err := readYAML(path, &j); err != nil {
-		return nil, nil, missing("job file", inSections(err))
+		return nil, missing("job file", inSections(err))
 	}
 	if j.Name == "" {
-		return nil, nil, &hinted{fmt.Errorf("%s: name is missing", path), "give the job a name: letters, digits, ., _ and -"}
+		return nil, &hinted{fmt.Errorf("%s: name is missing", path), "give the job a name: letters, digits, ., _ and -"}
 	}
 	if j.Schema == "" {
-		return nil, nil, &hinted{fmt.Errorf("%s: schema is missing", path), "name the file that says what the columns mean, such as schema: shop.yaml"}
+		return nil, &hinted{fmt.Errorf("%s: schema is missing", path), "name the file that says what the columns mean, such as schema: shop.yaml"}
 	}
 	if j.Model == "" {
 		j.Model = j.Name
@@ -106,30 +107,36 @@ func readJob(path string) (*choirv1.JobSpec, []byte, error) {
 	}
 	spec, err := j.spec()
 	if err != nil {
-		return nil, nil, inJob(path, err)
+		return nil, inJob(path, err)
 	}
 	schema, err := readSchema(beside(path, j.Schema))
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: schema: %w", place(path, "schema"), err)
+		return nil, fmt.Errorf("%s: schema: %w", place(path, "schema"), err)
 	}
 	spec.Schema = schema.Encode()
 	if err := state.CheckSpec(spec); err != nil {
-		return nil, nil, inJob(path, err)
+		return nil, inJob(path, err)
 	}
-	if j.Validation == "" {
-		return spec, nil, nil
+	req, room := &choirv1.SubmitJobRequest{Spec: spec}, maxSets
+	for _, s := range []struct {
+		key, name string
+		set       *[]byte
+	}{{"validation", j.Validation, &req.Validation}, {"public", j.Public, &req.Public}} {
+		if s.name == "" {
+			continue
+		}
+		if *s.set, err = readSet(beside(path, s.name), schema, room); err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", place(path, s.key), s.key, err)
+		}
+		room -= len(*s.set)
 	}
-	set, err := readValidation(beside(path, j.Validation), schema)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: validation: %w", place(path, "validation"), err)
-	}
-	return spec, set, nil
+	return req, nil
 }
 
-// readValidation reads a public validation set. Its rows are read here, before any of it leaves this machine: a wrong
-// file may hold what nobody else should see.
-func readValidation(path string, schema *data.Schema) ([]byte, error) {
-	set, err := readSmall(path, maxValidation)
+// readSet reads a public set. Its rows are read here, before any of it leaves this machine: a wrong file may hold what
+// nobody else should see.
+func readSet(path string, schema *data.Schema, room int) ([]byte, error) {
+	set, err := readSmall(path, int64(room))
 	if err != nil {
 		return nil, err
 	}

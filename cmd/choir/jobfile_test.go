@@ -43,6 +43,7 @@ func TestJobFileErrors(t *testing.T) {
 		{"kind", job, strings.Replace(schema, "boolean", "bool", 1), `toy.yaml:6: schema toy: column y: kind "bool", want numeric, category, boolean`},
 		{"a column twice", job, strings.Replace(schema, "name: y", "name: x", 1), `toy.yaml:6: schema toy: column 2: name "x" is empty, padded or not unique`},
 		{"validation", job + "validation: rows.csv\n", schema, `job.yaml:3: validation: DIR/rows.csv:3: column x: "many" is not a number`},
+		{"public", job + "public: rows.csv\n", schema, `job.yaml:3: public: DIR/rows.csv:3: column x: "many" is not a number`},
 		{"validation without rows", job + "validation: none.csv\n", schema, "job.yaml:3: validation: DIR/none.csv has no rows"},
 		{"no validation", job + "validation: nowhere.csv\n", schema, "job.yaml:3: validation: open "},
 		{"a secret for a validation set", job + "validation: n1.token\n", schema,
@@ -57,7 +58,7 @@ func TestJobFileErrors(t *testing.T) {
 			}
 		}
 		want := strings.ReplaceAll(c.want, "DIR", dir)
-		_, _, err := readJob(filepath.Join(dir, "job.yaml"))
+		_, err := readJob(filepath.Join(dir, "job.yaml"))
 		if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, want[:strings.Index(want, ":")])+want[strings.Index(want, ":"):]) {
 			t.Errorf("%s: %v, want %s", c.name, err, want)
 		}

@@ -83,6 +83,12 @@ func checkRunnable(s *choirv1.JobSpec) error {
 	if _, err := optional("validation", s.Validation); err != nil {
 		return fmt.Errorf("job %s: %w", s.Name, err)
 	}
+	if _, err := optional("public", s.Public); err != nil {
+		return fmt.Errorf("job %s: %w", s.Name, err)
+	}
+	if len(s.Public) > 0 && len(s.Schema) == 0 {
+		return fmt.Errorf("job %s: public rows are of a schema, and the job has none", s.Name)
+	}
 	if s.Goal > 0 && s.Goal < s.MinimumCohort {
 		return fmt.Errorf("job %s: goal %d is below minimum_cohort %d", s.Name, s.Goal, s.MinimumCohort)
 	}

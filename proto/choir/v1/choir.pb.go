@@ -1322,6 +1322,7 @@ type JobSpec struct {
 	Algorithm            []byte                 `protobuf:"bytes,31,opt,name=algorithm,proto3" json:"algorithm,omitempty"`                                                      // JSON, fedavg.Settings: architecture, local training, strategy, rule, compression, clipping
 	Examples             *Examples              `protobuf:"bytes,32,opt,name=examples,proto3" json:"examples,omitempty"`                                                        // of a job without a schema
 	Publish              string                 `protobuf:"bytes,33,opt,name=publish,proto3" json:"publish,omitempty"`                                                          // when a release is made: empty, after the last round; none, never
+	Public               []byte                 `protobuf:"bytes,34,opt,name=public,proto3" json:"public,omitempty"`                                                            // blob id of public rows (CSV by the schema) that the strategy or the rule looks at; empty: none does
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -1585,6 +1586,13 @@ func (x *JobSpec) GetPublish() string {
 		return x.Publish
 	}
 	return ""
+}
+
+func (x *JobSpec) GetPublic() []byte {
+	if x != nil {
+		return x.Public
+	}
+	return nil
 }
 
 // Examples are what a job learns from that is no row of a schema: tensors.
@@ -4480,10 +4488,12 @@ func (x *ListReleasesReply) GetReleases() []*Release {
 	return nil
 }
 
+// SubmitJobRequest sends a job with the files that it needs; coordinators put their blob ids into the specification.
 type SubmitJobRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Spec          *JobSpec               `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
 	Validation    []byte                 `protobuf:"bytes,2,opt,name=validation,proto3" json:"validation,omitempty"`
+	Public        []byte                 `protobuf:"bytes,3,opt,name=public,proto3" json:"public,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4528,6 +4538,13 @@ func (x *SubmitJobRequest) GetSpec() *JobSpec {
 func (x *SubmitJobRequest) GetValidation() []byte {
 	if x != nil {
 		return x.Validation
+	}
+	return nil
+}
+
+func (x *SubmitJobRequest) GetPublic() []byte {
+	if x != nil {
+		return x.Public
 	}
 	return nil
 }
@@ -7961,7 +7978,7 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\n" +
 	"statistics\x18\f \x01(\fR\n" +
 	"statistics\x12%\n" +
-	"\x0estrategy_state\x18\r \x01(\fR\rstrategyState\"\xbc\b\n" +
+	"\x0estrategy_state\x18\r \x01(\fR\rstrategyState\"\xd4\b\n" +
 	"\aJobSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12\x16\n" +
@@ -8001,7 +8018,8 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x16over_selection_percent\x18\x1e \x01(\rR\x14overSelectionPercent\x12\x1c\n" +
 	"\talgorithm\x18\x1f \x01(\fR\talgorithm\x12.\n" +
 	"\bexamples\x18  \x01(\v2\x12.choir.v1.ExamplesR\bexamples\x12\x18\n" +
-	"\apublish\x18! \x01(\tR\apublish\"L\n" +
+	"\apublish\x18! \x01(\tR\apublish\x12\x16\n" +
+	"\x06public\x18\" \x01(\fR\x06public\"L\n" +
 	"\bExamples\x12\x14\n" +
 	"\x05input\x18\x01 \x03(\rR\x05input\x12\x18\n" +
 	"\aoutputs\x18\x02 \x01(\rR\aoutputs\x12\x10\n" +
@@ -8192,12 +8210,13 @@ const file_choir_v1_choir_proto_rawDesc = "" +
 	"\x06rounds\x18\x01 \x01(\x04R\x06rounds\"\x15\n" +
 	"\x13ListReleasesRequest\"B\n" +
 	"\x11ListReleasesReply\x12-\n" +
-	"\breleases\x18\x01 \x03(\v2\x11.choir.v1.ReleaseR\breleases\"Y\n" +
+	"\breleases\x18\x01 \x03(\v2\x11.choir.v1.ReleaseR\breleases\"q\n" +
 	"\x10SubmitJobRequest\x12%\n" +
 	"\x04spec\x18\x01 \x01(\v2\x11.choir.v1.JobSpecR\x04spec\x12\x1e\n" +
 	"\n" +
 	"validation\x18\x02 \x01(\fR\n" +
-	"validation\"$\n" +
+	"validation\x12\x16\n" +
+	"\x06public\x18\x03 \x01(\fR\x06public\"$\n" +
 	"\x0eSubmitJobReply\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"#\n" +
 	"\rGetJobRequest\x12\x12\n" +
