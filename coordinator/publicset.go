@@ -3,7 +3,6 @@ package coordinator
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 
 	"choir.example/coordinator/state"
@@ -23,7 +22,7 @@ type publicSet struct {
 // takeSets takes the sets that come with a job, and names them in its specification.
 func takeSets(req *choirv1.SubmitJobRequest) (sets []publicSet, err error) {
 	if req.Spec == nil {
-		return nil, errors.New("there is no job")
+		return nil, nil // state.CheckSpec says so
 	}
 	for _, s := range []struct {
 		publicSet
