@@ -33,7 +33,8 @@ type airspace struct {
 	begun    uint64  // nodes that have begun
 	lastly   float64 // when the last one did
 	buffer   *fedavg.Sum
-	last     account // since the last step
+	waiting  []*flight // updates that are to enter the buffer once liars have seen them all
+	last     account   // since the last step
 }
 
 // flight is a node that trains.
@@ -73,14 +74,13 @@ func (f *flight) before(g *flight) int {
 // checkAsynchronous refuses what is for rounds, where there are none.
 func (c *caller) checkAsynchronous() error {
 	t, s := c.trial, &c.trial.x.Fleet
-	if _, ok := t.algorithm.Strategy.(fedavg.Asynchronous); !ok {
+	strategy, ok := t.algorithm.Strategy.(fedavg.Asynchronous)
+	if !ok {
 		return nil
 	}
 	switch {
 	case t.result.Fidelity == System:
 		return errors.New("the strategy is asynchronous, and fidelity system runs coordinators, who make models in rounds; want fidelity math")
-	case t.attack != nil:
-		return errors.New("fleet: liars: what they send follows from what others send in a round, and an asynchronous strategy has none; want no liars")
 	case !s.timed():
 		return errors.New("fleet: the strategy is asynchronous, so time says who comes next, and nothing takes time; want speed or bandwidth")
 	case s.OverSelection != 0 || s.Deadline != 0 || s.Interval != 0 || s.Least != 0:
@@ -90,7 +90,7 @@ func (c *caller) checkAsynchronous() error {
 	case s.Dropout+s.stragglersLate() >= 1:
 		return fmt.Errorf("fleet: dropout of %v and stragglers of %v leave nobody who is heard; want less than 1 together", s.Dropout, s.Stragglers)
 	}
-	return nil
+	return t.checkBuffer(strategy.Buffer())
 }
 
 // stragglersLate is the share of nodes that straggle and are late for it.
@@ -216,7 +216,7 @@ func (a *airspace) begin(node int) {
 	heap.Push(&a.flights, f)
 }
 
-// arrive takes the next arrival, and makes a step when the buffer is full.
+// arrive takes the next arrival.
 func (a *airspace) arrive(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -241,20 +241,7 @@ func (a *airspace) arrive(ctx context.Context) error {
 		a.last.late++
 		return nil
 	}
-	a.trial.sent.Add(int64(f.update.Bytes()))
-	a.trial.result.Saturated += int64(f.outside)
-	u, err := f.update.Discounted(a.strategy.Discount(a.version - f.version))
-	if err == nil {
-		err = a.buffer.Add(u)
-	}
-	if err != nil || int(a.buffer.Count) < a.strategy.Buffer() {
-		return err
-	}
-	next, err := a.trial.algorithm.Arrived(a.global, f.model, a.buffer, len(a.trial.parts))
-	if err == nil {
-		a.global, a.version = next, a.version+1
-	}
-	return err
+	return a.land(f)
 }
 
 // ahead is how many nodes each worker trains before the clock goes on, so that a slow one does not keep the others waiting.

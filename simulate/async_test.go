@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"cmp"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -61,7 +62,8 @@ func TestAsynchronousIsTheSameForAllWorkers(t *testing.T) {
 	}
 }
 
-// naive runs the same experiment as a list of events: everybody is trained when they begin, and a step's mean is a loop.
+// naive runs the same experiment as a list of events: everybody is trained when they begin, and a step's mean is a loop. Liars
+// manipulate the inner product.
 func naive(t *testing.T, x Experiment, seed uint64) (digests []string) {
 	t.Helper()
 	tr, err := newTrial(x, RunConfig{Seed: seed})
@@ -77,9 +79,7 @@ func naive(t *testing.T, x Experiment, seed uint64) (digests []string) {
 		arrives               float64
 		q                     []int32
 	}
-	var events []event
-	var buffer [][]int32
-	var weights []int64
+	var events, buffer []event
 	global, clock, version := tr.algorithm.Network.Initial(seed), 0.0, 0
 	strategy := tr.algorithm.Strategy.(fedavg.FedBuff)
 	for number := 0; version < x.Rounds; {
@@ -103,41 +103,53 @@ func naive(t *testing.T, x Experiment, seed uint64) (digests []string) {
 		})
 		e := events[0]
 		events, clock = events[1:], e.arrives
-		buffer = append(buffer, e.q)
-		weights = append(weights, int64(strategy.Discount(version-e.version)*65536+.5))
+		buffer = append(buffer, e)
 		if len(buffer) < strategy.K {
 			continue
 		}
 		next, total := slices.Clone(global), int64(0)
-		for _, w := range weights {
-			total += w
+		var weights []int64
+		for _, e := range buffer {
+			w := int64(strategy.Discount(version-e.version)*65536 + .5)
+			weights, total = append(weights, w), total+w
 		}
 		for i := range next {
-			sum := int64(0)
-			for k, q := range buffer {
-				sum += weights[k] * int64(q[i])
+			sum, honest, count := int64(0), int64(0), 0
+			for _, e := range buffer {
+				if !tr.lies(e.node) {
+					honest, count = honest+int64(e.q[i]), count+1
+				}
+			}
+			for k, e := range buffer {
+				q := int64(e.q[i])
+				if tr.lies(e.node) && count > 0 { // inner-product manipulation: the opposite of the honest mean, so many times
+					q = int64(math.RoundToEven(-float64(honest) / float64(count) * x.Fleet.Liars.Scale))
+				}
+				sum += weights[k] * q
 			}
 			mean := float64(sum) / float64(total) * tr.algorithm.Grid.Step()
 			rate := strategy.Rate * (float64(total) / float64(int64(strategy.K)*65536))
 			next[i] = float32(float64(global[i]) + float64(rate*mean))
 		}
-		global, version, buffer, weights = next, version+1, nil, nil
+		global, version, buffer = next, version+1, nil
 		digests = append(digests, digestOf(global))
 	}
 	return digests
 }
 
 func TestAsynchronousIsTheNaiveOne(t *testing.T) {
-	x := open("fedbuff", FleetSettings{})
-	x.Strategy.Buffer = 3
-	want := naive(t, x, 8)
-	r, err := Run(t.Context(), x, RunConfig{Seed: 8})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, m := range r.Series {
-		if m.ModelDigest != want[i] {
-			t.Fatalf("step %d has another model than a list of events", i+1)
+	for _, liars := range []attack.Settings{{}, {Attack: "inner-product", Nodes: 12, Scale: .5}} {
+		x := open("fedbuff", FleetSettings{Liars: liars})
+		x.Strategy.Buffer = 3
+		want := naive(t, x, 8)
+		r, err := Run(t.Context(), x, RunConfig{Seed: 8})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, m := range r.Series {
+			if m.ModelDigest != want[i] {
+				t.Fatalf("%s: step %d has another model than a list of events", liars.Attack, i+1)
+			}
 		}
 	}
 }
@@ -173,7 +185,6 @@ func TestAsynchronousRefusals(t *testing.T) {
 	}{
 		{func(_ *Experiment, cfg *RunConfig) { cfg.Fidelity = System }, "runs coordinators, who make models in rounds; want fidelity math"},
 		{func(_ *Experiment, cfg *RunConfig) { cfg.Start = &Snapshot{} }, "the snapshot is of another experiment"},
-		{func(x *Experiment, _ *RunConfig) { x.Fleet.Liars = attack.Settings{Attack: "sign-flip", Nodes: 2} }, "fleet: liars: "},
 		{func(x *Experiment, _ *RunConfig) { x.Fleet = FleetSettings{} }, "nothing takes time; want speed or bandwidth"},
 		{func(x *Experiment, _ *RunConfig) { x.Cohort.Draw = drawByNumPy }, "cohort: draw numpy is for rounds"},
 		{func(x *Experiment, _ *RunConfig) { x.Fleet.Interval = 3 }, "are for rounds, and an asynchronous strategy has none"},

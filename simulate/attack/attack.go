@@ -12,6 +12,7 @@ package attack
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -36,10 +37,11 @@ func (Honest) Poison(x, y []float32, rng *rand.Rand) {}
 // Forge implements Attack.
 func (Honest) Forge(r *Round) {}
 
-// Round is one vector of all updates of a round, as the adversary sees them. Vectors are integers on the grid of the updates.
+// Round is one vector of all updates of a round, as the adversary sees them; where an asynchronous server steps when its buffer
+// is full, of all updates in that buffer, before their discounts. Vectors are integers on the grid of the updates.
 // All but Sent is read only.
 type Round struct {
-	Honest [][]int32 // of those who do not lie, by name of their nodes; there may be none
+	Honest [][]int32 // of those who do not lie, by name of their nodes; there may be none, and two of one node in a buffer
 	Own    [][]int32 // what the liars' training gave, by name
 	Step   float64   // of the grid, in units of a parameter
 	Rand   *rand.Rand
@@ -86,31 +88,31 @@ type Settings struct {
 type kind struct {
 	data   string // what it wants: labels, quantities
 	scaled bool
+	others bool // what a liar sends follows from what others send, too
 	build  func(s Settings, d Data) Attack
 }
 
 // attacks is the table of names.
 var attacks = map[string]kind{
-	"label-flip":    {"labels", false, func(_ Settings, d Data) Attack { return LabelFlip{Classes: d.Classes} }},
-	"sign-flip":     {"", true, func(s Settings, _ Data) Attack { return SignFlip{Scale: cmp.Or(s.Scale, 1)} }},
-	"alie":          {"", true, func(s Settings, _ Data) Attack { return ALIE{Deviations: s.Scale} }},
-	"inner-product": {"", true, func(s Settings, _ Data) Attack { return InnerProduct{Scale: cmp.Or(s.Scale, .1)} }},
-	"min-max":       {"", false, func(Settings, Data) Attack { return MinMax{} }},
-	"gaussian":      {"", true, func(s Settings, _ Data) Attack { return Gaussian{Deviation: cmp.Or(s.Scale, 1)} }},
-	"mimic":         {"", false, func(Settings, Data) Attack { return Mimic{} }},
-	"backdoor": {"labels quantities", true, func(s Settings, d Data) Attack {
+	"label-flip":    {"labels", false, false, func(_ Settings, d Data) Attack { return LabelFlip{Classes: d.Classes} }},
+	"sign-flip":     {"", true, false, func(s Settings, _ Data) Attack { return SignFlip{Scale: cmp.Or(s.Scale, 1)} }},
+	"alie":          {"", true, true, func(s Settings, _ Data) Attack { return ALIE{Deviations: s.Scale} }},
+	"inner-product": {"", true, true, func(s Settings, _ Data) Attack { return InnerProduct{Scale: cmp.Or(s.Scale, .1)} }},
+	"min-max":       {"", false, true, func(Settings, Data) Attack { return MinMax{} }},
+	"gaussian":      {"", true, false, func(s Settings, _ Data) Attack { return Gaussian{Deviation: cmp.Or(s.Scale, 1)} }},
+	"mimic":         {"", false, true, func(Settings, Data) Attack { return Mimic{} }},
+	"backdoor": {"labels quantities", true, false, func(s Settings, d Data) Attack {
 		return Backdoor{Input: d.Input, Class: s.Target, Scale: cmp.Or(s.Scale, 1)}
 	}},
 }
 
 // Attacks are the names of all attacks, in order.
-func Attacks() []string {
-	var names []string
-	for name := range attacks {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
+func Attacks() []string { return slices.Sorted(maps.Keys(attacks)) }
+
+// Alone are the names of the attacks in which each liar goes by its own examples and update, in order. The others do nothing
+// where nobody else's update is to be seen.
+func Alone() []string {
+	return slices.DeleteFunc(Attacks(), func(name string) bool { return attacks[name].others })
 }
 
 // Build makes the attack that the settings name, for a data set. nil, nil is the fleet without liars.

@@ -121,6 +121,31 @@ func TestNobodyHonest(t *testing.T) {
 	}
 }
 
+// Attacks that are of liars alone send the same whatever others do; the others go by what these do, and send their own where
+// there is nobody else.
+func TestAlone(t *testing.T) {
+	images := Data{Input: []int{28, 28, 1}, Classes: 10, Targets: 1}
+	near, far, own := [][]int32{{1, 2}, {3, 1}}, [][]int32{{100, -7}, {-3, 90}}, []int32{5, 6}
+	for _, name := range Attacks() {
+		a, err := Settings{Attack: name}.Build(images)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.Contains(Alone(), name) {
+			if x, y := forged(a, near, [][]int32{own}), forged(a, far, [][]int32{own, near[0]}); !slices.Equal(x[0], y[0]) {
+				t.Errorf("%s sends %v, and %v among others", name, x[0], y[0])
+			}
+			continue
+		}
+		if sent := forged(a, nil, [][]int32{own})[0]; sent != nil && !slices.Equal(sent, []float64{5, 6}) {
+			t.Errorf("%s sends %v where nobody else is", name, sent)
+		}
+		if x, y := forged(a, near, [][]int32{own, near[0]}), forged(a, far, [][]int32{own, far[0]}); slices.Equal(x[0], y[0]) {
+			t.Errorf("%s sends %v whatever others do", name, x[0])
+		}
+	}
+}
+
 func TestLabelFlip(t *testing.T) {
 	y := []float32{0, 3, 9}
 	LabelFlip{Classes: 10}.Poison(nil, y, nil)
