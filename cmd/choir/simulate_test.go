@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -11,9 +10,6 @@ import (
 	"testing"
 
 	"choir.example/simulate"
-
-	"github.com/alecthomas/kong"
-	"go.yaml.in/yaml/v3"
 )
 
 // What show prints of an experiment is, read again, that experiment.
@@ -262,71 +258,5 @@ func TestCombinations(t *testing.T) {
 		if _, err := c.f.cells(simulate.Math); err == nil || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%v, want %s", err, c.want)
 		}
-	}
-}
-
-// The files for clusters are what their tools read as far as that can be seen here, and call choir as it is.
-func TestClusterFiles(t *testing.T) {
-	manifest, err := os.ReadFile(filepath.Join("..", "..", "deploy", "kubernetes", "sweep.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	job := struct {
-		Kind string
-		Spec struct {
-			CompletionMode           string `yaml:"completionMode"`
-			Completions, Parallelism int
-			Template                 struct {
-				Spec struct {
-					RestartPolicy string `yaml:"restartPolicy"`
-					Containers    []struct {
-						Args []string
-						Env  []struct{ Name, Value string }
-					}
-				}
-			}
-		}
-	}{}
-	if err := yaml.Unmarshal(manifest, &job); err != nil {
-		t.Fatal(err)
-	}
-	c := job.Spec.Template.Spec.Containers
-	if job.Kind != "Job" || job.Spec.CompletionMode != "Indexed" || len(c) != 1 || len(c[0].Env) != 1 ||
-		c[0].Env[0].Name != "JOB_COMPLETIONS" || c[0].Env[0].Value != fmt.Sprint(job.Spec.Completions) || job.Spec.Template.Spec.RestartPolicy == "" {
-		t.Errorf("%+v", job)
-	}
-	parses(t, c[0].Args)
-
-	script := filepath.Join("..", "..", "deploy", "slurm", "sweep.sbatch")
-	text, err := os.ReadFile(script)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if bash, err := exec.LookPath("bash"); err == nil {
-		if said, err := exec.Command(bash, "-n", script).CombinedOutput(); err != nil {
-			t.Errorf("bash: %v\n%s", err, said)
-		}
-	}
-	calls := 0
-	for line := range strings.Lines(strings.ReplaceAll(string(text), "\\\n", " ")) {
-		if _, call, ok := strings.Cut(line, "choir simulate "); ok && !strings.HasPrefix(line, "#") {
-			parses(t, append([]string{"simulate"}, strings.Fields(strings.ReplaceAll(call, `"`, ""))...))
-			calls++
-		}
-	}
-	if !strings.HasPrefix(string(text), "#!/bin/bash\n#SBATCH") || !strings.Contains(string(text), "#SBATCH --array=") || calls == 0 {
-		t.Errorf("%d calls of choir simulate in\n%s", calls, text)
-	}
-}
-
-// parses sees that the command line is one.
-func parses(t *testing.T, args []string) {
-	t.Helper()
-	parser, err := kong.New(&cli{}, kong.Name("choir"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := parser.Parse(args); err != nil {
-		t.Errorf("choir %s: %v", strings.Join(args, " "), err)
 	}
 }
