@@ -31,7 +31,7 @@ type Arrival struct {
 	Next     []float32 // equal to Global: what becomes the next model, changed in place
 	Begun    []float32 // the model that the last of the updates began with; read only
 	Delta    []float64 // mean of the updates' deltas, weighted by their discounts, in units of a parameter; may be changed
-	Discount float64   // mean of the updates' discounts
+	Discount float64   // mean of the updates' discounts; 1 if Delta is what a robust rule made of the deltas times their discounts
 	Count    int       // updates in the buffer
 	Fleet    int       // nodes in the federation
 }
@@ -56,27 +56,61 @@ func (u *Update) Discounted(discount float64) (*Update, error) {
 	return &d, nil
 }
 
-// Arrived is the server's half of an asynchronous strategy: from the sum of a buffer of discounted updates to the next
-// model, a new slice. begun is the model that the last of them began with; it and global are read only.
-func (a *Algorithm) Arrived(global, begun []float32, s *Sum, fleet int) ([]float32, error) {
+// Buffered is what a step of an asynchronous server closes with.
+type Buffered struct {
+	Sum   *Sum      // of all updates in the buffer, at their discounts
+	Each  []Named   // the same one by one, in order of the nodes' names; wanted if the algorithm says Each
+	Begun []float32 // the model that the last of them began with; read only
+	Fleet int       // nodes in the federation
+	Seed  uint64    // of the step, for rules that draw
+}
+
+// Arrived is the server's half of an asynchronous strategy: from a buffer of discounted updates to the next model, a new
+// slice. global is read only; state is the server's, as FirstState has it, and changes in place.
+func (a *Algorithm) Arrived(global []float32, state [][]float32, b Buffered) ([]float32, error) {
 	strategy, ok := a.Strategy.(Asynchronous)
+	s := b.Sum
 	switch {
 	case !ok:
 		return nil, errors.New("combine: the strategy is not asynchronous")
-	case len(s.Vectors) != 1 || len(s.Vectors[0]) != len(global) || len(begun) != len(global):
+	case len(s.Vectors) != 1 || len(s.Vectors[0]) != len(global) || len(b.Begun) != len(global) || len(state) != a.stateVectors():
 		return nil, fmt.Errorf("combine: the sum does not fit a model of %d parameters", len(global))
 	case s.Count < 1 || s.Weight < 1:
 		return nil, errors.New("combine: the sum is empty")
+	case a.Each() && int64(len(b.Each)) != s.Count:
+		return nil, fmt.Errorf("combine: %d updates one by one, and %d in their sum", len(b.Each), s.Count)
 	}
-	weight, step := float64(s.Weight), a.Grid.Step()
 	arrival := &Arrival{
-		Global: global, Next: append([]float32(nil), global...), Begun: begun, Delta: make([]float64, len(global)),
-		Discount: weight / float64(s.Count*discountUnit), Count: int(s.Count), Fleet: fleet,
+		Global: global, Next: append([]float32(nil), global...), Begun: b.Begun,
+		Discount: float64(s.Weight) / float64(s.Count*discountUnit), Count: int(s.Count), Fleet: b.Fleet,
 	}
-	for k, v := range s.Vectors[0] {
-		arrival.Delta[k] = float64(float64(v)/weight) * step
+	each := b.Each
+	if a.Rule != nil {
+		each, arrival.Discount = shortened(each), 1
 	}
+	delta, err := a.combine(0, &Counted{Sum: s, Seed: b.Seed}, each, state)
+	if err != nil {
+		return nil, err
+	}
+	for k, v := range delta {
+		delta[k] = float64(v * a.Grid.Step())
+	}
+	arrival.Delta = delta
 	return arrival.Next, strategy.Arrive(arrival)
+}
+
+// shortened are the updates as a rule sees them, that looks at no weights: each delta times its discount, to the nearest on
+// the grid.
+func shortened(each []Named) []Named {
+	out := make([]Named, len(each))
+	for i, u := range each {
+		v := make([]int32, len(u.Vectors[0]))
+		for k, q := range u.Vectors[0] {
+			v[k] = int32(math.RoundToEven(float64(int64(q)*u.Weight) / discountUnit))
+		}
+		out[i] = Named{u.Node, &Update{Vectors: [][]int32{v}, Weight: u.Weight}}
+	}
+	return out
 }
 
 // checkAsynchronous refuses what an asynchronous strategy cannot do with.
@@ -84,8 +118,10 @@ func (a *Algorithm) checkAsynchronous(s Asynchronous) error {
 	needs := s.Needs()
 	needs.Uniform = false
 	switch {
-	case a.Rule != nil:
-		return errors.New("robust: a rule is for a cohort's updates together, and an asynchronous strategy takes them as they arrive; want a mean")
+	case a.Rule != nil && s.Buffer() < 2:
+		return errors.New("robust: a rule is for several updates together, and a buffer of 1 holds one; want fedbuff with a larger buffer, or a mean")
+	case a.Trusts():
+		return errors.New("robust: the rule holds updates against one of the server's own, which is never stale as those of an asynchronous strategy are; want another rule, or a mean")
 	case needs.Vectors != 0 || needs.Scalars != 0 || needs.Memory != 0 || needs.State != 0 || needs.Shared != 0 || needs.Each:
 		return errors.New("strategy: an asynchronous one needs more than a delta of a node")
 	case s.Buffer() < 1 || s.Buffer() > MaxUpdates:

@@ -29,10 +29,55 @@ func buffered(t *testing.T, strategy Asynchronous, deltas [][]int32, stale []int
 func TestFedBuffByHand(t *testing.T) {
 	a, s := buffered(t, FedBuff{Rate: .25, K: 2}, [][]int32{{2, -4}, {8, 12}}, []int{0, 3})
 	global := []float32{10, 20}
-	next, err := a.Arrived(global, global, s, 5)
+	next, err := a.Arrived(global, nil, Buffered{Sum: s, Begun: global, Fleet: 5})
 	if err != nil || !slices.Equal(next, []float32{10.375, 20.125}) || global[0] != 10 {
 		t.Errorf("%v, %v", next, err)
 	}
+}
+
+// Three updates of deltas (1, -2), (8, 12) and (3, -1), fresh, three and no steps stale: times their discounts (1, -2), (4, 6)
+// and (3, -1), whose median is (3, -1); with a rate of 1/4 a quarter of it. A rule's memory is
+// the server's state, on the grid.
+func TestFedBuffWithARule(t *testing.T) {
+	deltas, stale := [][]int32{{2, -4}, {16, 24}, {6, -2}}, []int{0, 3, 0}
+	a, s := buffered(t, FedBuff{Rate: .25, K: 3}, deltas, stale)
+	var each []Named
+	for i, q := range deltas {
+		u, err := (&Update{Vectors: [][]int32{q}, Weight: 1}).Discounted(a.Strategy.(Asynchronous).Discount(stale[i]))
+		must(t, err)
+		each = append(each, Named{string(rune('a' + i)), u})
+	}
+	global := []float32{10, 20}
+	a.Rule = CoordinateMedian{}
+	next, err := a.Arrived(global, nil, Buffered{Sum: s, Each: each, Begun: global, Fleet: 5})
+	if err != nil || !slices.Equal(next, []float32{10.75, 19.75}) || each[1].Vectors[0][0] != 16 {
+		t.Errorf("%v, %v", next, err)
+	}
+	a.Rule = CoordinateMedian{F: 2}
+	if _, err := a.Arrived(global, nil, Buffered{Sum: s, Each: each, Begun: global, Fleet: 5}); err == nil || !strings.Contains(err.Error(), "median with f 2 needs 5 updates and there are 3") {
+		t.Errorf("%v", err)
+	}
+	a.Rule = remember{}
+	state := [][]float32{{1, 2}}
+	next, err = a.Arrived(global, state, Buffered{Sum: s, Each: each, Begun: global, Fleet: 5})
+	if err != nil || !slices.Equal(state[0], []float32{3, 4}) || !slices.Equal(next, []float32{10.375, 20.5}) {
+		t.Errorf("%v, %v, %v", next, state, err)
+	}
+	if _, err := a.Arrived(global, nil, Buffered{Sum: s, Each: each, Begun: global}); err == nil {
+		t.Error("a rule that remembers is given no state")
+	}
+}
+
+// remember makes the last result, and two on top, of whatever comes.
+type remember struct{ CoordinateMedian }
+
+func (remember) Needs() RuleNeeds { return RuleNeeds{Memory: true} }
+
+func (remember) Combine(c *Combination) error {
+	for k, v := range c.Last {
+		c.Out[k] = v + 2
+	}
+	return nil
 }
 
 // A node began with (1, 2) and moved by (3, -1) to (4, 1); the model is (6, 5) by now, three steps on. With α = .5 and a
@@ -40,7 +85,7 @@ func TestFedBuffByHand(t *testing.T) {
 func TestFedAsyncByHand(t *testing.T) {
 	for staleness, want := range map[Staleness][]float32{Polynomial: {5.5, 4}, "": {5.5, 4}, Constant: {5, 3}, Hinge: {5, 3}} {
 		a, s := buffered(t, FedAsync{Mixing: .5, Staleness: staleness}, [][]int32{{6, -2}}, []int{3})
-		next, err := a.Arrived([]float32{6, 5}, []float32{1, 2}, s, 5)
+		next, err := a.Arrived([]float32{6, 5}, nil, Buffered{Sum: s, Begun: []float32{1, 2}, Fleet: 5})
 		if err != nil || !slices.Equal(next, want) {
 			t.Errorf("%s: %v, %v, want %v", staleness, next, err, want)
 		}
@@ -86,11 +131,18 @@ func TestArrivedRefuses(t *testing.T) {
 	a, s := buffered(t, FedBuff{Rate: 1, K: 1}, [][]int32{{2}}, []int{0})
 	one := []float32{1}
 	for want, call := range map[string]func() error{
-		"does not fit a model of 2 parameters": func() error { _, err := a.Arrived([]float32{1, 2}, one, s, 1); return err },
-		"does not fit a model of 1 parameters": func() error { _, err := a.Arrived(one, nil, s, 1); return err },
-		"the sum is empty":                     func() error { _, err := a.Arrived(one, one, NewSum(Shape{Vectors: []int{1}}), 1); return err },
+		"does not fit a model of 2 parameters": func() error { _, err := a.Arrived([]float32{1, 2}, nil, Buffered{Sum: s, Begun: one}); return err },
+		"does not fit a model of 1 parameters": func() error { _, err := a.Arrived(one, nil, Buffered{Sum: s}); return err },
+		"the sum is empty": func() error {
+			_, err := a.Arrived(one, nil, Buffered{Sum: NewSum(Shape{Vectors: []int{1}}), Begun: one})
+			return err
+		},
 		"the strategy is not asynchronous": func() error {
-			_, err := (&Algorithm{Strategy: FedAvg{Rate: 1}, Grid: a.Grid}).Arrived(one, one, s, 1)
+			_, err := (&Algorithm{Strategy: FedAvg{Rate: 1}, Grid: a.Grid}).Arrived(one, nil, Buffered{Sum: s, Begun: one})
+			return err
+		},
+		"0 updates one by one, and 1 in their sum": func() error {
+			_, err := (&Algorithm{Strategy: a.Strategy, Grid: a.Grid, Rule: CoordinateMedian{}}).Arrived(one, nil, Buffered{Sum: s, Begun: one})
 			return err
 		},
 	} {
@@ -124,9 +176,15 @@ func TestAsynchronousCheck(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.Rule = CoordinateMedian{}
-		if err := a.Check(); err == nil || !strings.Contains(err.Error(), "want a mean") {
-			t.Errorf("%s with a rule: %v", name, err)
+		for want, rule := range map[string]Rule{"a buffer of 1 holds one; want fedbuff with": CoordinateMedian{}, "want another rule, or a mean": FLTrust{}} {
+			a.Rule = rule
+			refused := name == "fedasync" || a.Trusts()
+			if name == "fedasync" {
+				want = "a buffer of 1 holds one; want fedbuff with"
+			}
+			if err := a.Check(); refused != (err != nil) || refused && !strings.Contains(err.Error(), want) {
+				t.Errorf("%s with %T: %v", name, rule, err)
+			}
 		}
 		a.Rule, a.Strategy = nil, greedy{}
 		if err := a.Check(); err == nil || !strings.Contains(err.Error(), "more than a delta") {

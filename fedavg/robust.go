@@ -11,7 +11,7 @@ import (
 // RobustSettings name a rule that takes the place of the mean.
 type RobustSettings struct {
 	Rule       string  `json:"rule,omitempty" yaml:"rule"`             // one of Rules; usually mean
-	F          int     `json:"f,omitempty" yaml:"f"`                   // of those that take part in a round, how many may lie
+	F          int     `json:"f,omitempty" yaml:"f"`                   // of a round's updates, or of a buffer's, how many may lie
 	Select     int     `json:"select,omitempty" yaml:"select"`         // multi-krum: the mean of so many; usually all but f
 	Iterations int     `json:"iterations,omitempty" yaml:"iterations"` // geometric-median: at most, usually 100; centred-clipping: usually 1
 	Smoothing  float64 `json:"smoothing,omitempty" yaml:"smoothing"`   // geometric-median: least distance, in units of a parameter; usually 1e-6

@@ -27,13 +27,14 @@ type airspace struct {
 	workers  []*worker
 	clock    float64
 	global   []float32
-	version  int     // steps of the server
-	flights  queue   // nodes that train, and wake-ups
-	busy     []bool  // by node
-	begun    uint64  // nodes that have begun
-	lastly   float64 // when the last one did
+	state    [][]float32 // of the server
+	version  int         // steps of the server
+	flights  queue       // nodes that train, and wake-ups
+	busy     []bool      // by node
+	begun    uint64      // nodes that have begun
+	lastly   float64     // when the last one did
 	buffer   *fedavg.Sum
-	waiting  []*flight // updates that are to enter the buffer once liars have seen them all
+	waiting  []*flight // updates that are to enter the buffer together, as liars or a rule must see them all
 	last     account   // since the last step
 }
 
@@ -90,6 +91,9 @@ func (c *caller) checkAsynchronous() error {
 	case s.Dropout+s.stragglersLate() >= 1:
 		return fmt.Errorf("fleet: dropout of %v and stragglers of %v leave nobody who is heard; want less than 1 together", s.Dropout, s.Stragglers)
 	}
+	if err := t.algorithm.CheckCohort(strategy.Buffer()); err != nil {
+		return err
+	}
 	return t.checkBuffer(strategy.Buffer())
 }
 
@@ -122,6 +126,7 @@ func (t *trial) asynchronous(ctx context.Context, strategy fedavg.Asynchronous) 
 			return err
 		}
 	}
+	a.state = e.state
 	for a.version < t.rounds {
 		if err := a.launch(); err != nil {
 			return err

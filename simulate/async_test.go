@@ -191,7 +191,11 @@ func TestAsynchronousRefusals(t *testing.T) {
 		{func(x *Experiment, _ *RunConfig) { x.Fleet.Dropout = 1 }, "leave nobody who is heard"},
 		{func(x *Experiment, _ *RunConfig) { x.Fleet.Dropout, x.Fleet.Stragglers = .6, .5 }, "leave nobody who is heard"},
 		{func(x *Experiment, _ *RunConfig) { x.Fleet.Availability.Day, x.Fleet.Availability.Night = 1e-12, 1e-12 }, "in 10000 hours no node was there"},
-		{func(x *Experiment, _ *RunConfig) { x.Own.Rule = atLeast(1) }, "want a mean"},
+		{func(x *Experiment, _ *RunConfig) { x.Own.Rule = atLeast(1) }, "want fedbuff with a larger buffer, or a mean"},
+		{func(x *Experiment, _ *RunConfig) {
+			x.Strategy.Name, x.Robust = "fedbuff", fedavg.RobustSettings{Rule: "krum", F: 4}
+		}, "robust: krum with f 4 needs 11 updates and there are 10: want f at most 3, or 11 updates"},
+		{func(x *Experiment, _ *RunConfig) { x.Strategy.Name, x.Robust.Rule = "fedbuff", "fltrust" }, "robust: the rule holds updates against one of the server's own, which is never stale"},
 	} {
 		x, cfg := open("fedasync", FleetSettings{}), RunConfig{Seed: 1}
 		c.change(&x, &cfg)

@@ -21,58 +21,52 @@ import (
 func (a *airspace) land(f *flight) error {
 	t := a.trial
 	t.result.Saturated += int64(f.outside)
-	if a.waiting = append(a.waiting, f); t.attack != nil && len(a.waiting) < a.strategy.Buffer() {
+	a.waiting = append(a.waiting, f)
+	if together := t.attack != nil || t.algorithm.Each(); together && len(a.waiting) < a.strategy.Buffer() {
 		return nil
 	}
-	if err := a.enter(); err != nil || int(a.buffer.Count) < a.strategy.Buffer() {
+	each, err := a.enter()
+	if err != nil || int(a.buffer.Count) < a.strategy.Buffer() {
 		return err
 	}
-	next, err := t.algorithm.Arrived(a.global, f.model, a.buffer, len(t.parts))
+	next, err := t.algorithm.Arrived(a.global, a.state, fedavg.Buffered{
+		Sum: a.buffer, Each: each, Begun: f.model, Fleet: len(t.parts), Seed: t.seed(a.version + 1),
+	})
 	if err == nil {
 		a.global, a.version = next, a.version+1
 	}
 	return err
 }
 
-// enter has those who wait enter the buffer, each at its discount, once the liars among them have lied.
-func (a *airspace) enter() error {
+// enter has those who wait enter the buffer, each at its discount, once the liars among them have lied. It returns them in
+// order of the nodes' names; one that is in it twice has its first arrival first.
+func (a *airspace) enter() (each []fedavg.Named, err error) {
 	t := a.trial
+	slices.SortStableFunc(a.waiting, func(f, g *flight) int { return strings.Compare(f.name, g.name) })
+	for _, f := range a.waiting {
+		each = append(each, fedavg.Named{Node: f.name, Update: f.update})
+	}
 	if t.attack != nil {
-		if err := t.forge(a.version+1, named(a.waiting)); err != nil {
-			return err
+		if err := t.forge(a.version+1, each); err != nil {
+			return nil, err
 		}
 	}
 	shape := t.algorithm.Shape()
-	for _, f := range a.waiting {
+	for i, f := range a.waiting {
 		t.sent.Add(int64(f.update.Bytes()))
 		err := f.update.Check(shape)
 		if err == nil {
-			err = a.add(f)
+			each[i].Update, err = f.update.Discounted(a.strategy.Discount(a.version - f.version))
+		}
+		if err == nil {
+			err = a.buffer.Add(each[i].Update)
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", f.name, err)
+			return nil, fmt.Errorf("%s: %w", f.name, err)
 		}
 	}
 	a.waiting = nil
-	return nil
-}
-
-// add adds an update to the buffer.
-func (a *airspace) add(f *flight) error {
-	u, err := f.update.Discounted(a.strategy.Discount(a.version - f.version))
-	if err != nil {
-		return err
-	}
-	return a.buffer.Add(u)
-}
-
-// named are the flights' updates in order of the nodes' names. One that is in it twice has its first arrival first.
-func named(flights []*flight) (each []fedavg.Named) {
-	for _, f := range flights {
-		each = append(each, fedavg.Named{Node: f.name, Update: f.update})
-	}
-	slices.SortStableFunc(each, func(a, b fedavg.Named) int { return strings.Compare(a.Node, b.Node) })
-	return each
+	return each, nil
 }
 
 // checkBuffer refuses liars who go by what others send where a buffer holds one update: they would send their own.

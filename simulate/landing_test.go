@@ -133,6 +133,48 @@ func TestAsynchronousBackdoor(t *testing.T) {
 	}
 }
 
+// TestAsynchronousRulesHold: FedBuff with a rule over its buffer of 19 keeps at least .75 where two of twenty lie, and its mean falls
+// to less than .6. Nodes are about as fast as each other: a fast liar would be in a buffer more often than any rule here bears.
+func TestAsynchronousRulesHold(t *testing.T) {
+	for _, name := range []string{"sign-flip", "inner-product"} {
+		for _, rule := range append([]fedavg.RobustSettings{{}, {Rule: "norm-bound", F: 4}}, rulesAgainstFour...) {
+			if rule.Rule == "fltrust" {
+				continue // refused: TestAsynchronousRefusals
+			}
+			x := openSiege("fedbuff", attack.Settings{Attack: name, Nodes: 2, Scale: 10})
+			x.Robust, x.Strategy.Buffer, x.Cohort.Nodes = rule, 19, 20
+			x.Rounds, x.Evaluation.Every, x.Fleet.Speed.Spread = 40, 40, .1
+			r, err := Run(t.Context(), x, RunConfig{Seed: 3})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := r.Final.Accuracy
+			t.Logf("%s, %s: accuracy %.3f", name, rule.Rule, a)
+			if rule.Rule == "" && a >= .6 || rule.Rule != "" && a < .75 {
+				t.Errorf("%s, %s: accuracy %.3f, want less than .6 of the mean, and at least .75 of a rule", name, rule.Rule, a)
+			}
+		}
+	}
+}
+
+// TestAsynchronousRulesAreTheSame on any number of cores and after a break: one that remembers, one that draws, and one that does
+// neither, with liars and without.
+func TestAsynchronousRulesAreTheSame(t *testing.T) {
+	for _, rule := range []fedavg.RobustSettings{{Rule: "centred-clipping", F: 2, Radius: .1}, {Rule: "median", F: 1, Bucket: 2}, {Rule: "krum", F: 1}} {
+		for _, liars := range []attack.Settings{{}, {Attack: "min-max", Share: .2}} {
+			x := disturbed("fedbuff", liars)
+			x.Robust = rule
+			one, _ := digests(t, x, RunConfig{Seed: 4, Workers: 1})
+			for _, workers := range []int{2, 4} {
+				if several, _ := digests(t, x, RunConfig{Seed: 4, Workers: workers}); !slices.Equal(several, one) {
+					t.Errorf("%s: %d workers make other models than one", rule.Rule, workers)
+				}
+			}
+			cutAndResumed(t, x, one)
+		}
+	}
+}
+
 // whoSees notes how many are seen in a buffer.
 type whoSees struct {
 	attack.Honest

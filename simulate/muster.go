@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"choir.example/fedavg"
 	"choir.example/internal/seeds"
 )
 
@@ -100,6 +101,9 @@ func (c *caller) check() error {
 		return fmt.Errorf("fleet: least is %d, want at most %d, the cohort", s.Least, t.cohort)
 	case wanted > len(t.parts):
 		return fmt.Errorf("fleet: over_selection is %v and draws %d nodes of %d, want at most %.4g", s.OverSelection, wanted, len(t.parts), float64(len(t.parts))/float64(t.cohort)-1)
+	}
+	if _, ok := t.algorithm.Strategy.(fedavg.Asynchronous); ok {
+		return nil // what follows is of rounds
 	}
 	if err := t.algorithm.CheckCohort(t.cohort); err != nil {
 		return err
