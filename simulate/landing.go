@@ -13,8 +13,8 @@ import (
 // every honest one of them, also those that arrive after theirs, as liars of a round see all of the round. That is no look into a
 // future that they make themselves: whoever is heard in a buffer began before its step, so no update of a buffer follows from
 // what others in it say, and an adversary that knows what the nodes have, which the papers' adversary does, can tell them all
-// beforehand. Experiments on defences of buffers do the same (Kang and Li 2024, "AsyncFilter", which forges when the buffer
-// is full). What is seen and sent is the bare delta. The discount is the server's: a lie counts by the age of the model that its
+// beforehand. The program of Kang and Li 2024, "AsyncFilter", forges at the same moment, when the buffer is full, from the liars'
+// own updates in it. What is seen and sent is the bare delta. The discount is the server's: a lie counts by the age of the model that its
 // sender was given, which no liar can deny.
 
 // land takes in the update of a node that was heard, and makes a step of the server when the buffer is full.
