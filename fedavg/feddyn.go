@@ -5,7 +5,7 @@ import "choir.example/model/kernel"
 // FedDyn changes each node's loss round by round so that the optima of all nodes come to lie where that of the federation
 // lies (Acar et al. 2021, "Federated Learning Based on Dynamic Regularization", Algorithm 1): a node lowers
 // L(θ) − ⟨g, θ⟩ + α/2·‖θ − θ_global‖², where g, its memory, is the gradient of L where it arrived in its last round; the
-// server keeps h, the mean of all −g, and subtracts h/α. All means are uniform.
+// server keeps h, the mean of all g, and subtracts h/α. All means are uniform.
 type FedDyn struct {
 	Alpha float64 // α, above 0: the smaller, the further nodes go from the global model, and the more h corrects
 }

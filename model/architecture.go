@@ -22,7 +22,7 @@ func (a Architecture) Spec(input []int, outputs int, ids ...int) (Spec, error) {
 	case a.Name == "" && a.Layers == nil:
 		return spec, fmt.Errorf("architecture: want a name or layers")
 	}
-	if len(a.Hidden) > 0 {
+	if len(a.Hidden) > 0 && a.Name == "mlp" { // another name that is none is Named's to refuse
 		spec.Layers, spec.Loss = hiddenLayers(len(input) > 1, a.Hidden, outputs)
 	} else if a.Name != "" {
 		var err error

@@ -1,8 +1,10 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"choir.example/model/kernel"
@@ -22,25 +24,29 @@ type Optimiser struct {
 	Decay    float64 `json:"decay,omitempty" yaml:"decay"`       // of weights: added to the gradient, by adamw to the step
 }
 
-// optimisers is the table of kinds: how many values of state a parameter has, and what a step does.
+// optimisers is the table of kinds: how many values of state a parameter has, which settings beside decay there are, and
+// what a step does.
 var optimisers = map[string]struct {
 	state int
+	takes string
 	step  func(o Optimiser, rate float64, steps int, params, grad, first, second []float32)
 }{
-	"":         {0, Optimiser.sgd},
-	"sgd":      {0, Optimiser.sgd},
-	"gd":       {0, Optimiser.sgd},
-	"momentum": {1, Optimiser.momentum},
-	"nesterov": {1, Optimiser.nesterov},
-	"rmsprop":  {1, Optimiser.rmsprop},
-	"adam":     {2, Optimiser.adam},
-	"adamw":    {2, Optimiser.adam},
-	"adagrad":  {1, Optimiser.adagrad},
+	"":         {0, "", Optimiser.sgd},
+	"sgd":      {0, "", Optimiser.sgd},
+	"gd":       {0, "", Optimiser.sgd},
+	"momentum": {1, "momentum", Optimiser.momentum},
+	"nesterov": {1, "momentum", Optimiser.nesterov},
+	"rmsprop":  {1, "beta2 epsilon", Optimiser.rmsprop},
+	"adam":     {2, "beta1 beta2 epsilon", Optimiser.adam},
+	"adamw":    {2, "beta1 beta2 epsilon", Optimiser.adam},
+	"adagrad":  {1, "epsilon", Optimiser.adagrad},
 }
 
-// Validate names the setting that is out of range.
+// Validate names the setting that is out of range, or that the kind does not have: a momentum beside plain SGD would change
+// nothing, and who gave it would not know.
 func (o Optimiser) Validate() error {
-	if _, ok := optimisers[o.Kind]; !ok {
+	kind, ok := optimisers[o.Kind]
+	if !ok {
 		return fmt.Errorf("optimiser %.40q, want one of %s", o.Kind, strings.Join(sortedNames(optimisers), ", "))
 	}
 	for _, f := range []struct {
@@ -50,31 +56,36 @@ func (o Optimiser) Validate() error {
 		if !(f.value >= 0 && f.value < f.top) {
 			return fmt.Errorf("optimiser: %s %v, want at least 0 and below %v", f.name, f.value, f.top)
 		}
+		if f.value != 0 && f.name != "decay" && !slices.Contains(strings.Fields(kind.takes), f.name) {
+			return fmt.Errorf("optimiser: %s is not for %s, but for %s", f.name, cmp.Or(o.Kind, "sgd"), strings.Join(takers(f.name), ", "))
+		}
 	}
 	return nil
 }
 
+// takers are the kinds that have a setting.
+func takers(setting string) (kinds []string) {
+	for _, kind := range sortedNames(optimisers) {
+		if slices.Contains(strings.Fields(optimisers[kind].takes), setting) {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
+}
+
 // plain reports whether steps may be taken while propagating backward.
 func (o Optimiser) plain() bool { return (o.Kind == "" || o.Kind == "sgd") && o.Decay == 0 }
-
-// or is the value, or the usual one.
-func or(value, usual float64) float64 {
-	if value == 0 {
-		return usual
-	}
-	return value
-}
 
 func (o Optimiser) sgd(rate float64, _ int, params, grad, _, _ []float32) {
 	kernel.Axpby(params, float32(-rate), grad, float32(1-rate*o.Decay))
 }
 
 func (o Optimiser) momentum(rate float64, _ int, params, grad, velocity, _ []float32) {
-	kernel.Momentum(params, velocity, grad, kernel.MomentumStep{Keep: float32(or(o.Momentum, .9)), Decay: float32(o.Decay), FromV: float32(rate)})
+	kernel.Momentum(params, velocity, grad, kernel.MomentumStep{Keep: float32(cmp.Or(o.Momentum, .9)), Decay: float32(o.Decay), FromV: float32(rate)})
 }
 
 func (o Optimiser) nesterov(rate float64, _ int, params, grad, velocity, _ []float32) {
-	keep := or(o.Momentum, .9)
+	keep := cmp.Or(o.Momentum, .9)
 	kernel.Momentum(params, velocity, grad, kernel.MomentumStep{
 		Keep: float32(keep), Decay: float32(o.Decay), FromV: float32(rate * keep), FromG: float32(rate)})
 }
@@ -88,25 +99,25 @@ func (o Optimiser) decayed(params, grad []float32) []float32 {
 }
 
 func (o Optimiser) rmsprop(rate float64, _ int, params, grad, squares, _ []float32) {
-	keep := or(o.Beta2, .99)
+	keep := cmp.Or(o.Beta2, .99)
 	g := o.decayed(params, grad)
 	kernel.Adaptive(params, g, squares, g, kernel.AdaptiveStep{AddM: 1, KeepV: float32(keep), AddV: float32(1 - keep),
-		Rate: float32(rate), Root: 1, Epsilon: float32(or(o.Epsilon, 1e-8)), Shrink: 1})
+		Rate: float32(rate), Root: 1, Epsilon: float32(cmp.Or(o.Epsilon, 1e-8)), Shrink: 1})
 }
 
 func (o Optimiser) adagrad(rate float64, _ int, params, grad, squares, _ []float32) {
 	g := o.decayed(params, grad)
 	kernel.Adaptive(params, g, squares, g, kernel.AdaptiveStep{AddM: 1, KeepV: 1, AddV: 1,
-		Rate: float32(rate), Root: 1, Epsilon: float32(or(o.Epsilon, 1e-8)), Shrink: 1})
+		Rate: float32(rate), Root: 1, Epsilon: float32(cmp.Or(o.Epsilon, 1e-8)), Shrink: 1})
 }
 
 func (o Optimiser) adam(rate float64, steps int, params, grad, mean, squares []float32) {
-	beta1, beta2 := or(o.Beta1, .9), or(o.Beta2, .999)
+	beta1, beta2 := cmp.Or(o.Beta1, .9), cmp.Or(o.Beta2, .999)
 	s := kernel.AdaptiveStep{
 		KeepM: float32(beta1), AddM: float32(1 - beta1), KeepV: float32(beta2), AddV: float32(1 - beta2),
 		Rate:    float32(rate / (1 - math.Pow(beta1, float64(steps)))),
 		Root:    float32(1 / math.Sqrt(1-math.Pow(beta2, float64(steps)))),
-		Epsilon: float32(or(o.Epsilon, 1e-8)), Shrink: 1,
+		Epsilon: float32(cmp.Or(o.Epsilon, 1e-8)), Shrink: 1,
 	}
 	if o.Kind == "adamw" {
 		s.Shrink = float32(1 - rate*o.Decay)

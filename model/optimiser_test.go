@@ -75,7 +75,10 @@ func TestOptimisers(t *testing.T) {
 	x, y := reals(3*10), reals(10)
 	for _, kind := range sortedNames(optimisers) {
 		for _, decay := range []float64{0, .1} {
-			o := Optimiser{Kind: kind, Momentum: .8, Decay: decay}
+			o := Optimiser{Kind: kind, Decay: decay}
+			if kind == "momentum" || kind == "nesterov" {
+				o.Momentum = .8
+			}
 			params := network.Initial(1)
 			w, r := wide(params), reference{Optimiser: o}
 			for range 12 {
@@ -189,19 +192,24 @@ func TestSchedules(t *testing.T) {
 
 func TestTrainConfigRefuses(t *testing.T) {
 	for want, cfg := range map[string]TrainConfig{
-		`optimiser "sgdx", want one of adagrad, adam`: {Optimiser: Optimiser{Kind: "sgdx"}},
-		"optimiser: momentum 1, want":                 {Optimiser: Optimiser{Kind: "momentum", Momentum: 1}},
-		"optimiser: beta1 -1, want":                   {Optimiser: Optimiser{Beta1: -1}},
-		"optimiser: decay NaN, want":                  {Optimiser: Optimiser{Decay: math.NaN()}},
-		`schedule "steps", want`:                      {Schedule: Schedule{Kind: "steps"}},
-		"schedule: every 0, want at least 1":          {Schedule: Schedule{Kind: "step", Factor: .5}},
-		"schedule: factor 2, want":                    {Schedule: Schedule{Kind: "step", Every: 1, Factor: 2}},
-		"schedule: warmup -1":                         {Schedule: Schedule{Warmup: -1}},
-		"schedule: every and factor belong to step":   {Schedule: Schedule{Kind: "cosine", Every: 1}},
-		"clip -1, want a finite norm of at least 0":   {Clip: -1},
-		"clip NaN, want a finite norm of at least 0":  {Clip: math.NaN()},
-		"learning rate +Inf, want a finite one":       {Rate: math.Inf(1)},
-		"-1 epochs, want at least 0":                  {Epochs: -1},
+		`optimiser "sgdx", want one of adagrad, adam`:                       {Optimiser: Optimiser{Kind: "sgdx"}},
+		"optimiser: momentum 1, want":                                       {Optimiser: Optimiser{Kind: "momentum", Momentum: 1}},
+		"optimiser: beta1 -1, want":                                         {Optimiser: Optimiser{Beta1: -1}},
+		"optimiser: momentum is not for sgd, but for momentum, nesterov":    {Optimiser: Optimiser{Momentum: .9}},
+		"optimiser: momentum is not for adam, but for momentum, nesterov":   {Optimiser: Optimiser{Kind: "adam", Momentum: .9}},
+		"optimiser: beta1 is not for rmsprop, but for adam, adamw":          {Optimiser: Optimiser{Kind: "rmsprop", Beta1: .9}},
+		"optimiser: beta2 is not for momentum, but for adam, adamw, rmspro": {Optimiser: Optimiser{Kind: "momentum", Beta2: .9}},
+		"optimiser: epsilon is not for gd, but for adagrad, adam, adamw":    {Optimiser: Optimiser{Kind: "gd", Epsilon: 1e-6}},
+		"optimiser: decay NaN, want":                                        {Optimiser: Optimiser{Decay: math.NaN()}},
+		`schedule "steps", want`:                                            {Schedule: Schedule{Kind: "steps"}},
+		"schedule: every 0, want at least 1":                                {Schedule: Schedule{Kind: "step", Factor: .5}},
+		"schedule: factor 2, want":                                          {Schedule: Schedule{Kind: "step", Every: 1, Factor: 2}},
+		"schedule: warmup -1":                                               {Schedule: Schedule{Warmup: -1}},
+		"schedule: every and factor belong to step":                         {Schedule: Schedule{Kind: "cosine", Every: 1}},
+		"clip -1, want a finite norm of at least 0":                         {Clip: -1},
+		"clip NaN, want a finite norm of at least 0":                        {Clip: math.NaN()},
+		"learning rate +Inf, want a finite one":                             {Rate: math.Inf(1)},
+		"-1 epochs, want at least 0":                                        {Epochs: -1},
 	} {
 		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)

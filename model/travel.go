@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -20,7 +21,7 @@ func (cfg *TrainConfig) Travel(steps int, pull float64) (float64, error) {
 	}
 	keep := 0.
 	if o.Kind == "momentum" || o.Kind == "nesterov" {
-		keep = or(o.Momentum, .9)
+		keep = cmp.Or(o.Momentum, .9)
 	}
 	perEpoch := max(steps/max(cfg.Epochs, 1), 1)
 	distance, velocity := 0., 0.
