@@ -63,7 +63,7 @@ func (e Expected) Found(r *Result) (value float64, ok bool) {
 		return 0, false
 	}
 	if len(e.Rounds) == 0 {
-		return r.Final.Accuracy, len(r.Series) > 0
+		return r.Final.Accuracy, r.Ended()
 	}
 	sum, n := 0.0, 0
 	for _, m := range r.Series {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -67,7 +68,7 @@ type Result struct {
 	Seconds         float64        `json:"seconds"`
 	SecondsPerRound float64        `json:"seconds_per_round"`
 	ModelDigest     string         `json:"model_digest"`
-	Final           Measured       `json:"final"`
+	Final           Measured       `json:"final"` // of the last round that was measured
 	RoundsTo        map[string]int `json:"rounds_to"`
 	Skipped         []SkippedRound `json:"skipped,omitempty"`
 	Spent
@@ -76,6 +77,24 @@ type Result struct {
 	Saturated int64         `json:"saturated"`          // coordinates of all updates that lay outside compression.range, and were sent as its end
 	Personal  *Personal     `json:"personal,omitempty"` // nil unless evaluation.personal asks for it
 	Diverged  string        `json:"diverged,omitempty"` // why the run ended early, if it did
+}
+
+// Ended reports whether Final is of the last round: it is not where nothing was measured, or the run diverged.
+func (r *Result) Ended() bool { return len(r.Series) > 0 && r.Diverged == "" }
+
+// MarshalJSON writes the result as an object. What a run without an end would have come to is null: it is not zero.
+func (r Result) MarshalJSON() ([]byte, error) {
+	type plain Result
+	if r.Ended() {
+		return json.Marshal(plain(r))
+	}
+	return json.Marshal(struct {
+		plain
+		Final struct {
+			Accuracy *float64 `json:"accuracy"`
+			Loss     *float64 `json:"loss"`
+		} `json:"final"`
+	}{plain: plain(r)})
 }
 
 // Measured is how well a model does on the test set.

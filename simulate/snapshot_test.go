@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -179,9 +180,16 @@ func TestDivergingRunKeepsItsCurve(t *testing.T) {
 	if !errors.Is(err, model.ErrDiverged) || r == nil || r.Rounds != 4 || len(r.Series) != 3 || !strings.Contains(err.Error(), "round 4: the loss") {
 		t.Fatalf("%+v: %v", r, err)
 	}
+	const unknown = `"final":{"accuracy":null,"loss":null}`
+	if text, err := json.Marshal(r); err != nil || !strings.Contains(string(text), unknown) {
+		t.Errorf("%s, %v", text, err)
+	}
 	x.Own.Strategy, x.Local.LearningRate = nil, 1e20
 	r, err = Run(t.Context(), x, RunConfig{})
 	if !errors.Is(err, model.ErrDiverged) || r == nil || r.Rounds != 0 || !strings.Contains(err.Error(), "round 1: ") {
 		t.Fatalf("%+v: %v", r, err)
+	}
+	if text, err := json.Marshal(r); err != nil || !strings.Contains(string(text), unknown) {
+		t.Errorf("%s, %v", text, err)
 	}
 }

@@ -40,10 +40,11 @@ A run whose numbers explode ends early, keeps its rounds and exits 1.
 With -o json standard output is one object with the keys
   name, seed, fidelity, rounds, seconds, seconds_per_round
   model_digest: SHA-256 over the bits of the last model's parameters
-  final: accuracy and loss (cross entropy, nat) on the test set after the last round
+  final: accuracy and loss (cross entropy, nat) on the test set after the last round; null if it diverged
   rounds_to: the first round at each accuracy of evaluation.rounds_to that was reached
   series: a list of round, accuracy, loss and model_digest, of the rounds that were measured
   report: the page's path
+  diverged: why it ended early, if it did
 
 Example: choir simulate run quick --set local.learning_rate=0.05 --set rounds=30`
 }
@@ -71,7 +72,7 @@ func (c *simulateRun) Run(ctx context.Context, t *terminal) error {
 	r, err := one.do(ctx, t.err)
 	early.end()
 	m.finish()
-	if r == nil || err != nil && len(r.Series) == 0 {
+	if r == nil || err != nil && len(r.Series) == 0 && !c.json() {
 		return c.explain(ctx, err)
 	}
 	if c.Out == "" {

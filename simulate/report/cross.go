@@ -15,6 +15,7 @@ type Cross struct {
 	Rows, Columns            []string
 	Cells                    [][]Cell // by row
 	Published                bool     // some cell has a published number
+	Diverged                 bool     // some cell has runs that diverged
 }
 
 // Cell is an accuracy.
@@ -22,6 +23,7 @@ type Cell struct {
 	Mean      float64 // NaN: there is no run
 	Text      string
 	Published string // the source's, if there is one
+	Diverged  string // how many runs did, if some did
 	Share     int    // of the range of the table, 0 to 100: the shade
 }
 
@@ -76,11 +78,11 @@ func (c *Cross) put(row, column string, s *Setup) {
 		c.Cells = append(c.Cells, nil)
 	}
 	for len(c.Cells[i]) <= k {
-		c.Cells[i] = append(c.Cells[i], Cell{Mean: math.NaN()})
+		c.Cells[i] = append(c.Cells[i], Cell{Mean: math.NaN(), Text: percent(math.NaN())})
 	}
 	found, published := s.headline()
-	c.Cells[i][k] = Cell{Mean: found.Mean, Text: percent(found.Mean), Published: published}
-	c.Published = c.Published || published != ""
+	c.Cells[i][k] = Cell{Mean: found.Mean, Text: percent(found.Mean), Published: published, Diverged: s.Diverged()}
+	c.Published, c.Diverged = c.Published || published != "", c.Diverged || s.Diverged() != ""
 }
 
 // place is where a name stands in a list, to whose end it is added if it is not there.
@@ -109,10 +111,11 @@ func (c *Cross) finish() {
 	low, high := math.Inf(1), math.Inf(-1)
 	for i, from := range rows {
 		for _, k := range columns {
-			cell := Cell{Mean: math.NaN(), Text: "–"}
-			if k < len(c.Cells[from]) && !math.IsNaN(c.Cells[from][k].Mean) {
-				cell = c.Cells[from][k]
-				low, high = min(low, cell.Mean), max(high, cell.Mean)
+			cell := Cell{Mean: math.NaN(), Text: percent(math.NaN())}
+			if k < len(c.Cells[from]) {
+				if cell = c.Cells[from][k]; !math.IsNaN(cell.Mean) {
+					low, high = min(low, cell.Mean), max(high, cell.Mean)
+				}
 			}
 			cells[i] = append(cells[i], cell)
 		}

@@ -125,7 +125,7 @@ func (r *Report) WritePage(w io.Writer) error {
 // WriteCSV writes a line for each run.
 func (r *Report) WriteCSV(w io.Writer) error {
 	keys := varyingKeys(r.Setups)
-	rows := [][]string{append([]string{"setup", "seed", "fidelity", "rounds", "seconds", "accuracy", "loss", "sent_bytes", "received_bytes", "model_digest"}, keys...)}
+	rows := [][]string{append([]string{"setup", "seed", "fidelity", "rounds", "seconds", "accuracy", "loss", "sent_bytes", "received_bytes", "model_digest", "diverged"}, keys...)}
 	for _, s := range r.Setups {
 		for _, run := range s.Runs {
 			rows = append(rows, run.row(s, keys))
@@ -144,9 +144,13 @@ func (r *Run) row(s *Setup, keys []string) []string {
 	}
 	number := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 	f := r.Result
+	accuracy, loss := "", "" // of a run that has no end
+	if f.Ended() {
+		accuracy, loss = number(f.Final.Accuracy), number(f.Final.Loss)
+	}
 	row := []string{
-		s.Label, strconv.FormatUint(f.Seed, 10), string(f.Fidelity), strconv.Itoa(f.Rounds), number(f.Seconds), number(f.Final.Accuracy), number(f.Final.Loss),
-		strconv.FormatInt(sent, 10), strconv.FormatInt(received, 10), f.ModelDigest,
+		s.Label, strconv.FormatUint(f.Seed, 10), string(f.Fidelity), strconv.Itoa(f.Rounds), number(f.Seconds), accuracy, loss,
+		strconv.FormatInt(sent, 10), strconv.FormatInt(received, 10), f.ModelDigest, f.Diverged,
 	}
 	for _, k := range keys {
 		row = append(row, s.values[k])

@@ -53,8 +53,18 @@ func (r *Report) Published() (all []Published) {
 			if e.Metric == "claim" {
 				continue
 			}
-			found := s.over(func(r *Run) (float64, bool) { return e.Found(r.Result) })
+			n := 0
+			found := s.over(func(r *Run) (float64, bool) {
+				v, ok := e.Found(r.Result)
+				if ok {
+					n++
+				}
+				return v, ok
+			})
 			p := Published{Label: s.Label, What: what(e), Theirs: e.Unit(e.Value), Ours: spreadText(found, e.Unit), Source: e.From}
+			if n > 0 && n < len(s.Runs) { // those that never came there have no part in the mean
+				p.Ours += fmt.Sprintf(" in %d of %d runs", n, len(s.Runs))
+			}
 			if e.Spread > 0 {
 				p.Theirs += fmt.Sprintf(" ± %.1f", 100*e.Spread)
 			}

@@ -239,6 +239,23 @@ func (s *Setup) over(of func(r *Run) (v float64, ok bool)) Spread {
 	return out
 }
 
+// Diverged says how many of the setup's runs diverged; empty if none did. They are in none of its spreads of what models can.
+func (s *Setup) Diverged() string {
+	n := 0
+	for _, r := range s.Runs {
+		if r.Result.Diverged != "" {
+			n++
+		}
+	}
+	switch n {
+	case 0:
+		return ""
+	case len(s.Runs):
+		return "diverged"
+	}
+	return fmt.Sprintf("%d of %d diverged", n, len(s.Runs))
+}
+
 // Accuracy is that of the last round, or the mean of so many as the experiment averages.
 func (s *Setup) Accuracy() Spread {
 	return s.over(func(r *Run) (float64, bool) { return r.last(func(m simulate.Measured) float64 { return m.Accuracy }) })
@@ -250,9 +267,10 @@ func (s *Setup) Loss() Spread {
 }
 
 // last is the mean of what was measured in the last rounds of a run, in evaluation.average of them. ok is false if nothing was.
+// A run that diverged has no end: what it had come to before stands in its curve alone.
 func (r *Run) last(of func(simulate.Measured) float64) (mean float64, ok bool) {
 	series := r.Result.Series
-	if len(series) == 0 {
+	if len(series) == 0 || r.Result.Diverged != "" {
 		return 0, false
 	}
 	from := series[len(series)-1].Round - max(r.Experiment.Evaluation.Average, 1)
@@ -280,7 +298,7 @@ func (r *Report) Averages() string {
 // Backdoor is the share of marked examples that the last model takes for the liars' class; NaN where nobody marks any.
 func (s *Setup) Backdoor() Spread {
 	return s.over(func(r *Run) (float64, bool) {
-		if r.Result.Final.Backdoor == nil {
+		if r.Result.Final.Backdoor == nil || r.Result.Diverged != "" {
 			return 0, false
 		}
 		return *r.Result.Final.Backdoor, true

@@ -176,6 +176,7 @@ func TestPage(t *testing.T) {
 	x.Name, x.Source = `<b>"x"`, "<script>alert(1)</script>"
 	ended := run(x, 3, .25, .5)
 	ended.Result.Diverged = "round 3: it & that"
+	whole := run(two(.3, 2), 0, .9)
 	write := func(runs ...Run) string {
 		var page bytes.Buffer
 		if err := New(runs).WritePage(&page); err != nil {
@@ -183,10 +184,10 @@ func TestPage(t *testing.T) {
 		}
 		return page.String()
 	}
-	text := write(ended, run(two(.3, 2), 0, .9))
+	text := write(ended, whole)
 	if share := .125; strings.Contains(text, "ackdoor") {
 		t.Error("there is no backdoor")
-	} else if ended.Result.Final.Backdoor = &share; !strings.Contains(write(ended), "<td>12.5\u00a0%</td>") {
+	} else if whole.Result.Final.Backdoor = &share; !strings.Contains(write(whole), "<td>12.5\u00a0%</td>") {
 		t.Error("the backdoor's share is missing")
 	}
 	for _, bad := range []string{"<script", "<b>", "src=", "href=", "url(", "NaN", "no data"} {
@@ -194,7 +195,7 @@ func TestPage(t *testing.T) {
 			t.Errorf("the page has %q", bad)
 		}
 	}
-	for _, want := range []string{"&lt;b&gt;", "round 3: it &amp; that", "50.0\u00a0%", "10\u00a0bytes", "no mechanism", "width=device-width", "prefers-color-scheme:dark"} {
+	for _, want := range []string{"&lt;b&gt;", "round 3: it &amp; that", "90.0\u00a0%", "10\u00a0bytes", "no mechanism", "width=device-width", "prefers-color-scheme:dark"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page lacks %q", want)
 		}
@@ -248,8 +249,55 @@ func TestCSV(t *testing.T) {
 	if err != nil || len(rows) != 3 {
 		t.Fatalf("%v: %v", rows, err)
 	}
-	if got := strings.Join(rows[2], " "); got != "two epochs=2 learning_rate=0.3 1 math 2 1.5 0.75 0.25 20 0 digest1 2 0.3" {
+	if got := strings.Join(rows[2], " "); got != "two epochs=2 learning_rate=0.3 1 math 2 1.5 0.75 0.25 20 0 digest1  2 0.3" {
 		t.Errorf("%s", got)
+	}
+}
+
+// A run that diverged has no accuracy in the end, however good it was before: tables say that it did, and means are of the
+// others.
+func TestDivergedRunsAreInNoMean(t *testing.T) {
+	diverged := func(x simulate.Experiment, seed uint64, accuracies ...float64) Run {
+		r := run(x, seed, accuracies...)
+		r.Result.Diverged = "round 3: it did"
+		return r
+	}
+	r := New([]Run{
+		run(two(.1, 1), 0, .5), diverged(two(.1, 1), 1, .9), run(two(.1, 2), 0, .6), diverged(two(10, 1), 0, .8), diverged(two(10, 1), 1), run(two(10, 2), 0, .1),
+	})
+	some, all, none := r.Setups[0], r.Setups[1], r.Setups[2]
+	if a := some.Accuracy(); a.Mean != .5 || some.Diverged() != "1 of 2 diverged" || none.Diverged() != "" || !math.IsNaN(all.Accuracy().Mean) || all.Diverged() != "diverged" {
+		t.Errorf("%v %q %q %v %q", a, some.Diverged(), none.Diverged(), all.Accuracy(), all.Diverged())
+	}
+	c := r.Crosses()[0]
+	if cell := c.Cells[0][1]; cell.Text != "–" || cell.Diverged != "diverged" || !c.Diverged || c.Cells[0][0].Text != "50.0" || c.Cells[1][1].Share != 0 {
+		t.Errorf("%+v", c)
+	}
+	var page strings.Builder
+	if err := r.WritePage(&page); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"<td>50.0\u00a0%<small>1 of 2 diverged</small></td>", "–<small>diverged</small></td>", "where seeds diverged, the mean of the others"} {
+		if !strings.Contains(page.String(), want) {
+			t.Errorf("the page does not have %q", want)
+		}
+	}
+	var table strings.Builder
+	if err := r.WriteCSV(&table); err != nil {
+		t.Fatal(err)
+	}
+	if want := "two epochs=1 learning_rate=0.1,1,math,1,1.5,,,10,0,digest1,round 3: it did,1,0.1"; !strings.Contains(table.String(), want) {
+		t.Errorf("the table does not have %q:\n%s", want, table.String())
+	}
+}
+
+// A level that some seeds never reach is told with how many did.
+func TestPublishedSaysHowManyRunsCameThere(t *testing.T) {
+	x := builtin(t, "fmnist-2nn-iid")
+	for _, p := range New([]Run{run(x, 0, .5, .76), run(x, 1, .5, .6)}).Published() {
+		if p.What == "first round at 75 %" && p.Ours != "2 in 1 of 2 runs" {
+			t.Errorf("%q", p.Ours)
+		}
 	}
 }
 
