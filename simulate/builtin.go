@@ -3,6 +3,7 @@ package simulate
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -82,9 +83,12 @@ func (e Expected) Unit(value float64) string {
 	return fmt.Sprintf("%.1f\u00a0%%", 100*value)
 }
 
+// plain is a share as its source prints it, without the digits of a division of percents by 100.
+func plain(share float64) float64 { return math.Round(share*1e4) / 1e4 }
+
 // after is an accuracy after a round.
 func after(round int, value float64, from string) Expected {
-	return Expected{Metric: accuracyMetric, Rounds: []int{round}, Value: value, From: from, Text: fmt.Sprintf("%.1f %% after round %d (%s)", 100*value, round, from)}
+	return Expected{Metric: accuracyMetric, Rounds: []int{round}, Value: plain(value), From: from, Text: fmt.Sprintf("%.1f %% after round %d (%s)", 100*value, round, from)}
 }
 
 // reached is the first round with an accuracy.
@@ -97,7 +101,7 @@ func reached(level float64, round int, from string) Expected {
 // onAverage is the mean accuracy after some of the last rounds, where single ones jump.
 func onAverage(value float64, rounds []int, from string) Expected {
 	return Expected{
-		Metric: accuracyMetric, Rounds: rounds, Value: value, From: from,
+		Metric: accuracyMetric, Rounds: rounds, Value: plain(value), From: from,
 		Text: fmt.Sprintf("%.1f %%, mean of rounds %d to %d (%s)", 100*value, rounds[0], rounds[len(rounds)-1], from),
 	}
 }
@@ -107,7 +111,7 @@ func claim(text string) Expected { return Expected{Metric: claimMetric, Text: te
 
 // final is the accuracy after the last round, with its standard deviation; 0 for none.
 func final(value, spread float64, from string) Expected {
-	e := Expected{Metric: accuracyMetric, Value: value, Spread: spread, From: from, Text: fmt.Sprintf("%.1f %%", 100*value)}
+	e := Expected{Metric: accuracyMetric, Value: plain(value), Spread: plain(spread), From: from, Text: fmt.Sprintf("%.1f %%", 100*value)}
 	if spread > 0 {
 		e.Text += fmt.Sprintf(" ± %.1f", 100*spread)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -132,5 +133,18 @@ func TestFound(t *testing.T) {
 	}
 	if got := final(.881, .006, "Li").Text; !strings.HasPrefix(got, "88.1 % ± 0.6 in the end (Li") {
 		t.Errorf("text %q", got)
+	}
+}
+
+// Numbers of sources are told with their own digits: .881, not .8809999999999999.
+func TestExpectedHasTheSourcesDigits(t *testing.T) {
+	for _, b := range Builtins() {
+		for _, e := range b.Expected {
+			for _, v := range []float64{e.Value, e.Spread} {
+				if text := strconv.FormatFloat(v, 'g', -1, 64); len(text) > len("0.1234") {
+					t.Errorf("%s: %s %s", b.Name, e.Metric, text)
+				}
+			}
+		}
 	}
 }

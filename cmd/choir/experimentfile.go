@@ -89,6 +89,7 @@ func builtinNames() (names []string) {
 var (
 	aboutSection = regexp.MustCompile(`^(?:experiment [^:]*: )?([a-z_]+): (.*)`)
 	wantOneOf    = regexp.MustCompile(`"([^"]*)"[,:] want one of ([^;()]+)$`)
+	needsPath    = regexp.MustCompile(`: data: [a-z-]+ needs path: `)
 	word         = regexp.MustCompile(`[a-z_]+`)
 )
 
@@ -104,6 +105,9 @@ func (f experimentFlags) inExperiment(err error) error {
 		}
 	}
 	if _, missing := os.Stat(f.Experiment); missing != nil {
+		if needsPath.MatchString(err.Error()) {
+			err = &hinted{err, "--set data.path=DIR"}
+		}
 		return err
 	}
 	if at := inSection(f.Experiment, err.Error(), simulate.Experiment{}); at != "" {

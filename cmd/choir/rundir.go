@@ -283,7 +283,11 @@ func readResult(path string) (*simulate.Result, error) {
 		return nil, err
 	}
 	r := &simulate.Result{}
-	if err := json.Unmarshal(b, r); err != nil {
+	err = json.Unmarshal(b, r)
+	if err == nil && r.Name == "" {
+		err = errors.New("there is no result in it")
+	}
+	if err != nil {
 		return nil, &hinted{fmt.Errorf("%s: %w", path, err), "it was not written by choir, or altered: remove it, and run with --resume"}
 	}
 	return r, nil

@@ -5,8 +5,18 @@ import "testing"
 func TestWord(t *testing.T) {
 	known := []string{"fashion-mnist", "mnist", "shoppers"}
 	for word, want := range map[string]string{
-		"minst": "mnist", "MNIST": "mnist", "fashion": "", "fashion-minst": "fashion-mnist", "shopers": "shoppers", "imagenet": "", "": "",
+		"minst": "mnist", "MNIST": "mnist", "fashion": "fashion-mnist", "SHOP": "shoppers", "fa": "", "fashion-minst": "fashion-mnist", "shopers": "shoppers", "imagenet": "", "": "",
 	} {
+		if got := Word(word, known); got != want {
+			t.Errorf("%q: %q, want %q", word, got, want)
+		}
+	}
+}
+
+// Of several that begin so the nearest is meant, or none.
+func TestWordBegun(t *testing.T) {
+	known := []string{"dirichlet", "iid", "quantity-dirichlet", "quantity-lognormal"}
+	for word, want := range map[string]string{"diric": "dirichlet", "quantity": "", "quantity-log": "quantity-lognormal", "ii": "iid"} {
 		if got := Word(word, known); got != want {
 			t.Errorf("%q: %q, want %q", word, got, want)
 		}
