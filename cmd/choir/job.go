@@ -36,19 +36,24 @@ type jobCommand struct {
 type jobSubmit struct {
 	contextFlag
 	outputFlag
-	File string `arg:"" help:"The job's file, YAML." type:"path"`
+	File   string `arg:"" help:"The job's file, YAML, or an experiment's." type:"path"`
+	Schema string `help:"What the columns of the nodes' data mean, in place of the file's schema." placeholder:"FILE" type:"path"`
 }
 
 // Help is what --help explains.
 func (jobSubmit) Help() string {
 	return `deploy/local/job.yaml is a commented job file. Files that it names lie relative to it.
 
+An experiment's file, which choir simulate run tries out, is a job's, too: its rounds, its first seed, cohort.nodes as goal,
+fleet.least as minimum_cohort, fleet.over_selection, and the sections architecture to privacy as they are. Data and
+evaluation are the nodes' own; --schema says what their columns mean.
+
 Example: choir job submit job.yaml`
 }
 
 // Run submits a job.
 func (c *jobSubmit) Run(ctx context.Context, t *terminal) error {
-	req, err := readJob(c.File)
+	req, err := readJob(c.File, c.Schema, t.err)
 	if err != nil {
 		return err
 	}

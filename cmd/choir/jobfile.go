@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -87,17 +89,23 @@ func inSections(err error) error {
 // maxSets bounds the public sets of a job in bytes: they travel in one message.
 const maxSets = 3 << 20
 
-// readJob reads a job's file, and the files that it names, relative to it.
-func readJob(path string) (*choirv1.SubmitJobRequest, error) {
+// readJob reads a job's file, or an experiment's as one, and the files that it names, relative to it. A schema takes the
+// place of the file's. What people should know goes to talk.
+func readJob(path, schemaFile string, talk io.Writer) (*choirv1.SubmitJobRequest, error) {
 	j := defaultJob()
-	if err := readYAML(path, &j); err != nil {
+	err := readYAML(path, &j)
+	if key := ofExperiment(err); key != "" {
+		j, err = readExperimentJob(path, key, err, talk)
+	}
+	if err != nil {
 		return nil, missing("job file", inSections(err))
 	}
+	j.Schema = cmp.Or(schemaFile, j.Schema)
 	if j.Name == "" {
 		return nil, &hinted{fmt.Errorf("%s: name is missing", path), "give the job a name: letters, digits, ., _ and -"}
 	}
 	if j.Schema == "" {
-		return nil, &hinted{fmt.Errorf("%s: schema is missing", path), "name the file that says what the columns mean, such as schema: shop.yaml"}
+		return nil, &hinted{fmt.Errorf("%s: schema is missing", path), "name the file that says what the columns mean, such as schema: shop.yaml, or --schema shop.yaml"}
 	}
 	if j.Model == "" {
 		j.Model = j.Name

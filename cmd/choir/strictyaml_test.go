@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -158,7 +159,7 @@ func TestDeployedFilesAreRead(t *testing.T) {
 	}{
 		{"c*.yaml", func(p string) error { _, err := readCoordinator(p); return err }},
 		{"n*.yaml", func(p string) error { _, err := readNode(p); return err }},
-		{"job.yaml", func(p string) error { _, err := readJob(p); return err }},
+		{"job.yaml", func(p string) error { _, err := readJob(p, "", io.Discard); return err }},
 		{"shop.yaml", func(p string) error { _, err := readSchema(p); return err }},
 	} {
 		paths, err := filepath.Glob(filepath.Join("..", "..", "deploy", "local", pattern.glob))
