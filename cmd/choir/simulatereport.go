@@ -102,6 +102,15 @@ func readRun(dir string) (*report.Run, error) {
 	if r == nil || err != nil {
 		return nil, err
 	}
+	run, err := d.found(r)
+	if err != nil {
+		return nil, &hinted{err, fmt.Sprintf("it is altered or damaged: remove %s, and run it again, or move it away", dir)}
+	}
+	return run, nil
+}
+
+// found is what the files of a finished run say.
+func (d *runDir) found(r *simulate.Result) (*report.Run, error) {
 	var x simulate.Experiment
 	if err := readYAML(d.file(experimentName), &x); err != nil {
 		return nil, err

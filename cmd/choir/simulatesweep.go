@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -78,6 +79,9 @@ func (c *simulateSweep) Run(ctx context.Context, t *terminal) error {
 	}
 	for _, f := range s.failed {
 		fmt.Fprintf(t.err, "choir: error: %s: %s\n", f.Cell, f.Reason)
+		if f.hint != "" {
+			fmt.Fprintf(t.err, "hint: %s\n", f.hint)
+		}
 	}
 	if len(s.failed) > 0 {
 		return errSilent
@@ -139,6 +143,17 @@ type sweep struct {
 type failedCell struct {
 	Cell   string `json:"cell"`
 	Reason string `json:"reason"`
+	hint   string // what to do about it, if that is known
+}
+
+// failedAs is a cell and why it failed.
+func failedAs(cell string, err error) failedCell {
+	f := failedCell{Cell: cell, Reason: err.Error()}
+	var known *hinted
+	if errors.As(err, &known) {
+		f.hint = known.hint
+	}
+	return f
 }
 
 // divide gives the cores to cells: as many cells at a time as there are cores, since a small model's round has parts that one
@@ -195,9 +210,9 @@ func (s *sweep) cell(ctx context.Context, c cell) {
 	}
 	switch {
 	case err != nil:
-		s.failed = append(s.failed, failedCell{c.dir, err.Error()})
+		s.failed = append(s.failed, failedAs(c.dir, err))
 	case diverged:
-		s.failed = append(s.failed, failedCell{c.dir, r.Diverged})
+		s.failed = append(s.failed, failedCell{Cell: c.dir, Reason: r.Diverged})
 	}
 }
 
