@@ -22,9 +22,9 @@ type Settings struct {
 
 // LocalSettings say how a node trains.
 type LocalSettings struct {
-	Epochs       int             `json:"epochs,omitempty" yaml:"epochs"`               // passes over its examples a round; usually 1
-	Batch        int             `json:"batch,omitempty" yaml:"batch"`                 // examples of a step; usually 32
-	LearningRate float64         `json:"learning_rate,omitempty" yaml:"learning_rate"` // usually 0.1
+	Epochs       int             `json:"epochs,omitempty" yaml:"epochs" usual:"1"`                 // passes over its examples a round; usually 1
+	Batch        int             `json:"batch,omitempty" yaml:"batch" usual:"32"`                  // examples of a step; usually 32
+	LearningRate float64         `json:"learning_rate,omitempty" yaml:"learning_rate" usual:"0.1"` // usually 0.1
 	Optimiser    model.Optimiser `json:"optimiser" yaml:"optimiser"`
 	Schedule     model.Schedule  `json:"schedule" yaml:"schedule"`
 	Clip         float64         `json:"clip,omitempty" yaml:"clip"` // L2 norm of a batch's gradient; 0: none
@@ -38,9 +38,9 @@ func (s LocalSettings) Usual() LocalSettings {
 
 // Compression says how a delta becomes integers.
 type Compression struct {
-	Range    float64 `json:"range,omitempty" yaml:"range"`       // largest magnitude of a coordinate that is kept; usually 4
-	Bits     int     `json:"bits,omitempty" yaml:"bits"`         // of a coordinate, 2 to 24; usually 24. It is sent in whole bytes
-	Rounding string  `json:"rounding,omitempty" yaml:"rounding"` // nearest, the usual, or stochastic
+	Range    float64 `json:"range,omitempty" yaml:"range" usual:"4"` // largest magnitude of a coordinate that is kept; usually 4
+	Bits     int     `json:"bits,omitempty" yaml:"bits" usual:"24"`  // of a coordinate, 2 to 24; usually 24. It is sent in whole bytes
+	Rounding string  `json:"rounding,omitempty" yaml:"rounding"`     // nearest, the usual, or stochastic
 }
 
 // Usual is c with the usual value in the place of each that is not given.

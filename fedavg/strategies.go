@@ -11,26 +11,26 @@ import (
 // StrategySettings name a strategy and its parameters. A parameter that is absent, or zero, has the strategy's usual value;
 // one that the strategy does not take is refused. The table strategies says who takes what.
 type StrategySettings struct {
-	Name       string  `json:"name,omitempty" yaml:"name"`               // one of Strategies; usually fedavg
-	ServerRate float64 `json:"server_rate,omitempty" yaml:"server_rate"` // learning rate of the server, above 0
-	Uniform    bool    `json:"uniform,omitempty" yaml:"uniform"`         // nodes count the same, whatever they have; otherwise by their examples
-	Mu         float64 `json:"mu,omitempty" yaml:"mu"`                   // μ, how hard nodes are held to the global model, above 0
-	Momentum   float64 `json:"momentum,omitempty" yaml:"momentum"`       // β of the server, in (0, 1)
-	Beta1      float64 `json:"beta1,omitempty" yaml:"beta1"`             // what the server keeps of the mean, in (0, 1)
-	Beta2      float64 `json:"beta2,omitempty" yaml:"beta2"`             // what it keeps of the squares, in (0, 1)
-	Tau        float64 `json:"tau,omitempty" yaml:"tau"`                 // τ beside the root of the squares, above 0
-	Alpha      float64 `json:"alpha,omitempty" yaml:"alpha"`             // α of the dynamic regulariser, above 0
-	Q          float64 `json:"q,omitempty" yaml:"q"`                     // how much fairness, above 0
+	Name       string  `json:"name,omitempty" yaml:"name"`                                      // one of Strategies; usually fedavg
+	ServerRate float64 `json:"server_rate,omitempty" yaml:"server_rate" usual:"the strategy's"` // learning rate of the server, above 0
+	Uniform    bool    `json:"uniform,omitempty" yaml:"uniform"`                                // nodes count the same, whatever they have; otherwise by their examples
+	Mu         float64 `json:"mu,omitempty" yaml:"mu"`                                          // μ, how hard nodes are held to the global model, above 0
+	Momentum   float64 `json:"momentum,omitempty" yaml:"momentum" usual:"the strategy's"`       // β of the server, in (0, 1)
+	Beta1      float64 `json:"beta1,omitempty" yaml:"beta1" usual:"the strategy's"`             // what the server keeps of the mean, in (0, 1)
+	Beta2      float64 `json:"beta2,omitempty" yaml:"beta2" usual:"the strategy's"`             // what it keeps of the squares, in (0, 1)
+	Tau        float64 `json:"tau,omitempty" yaml:"tau" usual:"the strategy's"`                 // τ beside the root of the squares, above 0
+	Alpha      float64 `json:"alpha,omitempty" yaml:"alpha" usual:"the strategy's"`             // α of the dynamic regulariser, above 0
+	Q          float64 `json:"q,omitempty" yaml:"q"`                                            // how much fairness, above 0
 
-	Buffer    int       `json:"buffer,omitempty" yaml:"buffer"`       // updates that make a step, above 0
-	Mixing    float64   `json:"mixing,omitempty" yaml:"mixing"`       // how much is taken of a model that arrives, above 0 and at most 1
-	Staleness Staleness `json:"staleness,omitempty" yaml:"staleness"` // polynomial, the usual; hinge or constant
+	Buffer    int       `json:"buffer,omitempty" yaml:"buffer" usual:"the strategy's"` // updates that make a step, above 0
+	Mixing    float64   `json:"mixing,omitempty" yaml:"mixing" usual:"the strategy's"` // how much is taken of a model that arrives, above 0 and at most 1
+	Staleness Staleness `json:"staleness,omitempty" yaml:"staleness"`                  // polynomial, the usual; hinge or constant
 
 	Personal     []string `json:"personal,omitempty" yaml:"personal"`           // names of layers that stay on the nodes
 	PersonalLast int      `json:"personal_last,omitempty" yaml:"personal_last"` // so many last layers do, counting those with parameters
 
-	DistilEpochs int     `json:"distil_epochs,omitempty" yaml:"distil_epochs"` // passes over the public inputs, above 0
-	DistilRate   float64 `json:"distil_rate,omitempty" yaml:"distil_rate"`     // learning rate of the student, above 0
+	DistilEpochs int     `json:"distil_epochs,omitempty" yaml:"distil_epochs" usual:"the strategy's"` // passes over the public inputs, above 0
+	DistilRate   float64 `json:"distil_rate,omitempty" yaml:"distil_rate" usual:"the strategy's"`     // learning rate of the student, above 0
 }
 
 // takes are the parameters of a strategy with their usual values.

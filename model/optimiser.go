@@ -17,11 +17,11 @@ type Optimiser struct {
 	// as in Sutskever et al. 2013, §2, without dampening); nesterov (the same); rmsprop (Hinton 2012, lecture 6e); adam
 	// (Kingma and Ba 2015, Algorithm 1); adamw (Loshchilov and Hutter 2019, Algorithm 2); adagrad (Duchi et al. 2011).
 	Kind     string  `json:"kind,omitempty" yaml:"kind"`
-	Momentum float64 `json:"momentum,omitempty" yaml:"momentum"` // of momentum and nesterov, in [0, 1); 0 is .9
-	Beta1    float64 `json:"beta1,omitempty" yaml:"beta1"`       // what adam and adamw keep of the mean; 0 is .9
-	Beta2    float64 `json:"beta2,omitempty" yaml:"beta2"`       // what they keep of the squares; 0 is .999, for rmsprop .99
-	Epsilon  float64 `json:"epsilon,omitempty" yaml:"epsilon"`   // beside the root of the squares; 0 is 1e-8
-	Decay    float64 `json:"decay,omitempty" yaml:"decay"`       // of weights: added to the gradient, by adamw to the step
+	Momentum float64 `json:"momentum,omitempty" yaml:"momentum" usual:"0.9"`                         // of momentum and nesterov, in [0, 1); 0 is .9
+	Beta1    float64 `json:"beta1,omitempty" yaml:"beta1" usual:"0.9"`                               // what adam and adamw keep of the mean; 0 is .9
+	Beta2    float64 `json:"beta2,omitempty" yaml:"beta2" usual:"0.999 of adam and 0.99 of rmsprop"` // what they keep of the squares; 0 is .999, for rmsprop .99
+	Epsilon  float64 `json:"epsilon,omitempty" yaml:"epsilon" usual:"1e-8"`                          // beside the root of the squares; 0 is 1e-8
+	Decay    float64 `json:"decay,omitempty" yaml:"decay"`                                           // of weights: added to the gradient, by adamw to the step
 }
 
 // optimisers is the table of kinds: how many values of state a parameter has, which settings beside decay there are, and

@@ -25,7 +25,7 @@ type Experiment struct {
 	Compression  fedavg.Compression      `json:"compression" yaml:"compression"`
 	Privacy      fedavg.Privacy          `json:"privacy" yaml:"privacy"`
 
-	Rounds     int                `json:"rounds,omitempty" yaml:"rounds"` // at most; usually 20
+	Rounds     int                `json:"rounds,omitempty" yaml:"rounds" usual:"20"` // at most; usually 20
 	Cohort     CohortSettings     `json:"cohort" yaml:"cohort"`
 	Target     Target             `json:"target" yaml:"target"`
 	Evaluation EvaluationSettings `json:"evaluation" yaml:"evaluation"`
@@ -58,9 +58,9 @@ type Target struct {
 
 // EvaluationSettings say when the model is measured on the test set.
 type EvaluationSettings struct {
-	Every    int       `json:"every,omitempty" yaml:"every"`         // rounds; usually 1. The last round is always measured
-	RoundsTo []float64 `json:"rounds_to,omitempty" yaml:"rounds_to"` // accuracies whose first round is told
-	Average  int       `json:"average,omitempty" yaml:"average"`     // last rounds over which reports average, where single ones jump; usually 1
+	Every    int       `json:"every,omitempty" yaml:"every" usual:"1"`     // rounds; usually 1. The last round is always measured
+	RoundsTo []float64 `json:"rounds_to,omitempty" yaml:"rounds_to"`       // accuracies whose first round is told
+	Average  int       `json:"average,omitempty" yaml:"average" usual:"1"` // last rounds over which reports average, where single ones jump; usually 1
 
 	Personal PersonalSettings `json:"personal" yaml:"personal"`
 }

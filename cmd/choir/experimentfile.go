@@ -122,13 +122,13 @@ func inSection(path, text string, file any) string {
 	if m == nil {
 		return ""
 	}
-	section, _ := fieldOf(reflect.ValueOf(file), m[1])
+	section, _, _ := fieldOf(reflect.ValueOf(file), m[1])
 	if !section.IsValid() {
 		return ""
 	}
 	keys := []any{m[1]}
 	if section.Kind() == reflect.Struct {
-		_, fields := fieldOf(section, "")
+		_, _, fields := fieldOf(section, "")
 		for _, w := range word.FindAllString(m[2], -1) {
 			if slices.Contains(fields, w) {
 				keys = append(keys, w)

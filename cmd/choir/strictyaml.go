@@ -135,8 +135,20 @@ func (w yamlWalk) mapping(key string, n *yaml.Node, v reflect.Value) error {
 		if err := w.value(dotted(key, k.Value), value, v.Field(f)); err != nil {
 			return err
 		}
+		if err := w.noUsual(dotted(key, k.Value), value, v.Field(f), v.Type().Field(f).Tag.Get("usual")); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// noUsual refuses a 0 that is written where 0 stands for a value that is usual: who writes momentum: 0 does not want 0.9. usual
+// is the field's tag; empty where 0 is 0.
+func (w yamlWalk) noUsual(key string, n *yaml.Node, v reflect.Value, usual string) error {
+	if usual == "" || !v.IsZero() {
+		return nil
+	}
+	return w.fail(n, key, "0 would stand for the usual value, %s: leave it out for that, or want more than 0", usual)
 }
 
 func (w yamlWalk) labels(key string, n *yaml.Node, v reflect.Value) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -16,7 +17,7 @@ func setYAML(from, assignment string, into any) error {
 	if path = strings.TrimSpace(path); !ok || path == "" {
 		return &usageError{fmt.Sprintf("%s %.60q, want path=value", from, assignment), "such as local.learning_rate=0.05"}
 	}
-	v, err := valueAt(reflect.ValueOf(into).Elem(), path)
+	v, usual, err := valueAt(reflect.ValueOf(into).Elem(), path)
 	if err != nil {
 		return err.in(from)
 	}
@@ -31,7 +32,8 @@ func setYAML(from, assignment string, into any) error {
 	if len(doc.Content) != 1 {
 		return &usageError{fmt.Sprintf("%s %s: no value", from, path), "such as " + path + "=VALUE"}
 	}
-	if err := (yamlWalk{lines: map[string]int{}}).value(path, doc.Content[0], v); err != nil {
+	w := yamlWalk{lines: map[string]int{}}
+	if err := cmp.Or(w.value(path, doc.Content[0], v), w.noUsual(path, doc.Content[0], v, usual)); err != nil {
 		_, text, _ := strings.Cut(err.Error(), ": ") // without file and line, which there are not
 		return &usageError{from + " " + text, ""}
 	}
@@ -43,42 +45,42 @@ type unknownKey struct{ text, hint string }
 
 func (e *unknownKey) in(from string) error { return &usageError{from + " " + e.text, e.hint} }
 
-// valueAt is the value with a dotted name.
-func valueAt(v reflect.Value, path string) (reflect.Value, *unknownKey) {
+// valueAt is the value with a dotted name, and what 0 stands for there, as noUsual takes it.
+func valueAt(v reflect.Value, path string) (_ reflect.Value, usual string, _ *unknownKey) {
 	at := ""
 	for key := range strings.SplitSeq(path, ".") {
 		switch v.Kind() {
 		case reflect.Struct:
-			f, known := fieldOf(v, key)
+			f, tag, known := fieldOf(v, key)
 			if !f.IsValid() {
-				return v, &unknownKey{fmt.Sprintf("%s: unknown key %q%s", path, key, in(at)), suggest(key, known)}
+				return v, "", &unknownKey{fmt.Sprintf("%s: unknown key %q%s", path, key, in(at)), suggest(key, known)}
 			}
-			v = f
+			v, usual = f, tag
 		case reflect.Slice:
 			i, err := strconv.Atoi(key)
 			if err != nil || i < 0 || i >= v.Len() {
-				return v, &unknownKey{fmt.Sprintf("%s: %s has %d items, want the number of one, from 0", path, at, v.Len()), ""}
+				return v, "", &unknownKey{fmt.Sprintf("%s: %s has %d items, want the number of one, from 0", path, at, v.Len()), ""}
 			}
-			v = v.Index(i)
+			v, usual = v.Index(i), ""
 		default:
-			return v, &unknownKey{fmt.Sprintf("%s: %s is a value and has no key %q", path, at, key), ""}
+			return v, "", &unknownKey{fmt.Sprintf("%s: %s is a value and has no key %q", path, at, key), ""}
 		}
 		at = dotted(at, key)
 	}
-	return v, nil
+	return v, usual, nil
 }
 
-// fieldOf is the field with a key, and all keys that there are.
-func fieldOf(v reflect.Value, key string) (f reflect.Value, known []string) {
+// fieldOf is the field with a key, what 0 stands for in it, and all keys that there are.
+func fieldOf(v reflect.Value, key string) (f reflect.Value, usual string, known []string) {
 	for i := range v.NumField() {
 		switch name := v.Type().Field(i).Tag.Get("yaml"); name {
 		case "", "-":
 		case key:
-			f = v.Field(i)
+			f, usual = v.Field(i), v.Type().Field(i).Tag.Get("usual")
 			fallthrough
 		default:
 			known = append(known, name)
 		}
 	}
-	return f, known
+	return f, usual, known
 }

@@ -77,11 +77,11 @@ type Data struct {
 
 // Settings say who of a fleet lies, and how. The zero value is a fleet without liars.
 type Settings struct {
-	Attack string  `json:"attack,omitempty" yaml:"attack"` // one of Attacks
-	Nodes  int     `json:"nodes,omitempty" yaml:"nodes"`   // so many of the fleet, drawn by the seed; 0: by the share
-	Share  float64 `json:"share,omitempty" yaml:"share"`   // of the fleet, below 1
-	Scale  float64 `json:"scale,omitempty" yaml:"scale"`   // how much of it, as each attack's file says; 0: as usual
-	Target int     `json:"target,omitempty" yaml:"target"` // backdoor: the class
+	Attack string  `json:"attack,omitempty" yaml:"attack"`                    // one of Attacks
+	Nodes  int     `json:"nodes,omitempty" yaml:"nodes"`                      // so many of the fleet, drawn by the seed; 0: by the share
+	Share  float64 `json:"share,omitempty" yaml:"share"`                      // of the fleet, below 1
+	Scale  float64 `json:"scale,omitempty" yaml:"scale" usual:"the attack's"` // how much of it, as each attack's file says; 0: as usual
+	Target int     `json:"target,omitempty" yaml:"target"`                    // backdoor: the class
 }
 
 // kind is one row of the table of attacks.

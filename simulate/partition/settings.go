@@ -16,14 +16,14 @@ type Settings struct {
 	Kind  string `json:"kind,omitempty" yaml:"kind"`   // one of Kinds; usually iid
 	Nodes int    `json:"nodes,omitempty" yaml:"nodes"` // usually 10; of column and natural as many as there are values
 
-	Shards   int     `json:"shards,omitempty" yaml:"shards"`     // shards: how many a node has; usually 2
-	Labels   int     `json:"labels,omitempty" yaml:"labels"`     // labels: how many a node has; usually 2
-	Alpha    float64 `json:"alpha,omitempty" yaml:"alpha"`       // dirichlet, quantity-dirichlet: concentration; usually 0.5
-	Sigma    float64 `json:"sigma,omitempty" yaml:"sigma"`       // quantity-lognormal: deviation of the sizes' logarithms; usually 1
-	Exponent float64 `json:"exponent,omitempty" yaml:"exponent"` // quantity-power-law; usually 1
-	Least    int     `json:"least,omitempty" yaml:"least"`       // dirichlet and quantity-…: examples that every node has; usually 10, or a quarter of the fair share where that is less
-	Column   string  `json:"column,omitempty" yaml:"column"`     // column: its name
-	Variance float64 `json:"variance,omitempty" yaml:"variance"` // noise: that of the last node; usually 0.1
+	Shards   int     `json:"shards,omitempty" yaml:"shards" usual:"2"`        // shards: how many a node has; usually 2
+	Labels   int     `json:"labels,omitempty" yaml:"labels" usual:"2"`        // labels: how many a node has; usually 2
+	Alpha    float64 `json:"alpha,omitempty" yaml:"alpha" usual:"0.5"`        // dirichlet, quantity-dirichlet: concentration; usually 0.5
+	Sigma    float64 `json:"sigma,omitempty" yaml:"sigma" usual:"1"`          // quantity-lognormal: deviation of the sizes' logarithms; usually 1
+	Exponent float64 `json:"exponent,omitempty" yaml:"exponent" usual:"1"`    // quantity-power-law; usually 1
+	Least    int     `json:"least,omitempty" yaml:"least" usual:"10 or less"` // dirichlet and quantity-…: examples that every node has; usually 10, or a quarter of the fair share where that is less
+	Column   string  `json:"column,omitempty" yaml:"column"`                  // column: its name
+	Variance float64 `json:"variance,omitempty" yaml:"variance" usual:"0.1"`  // noise: that of the last node; usually 0.1
 }
 
 // kind is an entry of the table of names.
