@@ -43,7 +43,7 @@ func (f experimentFlags) experiment() (x simulate.Experiment, err error) {
 func readExperiment(path string) (x simulate.Experiment, err error) {
 	if err := readYAML(path, &x); err != nil {
 		if errors.Is(err, fs.ErrNotExist) && !strings.ContainsAny(path, "./") {
-			return x, &hinted{fmt.Errorf("no experiment is called %.60q", path), suggestExperiment(path)}
+			return x, noExperiment(path)
 		}
 		return x, missing("experiment", err)
 	}

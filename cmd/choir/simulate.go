@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"choir.example/simulate"
@@ -17,7 +18,10 @@ type simulateCommand struct {
 }
 
 // simulateList is `choir simulate list`.
-type simulateList struct{ outputFlag }
+type simulateList struct {
+	outputFlag
+	Names []string `arg:"" optional:"" name:"name" help:"Only these, also with * for any letters." placeholder:"NAME"`
+}
 
 // Help is what --help explains.
 func (simulateList) Help() string {
@@ -25,7 +29,7 @@ func (simulateList) Help() string {
 beside choir's own in the table of a run and in reports. With -o json it is a list of objects with the keys name, source and
 expected, a list: metric (accuracy or rounds_to), value, spread if it is reported, and text, which says it in words.
 
-Example: choir simulate list`
+Example: choir simulate list 'robust-*-alie'`
 }
 
 // Run lists.
@@ -37,7 +41,14 @@ func (c *simulateList) Run(t *terminal) error {
 	}
 	var all []listed
 	tab := newTable("NAME", "EXPECTED", "SOURCE")
+	wanted, err := c.wanted()
+	if err != nil {
+		return err
+	}
 	for _, b := range simulate.Builtins() {
+		if !slices.Contains(wanted, b.Name) {
+			continue
+		}
 		all = append(all, listed{b.Name, b.Source, append([]simulate.Expected{}, b.Expected...)})
 		first := ""
 		if len(b.Expected) > 0 {
@@ -49,6 +60,26 @@ func (c *simulateList) Run(t *terminal) error {
 		return printJSON(t.out, all)
 	}
 	return tab.print(t.out, "none")
+}
+
+// wanted are the names to list.
+func (c *simulateList) wanted() ([]string, error) {
+	all := builtinNames()
+	if len(c.Names) == 0 {
+		return all, nil
+	}
+	names, err := matching(c.Names)
+	for _, name := range names {
+		if !slices.Contains(all, name) {
+			return nil, noExperiment(name)
+		}
+	}
+	return names, err
+}
+
+// noExperiment is why a name is none.
+func noExperiment(name string) error {
+	return &hinted{fmt.Errorf("no experiment is called %.60q", name), suggestExperiment(name)}
 }
 
 // simulateShow is `choir simulate show`.
@@ -69,7 +100,7 @@ Example: choir simulate show quick > mine.yaml`
 func (c *simulateShow) Run(t *terminal) error {
 	b, ok := simulate.BuiltinNamed(c.Name)
 	if !ok {
-		return &hinted{fmt.Errorf("no experiment is called %.60q", c.Name), suggestExperiment(c.Name)}
+		return noExperiment(c.Name)
 	}
 	if c.json() {
 		return printJSON(t.out, b.Experiment)

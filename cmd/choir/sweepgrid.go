@@ -32,7 +32,7 @@ const maxCells = 100_000
 
 // cells are all runs of the sweep, in an order that does not depend on who asks.
 func (f *sweepFlags) cells(fidelity simulate.Fidelity) (all []cell, err error) {
-	experiments, err := f.experiments()
+	experiments, err := matching(f.Experiments)
 	if err != nil {
 		return nil, err
 	}
@@ -108,9 +108,9 @@ func plainName(s string) string {
 	}, s)
 }
 
-// experiments are the names that were given, with those that a * stands for.
-func (f *sweepFlags) experiments() (names []string, err error) {
-	for _, e := range f.Experiments {
+// matching are the names that were given, with those of built-in experiments that a * stands for.
+func matching(given []string) (names []string, err error) {
+	for _, e := range given {
 		if !strings.ContainsAny(e, "*?[") {
 			names = append(names, e)
 			continue
