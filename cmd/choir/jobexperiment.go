@@ -81,7 +81,7 @@ func simulated(x simulate.Experiment) (sections []string) {
 	for _, s := range []struct {
 		name    string
 		section any
-	}{{"data", x.Data}, {"partition", x.Partition}, {"fleet", x.Fleet}, {"target", x.Target}, {"evaluation", x.Evaluation}} {
+	}{{"data", x.Data}, {"partition", x.Partition}, {"fleet", x.Fleet}, {"target", x.Target}, {"evaluation", x.Evaluation}, {"cohort: draw", x.Cohort.Draw}} {
 		if !reflect.ValueOf(s.section).IsZero() {
 			sections = append(sections, s.name)
 		}

@@ -40,14 +40,14 @@ func TestExperimentFileIsAJobFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	experiment := "data: {name: rows, path: rows.csv, schema: toy.yaml}\npartition: {nodes: 9}\ncohort: {nodes: 5}\n" +
+	experiment := "data: {name: rows, path: rows.csv, schema: toy.yaml}\npartition: {nodes: 9}\ncohort: {nodes: 5, draw: numpy}\n" +
 		"fleet: {least: 4, over_selection: 0.2, dropout: 0.1}\nevaluation: {every: 2}\nseeds: [7, 8]\n" + sections
 	var talk bytes.Buffer
 	same, err := readJob(written(t, "toy.yml", experiment), "", &talk)
 	if err != nil || same.String() != job.String() {
 		t.Errorf("%v:\n%v\nwant\n%v", err, same, job)
 	}
-	if !strings.Contains(talk.String(), "left out is what only a simulation has, data, partition, fleet, evaluation\n") {
+	if !strings.Contains(talk.String(), "left out is what only a simulation has, data, partition, fleet, evaluation, cohort: draw\n") {
 		t.Errorf("it says %q", talk.String())
 	}
 
