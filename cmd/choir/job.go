@@ -36,8 +36,14 @@ type jobCommand struct {
 type jobSubmit struct {
 	contextFlag
 	outputFlag
-	File   string `arg:"" help:"The job's file, YAML, or an experiment's." type:"path"`
+	jobFiles
+	File string `arg:"" help:"The job's file, YAML, or an experiment's." type:"path"`
+}
+
+// jobFiles are files in place of those that a job's file names.
+type jobFiles struct {
 	Schema string `help:"What the columns of the nodes' data mean, in place of the file's schema." placeholder:"FILE" type:"path"`
+	Public string `help:"Rows that coordinators may see, for feddf and fltrust, in place of the file's public." placeholder:"FILE" type:"path"`
 }
 
 // Help is what --help explains.
@@ -46,14 +52,14 @@ func (jobSubmit) Help() string {
 
 An experiment's file, which choir simulate run tries out, is a job's, too: its rounds, its first seed, cohort.nodes as goal,
 fleet.least as minimum_cohort, fleet.over_selection, and the sections architecture to privacy as they are. Data and
-evaluation are the nodes' own; --schema says what their columns mean.
+evaluation are the nodes' own; --schema says what their columns mean. Where the label has several classes no release is made.
 
 Example: choir job submit job.yaml`
 }
 
 // Run submits a job.
 func (c *jobSubmit) Run(ctx context.Context, t *terminal) error {
-	req, err := readJob(c.File, c.Schema, t.err)
+	req, err := readJob(c.File, c.jobFiles, t.err)
 	if err != nil {
 		return err
 	}

@@ -36,14 +36,14 @@ func written(t *testing.T, name, text string) string {
 // The sections that an experiment and a job share make one algorithm, byte for byte; and the experiment's whole file makes
 // the job that the job's own file makes.
 func TestExperimentFileIsAJobFile(t *testing.T) {
-	job, err := readJob(written(t, "job.yaml", "name: toy\nschema: toy.yaml\ngoal: 5\nminimum_cohort: 4\nover_selection_percent: 20\nseed: 7\n"+sections), "", io.Discard)
+	job, err := readJob(written(t, "job.yaml", "name: toy\nschema: toy.yaml\ngoal: 5\nminimum_cohort: 4\nover_selection_percent: 20\nseed: 7\n"+sections), jobFiles{}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	experiment := "data: {name: rows, path: rows.csv, schema: toy.yaml}\npartition: {nodes: 9}\ncohort: {nodes: 5, draw: numpy}\n" +
 		"fleet: {least: 4, over_selection: 0.2, dropout: 0.1}\nevaluation: {every: 2}\nseeds: [7, 8]\n" + sections
 	var talk bytes.Buffer
-	same, err := readJob(written(t, "toy.yml", experiment), "", &talk)
+	same, err := readJob(written(t, "toy.yml", experiment), jobFiles{}, &talk)
 	if err != nil || same.String() != job.String() {
 		t.Errorf("%v:\n%v\nwant\n%v", err, same, job)
 	}
@@ -52,11 +52,11 @@ func TestExperimentFileIsAJobFile(t *testing.T) {
 	}
 
 	plain := written(t, "plain.yaml", "source: nobody\n"+sections)
-	if _, err = readJob(plain, "", io.Discard); err == nil || !strings.Contains(err.Error(), "plain.yaml: schema is missing") {
+	if _, err = readJob(plain, jobFiles{}, io.Discard); err == nil || !strings.Contains(err.Error(), "plain.yaml: schema is missing") {
 		t.Errorf("without a schema: %v", err)
 	}
 	talk.Reset()
-	req, err := readJob(plain, filepath.Join(filepath.Dir(plain), "toy.yaml"), &talk)
+	req, err := readJob(plain, jobFiles{Schema: filepath.Join(filepath.Dir(plain), "toy.yaml")}, &talk)
 	if err != nil || req.Spec.Name != "plain" || req.Spec.Goal != 0 || req.Spec.MinimumCohort != 2 || !bytes.Equal(req.Spec.Algorithm, job.Spec.Algorithm) || talk.Len() > 0 {
 		t.Errorf("%v: %v, it says %q", err, req, talk.String())
 	}
@@ -75,8 +75,31 @@ func TestExperimentFileThatIsNoJob(t *testing.T) {
 		"seeds: [1]\nrobust: {rule: krum, f: -1}\n": "x.yaml:2: robust: f is -1",
 	} {
 		path := written(t, "x.yaml", text)
-		if _, err := readJob(path, filepath.Join(filepath.Dir(path), "toy.yaml"), io.Discard); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := readJob(path, jobFiles{Schema: filepath.Join(filepath.Dir(path), "toy.yaml")}, io.Discard); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", text, err, want)
 		}
+	}
+}
+
+// An experiment whose strategy looks at public inputs finds them in a file that is given; one over several classes makes no
+// release.
+func TestExperimentFileWithFilesBesideIt(t *testing.T) {
+	path := written(t, "x.yaml", "data: {public: 0.1}\nstrategy: {name: feddf}\n")
+	dir := filepath.Dir(path)
+	for name, text := range map[string]string{
+		"kinds.yaml": "name: kinds\nunit: row\nlabel: y\ncolumns:\n  - {name: x, kind: numeric, min: 0, max: 1}\n  - {name: y, kind: category, categories: [a, b, c]}\n",
+		"known.csv":  "x,y\n0.5,a\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var talk bytes.Buffer
+	req, err := readJob(path, jobFiles{Schema: filepath.Join(dir, "kinds.yaml"), Public: filepath.Join(dir, "known.csv")}, &talk)
+	if err != nil || req.Spec.Publish != "none" || string(req.Public) != "x,y\n0.5,a\n" {
+		t.Errorf("%v, %v", req, err)
+	}
+	if !strings.Contains(talk.String(), "the label has 3 classes: the job makes no release") {
+		t.Errorf("it says %q", talk.String())
 	}
 }

@@ -89,18 +89,19 @@ func inSections(err error) error {
 // maxSets bounds the public sets of a job in bytes: they travel in one message.
 const maxSets = 3 << 20
 
-// readJob reads a job's file, or an experiment's as one, and the files that it names, relative to it. A schema takes the
-// place of the file's. What people should know goes to talk.
-func readJob(path, schemaFile string, talk io.Writer) (*choirv1.SubmitJobRequest, error) {
+// readJob reads a job's file, or an experiment's as one, and the files that it names, relative to it. Files that
+// were given beside it take the place of those. What people should know goes to talk.
+func readJob(path string, given jobFiles, talk io.Writer) (*choirv1.SubmitJobRequest, error) {
 	j := defaultJob()
 	err := readYAML(path, &j)
-	if key := ofExperiment(err); key != "" {
+	key := ofExperiment(err)
+	if key != "" {
 		j, err = readExperimentJob(path, key, err, talk)
 	}
 	if err != nil {
 		return nil, missing("job file", inSections(err))
 	}
-	j.Schema = cmp.Or(schemaFile, j.Schema)
+	j.Schema, j.Public = cmp.Or(given.Schema, j.Schema), cmp.Or(given.Public, j.Public)
 	if j.Name == "" {
 		return nil, &hinted{fmt.Errorf("%s: name is missing", path), "give the job a name: letters, digits, ., _ and -"}
 	}
@@ -122,6 +123,10 @@ func readJob(path, schemaFile string, talk io.Writer) (*choirv1.SubmitJobRequest
 		return nil, fmt.Errorf("%s: schema: %w", place(path, "schema"), err)
 	}
 	spec.Schema = schema.Encode()
+	if key != "" && schema.Classes() > 1 {
+		spec.Publish = jobspec.PublishNone // releases are of one score
+		fmt.Fprintf(talk, "the label has %d classes: the job makes no release; choir job model fetches its models\n", schema.Classes())
+	}
 	if err := state.CheckSpec(spec); err != nil {
 		return nil, inJob(path, err)
 	}

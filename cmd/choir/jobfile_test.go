@@ -59,7 +59,7 @@ func TestJobFileErrors(t *testing.T) {
 			}
 		}
 		want := strings.ReplaceAll(c.want, "DIR", dir)
-		_, err := readJob(filepath.Join(dir, "job.yaml"), "", io.Discard)
+		_, err := readJob(filepath.Join(dir, "job.yaml"), jobFiles{}, io.Discard)
 		if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, want[:strings.Index(want, ":")])+want[strings.Index(want, ":"):]) {
 			t.Errorf("%s: %v, want %s", c.name, err, want)
 		}

@@ -159,7 +159,7 @@ func TestDeployedFilesAreRead(t *testing.T) {
 	}{
 		{"c*.yaml", func(p string) error { _, err := readCoordinator(p); return err }},
 		{"n*.yaml", func(p string) error { _, err := readNode(p); return err }},
-		{"job.yaml", func(p string) error { _, err := readJob(p, "", io.Discard); return err }},
+		{"job.yaml", func(p string) error { _, err := readJob(p, jobFiles{}, io.Discard); return err }},
 		{"shop.yaml", func(p string) error { _, err := readSchema(p); return err }},
 	} {
 		paths, err := filepath.Glob(filepath.Join("..", "..", "deploy", "local", pattern.glob))
