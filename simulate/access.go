@@ -11,7 +11,7 @@ import (
 )
 
 // Root is the certificate of the federation's root.
-func (f *Federation) Root() *x509.Certificate { return f.root.Certificate() }
+func (f *Federation) Root() *x509.Certificate { return f.root }
 
 // Addresses are those of the founding coordinators.
 func (f *Federation) Addresses() []string {
@@ -32,7 +32,7 @@ func (f *Federation) Credential(role seal.Role, name string) (*seal.Credential, 
 	ctx, cancel := context.WithTimeout(context.Background(), admitTimeout)
 	defer cancel()
 	_, err = f.Operator().AdmitOfficer(ctx, &choirv1.AdmitOfficerRequest{
-		Key: key[:], Name: name, Signature: f.root.AdmitOfficer(key, [32]byte{}, name),
+		Key: key[:], Name: name, Signature: f.authority.AdmitOfficer(key, [32]byte{}, name),
 	})
 	return c, err
 }

@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,11 +12,13 @@ import (
 )
 
 // conspiracy is a round of fidelity system in which liars take part. What they send may follow from what all others send,
-// so they wait until everybody whose update will count has computed one.
+// so they wait until everybody whose update will count has computed one. What was computed before a break, by nodes whose
+// updates may count already and who then are not asked again, lies in kept.
 type conspiracy struct {
 	trial *trial
 	round int
-	want  int           // updates that will count
+	kept  *computed     // nil: the run ends with its process
+	want  []string      // whose updates will count
 	over  chan struct{} // closed when all are there, or one cannot be
 
 	mu       sync.Mutex // guards what follows
@@ -25,29 +28,56 @@ type conspiracy struct {
 
 // conspire is the conspiracy of a round, nil if nobody in it lies.
 func (t *trial) conspire(m *muster) *conspiracy {
-	counted := m.counted()
-	if !slices.ContainsFunc(counted, func(p participant) bool { return t.lies(p.node) }) {
+	c := &conspiracy{trial: t, round: m.number, over: make(chan struct{}), computed: map[string]*fedavg.Update{}}
+	for _, p := range m.counted() {
+		c.want = append(c.want, p.name)
+	}
+	if !slices.ContainsFunc(c.want, func(name string) bool { return t.lies(t.places[name]) }) {
 		return nil
 	}
-	return &conspiracy{trial: t, round: m.number, want: len(counted), over: make(chan struct{}), computed: map[string]*fedavg.Update{}}
+	return c
+}
+
+// remember takes in what was computed before a break, and has what is computed from now on kept.
+func (c *conspiracy) remember(kept *computed) {
+	c.kept = kept
+	if err := kept.forget(c.round); err != nil {
+		c.end(err)
+		return
+	}
+	for _, name := range c.want {
+		u, err := kept.get(c.round, name)
+		if err != nil {
+			c.end(err)
+			return
+		}
+		if u != nil {
+			c.take(name, u)
+		}
+	}
 }
 
 // add takes in a copy of the update that a node has computed, or why there is none. For a liar it returns what waits for its lie.
 func (c *conspiracy) add(node string, u *fedavg.Update, err error) (lie func(ctx context.Context) (*fedavg.Update, error)) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return nil // the run stops, and the node computes it when the run goes on
+	}
+	if err == nil {
+		err = c.kept.put(c.round, node, u)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {
 		c.end(fmt.Errorf("the liars wait for the update of %s, and there is none: %w", node, err))
 		return nil
 	}
-	own := u.Clone()
-	c.computed[node] = own
-	if len(c.computed) == c.want {
-		c.end(c.trial.forge(c.round, c.each()))
+	if c.computed[node] == nil { // otherwise it was computed before a break, and may be a lie by now
+		c.take(node, u.Clone())
 	}
 	if !c.trial.lies(c.trial.places[node]) {
 		return nil
 	}
+	own := c.computed[node]
 	return func(ctx context.Context) (*fedavg.Update, error) {
 		select {
 		case <-c.over:
@@ -55,6 +85,14 @@ func (c *conspiracy) add(node string, u *fedavg.Update, err error) (lie func(ctx
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+	}
+}
+
+// take takes in an update; mu is held, or nobody else has the conspiracy yet.
+func (c *conspiracy) take(node string, u *fedavg.Update) {
+	c.computed[node] = u
+	if len(c.computed) == len(c.want) {
+		c.end(c.trial.forge(c.round, c.each()))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"time"
 
@@ -33,6 +34,32 @@ const certificateLife = 30 * 24 * time.Hour
 // CoordinatorName and NodeName are the names of the i-th, from zero.
 func CoordinatorName(i int) string { return fmt.Sprintf("c%d", i+1) }
 
+// seat is what a coordinator is in the federation, whenever it is started: its name, its address, its keys.
+type seat struct {
+	Name, Address string // the address is empty until it is started first
+	Key           []byte // seed
+	Chain         [][]byte
+	IssuerKey     []byte // seed
+	Issuer        []byte // certificate
+}
+
+// newSeat makes a coordinator's keys and has the root certify them.
+func (f *Federation) newSeat(name string) (*seat, error) {
+	cred, err := f.certify(seal.RoleCoordinator, name)
+	if err != nil {
+		return nil, err
+	}
+	key, err := seal.NewKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	issuer, err := f.authority.CertifyIssuer(name, key.Public().(ed25519.PublicKey), time.Now(), certificateLife)
+	if err != nil {
+		return nil, err
+	}
+	return &seat{Name: name, Key: cred.Key.Seed(), Chain: cred.Chain, IssuerKey: key.Seed(), Issuer: issuer}, nil
+}
+
 // startCoordinators opens all ports first, so that each coordinator knows where the others are.
 func (f *Federation) startCoordinators() (err error) {
 	var waiting []*member
@@ -41,15 +68,12 @@ func (f *Federation) startCoordinators() (err error) {
 			err = errors.Join(err, m.deps.Listener.Close())
 		}
 	}()
-	for i := range f.cfg.Coordinators {
-		name := CoordinatorName(i)
-		m, err := f.prepare(name)
+	for _, s := range f.seats {
+		m, err := f.prepare(s)
 		if err != nil {
 			return err
 		}
-		f.voters = append(f.voters, coordinator.Voter{
-			Name: name, Address: m.deps.Listener.Addr().String(), Chain: m.deps.Credential.Chain,
-		})
+		f.voters = append(f.voters, coordinator.Voter{Name: s.Name, Address: s.Address, Chain: s.Chain})
 		waiting = append(waiting, m)
 	}
 	for len(waiting) > 0 {
@@ -63,26 +87,25 @@ func (f *Federation) startCoordinators() (err error) {
 	return nil
 }
 
-// prepare makes a coordinator's keys and opens its port.
-func (f *Federation) prepare(name string) (*member, error) {
-	cred, err := f.certify(seal.RoleCoordinator, name)
-	if err != nil {
-		return nil, err
+// listen opens a coordinator's port: the one it had, if it had one.
+func (f *Federation) listen(s *seat) (l net.Listener, err error) {
+	if s.Address != "" {
+		return f.cfg.Network.Relisten(s.Name, s.Address)
 	}
-	key, err := seal.NewKey(rand.Reader)
-	if err != nil {
-		return nil, err
+	if l, err = f.cfg.Network.Listen(s.Name); err == nil {
+		s.Address = l.Addr().String()
 	}
-	issuer, err := f.root.CertifyIssuer(name, key.Public().(ed25519.PublicKey), time.Now(), certificateLife)
-	if err != nil {
-		return nil, err
-	}
-	l, err := f.cfg.Network.Listen(name)
+	return l, err
+}
+
+// prepare opens a coordinator's port and lays out what it works with.
+func (f *Federation) prepare(s *seat) (*member, error) {
+	l, err := f.listen(s)
 	if err != nil {
 		return nil, err
 	}
 	config := coordinator.DefaultConfig()
-	config.Name, config.Cluster, config.Dir, config.Address = name, f.cfg.Cluster, filepath.Join(f.cfg.Dir, name), l.Addr().String()
+	config.Name, config.Cluster, config.Dir, config.Address = s.Name, f.cfg.Cluster, filepath.Join(f.cfg.Dir, s.Name), s.Address
 	if f.cfg.BatchUpdates > 0 {
 		config.BatchUpdates = f.cfg.BatchUpdates
 	}
@@ -90,8 +113,9 @@ func (f *Federation) prepare(name string) (*member, error) {
 		config.Heartbeat = f.cfg.Heartbeat
 	}
 	return &member{remains: remains{config: config, deps: coordinator.Deps{
-		Log: f.cfg.Log.With("coordinator", name), Listener: l, Dial: f.cfg.Network.Dialer(name), Now: time.Now, Rand: rand.Reader,
-		Root: f.root.Certificate(), Credential: cred, Issuer: &seal.Issuer{Certificate: issuer, Key: key}, Observe: f.cfg.Coordinator,
+		Log: f.cfg.Log.With("coordinator", s.Name), Listener: l, Dial: f.cfg.Network.Dialer(s.Name), Now: time.Now, Rand: rand.Reader,
+		Root: f.root, Credential: &seal.Credential{Chain: s.Chain, Key: ed25519.NewKeyFromSeed(s.Key)},
+		Issuer: &seal.Issuer{Certificate: s.Issuer, Key: ed25519.NewKeyFromSeed(s.IssuerKey)}, Observe: f.cfg.Coordinator,
 		Algorithm: f.cfg.Algorithm, Available: f.cfg.Available, Trusted: f.cfg.Trusted,
 	}}}, nil
 }
@@ -107,8 +131,21 @@ func (f *Federation) run(m *member) (err error) {
 	f.mu.Lock()
 	f.members[m.config.Name] = m
 	f.mu.Unlock()
-	go func() { m.done <- m.c.Run(ctx) }()
+	go func() {
+		err := m.c.Run(ctx)
+		if err != nil && f.runs(m) {
+			f.unsound(err)
+		}
+		m.done <- err
+	}()
 	return nil
+}
+
+// runs reports whether nobody has told a coordinator to stop.
+func (f *Federation) runs(m *member) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ctx.Err() == nil && f.members[m.config.Name] == m
 }
 
 // Kill makes a coordinator vanish as a power cut would; its directory stays. It may be called from an observer.

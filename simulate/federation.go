@@ -12,6 +12,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -30,7 +31,7 @@ import (
 
 // FederationConfig describes a federation in one process.
 type FederationConfig struct {
-	Dir          string // everything is kept below it; it must be empty or not exist
+	Dir          string // everything is kept below it; it must be empty or not exist, but for one that is Lasting
 	Cluster      string // name of the federation
 	Coordinators int
 	Schema       *data.Schema
@@ -51,14 +52,21 @@ type FederationConfig struct {
 	Algorithm jobspec.Builder
 	Available func(job string, round uint64, node string) bool
 	Trusted   func(context.Context, fedavg.Work) (*fedavg.Update, error)
+
+	// Lasting, if it is not empty, has Start go on with the federation that it founded in Dir before, wherever that was stopped or
+	// killed. It names the experiment and its seed: a federation of another is refused. What a second start needs lies in Dir, the
+	// keys of coordinators and operator among it, in files of mode 0600; the root's key does not. The caller keeps others out of Dir.
+	Lasting string
 }
 
 // Federation is a running federation.
 type Federation struct {
-	cfg   FederationConfig
-	root  *seal.Root
-	human *seal.Credential // an operator
+	cfg       FederationConfig
+	root      *x509.Certificate
+	authority *seal.Root       // nil: the federation was started again, and nobody has the root's key
+	human     *seal.Credential // an operator
 
+	seats   []*seat
 	voters  []coordinator.Voter
 	mu      sync.Mutex // guards members and gone
 	members map[string]*member
@@ -67,13 +75,17 @@ type Federation struct {
 	names   []string // of nodes
 	ctx     context.Context
 	cancel  context.CancelFunc
+	sound   context.Context // ends, with the reason as cause, when a coordinator or node stops that was not told to
+	unsound context.CancelCauseFunc
 }
 
 // Start founds a federation: a root of its own, coordinators, nodes enrolled by token, data imported through the CSV
-// importer into encrypted stores. It returns when all nodes are enrolled and run.
+// importer into encrypted stores. It returns when all nodes are enrolled and run. One that is lasting and was founded before
+// is started again.
 func Start(ctx context.Context, cfg FederationConfig) (_ *Federation, err error) {
 	f := &Federation{cfg: cfg, members: map[string]*member{}, gone: map[string]remains{}, edges: map[string]*edge{}}
 	f.ctx, f.cancel = context.WithCancel(ctx)
+	f.sound, f.unsound = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.Close())
@@ -82,16 +94,46 @@ func Start(ctx context.Context, cfg FederationConfig) (_ *Federation, err error)
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("start federation: %w", err)
 	}
-	if f.root, err = seal.NewRoot(cfg.Cluster, time.Now(), rand.Reader); err != nil {
+	if cfg.Lasting == "" {
+		return f, f.found()
+	}
+	kept, err := f.open()
+	if err != nil {
 		return nil, err
 	}
-	if f.human, err = f.certify(seal.RoleOperator, "operator"); err != nil {
+	if kept != nil {
+		return f, f.again(kept)
+	}
+	if err := f.found(); err != nil {
 		return nil, err
+	}
+	return f, f.keep()
+}
+
+// found makes everybody's keys, and starts coordinators and nodes.
+func (f *Federation) found() (err error) {
+	if f.authority, err = seal.NewRoot(f.cfg.Cluster, time.Now(), rand.Reader); err != nil {
+		return err
+	}
+	f.root = f.authority.Certificate()
+	if f.human, err = f.certify(seal.RoleOperator, "operator"); err != nil {
+		return err
+	}
+	for i := range f.cfg.Coordinators {
+		s, err := f.newSeat(CoordinatorName(i))
+		if err != nil {
+			return err
+		}
+		f.seats = append(f.seats, s)
 	}
 	if err := f.startCoordinators(); err != nil {
-		return nil, err
+		return err
 	}
-	return f, f.startNodes()
+	tokens, err := f.tokens(len(f.nodeNames()))
+	if err != nil {
+		return fmt.Errorf("tokens for %d nodes: %w", len(f.nodeNames()), err)
+	}
+	return f.startNodes(func(i int, e *edge) error { return f.enrol(i, e, tokens[i]) })
 }
 
 // certify makes a key and has the root certify it.
@@ -100,7 +142,10 @@ func (f *Federation) certify(role seal.Role, name string) (*seal.Credential, err
 	if err != nil {
 		return nil, err
 	}
-	chain, err := f.root.Certify(role, name, key.Public().(ed25519.PublicKey), time.Now(), certificateLife)
+	if f.authority == nil {
+		return nil, fmt.Errorf("certify %s %s: the root's key was not kept", role, name)
+	}
+	chain, err := f.authority.Certify(role, name, key.Public().(ed25519.PublicKey), time.Now(), certificateLife)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +153,7 @@ func (f *Federation) certify(role seal.Role, name string) (*seal.Credential, err
 }
 
 // Fingerprint is the root's.
-func (f *Federation) Fingerprint() string { return f.root.Fingerprint() }
+func (f *Federation) Fingerprint() string { return seal.Fingerprint(f.root.Raw) }
 
 // Nodes are the names of the nodes.
 func (f *Federation) Nodes() []string { return f.names }
@@ -128,6 +173,7 @@ func (f *Federation) Coordinators() []string {
 // Close stops all nodes and coordinators and waits for them. Closing again does nothing.
 func (f *Federation) Close() error {
 	f.cancel()
+	f.unsound(nil)
 	var errs []error
 	for _, e := range f.edges {
 		if e.done != nil {

@@ -18,7 +18,7 @@ import (
 func operatorAt(t *testing.T, f *Federation, name string) choirv1.OperatorsClient {
 	t.Helper()
 	i := slices.Index(f.Coordinators(), name)
-	config := seal.ClientTLS(f.human, f.root.Certificate(), time.Now, "h2", nil)
+	config := seal.ClientTLS(f.human, f.root, time.Now, "h2", nil)
 	conn, err := grpc.NewClient("passthrough:///"+f.voters[i].Address, grpc.WithTransportCredentials(credentials.NewTLS(config)))
 	if err != nil {
 		t.Fatal(err)

@@ -2,8 +2,8 @@ package simulate
 
 import (
 	"context"
+	"path/filepath"
 	"sync"
-	"sync/atomic"
 
 	"choir.example/fedavg"
 	"choir.example/node"
@@ -12,20 +12,23 @@ import (
 // lab is where the nodes of a trial in fidelity system work: as many at a time as there are workers, each on its own
 // examples, which are copied to where the worker before had its own.
 type lab struct {
-	trial     *trial
-	places    chan *bench
-	saturated atomic.Int64 // coordinates of all updates
+	trial  *trial
+	places chan *bench
+	kept   *computed // nil: the run ends with its process
+	sent   *sentLog
 
-	mu     sync.Mutex // guards what follows
-	lent   map[*node.Place]*bench
-	caller *caller
-	rounds map[int]*called // the latest that were asked about
+	mu        sync.Mutex // guards what follows
+	lent      map[*node.Place]*bench
+	caller    *caller
+	rounds    map[int]*called  // the latest that were asked about
+	saturated map[string]int64 // coordinates of each node's latest update
 }
 
 // bench is a place of the lab.
 type bench struct {
 	node.Place
 	worker worker
+	node   string // whose it is
 }
 
 // called is who is called for a round.
@@ -35,12 +38,25 @@ type called struct {
 	liars *conspiracy // nil: nobody lies
 }
 
-func newLab(t *trial) (*lab, error) {
+// newLab furnishes a lab. Below dir lies what a run that goes on needs to know; empty: it ends with its process.
+func newLab(t *trial, dir string) (*lab, error) {
 	own, err := newCaller(t) // which runs ahead of the trial's
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{trial: t, places: make(chan *bench, t.cfg.Workers), lent: map[*node.Place]*bench{}, caller: own, rounds: map[int]*called{}}
+	l := &lab{
+		trial: t, places: make(chan *bench, t.cfg.Workers), lent: map[*node.Place]*bench{}, caller: own, rounds: map[int]*called{}, saturated: map[string]int64{},
+	}
+	sent := ""
+	if dir != "" {
+		if l.kept, err = openComputed(filepath.Join(dir, "computed")); err != nil {
+			return nil, err
+		}
+		sent = filepath.Join(dir, "sent.jsonl")
+	}
+	if l.sent, err = openSentLog(sent, t.behind()); err != nil {
+		return nil, err
+	}
 	for range t.cfg.Workers {
 		l.places <- &bench{worker: worker{trial: t}}
 	}
@@ -53,7 +69,10 @@ func (l *lab) round(number int) *called {
 		return c
 	}
 	m := l.caller.round(number)
-	c := &called{there: map[string]bool{}, parts: map[string]invitee{}, liars: l.trial.conspire(m)}
+	c := &called{there: map[string]bool{}, parts: map[string]invitee{}}
+	if c.liars = l.trial.conspire(m); c.liars != nil {
+		c.liars.remember(l.kept)
+	}
 	for _, name := range l.caller.candidates(m) {
 		c.there[name] = true
 	}
@@ -94,7 +113,7 @@ func (l *lab) Take(ctx context.Context, name string) (*node.Place, error) {
 	case b := <-l.places:
 		place := l.trial.places[name]
 		b.worker.gather("train", place, l.trial.parts[place])
-		b.X, b.Y = b.worker.x, b.worker.y
+		b.X, b.Y, b.node = b.worker.x, b.worker.y, name
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.lent[&b.Place] = b
@@ -120,7 +139,33 @@ func (l *lab) Return(p *node.Place) {
 	l.mu.Lock()
 	b := l.lent[p]
 	delete(l.lent, p)
+	l.saturated[b.node] = int64(p.Saturated())
 	l.mu.Unlock()
-	l.saturated.Add(int64(p.Saturated()))
 	l.places <- b
+}
+
+// sending notes an update that a node is about to send, which is the one it computed last.
+func (l *lab) sending(name string, round uint64, payload []byte) {
+	l.mu.Lock()
+	saturated := l.saturated[name]
+	l.mu.Unlock()
+	l.sent.add(sentUpdate{int(round), name, int64(len(payload)), saturated})
+}
+
+// lacks lists those of nodes whose updates in a round are not to be had for the liars in it.
+func (l *lab) lacks(round int, nodes []string) (missing []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	liars := l.round(round).liars
+	if liars == nil {
+		return nil
+	}
+	liars.mu.Lock()
+	defer liars.mu.Unlock()
+	for _, name := range nodes {
+		if liars.computed[name] == nil {
+			missing = append(missing, name)
+		}
+	}
+	return missing
 }

@@ -15,7 +15,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // edge is one node.
@@ -30,58 +29,64 @@ type edge struct {
 // NodeName is the name of the i-th node, from zero.
 func NodeName(i int) string { return fmt.Sprintf("node-%02d", i+1) }
 
-// startNodes enrols all nodes, imports their data and starts them.
-func (f *Federation) startNodes() error {
-	f.names = f.cfg.Names
-	if f.cfg.Lab == nil {
-		f.names = nil
-		for i := range f.cfg.Parts {
-			f.names = append(f.names, NodeName(i))
-		}
+// nodeNames are the names of all nodes.
+func (f *Federation) nodeNames() (names []string) {
+	if f.cfg.Lab != nil {
+		return f.cfg.Names
 	}
-	tokens, err := f.tokens(len(f.names))
-	if err != nil {
-		return fmt.Errorf("tokens for %d nodes: %w", len(f.names), err)
+	for i := range f.cfg.Parts {
+		names = append(names, NodeName(i))
 	}
+	return names
+}
+
+// startNodes has begin open each node, a few at a time, and starts them when all are open.
+func (f *Federation) startNodes(begin func(i int, e *edge) error) error {
+	f.names = f.nodeNames()
 	var g errgroup.Group
 	g.SetLimit(4)
 	edges := make([]*edge, len(f.names))
 	for i, name := range f.names {
-		g.Go(func() (err error) {
-			if edges[i], err = f.enrol(name, tokens[i]); err != nil || f.cfg.Lab != nil {
-				return err
-			}
-			if err := fill(f.ctx, edges[i].n.Store(), f.cfg.Schema, f.cfg.Parts[i], name); err != nil {
-				return fmt.Errorf("fill the store of %s: %w", name, err)
-			}
-			return nil
+		g.Go(func() error {
+			edges[i] = f.newEdge(name)
+			return begin(i, edges[i])
 		})
 	}
-	err = g.Wait()
+	err := g.Wait()
 	for i, e := range edges {
-		if e == nil {
+		if e.n == nil {
 			continue
 		}
 		f.edges[f.names[i]] = e
 		if err == nil {
-			e.run(f.ctx)
+			f.runNode(e)
 		}
 	}
 	return err
 }
 
-func (e *edge) run(ctx context.Context) {
-	ctx, e.cancel = context.WithCancel(ctx)
+// runNode starts a node.
+func (f *Federation) runNode(e *edge) {
+	var ctx context.Context
+	ctx, e.cancel = context.WithCancel(f.ctx)
 	e.done = make(chan error, 1)
-	go func() { e.done <- e.n.Run(ctx) }()
+	go func() {
+		err := e.n.Run(ctx)
+		if err != nil && ctx.Err() == nil {
+			f.unsound(err)
+		}
+		e.done <- err
+	}()
 }
 
-// enrol makes a node from a token.
-func (f *Federation) enrol(name, text string) (*edge, error) {
-	token, err := seal.ParseToken(text)
-	if err != nil {
-		return nil, fmt.Errorf("token for %s: %w", name, err)
-	}
+// open opens the node's directory.
+func (e *edge) open() (err error) {
+	e.n, err = node.New(e.config, e.deps)
+	return err
+}
+
+// newEdge lays out what a node works with.
+func (f *Federation) newEdge(name string) *edge {
 	config := node.DefaultConfig()
 	config.Name, config.Dir = name, filepath.Join(f.cfg.Dir, name)
 	if f.cfg.Serve {
@@ -97,34 +102,36 @@ func (f *Federation) enrol(name, text string) (*edge, error) {
 	if f.cfg.Node != nil {
 		deps.Observe = f.cfg.Node(name)
 	}
-	if err := node.Enrol(f.ctx, config, deps, token); err != nil {
-		return nil, err
+	return &edge{config: config, deps: deps}
+}
+
+// enrol makes the i-th node from a token, and imports its data.
+func (f *Federation) enrol(i int, e *edge, text string) error {
+	name := e.config.Name
+	token, err := seal.ParseToken(text)
+	if err != nil {
+		return fmt.Errorf("token for %s: %w", name, err)
 	}
-	e := &edge{config: config, deps: deps}
-	e.n, err = node.New(config, deps)
-	return e, err
+	if err := node.Enrol(f.ctx, e.config, e.deps, token); err != nil {
+		return err
+	}
+	if err := e.open(); err != nil || f.cfg.Lab != nil {
+		return err
+	}
+	if err := fill(f.ctx, e.n.Store(), f.cfg.Schema, f.cfg.Parts[i], name); err != nil {
+		return fmt.Errorf("fill the store of %s: %w", name, err)
+	}
+	return nil
 }
 
 // tokens asks for tokens, as operator, until the federation is founded.
-func (f *Federation) tokens(n int) ([]string, error) {
-	ctx, cancel := context.WithTimeout(f.ctx, 30*time.Second)
-	defer cancel()
-	for {
+func (f *Federation) tokens(n int) (tokens []string, err error) {
+	err = f.patiently(f.ctx, func(ctx context.Context) error {
 		reply, err := f.Operator().CreateToken(ctx, &choirv1.CreateTokenRequest{LifetimeMs: uint64(time.Hour / time.Millisecond), Count: uint32(n)})
-		if err == nil {
-			return reply.Tokens, nil
-		}
-		if status.Code(err) != codes.Unavailable && status.Code(err) != codes.InvalidArgument {
-			return nil, err
-		}
-		timer := time.NewTimer(50 * time.Millisecond)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, err
-		case <-timer.C:
-		}
-	}
+		tokens = reply.GetTokens()
+		return err
+	}, codes.InvalidArgument)
+	return tokens, err
 }
 
 // fill imports a node's parts as CSV.

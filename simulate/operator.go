@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"choir.example/privacy/seal"
@@ -32,7 +33,7 @@ func (a *anyCoordinator) connect() (*grpc.ClientConn, error) {
 		if a.f.members[v.Name] == nil {
 			continue
 		}
-		config := seal.ClientTLS(a.f.human, a.f.root.Certificate(), time.Now, "h2", nil)
+		config := seal.ClientTLS(a.f.human, a.f.root, time.Now, "h2", nil)
 		return grpc.NewClient("passthrough:///"+v.Address, grpc.WithTransportCredentials(credentials.NewTLS(config)),
 			grpc.WithContextDialer(a.f.cfg.Network.Dialer("operator")), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
 	}
@@ -61,6 +62,31 @@ func (a *anyCoordinator) NewStream(ctx context.Context, desc *grpc.StreamDesc, m
 		_ = conn.Close()
 	}
 	return s, err
+}
+
+// leaderPatience is how long coordinators may take to elect a leader.
+const leaderPatience = 30 * time.Second
+
+// patiently repeats a call that no coordinator may answer yet, until one does, or a coordinator or node has failed.
+func (f *Federation) patiently(ctx context.Context, call func(ctx context.Context) error, yet ...codes.Code) error {
+	ctx, cancel := context.WithTimeout(ctx, leaderPatience)
+	defer cancel()
+	defer context.AfterFunc(f.sound, cancel)()
+	for {
+		err := call(ctx)
+		if failed := context.Cause(f.sound); failed != nil {
+			return failed
+		}
+		if err == nil || ctx.Err() != nil || status.Code(err) != codes.Unavailable && !slices.Contains(yet, status.Code(err)) {
+			return err
+		}
+		timer := time.NewTimer(50 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
 }
 
 // WaitJob follows a job until it has ended, through deaths of coordinators, and returns its last status. each, if not

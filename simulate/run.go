@@ -36,12 +36,15 @@ type RunConfig struct {
 	Stage func(what string) // called before the first round with what begins, such as reading data, in the goroutine of Run; nil: not told
 
 	Coordinators int          // of fidelity system; 0: 1
-	Dir          string       // where fidelity system keeps coordinators and nodes, empty before; "": a temporary one, removed afterwards
 	Log          *slog.Logger // of coordinators and nodes; nil: none
 
-	// Snapshots are of fidelity math alone: coordinators and nodes of a federation keep what they keep on their disks.
-	Start *Snapshot             // goes on from there; nil: from the beginning
-	Keep  func(*Snapshot) error // called after each round but the last, before the next; valid until it returns. nil, or fidelity system: not called
+	// Dir is where fidelity system keeps coordinators and nodes; "": a temporary directory, removed afterwards. It is empty or does
+	// not exist before. The run that was stopped or killed in it goes on with what is there, with or without Start, and any other is
+	// refused. When the run is over it is of no use any more; the caller removes it. It has keys: its files are the owner's alone.
+	Dir string
+
+	Start *Snapshot             // goes on from there; nil: from the beginning. Of fidelity system, with the coordinators and nodes in Dir
+	Keep  func(*Snapshot) error // called after each round but the last; valid until it returns. nil: not called, nor of fidelity system without Dir
 }
 
 // Point is where a run stands after a round. Accuracy and Loss are NaN where the round was not measured.

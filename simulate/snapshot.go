@@ -15,7 +15,8 @@ import (
 )
 
 // Snapshot is a run after one of its rounds: what RunConfig.Start goes on from, to the model that a run without a break has. Parts of
-// one's own must be those of the run that was cut.
+// one's own must be those of the run that was cut. One of fidelity system has the result alone: all else lies with its
+// coordinators and nodes, in RunConfig.Dir.
 type Snapshot struct {
 	Round  int
 	Result Result // of the rounds so far
@@ -121,6 +122,8 @@ func (h *snapshotHeader) snapshot(b []byte) (*Snapshot, error) {
 		models = len(h.Aloft.Models)
 	}
 	switch {
+	case n == 0 && len(b) == 0 && h.State == 0 && len(h.Nodes) == 0 && h.Aloft == nil: // of fidelity system
+		return &Snapshot{Round: h.Round, Result: h.Result, identity: h.Identity}, nil
 	case n < 1 || len(b)%4 != 0 || held%n != 0 || h.State < 0 || h.State > held || h.Memory < 0:
 		return nil, ErrTorn
 	case h.Memory > 0 && len(h.Nodes) > held/h.Memory: // their product might not fit an int
@@ -163,36 +166,68 @@ func (t *trial) identity() (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// restore puts the engine where a snapshot was taken.
-func (e *engine) restore(s *Snapshot) error {
-	identity, err := e.trial.identity()
+// behind is the round after which the run goes on, 0 for one that begins.
+func (t *trial) behind() int {
+	if t.cfg.Start == nil {
+		return 0
+	}
+	return t.cfg.Start.Round
+}
+
+// restore takes over what a run has found until its snapshot, if it goes on from one.
+func (t *trial) restore() error {
+	s := t.cfg.Start
+	if s == nil {
+		return nil
+	}
+	identity, err := t.identity()
 	switch {
 	case err != nil:
 		return err
 	case identity != s.identity:
 		return errors.New("the snapshot is of another experiment, or of another seed")
-	case len(s.global) != len(e.global) || len(s.state) != len(e.state) || s.Round < 1 || s.Round > e.trial.rounds:
-		return errors.New("the snapshot does not fit its experiment: it is of another version of choir")
+	case s.Result.Fidelity != t.result.Fidelity:
+		return fmt.Errorf("the snapshot is of fidelity %s, want %s", s.Result.Fidelity, t.result.Fidelity)
+	case s.Round < 1 || s.Round > t.rounds:
+		return errMisfit
+	}
+	report := t.result.Report
+	*t.result = s.Result
+	t.result.Report = report
+	return nil
+}
+
+// errMisfit is of a snapshot that says other things than its experiment.
+var errMisfit = errors.New("the snapshot does not fit its experiment: it is of another version of choir")
+
+// restore puts the engine where a snapshot was taken.
+func (e *engine) restore(s *Snapshot) error {
+	if err := e.trial.restore(); err != nil {
+		return err
+	}
+	if len(s.global) != len(e.global) || len(s.state) != len(e.state) {
+		return errMisfit
 	}
 	e.global, e.state, e.memories.byNode = s.global, s.state, s.memories
-	report := e.trial.result.Report
-	*e.trial.result = s.Result
-	e.trial.result.Report = report
 	return nil
 }
 
 // keep hands out where the engine stands after a round that is not the last; who is under way then is nil if nobody is.
 func (e *engine) keep(round int, underWay *aloft) error {
-	if e.trial.cfg.Keep == nil || round == e.trial.rounds {
+	return e.trial.keep(&Snapshot{Round: round, global: e.global, state: e.state, memories: e.memories.byNode, aloft: underWay})
+}
+
+// keep completes a snapshot of a round, and hands it out unless that is the last.
+func (t *trial) keep(s *Snapshot) (err error) {
+	if t.cfg.Keep == nil || s.Round == t.rounds {
 		return nil
 	}
-	identity, err := e.trial.identity()
-	if err != nil {
+	if s.identity, err = t.identity(); err != nil {
 		return err
 	}
-	s := &Snapshot{Round: round, Result: *e.trial.timed(), identity: identity, global: e.global, state: e.state, memories: e.memories.byNode, aloft: underWay}
-	if err := e.trial.cfg.Keep(s); err != nil {
-		return fmt.Errorf("keep round %d: %w", round, err)
+	s.Result = *t.timed()
+	if err := t.cfg.Keep(s); err != nil {
+		return fmt.Errorf("keep round %d: %w", s.Round, err)
 	}
 	return nil
 }

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"sync"
 	"time"
 
 	"choir.example/fedavg"
@@ -16,6 +14,9 @@ import (
 	"choir.example/node"
 	"choir.example/privacy/audit"
 	choirv1 "choir.example/proto/choir/v1"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // mostUpdates is the most that coordinators commit together: in an experiment all come at once.
@@ -23,7 +24,8 @@ const mostUpdates = 64
 
 // system runs the trial by real coordinators and nodes: tokens, certificates, replication, sealed updates, an audit log
 // that is verified in the end. Which nodes take part, and what becomes of their updates, is the experiment's; real time
-// decides nothing.
+// decides nothing. In a directory of its own a run goes on where it was stopped or killed: what was decided lies on the
+// coordinators' disks, and the nodes do again what they had under way.
 func (t *trial) system(ctx context.Context) (err error) {
 	heard, err := t.heard()
 	if err != nil {
@@ -33,40 +35,124 @@ func (t *trial) system(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	dir, remove, err := t.workDir()
+	site, err := t.openSite()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, remove()) }()
-	said := &lastWarning{}
-	s := &systemRun{trial: t, said: said, heard: heard, sent: map[uint64]int64{}}
-	if s.lab, err = newLab(t); err != nil {
+	defer func() { err = errors.Join(err, site.close()) }()
+	s := &systemRun{trial: t, site: site, said: &lastWarning{}, heard: heard, done: t.behind()}
+	if err := t.restore(); err != nil {
 		return err
 	}
-	log := slog.New(&warningHandler{next: cmp.Or(t.cfg.Log, slog.New(slog.DiscardHandler)).Handler(), last: said})
+	if s.lab, err = newLab(t, site.lab); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.lab.sent.close()) }()
+	if err := s.start(ctx); err != nil {
+		return err
+	}
+	t.start = time.Now() // founding is no part of a round
+	t.cfg.Stage("training")
+	within, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	defer context.AfterFunc(s.f.sound, func() { stop(context.Cause(s.f.sound)) })()
+	err = s.train(within, spec)
+	cause := context.Cause(s.f.sound)
+	closed := s.f.Close()
+	if cause != nil { // it is what failed the training, and what is said again now
+		return cause
+	}
+	return errors.Join(err, closed)
+}
+
+// start founds coordinators and nodes, or starts those again that were founded.
+func (s *systemRun) start(ctx context.Context) (err error) {
+	t := s.trial
+	log := slog.New(&warningHandler{next: cmp.Or(t.cfg.Log, slog.New(slog.DiscardHandler)).Handler(), last: s.said})
 	coordinators, heartbeat := cmp.Or(t.cfg.Coordinators, 1), time.Duration(0)
 	if coordinators == 1 {
 		heartbeat = 50 * time.Millisecond // nobody is waited for
 	}
-	t.cfg.Stage("founding coordinators and nodes")
+	if s.site.again {
+		t.cfg.Stage("starting coordinators and nodes again")
+	} else {
+		t.cfg.Stage("founding coordinators and nodes")
+	}
 	s.f, err = Start(ctx, FederationConfig{
-		Dir: dir, Cluster: "experiment", Coordinators: coordinators, Heartbeat: heartbeat, Names: t.names, Lab: s.lab, Algorithm: t.ownAlgorithm(),
-		BatchUpdates: mostUpdates, Available: s.lab.available, Trusted: t.ownUpdate(), Node: s.observe, Log: log, Network: NewMemoryNetwork(),
+		Dir: s.site.dir, Cluster: "experiment", Coordinators: coordinators, Heartbeat: heartbeat, Names: t.names, Lab: s.lab, Algorithm: t.ownAlgorithm(),
+		BatchUpdates: mostUpdates, Available: s.lab.available, Trusted: t.ownUpdate(), Node: s.observe, Log: log, Network: NewMemoryNetwork(), Lasting: s.site.of,
 	})
-	if err != nil {
+	return err
+}
+
+// train has the job done, or what is left of it.
+func (s *systemRun) train(ctx context.Context, spec *choirv1.JobSpec) error {
+	if err := s.submit(ctx, spec); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.f.Close()) }()
-	t.start = time.Now() // founding is no part of a round
-	t.cfg.Stage("training")
-	if _, err := s.f.Operator().SubmitJob(ctx, &choirv1.SubmitJobRequest{Spec: spec}); err != nil {
-		return fmt.Errorf("submit job: %w", err)
+	if s.site.again && s.trial.attack != nil {
+		if err := s.checkLiars(ctx); err != nil {
+			return err
+		}
 	}
 	if err := s.follow(ctx); err != nil {
 		return err
 	}
-	t.result.Saturated = s.lab.saturated.Load()
 	return s.audit(ctx)
+}
+
+// submit submits the job, unless the coordinators have it.
+func (s *systemRun) submit(ctx context.Context, spec *choirv1.JobSpec) error {
+	err := s.f.patiently(ctx, func(ctx context.Context) error {
+		_, err := s.f.Operator().SubmitJob(ctx, &choirv1.SubmitJobRequest{Spec: spec})
+		return err
+	})
+	if err != nil && status.Code(err) != codes.AlreadyExists {
+		return fmt.Errorf("submit job: %w", err)
+	}
+	return nil
+}
+
+// checkLiars refuses to wait for updates that nobody computes any more: those that count in the open round, and were lost
+// with the power for the liars, who want to see them.
+func (s *systemRun) checkLiars(ctx context.Context) error {
+	records, err := s.records(ctx)
+	if err != nil {
+		return err
+	}
+	counted, open := []string(nil), 0
+	for _, r := range records {
+		switch r := r.(type) {
+		case *audit.RoundOpened:
+			counted, open = nil, int(r.Round)
+		case *audit.BatchAccepted:
+			for _, a := range r.Accepted {
+				counted = append(counted, a.Node)
+			}
+		case *audit.RoundClosed:
+			counted, open = nil, 0
+		}
+	}
+	if open == 0 {
+		return nil
+	}
+	if lost := s.lab.lacks(open, counted); len(lost) > 0 {
+		return fmt.Errorf("round %d: what %d nodes have sent is not known to the liars any more, as after a power cut, such as of %s: %w", open, len(lost), lost[0], ErrFederation)
+	}
+	return nil
+}
+
+// records are the audit log as it is now.
+func (s *systemRun) records(ctx context.Context) ([]audit.Record, error) {
+	b, err := s.f.Bundle(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("export audit log: %w", err)
+	}
+	bundle, err := audit.DecodeBundle(b)
+	if err != nil {
+		return nil, err
+	}
+	return bundle.Decoded()
 }
 
 // heard is how many updates count in each round, from the first. A federation makes a model in every round.
@@ -124,45 +210,28 @@ func (t *trial) ownUpdate() func(context.Context, fedavg.Work) (*fedavg.Update, 
 	}
 }
 
-// workDir is where coordinators and nodes keep what they keep.
-func (t *trial) workDir() (dir string, remove func() error, err error) {
-	if t.cfg.Dir != "" {
-		return t.cfg.Dir, func() error { return nil }, nil
-	}
-	if dir, err = os.MkdirTemp("", "choir-simulate-"); err != nil {
-		return "", nil, fmt.Errorf("make a directory for coordinators and nodes: %w", err)
-	}
-	return dir, func() error { return os.RemoveAll(dir) }, nil
-}
-
 // systemRun is a trial under way in a federation.
 type systemRun struct {
 	trial *trial
+	site  *site
 	lab   *lab
 	f     *Federation
 	said  *lastWarning
 	heard []int // updates that count, by round from the first
 	done  int   // training rounds that were taken in
 	ended bool
-
-	mu   sync.Mutex       // guards sent
-	sent map[uint64]int64 // bytes of updates, by round
 }
 
-// observe counts what a node sends.
-func (s *systemRun) observe(string) node.Observer {
-	return node.Observer{Sending: func(_ string, round uint64, _ uint32, payload []byte) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.sent[round] += int64(len(payload))
-	}}
+// observe tells the lab what a node sends.
+func (s *systemRun) observe(name string) node.Observer {
+	return node.Observer{Sending: func(_ string, round uint64, _ uint32, payload []byte) { s.lab.sending(name, round, payload) }}
 }
 
 // follow takes in each round's model until the job is over, or the trial has seen enough.
 func (s *systemRun) follow(ctx context.Context) error {
 	within, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	status, err := s.f.WaitJob(within, jobName, func(status *choirv1.JobStatus) {
+	last, err := s.f.WaitJob(within, jobName, func(status *choirv1.JobStatus) {
 		for _, r := range status.Rounds {
 			if r.State != "closed" || int(r.Round) != s.done+1 || s.ended {
 				continue
@@ -179,16 +248,16 @@ func (s *systemRun) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.ended || status.State == "finished" {
+	if s.ended || last.State == "finished" {
 		return nil
 	}
-	return fmt.Errorf("job %s: %s%s", status.State, status.Reason, s.warned())
+	return fmt.Errorf("job %s: %s%s: %w", last.State, last.Reason, s.warned(), ErrFederation)
 }
 
 // closed takes in a round.
 func (s *systemRun) closed(ctx context.Context, r *choirv1.RoundStatus) error {
 	if want := s.heard[r.Round-1]; int(r.Accepted) != want {
-		return fmt.Errorf("round %d: %d updates count, want %d%s", r.Round, r.Accepted, want, s.warned())
+		return fmt.Errorf("round %d: %d updates count, want %d%s: %w", r.Round, r.Accepted, want, s.warned(), ErrFederation)
 	}
 	body, err := s.f.Blob(ctx, r.Model)
 	if err != nil {
@@ -198,19 +267,24 @@ func (s *systemRun) closed(ctx context.Context, r *choirv1.RoundStatus) error {
 	if err != nil {
 		return fmt.Errorf("round %d: %w", r.Round, err)
 	}
+	t := s.trial
+	sent, saturated, err := s.lab.sent.closed(int(r.Round), int(r.Accepted))
+	if err != nil {
+		return fmt.Errorf("round %d: %w", r.Round, err)
+	}
 	s.done = int(r.Round)
-	s.mu.Lock()
-	s.trial.sent.Store(s.sent[r.Round])
-	delete(s.sent, r.Round)
-	s.mu.Unlock()
-	if s.ended = s.trial.closed(s.done, int(r.Accepted), params); !s.ended || s.done == s.trial.rounds {
+	t.sent.Store(sent)
+	t.result.Saturated += saturated
+	if s.ended = t.closed(s.done, int(r.Accepted), params); s.ended && s.done < t.rounds {
+		_, err = s.f.Operator().ControlJob(ctx, &choirv1.ControlJobRequest{Name: jobName, Action: "stop"})
+		if err != nil {
+			return fmt.Errorf("stop after round %d: %w", r.Round, err)
+		}
+	}
+	if s.ended || s.site.of == "" {
 		return nil
 	}
-	_, err = s.f.Operator().ControlJob(ctx, &choirv1.ControlJobRequest{Name: jobName, Action: "stop"})
-	if err != nil {
-		return fmt.Errorf("stop after round %d: %w", r.Round, err)
-	}
-	return nil
+	return t.keep(&Snapshot{Round: s.done})
 }
 
 // warned is what was last complained about, for an error's end.

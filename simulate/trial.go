@@ -61,8 +61,8 @@ func newTrial(x Experiment, cfg RunConfig) (*trial, error) {
 
 // check refuses what cannot be, before anything is read.
 func (t *trial) check() error {
-	if t.cfg.Start != nil && t.result.Fidelity == System {
-		return errors.New("fidelity system has no snapshots to go on from; want a run from the beginning, or fidelity math")
+	if t.cfg.Start != nil && t.result.Fidelity == System && t.cfg.Dir == "" {
+		return errors.New("fidelity system goes on with the coordinators and nodes in RunConfig.Dir, which is empty")
 	}
 	return t.x.check()
 }

@@ -19,9 +19,11 @@ import (
 )
 
 // runDir is the directory of one run: the experiment as it was run, its rounds, and at the end its result and a page. Until
-// then it has a snapshot, which --resume goes on from. Every file is there whole or not at all.
+// then it has a snapshot, which --resume goes on from, and in fidelity system the coordinators and nodes, which it goes on with.
+// Every file is there whole or not at all.
 type runDir struct {
 	path   string
+	system bool // the run's fidelity
 	again  bool // it was there before
 	points []simulate.Point
 	saved  time.Time     // when there was a snapshot, or the run began
@@ -39,6 +41,7 @@ const (
 	resultName     = "result.json"
 	pictureName    = "partition.json"
 	lockName       = ".lock"
+	federationName = "federation"
 )
 
 // How often a snapshot is written: not oftener than so, and so seldom that it takes no more than a fiftieth of the time.
@@ -54,7 +57,7 @@ func openRunDir(path string, x *simulate.Experiment, fidelity simulate.Fidelity,
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	d = &runDir{path: path, saved: time.Now(), unlock: func() {}}
+	d = &runDir{path: path, system: fidelity == simulate.System, saved: time.Now(), unlock: func() {}}
 	have, err := os.ReadFile(d.file(experimentName))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -67,8 +70,11 @@ func openRunDir(path string, x *simulate.Experiment, fidelity simulate.Fidelity,
 		return nil, nil, nil, &hinted{fmt.Errorf("%s has another run than this", path),
 			fmt.Sprintf("compare %s with what choir was told now, or name another directory", d.file(experimentName))}
 	}
-	if done, err = readResult(d.file(resultName)); done != nil || err != nil {
-		return d, nil, done, err
+	if done, err = readResult(d.file(resultName)); err != nil {
+		return nil, nil, nil, err
+	}
+	if done != nil {
+		return d, nil, done, d.tidy()
 	}
 	if err := d.lock(); err != nil {
 		return nil, nil, nil, err
@@ -167,8 +173,24 @@ func (d *runDir) remove(names ...string) error {
 	return nil
 }
 
-// restore reads the snapshot, and the rounds until it.
+// standing says where a run goes on.
+func (d *runDir) standing(start *simulate.Snapshot, rounds int) string {
+	switch {
+	case start != nil:
+		return fmt.Sprintf("goes on after round %d of %d", start.Round, rounds)
+	case d.system && simulate.Founded(d.file(federationName)):
+		return "goes on with its coordinators and nodes"
+	case d.system:
+		return "there are no coordinators and nodes yet, so it begins anew"
+	}
+	return "there is no snapshot yet, so it begins anew"
+}
+
+// restore reads the snapshot, and the rounds until it. Where the coordinators and nodes are gone that it is of, it is of no use.
 func (d *runDir) restore() (*simulate.Snapshot, error) {
+	if d.system && !simulate.Founded(d.file(federationName)) {
+		return nil, nil
+	}
 	f, err := os.Open(d.file(snapshotName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // stopped before the first one
@@ -259,7 +281,26 @@ func (d *runDir) finish(run report.Run) error {
 	if err != nil {
 		return err
 	}
+	return d.clear()
+}
+
+// clear removes what a run that is over does not need.
+func (d *runDir) clear() error {
+	if err := os.RemoveAll(d.file(federationName)); err != nil {
+		return err
+	}
 	return d.remove(snapshotName, lockName)
+}
+
+// tidy clears where a run was killed after it was over.
+func (d *runDir) tidy() error {
+	if _, err := os.Stat(d.file(lockName)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := d.lock(); err != nil {
+		return err
+	}
+	return d.clear()
 }
 
 // write writes a file that everybody may read.

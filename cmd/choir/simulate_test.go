@@ -260,3 +260,24 @@ func TestCombinations(t *testing.T) {
 		}
 	}
 }
+
+// Who follows the advice and removes coordinators and nodes that a run cannot go on with has it begin anew, whatever snapshot there is.
+func TestSystemRunWithoutItsFederationBeginsAnew(t *testing.T) {
+	dir, x := filepath.Join(t.TempDir(), "run"), simulate.Experiment{Name: "x", Seeds: []uint64{1}}
+	d, _, _, err := openRunDir(dir, &x, simulate.System, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.unlock()
+	if err := os.WriteFile(d.file(snapshotName), []byte("a snapshot of coordinators and nodes that are gone"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, start, done, err := openRunDir(dir, &x, simulate.System, true)
+	if err != nil || start != nil || done != nil || len(d.points) != 0 {
+		t.Fatalf("it goes on from %+v: %v", start, err)
+	}
+	defer d.unlock()
+	if said := d.standing(start, 3); !strings.Contains(said, "begins anew") {
+		t.Error(said)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"path/filepath"
 
 	"choir.example/model"
 	"choir.example/simulate"
@@ -34,7 +35,8 @@ or without a break. math calls what nodes and coordinators call, directly; syste
 process, and gives the same models.
 
 With --out, DIR has experiment.yaml, which is all that was run; rounds.jsonl and rounds.csv, a line a round; report.html;
-result.json. A run that was stopped, or whose machine was, goes on with --resume after its last snapshot.
+result.json. A run that was stopped, or whose machine was, goes on with --resume: after its last snapshot, or, with fidelity
+system, with its coordinators and nodes, which lie in DIR until the run is over.
 A run whose numbers explode ends early, keeps its rounds and exits 1.
 
 With -o json standard output is one object with the keys
@@ -110,8 +112,11 @@ func (c *simulateRun) explain(ctx context.Context, err error) error {
 		return errors.New("interrupted; with --out it could go on")
 	case errors.As(err, &file) && c.Out != "" && underWay(c.Out):
 		return &hinted{err, "mend that, or name another directory; the same command with --resume goes on with what there is"}
+	case errors.As(err, new(*hinted)):
 	case errors.Is(err, model.ErrDiverged):
 		return &hinted{err, "try a lower --set local.learning_rate=…"}
+	case err != nil && c.Out != "" && simulate.Founded(filepath.Join(c.Out, federationName)):
+		return &hinted{err, "the same command with --resume goes on; should that come to the same, remove " + filepath.Join(c.Out, federationName) + ": the run then begins anew"}
 	}
 	return c.inExperiment(err)
 }
@@ -124,7 +129,6 @@ type oneRun struct {
 	loader   *simulate.Loader
 	dir      string // empty: nothing is kept
 	resume   bool
-	anew     bool                              // what cannot go on begins anew; otherwise that is an error
 	stage    func(what string)                 // told what begins before there are rounds; nil: not told
 	progress func(first int, p simulate.Point) // first is the round that this process began with
 
@@ -155,16 +159,13 @@ func (o *oneRun) do(ctx context.Context, talk io.Writer) (*simulate.Result, erro
 		if done != nil {
 			return o.finished(done, talk)
 		}
-		if d.again && o.fidelity == simulate.System && !o.anew {
-			return nil, &hinted{fmt.Errorf("%s: fidelity system has no snapshots to go on from", o.dir), "remove the directory and run it again: it comes to the same model"}
-		}
 		if cfg.Start != nil {
 			first = cfg.Start.Round + 1
-			fmt.Fprintf(talk, "%s: goes on after round %d of %d\n", o.x.Name, cfg.Start.Round, roundsOf(&o.x))
-		} else if d.again {
-			fmt.Fprintf(talk, "%s: there is no snapshot yet, so it begins anew\n", o.x.Name)
 		}
-		cfg.Keep = d.keep
+		if d.again {
+			fmt.Fprintf(talk, "%s: %s\n", o.x.Name, d.standing(cfg.Start, roundsOf(&o.x)))
+		}
+		cfg.Keep, cfg.Dir = d.keep, d.file(federationName)
 	}
 	cfg.Progress = func(p simulate.Point) {
 		d.add(p)
@@ -173,6 +174,9 @@ func (o *oneRun) do(ctx context.Context, talk io.Writer) (*simulate.Result, erro
 	r, err := simulate.Run(ctx, o.x, cfg)
 	if r == nil && o.dir != "" {
 		err = errors.Join(err, d.abandon()) // it was refused: there is nothing to go on with
+	}
+	if errors.Is(err, simulate.ErrFederation) && o.dir != "" {
+		err = &hinted{err, fmt.Sprintf("remove %s: the run then begins anew, and comes to the same", d.file(federationName))}
 	}
 	if err != nil && (r == nil || r.Diverged == "") {
 		return nil, err

@@ -186,7 +186,7 @@ func (s *sweep) run(ctx context.Context, cells []cell) {
 func (s *sweep) cell(ctx context.Context, c cell) {
 	behind := 0 // rounds
 	one := oneRun{
-		x: c.x, fidelity: s.fidelity, workers: s.workers, loader: s.loader, dir: filepath.Join(s.dir, c.dir), resume: true, anew: true,
+		x: c.x, fidelity: s.fidelity, workers: s.workers, loader: s.loader, dir: filepath.Join(s.dir, c.dir), resume: true,
 		progress: func(first int, p simulate.Point) {
 			s.move(p.Round-behind, max(first-1-behind, 0))
 			behind = p.Round

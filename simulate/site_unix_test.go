@@ -1,0 +1,422 @@
+//go:build unix
+
+package simulate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"choir.example/fedavg"
+	"choir.example/simulate/attack"
+)
+
+// moment is when a run of fidelity system is cut: when so many nodes have been enrolled, or when so many have begun to train
+// since the process began and, of the round that they are in, an update counts already: not the first two, one of whom may wait
+// as a liar.
+type moment struct{ Enrolled, Trained, Round int }
+
+// cut cuts a run.
+type cut struct {
+	moment
+	strike func()
+
+	mu      sync.Mutex // guards what follows, and moment
+	begun   int
+	counted chan struct{} // closed when an update of Round counts
+
+	over <-chan struct{} // closed when it is too late
+}
+
+// cutting is a strategy, and a log's handler, that see when it is time.
+type cutting struct {
+	fedavg.Strategy
+	slog.Handler
+	*cut
+}
+
+func (c cutting) Local(l *fedavg.Local) error {
+	c.mu.Lock()
+	c.begun++
+	now := c.begun == c.Trained
+	c.mu.Unlock()
+	if now {
+		select {
+		case <-c.counted:
+			c.strike()
+		case <-c.over:
+		}
+		return context.Canceled
+	}
+	return c.Strategy.Local(l)
+}
+
+func (c cutting) Enabled(context.Context, slog.Level) bool { return true }
+
+func (c cutting) WithAttrs([]slog.Attr) slog.Handler { return c }
+
+func (c cutting) Handle(_ context.Context, r slog.Record) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch r.Message {
+	case "node is enrolled":
+		if c.Enrolled--; c.Enrolled == 0 {
+			c.strike()
+		}
+	case "update counted":
+		r.Attrs(func(a slog.Attr) bool {
+			if a.Key == "round" && int(a.Value.Uint64()) == c.Round {
+				c.Round = 0
+				close(c.counted)
+			}
+			return a.Key != "round"
+		})
+	}
+	return nil
+}
+
+// run runs an experiment until it is cut, or to its end, from the snapshot beside dir, if there is one; a snapshot of each
+// round is left there unless it is bare.
+func (c *cut) run(ctx context.Context, x Experiment, cfg RunConfig, bare bool) (*Result, error) {
+	c.counted, c.over = make(chan struct{}), ctx.Done()
+	algorithm, err := x.settings().Algorithm(x.Own.Data.Train.Input, x.Own.Data.Train.Classes)
+	if err != nil {
+		return nil, err
+	}
+	with := cutting{algorithm.Strategy, slog.DiscardHandler, c}
+	x.Own.Strategy, cfg.Log = with, slog.New(with)
+	path := cfg.Dir + ".snapshot"
+	switch b, err := os.ReadFile(path); {
+	case err == nil:
+		if cfg.Start, err = ReadSnapshot(bytes.NewReader(b)); err != nil {
+			return nil, err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	if !bare {
+		cfg.Keep = func(s *Snapshot) error {
+			var b bytes.Buffer
+			if _, err := s.WriteTo(&b); err != nil {
+				return err
+			}
+			return errors.Join(os.WriteFile(path+".new", b.Bytes(), 0o600), os.Rename(path+".new", path))
+		}
+	}
+	return Run(ctx, x, cfg)
+}
+
+// brokenRuns are runs that TestSystemGoesOn breaks.
+var brokenRuns = map[string]struct {
+	change       func(x *Experiment)
+	coordinators int
+	bare         bool // there are no snapshots
+	founding     bool // it is killed before all nodes are enrolled, too
+}{
+	"fedavg":              {change: func(x *Experiment) { x.Compression.Range = .05 }, founding: true},
+	"memory of the nodes": {change: func(x *Experiment) { x.Strategy.Name = "scaffold" }, bare: true},
+	"state of the server": {change: func(x *Experiment) { x.Strategy = fedavg.StrategySettings{Name: "fedadam", ServerRate: .03} }},
+	"a rule, and a liar who waits": {change: func(x *Experiment) {
+		x.Robust, x.Fleet.Liars = fedavg.RobustSettings{Rule: "median", F: 1}, attack.Settings{Attack: "inner-product", Nodes: 1, Scale: 5}
+	}},
+	"three coordinators": {change: func(*Experiment) {}, coordinators: 3},
+}
+
+// brokenRun is one of them, with all nodes in each round.
+func brokenRun(name string) (Experiment, RunConfig) {
+	x := small()
+	x.Rounds, x.Cohort, x.Partition.Nodes = 3, CohortSettings{}, 6
+	brokenRuns[name].change(&x)
+	return x, RunConfig{Seed: 5, Fidelity: System, Coordinators: brokenRuns[name].coordinators, Workers: 1}
+}
+
+// A run of fidelity system that is killed and stopped in the middle of rounds, of whose updates some count already, goes on to
+// the models that one without a break has, and has seen the same.
+func TestSystemGoesOn(t *testing.T) {
+	t.Parallel()
+	for name, c := range brokenRuns {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x, cfg := brokenRun(name)
+			want, math := digests(t, x, RunConfig{Seed: cfg.Seed})
+			cfg.Dir = filepath.Join(t.TempDir(), "run")
+			if c.founding {
+				kill(t, name, cfg.Dir, moment{Enrolled: 3})
+				if Founded(cfg.Dir) {
+					t.Error("it was founded before all nodes were enrolled")
+				}
+			}
+			kill(t, name, cfg.Dir, moment{Trained: 9, Round: 2})
+			if c.coordinators == 0 { // elections take long
+				ctx, stop := context.WithCancel(testContext(t))
+				stopped := &cut{moment: moment{Trained: 8, Round: 3}, strike: stop}
+				if r, err := stopped.run(ctx, x, cfg, c.bare); !errors.Is(err, context.Canceled) || r == nil || r.Rounds != 2 {
+					t.Fatalf("%+v: %v", r, err)
+				}
+			}
+			got, err := new(cut).run(testContext(t), x, cfg, c.bare)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, m := range got.Series {
+				if i >= len(want) || m.ModelDigest != want[i] {
+					t.Errorf("round %d: model %s, want %v", i+1, m.ModelDigest, want)
+				}
+			}
+			if len(got.Series) != len(want) || !reflect.DeepEqual(got.Final, math.Final) || got.Saturated != math.Saturated {
+				t.Errorf("%+v, want %+v", got, math)
+			}
+			if c.founding {
+				sameResult(t, x, cfg, got)
+			}
+		})
+	}
+}
+
+// sameResult holds a result against that of a run without a break, all but the time that it took.
+func sameResult(t *testing.T, x Experiment, cfg RunConfig, got *Result) {
+	t.Helper()
+	cfg.Dir = ""
+	want, err := Run(testContext(t), x, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Seconds, want.SecondsPerRound = got.Seconds, got.SecondsPerRound
+	if want.Saturated == 0 || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+const killedRun = "CHOIR_TEST_KILLED_RUN"
+
+// killed says, in that variable, which run is killed, and when.
+type killed struct {
+	At        moment
+	Name, Dir string
+}
+
+// kill has a process of its own run an experiment until it kills itself.
+func kill(t *testing.T, name, dir string, at moment) {
+	t.Helper()
+	when, err := json.Marshal(killed{at, name, dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(testContext(t), os.Args[0], "-test.run=^TestKilledRun$")
+	cmd.Env = append(os.Environ(), killedRun+"="+string(when))
+	out, err := cmd.CombinedOutput()
+	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Fatalf("%v, want a process that was killed: %s", err, out)
+	}
+}
+
+// TestKilledRun is what kill starts.
+func TestKilledRun(t *testing.T) {
+	when := os.Getenv(killedRun)
+	if when == "" {
+		t.Skip("it kills its process, for TestSystemGoesOn")
+	}
+	var k killed
+	if err := json.Unmarshal([]byte(when), &k); err != nil {
+		t.Fatal(err)
+	}
+	c := &cut{moment: k.At, strike: func() {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {} // it takes a moment
+	}}
+	x, cfg := brokenRun(k.Name)
+	cfg.Dir = k.Dir
+	r, err := c.run(t.Context(), x, cfg, brokenRuns[k.Name].bare)
+	t.Fatalf("it was not killed: %+v, %v", r, err)
+}
+
+// What a run cannot go on with is refused, with the reason, and nothing else in a directory is touched.
+func TestSystemRefusesToGoOn(t *testing.T) {
+	t.Parallel()
+	x, cfg := brokenRun("a rule, and a liar who waits")
+	cfg.Dir = filepath.Join(t.TempDir(), "run")
+	ctx, stop := context.WithCancel(testContext(t))
+	c := &cut{moment: moment{Trained: 9, Round: 2}, strike: stop}
+	if _, err := c.run(ctx, x, cfg, false); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	snapshot, err := os.ReadFile(cfg.Dir + ".snapshot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refuses := func(what, want string, cure bool, x Experiment, cfg RunConfig) {
+		t.Helper()
+		_, err := Run(testContext(t), x, cfg)
+		if err == nil || !strings.Contains(err.Error(), want) || errors.Is(err, ErrFederation) != cure {
+			t.Errorf("%s: %v, want %q", what, err, want)
+		}
+	}
+	other := cfg
+	other.Seed++
+	refuses("another seed", "of another experiment, or of another seed", true, x, other)
+	other = cfg
+	other.Coordinators = 3
+	refuses("another number of coordinators", "has 1 coordinators, want 3", true, x, other)
+	faster := x
+	faster.Local.LearningRate = .1
+	refuses("another experiment", "of another experiment, or of another seed", true, faster, cfg)
+	if cfg.Start, err = ReadSnapshot(bytes.NewReader(snapshot)); err != nil {
+		t.Fatal(err)
+	}
+	other = cfg
+	other.Fidelity = Math
+	refuses("another fidelity", "the snapshot is of fidelity system, want math", false, x, other)
+	other = cfg
+	other.Dir = ""
+	refuses("no directory", "which is empty", false, x, other)
+	other.Dir = t.TempDir()
+	refuses("an empty directory", "has no coordinators and nodes to go on with", false, x, other)
+	other.Start = nil
+	note := filepath.Join(other.Dir, "note")
+	if err := os.WriteFile(note, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refuses("a directory of something else", "it has note, which is not of coordinators and nodes", false, x, other)
+
+	kept := filepath.Join(cfg.Dir, labDir, "computed")
+	files, err := filepath.Glob(filepath.Join(kept, "2.*"))
+	if err != nil || len(files) < 2 {
+		t.Fatalf("of round 2 there is %v: %v", files, err)
+	}
+	mend := spoil(t, files...)
+	refuses("what liars wait for is lost", "not known to the liars any more", true, x, cfg)
+	mend()
+	mend = spoil(t, filepath.Join(cfg.Dir, labDir, "sent.jsonl"))
+	refuses("what was sent is lost", "as after a power cut", true, x, cfg)
+	mend()
+	charter := filepath.Join(cfg.Dir, siteDir, charterFile)
+	if c, err := readCharter(charter); err != nil {
+		t.Error(err)
+	} else if err := c.check(&FederationConfig{Lasting: c.Of, Coordinators: 1}, c.Nodes, time.Now().Add(certificateLife)); !errors.Is(err, ErrFederation) || !strings.Contains(err.Error(), "certificate of its operator") {
+		t.Errorf("after %v: %v", certificateLife, err)
+	}
+	mend = spoil(t, charter)
+	refuses("a torn charter", "is torn or altered", true, x, cfg)
+	mend()
+	if err := os.Chmod(charter, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	refuses("a charter for all to read", "may be read by others", false, x, cfg)
+	if err := os.Chmod(charter, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	identity := filepath.Join(cfg.Dir, siteDir, NodeName(0), "identity")
+	mend = spoil(t, identity)
+	refuses("a torn node", "it is damaged", true, x, cfg)
+	mend()
+	log := filepath.Join(cfg.Dir, siteDir, CoordinatorName(0), "raft.db")
+	mend = spoil(t, log)
+	refuses("a coordinator with a torn log", "the file has", true, x, cfg)
+	mend()
+	if err := os.Remove(log); err != nil {
+		t.Fatal(err)
+	}
+	refuses("a coordinator without a log", "raft.db: no such file", true, x, cfg)
+}
+
+// spoil cuts files off in their middle until mend is called.
+func spoil(t *testing.T, paths ...string) (mend func()) {
+	t.Helper()
+	var all [][]byte
+	for _, path := range paths {
+		whole, err := os.ReadFile(path)
+		if err == nil {
+			err = os.WriteFile(path, whole[:len(whole)/2], 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, whole)
+	}
+	return func() {
+		for i, path := range paths {
+			if err := os.WriteFile(path, all[i], 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// Liars that compute their updates again, after a break before these were sent, send the same lies: what the others have
+// computed is known, though they are not asked again.
+func TestLiarsLieTheSameAfterABreak(t *testing.T) {
+	x, cfg := brokenRun("a rule, and a liar who waits")
+	x.Fleet.Liars = attack.Settings{Attack: "sign-flip", Nodes: 2, Scale: 5}
+	trial, err := newTrial(x, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	furnish := func() *lab {
+		l, err := newLab(trial, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := l.sent.close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return l
+	}
+	truth := func(place int) *fedavg.Update {
+		u := &fedavg.Update{Vectors: [][]int32{make([]int32, trial.algorithm.Network.Size())}, Weight: 1}
+		for i := range u.Vectors[0] {
+			u.Vectors[0][i] = int32(i%7 - place - 9)
+		}
+		return u
+	}
+	lies := func(l *lab, liars bool) (told []*fedavg.Update) {
+		var waiting []func(context.Context) (*fedavg.Update, error)
+		for place := range trial.names {
+			if trial.liars[place] == liars {
+				if lie := l.Computed(NodeName(place), 2, truth(place), nil); lie != nil {
+					waiting = append(waiting, lie)
+				}
+			}
+		}
+		for _, lie := range waiting {
+			u, err := lie(testContext(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			told = append(told, u)
+		}
+		return told
+	}
+	first := furnish()
+	if told := lies(first, false); told != nil {
+		t.Fatalf("honest nodes wait, for %v", told)
+	}
+	told := lies(first, true)
+	if len(told) != 2 || reflect.DeepEqual(told[0], truth(slices.Index(trial.liars, true))) {
+		t.Fatalf("the liars tell %v", told)
+	}
+	if again := lies(furnish(), true); !reflect.DeepEqual(again, told) {
+		t.Errorf("%v, want %v", again, told)
+	}
+	if missing := furnish().lacks(3, trial.names[:1]); len(missing) != 1 { // the round begins
+		t.Errorf("%v is missing in round 3", missing)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "computed", "*")); err != nil || len(left) != 0 {
+		t.Errorf("in round 3 %v is left: %v", left, err)
+	}
+}
