@@ -52,7 +52,7 @@ const journalFile = "sent.log"
 // a line at the end that does not decode, and is dropped.
 type journal struct {
 	path  string
-	brief bool // it need not outlive the process: nothing waits for the disk
+	brief bool // of an experiment, where nobody reads it: nothing waits for the disk
 
 	mu    sync.Mutex // guards the fields below
 	sent  []Sent     // oldest first

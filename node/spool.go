@@ -22,7 +22,7 @@ type spool struct {
 	box *seal.Box
 
 	mu   sync.Mutex        // guards what held holds
-	held map[string][]byte // in place of files, of a node that does not outlive its process; nil: there are files
+	held map[string][]byte // in place of files, of a node that loses nothing with its process; nil: there are files
 }
 
 // openSpool opens or makes the spool. No other process may have it open.
@@ -53,7 +53,9 @@ func spoolName(h fedavg.Header) string {
 	return fmt.Sprintf("%s.%d.%d", hex.EncodeToString([]byte(h.Job)), h.Round, h.Attempt)
 }
 
-// hold keeps payloads in memory from now on, as is enough for the nodes of an experiment, which end with their process.
+// hold keeps payloads in memory from now on, as is enough for the nodes of an experiment: one that is killed is given the task
+// again unless the update counts, and computes the same bytes. Whatever such a node computes counts in the end, so what an
+// update left for the strategy may be adopted without its receipt.
 func (s *spool) hold() { s.held = map[string][]byte{} }
 
 // put makes a payload durable, which stays as it is from then on.

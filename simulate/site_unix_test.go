@@ -243,93 +243,110 @@ func TestKilledRun(t *testing.T) {
 	t.Fatalf("it was not killed: %+v, %v", r, err)
 }
 
-// What a run cannot go on with is refused, with the reason, and nothing else in a directory is touched.
-func TestSystemRefusesToGoOn(t *testing.T) {
-	t.Parallel()
-	x, cfg := brokenRun("a rule, and a liar who waits")
+// stoppedRun is a run with a liar that was stopped in its second round, and its snapshot of the first.
+func stoppedRun(t *testing.T) (x Experiment, cfg RunConfig, snapshot *Snapshot) {
+	t.Helper()
+	x, cfg = brokenRun("a rule, and a liar who waits")
 	cfg.Dir = filepath.Join(t.TempDir(), "run")
 	ctx, stop := context.WithCancel(testContext(t))
 	c := &cut{moment: moment{Trained: 9, Round: 2}, strike: stop}
 	if _, err := c.run(ctx, x, cfg, false); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	snapshot, err := os.ReadFile(cfg.Dir + ".snapshot")
+	b, err := os.ReadFile(cfg.Dir + ".snapshot")
+	if err == nil {
+		snapshot, err = ReadSnapshot(bytes.NewReader(b))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	refuses := func(what, want string, cure bool, x Experiment, cfg RunConfig) {
-		t.Helper()
-		_, err := Run(testContext(t), x, cfg)
-		if err == nil || !strings.Contains(err.Error(), want) || errors.Is(err, ErrFederation) != cure {
-			t.Errorf("%s: %v, want %q", what, err, want)
-		}
+	return x, cfg, snapshot
+}
+
+// refuses fails the test unless the run is refused with the words; cure tells whether it would begin anew without its directory.
+func refuses(t *testing.T, words string, cure bool, x Experiment, cfg RunConfig) {
+	t.Helper()
+	_, err := Run(testContext(t), x, cfg)
+	if err == nil || !strings.Contains(err.Error(), words) || errors.Is(err, ErrFederation) != cure {
+		t.Errorf("%v, want %q", err, words)
 	}
+}
+
+// Coordinators and nodes of another run are refused, and a directory of something else is not touched.
+func TestSystemRefusesAnotherRun(t *testing.T) {
+	t.Parallel()
+	x, cfg, snapshot := stoppedRun(t)
 	other := cfg
 	other.Seed++
-	refuses("another seed", "of another experiment, or of another seed", true, x, other)
+	refuses(t, "of another experiment, or of another seed", true, x, other)
 	other = cfg
 	other.Coordinators = 3
-	refuses("another number of coordinators", "has 1 coordinators, want 3", true, x, other)
+	refuses(t, "has 1 coordinators, want 3", true, x, other)
 	faster := x
 	faster.Local.LearningRate = .1
-	refuses("another experiment", "of another experiment, or of another seed", true, faster, cfg)
-	if cfg.Start, err = ReadSnapshot(bytes.NewReader(snapshot)); err != nil {
-		t.Fatal(err)
-	}
+	refuses(t, "of another experiment, or of another seed", true, faster, cfg)
+
+	cfg.Start = snapshot
 	other = cfg
 	other.Fidelity = Math
-	refuses("another fidelity", "the snapshot is of fidelity system, want math", false, x, other)
+	refuses(t, "the snapshot is of fidelity system, want math", false, x, other)
 	other = cfg
 	other.Dir = ""
-	refuses("no directory", "which is empty", false, x, other)
+	refuses(t, "which is empty", false, x, other)
 	other.Dir = t.TempDir()
-	refuses("an empty directory", "has no coordinators and nodes to go on with", false, x, other)
+	refuses(t, "has no coordinators and nodes to go on with", false, x, other)
 	other.Start = nil
 	note := filepath.Join(other.Dir, "note")
 	if err := os.WriteFile(note, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	refuses("a directory of something else", "it has note, which is not of coordinators and nodes", false, x, other)
-
-	kept := filepath.Join(cfg.Dir, labDir, "computed")
-	files, err := filepath.Glob(filepath.Join(kept, "2.*"))
-	if err != nil || len(files) < 2 {
-		t.Fatalf("of round 2 there is %v: %v", files, err)
-	}
-	mend := spoil(t, files...)
-	refuses("what liars wait for is lost", "not known to the liars any more", true, x, cfg)
-	mend()
-	mend = spoil(t, filepath.Join(cfg.Dir, labDir, "sent.jsonl"))
-	refuses("what was sent is lost", "as after a power cut", true, x, cfg)
-	mend()
-	charter := filepath.Join(cfg.Dir, siteDir, charterFile)
-	if c, err := readCharter(charter); err != nil {
+	refuses(t, "it has note, which is not of coordinators and nodes", false, x, other)
+	if _, err := os.Stat(note); err != nil {
 		t.Error(err)
-	} else if err := c.check(&FederationConfig{Lasting: c.Of, Coordinators: 1}, c.Nodes, time.Now().Add(certificateLife)); !errors.Is(err, ErrFederation) || !strings.Contains(err.Error(), "certificate of its operator") {
+	}
+}
+
+// What a power cut or a hand has taken from a run that was stopped is told, and nobody waits for it.
+func TestSystemRefusesWhatIsTorn(t *testing.T) {
+	t.Parallel()
+	x, cfg, snapshot := stoppedRun(t)
+	cfg.Start = snapshot
+	computed, err := filepath.Glob(filepath.Join(cfg.Dir, labDir, "computed", "2.*"))
+	if err != nil || len(computed) < 2 {
+		t.Fatalf("of round 2 there is %v: %v", computed, err)
+	}
+	site := filepath.Join(cfg.Dir, siteDir)
+	charter, log := filepath.Join(site, charterFile), filepath.Join(site, CoordinatorName(0), "raft.db")
+	for _, c := range []struct {
+		words string
+		files []string
+	}{
+		{"not known to the liars any more", computed},
+		{"as after a power cut", []string{filepath.Join(cfg.Dir, labDir, "sent.jsonl")}},
+		{"is torn or altered", []string{charter}},
+		{"it is damaged", []string{filepath.Join(site, NodeName(0), "identity")}},
+		{"raft.db: the file has", []string{log}},
+	} {
+		mend := spoil(t, c.files...)
+		refuses(t, c.words, true, x, cfg)
+		mend()
+	}
+	c, err := readCharter(charter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = c.check(&FederationConfig{Lasting: c.Of, Coordinators: 1}, c.Nodes, time.Now().Add(certificateLife))
+	if !errors.Is(err, ErrFederation) || !strings.Contains(err.Error(), "certificate of its operator") {
 		t.Errorf("after %v: %v", certificateLife, err)
 	}
-	mend = spoil(t, charter)
-	refuses("a torn charter", "is torn or altered", true, x, cfg)
-	mend()
 	if err := os.Chmod(charter, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	refuses("a charter for all to read", "may be read by others", false, x, cfg)
-	if err := os.Chmod(charter, 0o600); err != nil {
+	refuses(t, "may be read by others", false, x, cfg)
+	if err := errors.Join(os.Chmod(charter, 0o600), os.Remove(log)); err != nil {
 		t.Fatal(err)
 	}
-	identity := filepath.Join(cfg.Dir, siteDir, NodeName(0), "identity")
-	mend = spoil(t, identity)
-	refuses("a torn node", "it is damaged", true, x, cfg)
-	mend()
-	log := filepath.Join(cfg.Dir, siteDir, CoordinatorName(0), "raft.db")
-	mend = spoil(t, log)
-	refuses("a coordinator with a torn log", "the file has", true, x, cfg)
-	mend()
-	if err := os.Remove(log); err != nil {
-		t.Fatal(err)
-	}
-	refuses("a coordinator without a log", "raft.db: no such file", true, x, cfg)
+	refuses(t, "raft.db: no such file", true, x, cfg)
 }
 
 // spoil cuts files off in their middle until mend is called.
