@@ -1,6 +1,8 @@
 package simulate
 
 import (
+	"context"
+	"log/slog"
 	"reflect"
 	"slices"
 	"testing"
@@ -129,5 +131,43 @@ func TestTargetEndsASystem(t *testing.T) {
 	_, system := digests(t, x, RunConfig{Fidelity: System})
 	if math.Rounds >= 30 || system.Rounds != math.Rounds || system.ModelDigest != math.ModelDigest {
 		t.Errorf("%d rounds to %s, want %d to %s", system.Rounds, system.ModelDigest, math.Rounds, math.ModelDigest)
+	}
+}
+
+// roundsClosed is a log's handler that sees the rounds that coordinators close.
+type roundsClosed struct {
+	slog.Handler
+	last uint64
+	over chan struct{} // closed with the last round
+}
+
+func (h roundsClosed) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h roundsClosed) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+func (h roundsClosed) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if r.Message == "round is closed" && a.Key == "round" && a.Value.Uint64() == h.last {
+			close(h.over)
+		}
+		return true
+	})
+	return nil
+}
+
+// A run whose target is reached in a round ends with it, though the coordinators have finished all rounds by then.
+func TestTargetIsReachedBehindTheCoordinators(t *testing.T) {
+	t.Parallel()
+	x := small()
+	x.Rounds, x.Target.Accuracy = 3, .01
+	ctx, h := testContext(t), roundsClosed{slog.DiscardHandler, 3, make(chan struct{})}
+	r, err := Run(ctx, x, RunConfig{Fidelity: System, Log: slog.New(h), Progress: func(Point) {
+		select {
+		case <-h.over:
+		case <-ctx.Done():
+		}
+	}})
+	if err != nil || r.Rounds != 1 {
+		t.Errorf("%d rounds, want 1: %v", r.Rounds, err)
 	}
 }

@@ -275,16 +275,26 @@ func (s *systemRun) closed(ctx context.Context, r *choirv1.RoundStatus) error {
 	s.done = int(r.Round)
 	t.sent.Store(sent)
 	t.result.Saturated += saturated
-	if s.ended = t.closed(s.done, int(r.Accepted), params); s.ended && s.done < t.rounds {
-		_, err = s.f.Operator().ControlJob(ctx, &choirv1.ControlJobRequest{Name: jobName, Action: "stop"})
-		if err != nil {
-			return fmt.Errorf("stop after round %d: %w", r.Round, err)
-		}
-	}
-	if s.ended || s.site.of == "" {
+	s.ended = t.closed(s.done, int(r.Accepted), params)
+	switch {
+	case s.ended && s.done < t.rounds:
+		return s.stop(ctx)
+	case s.ended || s.site.of == "":
 		return nil
 	}
 	return t.keep(&Snapshot{Round: s.done})
+}
+
+// stop ends the job after a round that is not its last, unless the coordinators, who do not wait for the trial, have finished it.
+func (s *systemRun) stop(ctx context.Context) error {
+	err := s.f.patiently(ctx, func(ctx context.Context) error {
+		_, err := s.f.Operator().ControlJob(ctx, &choirv1.ControlJobRequest{Name: jobName, Action: "stop"})
+		return err
+	})
+	if err != nil && status.Code(err) != codes.FailedPrecondition {
+		return fmt.Errorf("stop after round %d: %w", s.done, err)
+	}
+	return nil
 }
 
 // warned is what was last complained about, for an error's end.
