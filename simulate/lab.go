@@ -152,10 +152,15 @@ func (l *lab) sending(name string, round uint64, payload []byte) {
 	l.sent.add(sentUpdate{int(round), name, int64(len(payload)), saturated})
 }
 
-// lacks lists those of nodes whose updates in a round are not to be had for the liars in it.
+// lacks lists those of nodes whose updates in a round are not to be had for the liars in it; none once a later round is open.
 func (l *lab) lacks(round int, nodes []string) (missing []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for later := range l.rounds {
+		if later > round {
+			return nil
+		}
+	}
 	liars := l.round(round).liars
 	if liars == nil {
 		return nil

@@ -437,3 +437,26 @@ func TestLiarsLieTheSameAfterABreak(t *testing.T) {
 		t.Errorf("in round 3 %v is left: %v", left, err)
 	}
 }
+
+// Of a round that is over no update is missing: its files are gone because nobody needs them any more.
+func TestNothingIsMissingOfARoundThatIsOver(t *testing.T) {
+	x, cfg := brokenRun("a rule, and a liar who waits")
+	trial, err := newTrial(x, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := newLab(trial, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.sent.close()
+	if missing := l.lacks(1, trial.names); len(missing) != len(trial.names) {
+		t.Errorf("%v are missing in round 1, want all of %v", missing, trial.names)
+	}
+	for round := range uint64(3) {
+		l.available(jobName, 1+round, trial.names[0])
+	}
+	if missing := l.lacks(1, trial.names); len(missing) != 0 {
+		t.Errorf("%v are missing in round 1 when round 3 is open", missing)
+	}
+}
