@@ -57,7 +57,7 @@ func (c *Coordinator) checkSets(spec *choirv1.JobSpec, sets []publicSet) error {
 		case len(rows) == 0:
 			return fmt.Errorf("%s: no rows", s.field)
 		case s.field == "public" && p.root > len(rows):
-			return fmt.Errorf("robust: root is %d, and public has %d rows; want at most so many, or 0 for all of them", p.root, len(rows))
+			return fmt.Errorf("robust: root is %d, and public has %d rows; want at most so many, or none for all of them", p.root, len(rows))
 		}
 	}
 	return nil

@@ -10,15 +10,15 @@ import (
 
 // RobustSettings name a rule that takes the place of the mean.
 type RobustSettings struct {
-	Rule       string  `json:"rule,omitempty" yaml:"rule"`                                     // one of Rules; usually mean
-	F          int     `json:"f,omitempty" yaml:"f"`                                           // of a round's updates, or of a buffer's, how many may lie
-	Select     int     `json:"select,omitempty" yaml:"select" usual:"all but f"`               // multi-krum: the mean of so many; usually all but f
-	Iterations int     `json:"iterations,omitempty" yaml:"iterations" usual:"the rule's"`      // geometric-median: at most, usually 100; centred-clipping: usually 1
-	Smoothing  float64 `json:"smoothing,omitempty" yaml:"smoothing" usual:"1e-6"`              // geometric-median: least distance, in units of a parameter; usually 1e-6
-	Radius     float64 `json:"radius,omitempty" yaml:"radius" usual:"the median of the round"` // centred-clipping: L2 norm; usually the median of the round
-	Norm       float64 `json:"norm,omitempty" yaml:"norm" usual:"the median of the round"`     // norm-bound: L2 norm; usually the median of the round
-	Bucket     int     `json:"bucket,omitempty" yaml:"bucket"`                                 // so many updates are averaged before the rule sees them; usually 1
-	Root       int     `json:"root,omitempty" yaml:"root" usual:"100"`                         // fltrust: how many examples the server has of its own; usually 100
+	Rule       string  `json:"rule,omitempty" yaml:"rule"`                                          // one of Rules; usually mean
+	F          int     `json:"f,omitempty" yaml:"f"`                                                // of a round's updates, or of a buffer's, how many may lie
+	Select     int     `json:"select,omitempty" yaml:"select" usual:"all but f"`                    // multi-krum: the mean of so many; usually all but f
+	Iterations int     `json:"iterations,omitempty" yaml:"iterations" usual:"the rule's"`           // geometric-median: at most, usually 100; centred-clipping: usually 1
+	Smoothing  float64 `json:"smoothing,omitempty" yaml:"smoothing" usual:"1e-6"`                   // geometric-median: least distance, in units of a parameter; usually 1e-6
+	Radius     float64 `json:"radius,omitempty" yaml:"radius" usual:"the median of the round"`      // centred-clipping: L2 norm; usually the median of the round
+	Norm       float64 `json:"norm,omitempty" yaml:"norm" usual:"the median of the round"`          // norm-bound: L2 norm; usually the median of the round
+	Bucket     int     `json:"bucket,omitempty" yaml:"bucket"`                                      // so many updates are averaged before the rule sees them; usually 1
+	Root       int     `json:"root,omitempty" yaml:"root" usual:"100, or all public rows of a job"` // fltrust: how many examples the server has of its own; usually 100
 }
 
 // kind is one row of the table of rules. Settings of a rule that are not among its fields are refused.

@@ -19,20 +19,20 @@ import (
 // DataSettings name a data set. The zero value of a field is its usual value; one that the data set does not have is
 // refused.
 type DataSettings struct {
-	Name   string `json:"name,omitempty" yaml:"name"`     // one of DataSets; usually shoppers, and rows with a schema
-	Path   string `json:"path,omitempty" yaml:"path"`     // directory of the published files, or the file
-	Schema string `json:"schema,omitempty" yaml:"schema"` // rows: file that says what the columns mean
-	By     string `json:"by,omitempty" yaml:"by"`         // rows: column that says whose a row is, which the schema may ignore; natural divides by it
-	Length int    `json:"length,omitempty" yaml:"length"` // of one example: tinyshakespeare 80 characters, banking77 192 n-grams, online-retail 20 products
-	Form   string `json:"form,omitempty" yaml:"form"`     // online-retail: steps, of customer and product, the usual; or items
+	Name   string `json:"name,omitempty" yaml:"name"`                            // one of DataSets; usually shoppers, and rows with a schema
+	Path   string `json:"path,omitempty" yaml:"path"`                            // directory of the published files, or the file
+	Schema string `json:"schema,omitempty" yaml:"schema"`                        // rows: file that says what the columns mean
+	By     string `json:"by,omitempty" yaml:"by"`                                // rows: column that says whose a row is, which the schema may ignore; natural divides by it
+	Length int    `json:"length,omitempty" yaml:"length" usual:"the data set's"` // of one example: tinyshakespeare 80 characters, banking77 192 n-grams, online-retail 20 products
+	Form   string `json:"form,omitempty" yaml:"form"`                            // online-retail: steps, of customer and product, the usual; or items
 
-	Alpha    float64 `json:"alpha,omitempty" yaml:"alpha"`       // fedprox-synthetic: how much devices' models differ; with a path, alpha, beta and iid only say what the file has
-	Beta     float64 `json:"beta,omitempty" yaml:"beta"`         // fedprox-synthetic: how much devices' examples differ
-	IID      bool    `json:"iid,omitempty" yaml:"iid"`           // fedprox-synthetic: devices do not differ
-	Examples int     `json:"examples,omitempty" yaml:"examples"` // blobs 2000, shop 20,000 sessions: how many are made up, a fifth to test with
-	Features int     `json:"features,omitempty" yaml:"features"` // blobs: usually 20
-	Classes  int     `json:"classes,omitempty" yaml:"classes"`   // blobs: usually 10
-	Users    int     `json:"users,omitempty" yaml:"users"`       // shop: usually 200
+	Alpha    float64 `json:"alpha,omitempty" yaml:"alpha"`                              // fedprox-synthetic: how much devices' models differ; with a path, alpha, beta and iid only say what the file has
+	Beta     float64 `json:"beta,omitempty" yaml:"beta"`                                // fedprox-synthetic: how much devices' examples differ
+	IID      bool    `json:"iid,omitempty" yaml:"iid"`                                  // fedprox-synthetic: devices do not differ
+	Examples int     `json:"examples,omitempty" yaml:"examples" usual:"the data set's"` // blobs 2000, shop 20,000 sessions: how many are made up, a fifth to test with
+	Features int     `json:"features,omitempty" yaml:"features" usual:"20"`             // blobs: usually 20
+	Classes  int     `json:"classes,omitempty" yaml:"classes" usual:"10"`               // blobs: usually 10
+	Users    int     `json:"users,omitempty" yaml:"users" usual:"200"`                  // shop: usually 200
 
 	Public float64 `json:"public,omitempty" yaml:"public"` // share of the training examples that the server has, without labels, and no node
 }

@@ -18,7 +18,7 @@ type FleetSettings struct {
 	OverSelection float64 `json:"over_selection,omitempty" yaml:"over_selection"` // so many more are drawn, as a share of the cohort; the first of them count
 	Deadline      float64 `json:"deadline,omitempty" yaml:"deadline"`             // seconds that a round waits; 0: until all are there who will be
 	Interval      float64 `json:"interval,omitempty" yaml:"interval"`             // seconds from one round's beginning to the next one's, at least
-	Least         int     `json:"least,omitempty" yaml:"least"`                   // updates without which a round is skipped; usually 1
+	Least         int     `json:"least,omitempty" yaml:"least" usual:"1"`         // updates without which a round is skipped; usually 1
 
 	Speed        SpeedSettings        `json:"speed" yaml:"speed"`
 	Bandwidth    BandwidthSettings    `json:"bandwidth" yaml:"bandwidth"`
@@ -51,9 +51,9 @@ type BandwidthSettings struct {
 // AvailabilitySettings say when nodes can take part: hour by hour, by chance, and more often by night or by day. Night is
 // from 22 to 6 o'clock of a node's own time, which its time zone makes.
 type AvailabilitySettings struct {
-	Day   float64 `json:"day,omitempty" yaml:"day"`     // share of the nodes that are there in an hour of their day
-	Night float64 `json:"night,omitempty" yaml:"night"` // the same by night. Both 0: nodes are always there
-	Zones int     `json:"zones,omitempty" yaml:"zones"` // time zones, evenly around the earth, that nodes are spread over by chance; usually 24
+	Day   float64 `json:"day,omitempty" yaml:"day"`                // share of the nodes that are there in an hour of their day
+	Night float64 `json:"night,omitempty" yaml:"night"`            // the same by night. Both 0: nodes are always there
+	Zones int     `json:"zones,omitempty" yaml:"zones" usual:"24"` // time zones, evenly around the earth, that nodes are spread over by chance; usually 24
 }
 
 // timed reports whether anything takes time.

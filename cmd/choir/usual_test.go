@@ -14,6 +14,8 @@ func TestZeroIsNotTakenForTheUsual(t *testing.T) {
 	for key, want := range map[string]string{
 		"local.learning_rate": "0.1", "strategy.beta1": "the strategy's", "partition.variance": "0.1", "compression.bits": "24", "evaluation.every": "1",
 		"fleet.liars.scale": "the attack's", "local.optimiser.momentum": "0.9", "robust.radius": "the median of the round", "rounds": "20",
+		"fleet.availability.zones": "24", "fleet.least": "1", "partition.nodes": "10, or one a value", "robust.root": "100, or all public rows of a job",
+		"data.length": "the data set's", "data.examples": "the data set's", "data.features": "20", "data.classes": "10", "data.users": "200",
 		"fleet.dropout": "", "strategy.mu": "", "cohort.nodes": "", "privacy.clip": "", "data.alpha": "", "target.accuracy": "",
 	} {
 		text := "0"

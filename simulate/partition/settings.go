@@ -13,8 +13,8 @@ import (
 // Settings name a partition and its parameters, as experiment files write them. The zero value of a field is its usual
 // value; one that its kind does not have is refused.
 type Settings struct {
-	Kind  string `json:"kind,omitempty" yaml:"kind"`   // one of Kinds; usually iid
-	Nodes int    `json:"nodes,omitempty" yaml:"nodes"` // usually 10; of column and natural as many as there are values
+	Kind  string `json:"kind,omitempty" yaml:"kind"`                              // one of Kinds; usually iid
+	Nodes int    `json:"nodes,omitempty" yaml:"nodes" usual:"10, or one a value"` // usually 10; of column and natural as many as there are values
 
 	Shards   int     `json:"shards,omitempty" yaml:"shards" usual:"2"`        // shards: how many a node has; usually 2
 	Labels   int     `json:"labels,omitempty" yaml:"labels" usual:"2"`        // labels: how many a node has; usually 2
