@@ -171,6 +171,7 @@ func (c *Coordinator) next(ctx context.Context, j *state.Job, p *planned, r *sta
 	}
 	counted := fedavg.Counted{Sum: all.sum, Each: all.each, Fleet: int(r.Fleet), Seed: r.Seed}
 	if a.Trusts() {
+		x, y = p.rootOf(x, y)
 		counted.Trusted, err = c.trusted(ctx, &a, fedavg.Work{
 			Global: global, Shared: a.Shared(kept), X: x, Y: y, Seed: seeds.Derive("choir/trusted/v1", r.Seed, "", r.Number),
 		})

@@ -94,9 +94,6 @@ func (c *Coordinator) publicExamples(ctx context.Context, j *state.Job, p *plann
 	if err != nil {
 		return nil, nil, err
 	}
-	if p.root > 0 {
-		rows = rows[:min(p.root, len(rows))]
-	}
 	body, err := c.blobs.Get(ctx, j.Statistics)
 	if err != nil {
 		return nil, nil, &errAbandon{fmt.Sprintf("statistics %v are lost: %v", j.Statistics, err)}
@@ -107,6 +104,14 @@ func (c *Coordinator) publicExamples(ctx context.Context, j *state.Job, p *plann
 	}
 	x, y = t.Matrix(rows)
 	return x, y, nil
+}
+
+// rootOf are the first of the public examples, as many as a rule trains on.
+func (p *planned) rootOf(x, y []float32) ([]float32, []float32) {
+	if p.root == 0 || p.root >= len(y) {
+		return x, y
+	}
+	return x[:p.root*p.Schema.Features()], y[:p.root]
 }
 
 // rootExamples are so many of the public rows that a rule trains on; 0: all of them.

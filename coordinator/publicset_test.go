@@ -19,8 +19,9 @@ import (
 // publicCSV are five rows that the coordinators of a test may see.
 const publicCSV = "x,y\n0.1,false\n0.9,true\n0.2,false\n0.8,true\n0.7,true\n"
 
-// by makes the next model of a round by the strategy and the rule alone, of rows that the coordinators were given.
-func (f *testFederation) by(s fedavg.Settings, spec *choirv1.JobSpec, r *state.Round, rows []data.Row, sent []fedavg.Named) []float32 {
+// by makes the next model of a round by the strategy and the rule alone, of rows that the coordinators were given; a rule trusts
+// an update made of the first root of them.
+func (f *testFederation) by(s fedavg.Settings, spec *choirv1.JobSpec, r *state.Round, rows []data.Row, root int, sent []fedavg.Named) []float32 {
 	f.t.Helper()
 	m, err := f.member(f.leader()).loadModel(f.ctx(), r.Model)
 	if err != nil {
@@ -37,8 +38,11 @@ func (f *testFederation) by(s fedavg.Settings, spec *choirv1.JobSpec, r *state.R
 			f.t.Fatal(err)
 		}
 	}
-	x, y := m.Statistics.Matrix(rows)
+	if a.Strategy.Needs().Public {
+		a.Public, _ = m.Statistics.Matrix(rows)
+	}
 	if a.Trusts() {
+		x, y := m.Statistics.Matrix(rows[:root])
 		client, err := fedavg.NewClient(a)
 		if err != nil {
 			f.t.Fatal(err)
@@ -47,8 +51,6 @@ func (f *testFederation) by(s fedavg.Settings, spec *choirv1.JobSpec, r *state.R
 		if c.Trusted, err = client.Update(f.ctx(), w); err != nil {
 			f.t.Fatal(err)
 		}
-	} else {
-		a.Public = x
 	}
 	next, err := a.Combine(m.Params, nil, c)
 	if err != nil {
@@ -66,12 +68,15 @@ func TestPublicRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	distils := fedavg.StrategySettings{Name: "feddf", DistilEpochs: 2, DistilRate: .1}
 	for name, c := range map[string]struct {
 		settings fedavg.Settings
-		used     int
+		root     int
 	}{
-		"feddf":   {fedavg.Settings{Strategy: fedavg.StrategySettings{Name: "feddf", DistilEpochs: 2, DistilRate: .1}}, 5},
+		"feddf":   {fedavg.Settings{Strategy: distils}, 0},
 		"fltrust": {fedavg.Settings{Robust: fedavg.RobustSettings{Rule: "fltrust", Root: 3}}, 3},
+		"both":    {fedavg.Settings{Strategy: distils, Robust: fedavg.RobustSettings{Rule: "fltrust", Root: 3}}, 3},
+		"all":     {fedavg.Settings{Robust: fedavg.RobustSettings{Rule: "fltrust"}}, 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -99,7 +104,7 @@ func TestPublicRows(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				want := f.by(*settings, spec, r, rows[:c.used], sent)
+				want := f.by(*settings, spec, r, rows, c.root, sent)
 				if got := f.params(leader, r.Next); !slices.Equal(got, want) {
 					t.Errorf("round %d: %v, want %v", round, got, want)
 				}
