@@ -26,7 +26,7 @@ import (
 
 // moment is when a run of fidelity system is cut: when so many nodes have been enrolled, or when so many have begun to train
 // since the process began and, of the round that they are in, an update counts already: not the first two, one of whom may wait
-// as a liar.
+// as a liar. The run has taken in the round before by then.
 type moment struct{ Enrolled, Trained, Round int }
 
 // cut cuts a run.
@@ -38,7 +38,8 @@ type cut struct {
 	begun   int
 	counted chan struct{} // closed when an update of Round counts
 
-	over <-chan struct{} // closed when it is too late
+	taken chan struct{}   // closed when the round before Round was taken in, and its snapshot kept
+	over  <-chan struct{} // closed when it is too late
 }
 
 // cutting is a strategy, and a log's handler, that see when it is time.
@@ -54,11 +55,14 @@ func (c cutting) Local(l *fedavg.Local) error {
 	now := c.begun == c.Trained
 	c.mu.Unlock()
 	if now {
-		select {
-		case <-c.counted:
-			c.strike()
-		case <-c.over:
+		for _, awaited := range []chan struct{}{c.counted, c.taken} {
+			select {
+			case <-awaited:
+			case <-c.over:
+				return context.Canceled
+			}
 		}
+		c.strike()
 		return context.Canceled
 	}
 	return c.Strategy.Local(l)
@@ -91,7 +95,13 @@ func (c cutting) Handle(_ context.Context, r slog.Record) error {
 // run runs an experiment until it is cut, or to its end, from the snapshot beside dir, if there is one; a snapshot of each
 // round is left there unless it is bare.
 func (c *cut) run(ctx context.Context, x Experiment, cfg RunConfig, bare bool) (*Result, error) {
-	c.counted, c.over = make(chan struct{}), ctx.Done()
+	c.counted, c.taken, c.over = make(chan struct{}), make(chan struct{}), ctx.Done()
+	before := c.Round - 1
+	take := func(round int) {
+		if round == before {
+			close(c.taken)
+		}
+	}
 	algorithm, err := x.settings().Algorithm(x.Own.Data.Train.Input, x.Own.Data.Train.Classes)
 	if err != nil {
 		return nil, err
@@ -113,8 +123,11 @@ func (c *cut) run(ctx context.Context, x Experiment, cfg RunConfig, bare bool) (
 			if _, err := s.WriteTo(&b); err != nil {
 				return err
 			}
+			defer take(s.Round)
 			return errors.Join(os.WriteFile(path+".new", b.Bytes(), 0o600), os.Rename(path+".new", path))
 		}
+	} else {
+		cfg.Progress = func(p Point) { take(p.Round) }
 	}
 	return Run(ctx, x, cfg)
 }
