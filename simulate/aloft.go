@@ -53,7 +53,7 @@ func (a *airspace) restore(s *Snapshot) error {
 		if !l.Wake {
 			model := slices.Index(s.aloft.Models, l.Model)
 			if model < 0 || l.Model > s.Round || l.Node < 0 || l.Node >= len(a.busy) || a.busy[l.Node] || l.Epochs < 0 || l.Fate < heard || l.Fate > late {
-				return errors.New("the snapshot does not fit its experiment: it is of another version of choir")
+				return errMisfit
 			}
 			f.participant = participant{name: NodeName(l.Node), node: l.Node, epochs: l.Epochs}
 			f.model, a.busy[l.Node] = s.aloft.models[model], true

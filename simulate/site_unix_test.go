@@ -385,6 +385,30 @@ func spoil(t *testing.T, paths ...string) (mend func()) {
 	}
 }
 
+// furnished is a lab with what lies in a directory.
+func furnished(t *testing.T, tr *trial, dir string) *lab {
+	t.Helper()
+	l, err := newLab(tr, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.sent.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// inventedUpdate is one that a node might have computed.
+func inventedUpdate(tr *trial, place int) *fedavg.Update {
+	u := &fedavg.Update{Vectors: [][]int32{make([]int32, tr.algorithm.Network.Size())}, Weight: 1}
+	for i := range u.Vectors[0] {
+		u.Vectors[0][i] = int32(i%7 - place - 9)
+	}
+	return u
+}
+
 // Liars that compute their updates again, after a break before these were sent, send the same lies: what the others have
 // computed is known, though they are not asked again.
 func TestLiarsLieTheSameAfterABreak(t *testing.T) {
@@ -395,30 +419,11 @@ func TestLiarsLieTheSameAfterABreak(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	furnish := func() *lab {
-		l, err := newLab(trial, dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := l.sent.close(); err != nil {
-				t.Error(err)
-			}
-		})
-		return l
-	}
-	truth := func(place int) *fedavg.Update {
-		u := &fedavg.Update{Vectors: [][]int32{make([]int32, trial.algorithm.Network.Size())}, Weight: 1}
-		for i := range u.Vectors[0] {
-			u.Vectors[0][i] = int32(i%7 - place - 9)
-		}
-		return u
-	}
 	lies := func(l *lab, liars bool) (told []*fedavg.Update) {
 		var waiting []func(context.Context) (*fedavg.Update, error)
 		for place := range trial.names {
 			if trial.liars[place] == liars {
-				if lie := l.Computed(NodeName(place), 2, truth(place), nil); lie != nil {
+				if lie := l.Computed(NodeName(place), 2, inventedUpdate(trial, place), nil); lie != nil {
 					waiting = append(waiting, lie)
 				}
 			}
@@ -432,18 +437,18 @@ func TestLiarsLieTheSameAfterABreak(t *testing.T) {
 		}
 		return told
 	}
-	first := furnish()
+	first := furnished(t, trial, dir)
 	if told := lies(first, false); told != nil {
 		t.Fatalf("honest nodes wait, for %v", told)
 	}
 	told := lies(first, true)
-	if len(told) != 2 || reflect.DeepEqual(told[0], truth(slices.Index(trial.liars, true))) {
+	if len(told) != 2 || reflect.DeepEqual(told[0], inventedUpdate(trial, slices.Index(trial.liars, true))) {
 		t.Fatalf("the liars tell %v", told)
 	}
-	if again := lies(furnish(), true); !reflect.DeepEqual(again, told) {
+	if again := lies(furnished(t, trial, dir), true); !reflect.DeepEqual(again, told) {
 		t.Errorf("%v, want %v", again, told)
 	}
-	if missing := furnish().lacks(3, trial.names[:1]); len(missing) != 1 { // the round begins
+	if missing := furnished(t, trial, dir).lacks(3, trial.names[:1]); len(missing) != 1 { // the round begins
 		t.Errorf("%v is missing in round 3", missing)
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, "computed", "*")); err != nil || len(left) != 0 {
@@ -458,11 +463,7 @@ func TestNothingIsMissingOfARoundThatIsOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := newLab(trial, t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.sent.close()
+	l := furnished(t, trial, t.TempDir())
 	if missing := l.lacks(1, trial.names); len(missing) != len(trial.names) {
 		t.Errorf("%v are missing in round 1, want all of %v", missing, trial.names)
 	}
