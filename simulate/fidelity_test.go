@@ -2,9 +2,14 @@ package simulate
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"choir.example/fedavg"
@@ -169,5 +174,19 @@ func TestTargetIsReachedBehindTheCoordinators(t *testing.T) {
 	}})
 	if err != nil || r.Rounds != 1 {
 		t.Errorf("%d rounds, want 1: %v", r.Rounds, err)
+	}
+}
+
+// Rounds that math skips are refused by system before there is anything of the run.
+func TestSystemRefusesRoundsThatWouldBeSkipped(t *testing.T) {
+	x := small()
+	x.Fleet = FleetSettings{Interval: 3600, Least: 5, Availability: AvailabilitySettings{Day: .2, Night: .2}}
+	if r, err := Run(t.Context(), x, RunConfig{}); err != nil || len(r.Skipped) == 0 {
+		t.Fatalf("math skips %v: %v", r.Skipped, err)
+	}
+	dir := filepath.Join(t.TempDir(), "run")
+	r, err := Run(t.Context(), x, RunConfig{Fidelity: System, Dir: dir})
+	if _, none := os.Stat(dir); r != nil || err == nil || !strings.Contains(err.Error(), "would be skipped: ") || !errors.Is(none, fs.ErrNotExist) {
+		t.Errorf("%+v, %v; in the directory: %v", r, err, none)
 	}
 }

@@ -97,7 +97,7 @@ func snapshotGoesOn(t *testing.T, x Experiment) {
 	}
 	s, _ := ReadSnapshot(bytes.NewReader(kept[0]))
 	if _, err := Run(t.Context(), x, RunConfig{Seed: 5, Start: s, Fidelity: System}); err == nil {
-		t.Error("fidelity system goes on from a snapshot, which it has none of")
+		t.Error("fidelity system goes on from a snapshot of math, without coordinators and nodes")
 	}
 	if _, err := Run(t.Context(), x, RunConfig{Seed: 6, Start: s}); err == nil || !strings.Contains(err.Error(), "of another seed") {
 		t.Errorf("another seed: %v", err)

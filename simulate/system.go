@@ -27,10 +27,6 @@ const mostUpdates = 64
 // decides nothing. In a directory of its own a run goes on where it was stopped or killed: what was decided lies on the
 // coordinators' disks, and the nodes do again what they had under way.
 func (t *trial) system(ctx context.Context) (err error) {
-	heard, err := t.heard()
-	if err != nil {
-		return err
-	}
 	spec, err := t.job()
 	if err != nil {
 		return err
@@ -40,7 +36,7 @@ func (t *trial) system(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, site.close()) }()
-	s := &systemRun{trial: t, site: site, said: &lastWarning{}, heard: heard, done: t.behind()}
+	s := &systemRun{trial: t, site: site, said: &lastWarning{}, done: t.behind()}
 	if err := t.restore(); err != nil {
 		return err
 	}
@@ -155,16 +151,19 @@ func (s *systemRun) records(ctx context.Context) ([]audit.Record, error) {
 	return bundle.Decoded()
 }
 
-// heard is how many updates count in each round, from the first. A federation makes a model in every round.
-func (t *trial) heard() (counts []int, err error) {
+// foresee counts the updates of each round of fidelity system, and refuses rounds without a model: a federation makes one in each.
+func (t *trial) foresee() error {
+	if t.result.Fidelity != System {
+		return nil
+	}
 	for round := range t.rounds {
 		m := t.muster(round + 1)
 		if m.skipped != "" {
-			return nil, fmt.Errorf("round %d would be skipped: %s; fidelity system has no such rounds, want fidelity math", round+1, m.skipped)
+			return fmt.Errorf("round %d would be skipped: %s; fidelity system has no such rounds, want fidelity math", round+1, m.skipped)
 		}
-		counts = append(counts, len(m.counted()))
+		t.heard = append(t.heard, len(m.counted()))
 	}
-	return counts, nil
+	return nil
 }
 
 // job is the trial as a job. Its rounds wait for whoever takes part, however long that is.
@@ -217,8 +216,7 @@ type systemRun struct {
 	lab   *lab
 	f     *Federation
 	said  *lastWarning
-	heard []int // updates that count, by round from the first
-	done  int   // training rounds that were taken in
+	done  int // training rounds that were taken in
 	ended bool
 }
 
@@ -256,7 +254,7 @@ func (s *systemRun) follow(ctx context.Context) error {
 
 // closed takes in a round.
 func (s *systemRun) closed(ctx context.Context, r *choirv1.RoundStatus) error {
-	if want := s.heard[r.Round-1]; int(r.Accepted) != want {
+	if want := s.trial.heard[r.Round-1]; int(r.Accepted) != want {
 		return fmt.Errorf("round %d: %d updates count, want %d%s: %w", r.Round, r.Accepted, want, s.warned(), ErrFederation)
 	}
 	body, err := s.f.Blob(ctx, r.Model)

@@ -35,6 +35,7 @@ type trial struct {
 	cohort    int
 	caller    *caller                 // of cohorts
 	account   func(round int) account // of what became of a round that is over
+	heard     []int                   // of fidelity system: updates that count, by round from the first
 	start     time.Time
 	result    *Result
 	diverged  error // why the rounds ended early
@@ -51,7 +52,7 @@ func newTrial(x Experiment, cfg RunConfig) (*trial, error) {
 	if t.cfg.Workers == 0 {
 		t.cfg.Workers = runtime.GOMAXPROCS(0)
 	}
-	for _, step := range []func() error{t.check, t.load, t.divide, t.compose, t.setAside, t.suborn, t.drawable, t.call} {
+	for _, step := range []func() error{t.check, t.load, t.divide, t.compose, t.setAside, t.suborn, t.drawable, t.call, t.foresee} {
 		if err := step(); err != nil {
 			return nil, err
 		}
