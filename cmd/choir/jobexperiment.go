@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -57,13 +58,17 @@ func jobOf(x *simulate.Experiment) (jobFile, error) {
 	if x.Cohort.Share != 0 {
 		return j, fmt.Errorf("cohort: share is %v, and a file cannot know of how many nodes: want nodes", x.Cohort.Share)
 	}
+	percent := 100 * x.Fleet.OverSelection
+	if whole := math.Round(percent); math.Abs(percent-whole) > 1e-9 {
+		return j, fmt.Errorf("fleet: over_selection is %v, and a job's is in whole percent: want %v or %v", x.Fleet.OverSelection, math.Floor(percent)/100, math.Ceil(percent)/100)
+	}
 	for _, n := range []struct {
 		field string
 		value float64
 		into  *uint32
 	}{
 		{"cohort: nodes", float64(x.Cohort.Nodes), &j.Goal}, {"fleet: least", float64(x.Fleet.Least), &j.MinimumCohort},
-		{"fleet: over_selection", math.Round(100 * x.Fleet.OverSelection), &j.OverSelection},
+		{"fleet: over_selection", math.Round(percent), &j.OverSelection},
 	} {
 		if !(n.value >= 0 && n.value <= 1<<16) {
 			return j, fmt.Errorf("%s is %v, out of range", n.field, n.value)
@@ -73,6 +78,17 @@ func jobOf(x *simulate.Experiment) (jobFile, error) {
 		}
 	}
 	return j, nil
+}
+
+// ofJobs are the keys of a job that an experiment has by other names.
+var ofJobs = regexp.MustCompile(`\b(goal|minimum_cohort|over_selection_percent)\b`)
+
+// inExperimentsWords says what the keys of a job are called in an experiment's file.
+func inExperimentsWords(err error) error {
+	if !ofJobs.MatchString(err.Error()) {
+		return err
+	}
+	return &hinted{err, "in an experiment's file goal is cohort.nodes; minimum_cohort is fleet.least, 2 where it is left out; over_selection_percent is fleet.over_selection"}
 }
 
 // simulated are the sections of an experiment that say what no job can.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -65,18 +66,34 @@ func TestExperimentFileIsAJobFile(t *testing.T) {
 // What no job can have is refused with file, line and key.
 func TestExperimentFileThatIsNoJob(t *testing.T) {
 	for text, want := range map[string]string{
-		"data: {}\ncohort:\n  share: 0.1\n":         "x.yaml:3: cohort: share is 0.1, and a file cannot know of how many nodes: want nodes",
-		"data: {}\ncohort: {nodes: -1}\n":           "x.yaml:2: cohort: nodes is -1, out of range",
-		"data: {}\nfleet: {over_selection: 1e9}\n":  "x.yaml:2: fleet: over_selection is 1e+11, out of range",
-		"data: {}\nrounds: -1\n":                    "x.yaml:2: rounds is 0, want 1 to 1000000",
-		"data: {}\nfleets: {}\n":                    `x.yaml:2: unknown key "fleets"`,
-		"data: {}\ngoal: 3\n":                       `x.yaml:1: unknown key "data"`,
-		"data: {}\nlocal: {learning_rate: -1}\n":    "x.yaml:2: local: learning rate -1, want",
-		"seeds: [1]\nrobust: {rule: krum, f: -1}\n": "x.yaml:2: robust: f is -1",
+		"data: {}\ncohort:\n  share: 0.1\n":          "x.yaml:3: cohort: share is 0.1, and a file cannot know of how many nodes: want nodes",
+		"data: {}\ncohort: {nodes: -1}\n":            "x.yaml:2: cohort: nodes is -1, out of range",
+		"data: {}\nfleet: {over_selection: 1e9}\n":   "x.yaml:2: fleet: over_selection is 1e+11, out of range",
+		"data: {}\nfleet: {over_selection: 0.004}\n": "x.yaml:2: fleet: over_selection is 0.004, and a job's is in whole percent: want 0 or 0.01",
+		"data: {}\nrounds: -1\n":                     "x.yaml:2: rounds is 0, want 1 to 1000000",
+		"data: {}\nfleets: {}\n":                     `x.yaml:2: unknown key "fleets"`,
+		"data: {}\ngoal: 3\n":                        `x.yaml:1: unknown key "data"`,
+		"data: {}\nlocal: {learning_rate: -1}\n":     "x.yaml:2: local: learning rate -1, want",
+		"seeds: [1]\nrobust: {rule: krum, f: -1}\n":  "x.yaml:2: robust: f is -1",
 	} {
 		path := written(t, "x.yaml", text)
 		if _, err := readJob(path, jobFiles{Schema: filepath.Join(filepath.Dir(path), "toy.yaml")}, io.Discard); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+}
+
+// What is wrong about a key that an experiment has by another name is told with that name.
+func TestExperimentFileIsToldItsOwnKeys(t *testing.T) {
+	for text, want := range map[string]string{
+		"data: {}\ncohort: {nodes: 1}\n":           "goal 1 is below minimum_cohort 2",
+		"data: {}\nfleet: {over_selection: 0.3}\n": "over_selection_percent is 30, but goal 0",
+	} {
+		path := written(t, "x.yaml", text)
+		_, err := readJob(path, jobFiles{Schema: filepath.Join(filepath.Dir(path), "toy.yaml")}, io.Discard)
+		var told *hinted
+		if !errors.As(err, &told) || !strings.Contains(err.Error(), want) || !strings.Contains(told.hint, "goal is cohort.nodes; minimum_cohort is fleet.least") {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }

@@ -127,10 +127,18 @@ func readJob(path string, given jobFiles, talk io.Writer) (*choirv1.SubmitJobReq
 		spec.Publish = jobspec.PublishNone // releases are of one score
 		fmt.Fprintf(talk, "the label has %d classes: the job makes no release; choir job model fetches its models\n", schema.Classes())
 	}
-	if err := state.CheckSpec(spec); err != nil {
+	if err := state.CheckSpec(spec); err != nil && key != "" {
+		return nil, inExperimentsWords(inJob(path, err))
+	} else if err != nil {
 		return nil, inJob(path, err)
 	}
-	req, room := &choirv1.SubmitJobRequest{Spec: spec}, maxSets
+	req := &choirv1.SubmitJobRequest{Spec: spec}
+	return req, j.readSets(path, schema, req)
+}
+
+// readSets reads the public sets that the file at path names.
+func (j *jobFile) readSets(path string, schema *data.Schema, req *choirv1.SubmitJobRequest) (err error) {
+	room := maxSets
 	for _, s := range []struct {
 		key, name string
 		set       *[]byte
@@ -139,11 +147,11 @@ func readJob(path string, given jobFiles, talk io.Writer) (*choirv1.SubmitJobReq
 			continue
 		}
 		if *s.set, err = readSet(beside(path, s.name), schema, room); err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", place(path, s.key), s.key, err)
+			return fmt.Errorf("%s: %s: %w", place(path, s.key), s.key, err)
 		}
 		room -= len(*s.set)
 	}
-	return req, nil
+	return nil
 }
 
 // readSet reads a public set. Its rows are read here, before any of it leaves this machine: a wrong file may hold what
