@@ -123,11 +123,12 @@ func (c *caller) check() error {
 
 // most is how many updates of so many nodes that are drawn can come in a round, at most.
 func (c *caller) most(drawn int) int {
-	s, away := &c.trial.x.Fleet, c.trial.x.Fleet.Dropout
+	s := &c.trial.x.Fleet
+	away := int(s.Dropout * float64(drawn))
 	if !s.Partial {
-		away = max(away, s.Stragglers)
+		away = max(away, c.selection.fewest(s.Stragglers, drawn))
 	}
-	return min(c.trial.cohort, drawn-int(away*float64(drawn)))
+	return min(c.trial.cohort, drawn-away)
 }
 
 // wanted is how many are drawn for a round, if so many are there.

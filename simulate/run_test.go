@@ -144,6 +144,7 @@ func TestExperimentsAreRefused(t *testing.T) {
 		{func(x *Experiment) { x.Cohort.Nodes = 9 }, "cohort: nodes is 9, want 1 to 8, the fleet"},
 		{func(x *Experiment) { x.Cohort.Share = .5 }, "cohort: both nodes, 5, and share, 0.5: want one"},
 		{func(x *Experiment) { x.Cohort = CohortSettings{Share: 2} }, "cohort: share is 2, want 0 to 1"},
+		{func(x *Experiment) { x.Cohort.Draw, x.Fleet.Stragglers = "numpy", .9 }, "stragglers of 0.9 leave nobody of 5 who is heard"},
 		{func(x *Experiment) { x.Cohort.Draw = "lots" }, `cohort: draw is "lots", want seed or numpy`},
 		{func(x *Experiment) { x.Partition.Nodes = 801 }, "801 nodes for 800 examples, want 1 to 800"},
 		{func(x *Experiment) { x.Partition.Kind = "fair" }, `kind "fair": want one of`},

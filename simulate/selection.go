@@ -19,6 +19,9 @@ type selection interface {
 	// stragglers are a share of a cohort, in the order in which it was drawn, who do not manage all epochs, each with
 	// those that it does manage: 1 to epochs - 1, or 0 where there is but one.
 	stragglers(round int, seed uint64, cohort []string, share float64, epochs int) []straggler
+
+	// fewest is how many of a cohort's n are stragglers at least.
+	fewest(share float64, n int) int
 }
 
 // straggler is a node that does not manage all epochs.
@@ -62,6 +65,8 @@ func (seedSelection) stragglers(round int, seed uint64, cohort []string, share f
 	return slow
 }
 
+func (seedSelection) fewest(share float64, n int) int { return int(share * float64(n)) }
+
 // chosen is a share of the names, for one use.
 func chosen(use string, round int, seed uint64, names []string, share float64) []string {
 	seed = seeds.Derive("choir/fleet/v1", seed, use, uint64(round))
@@ -84,7 +89,7 @@ func (numpySelection) cohort(round int, _ uint64, there []string, n int) []strin
 func (numpySelection) stragglers(round int, _ uint64, cohort []string, share float64, epochs int) (slow []straggler) {
 	g := newRandomState(round - 1) // anew, as they do
 	keeps := map[string]bool{}
-	for _, name := range g.choice(cohort, int(math.RoundToEven(float64(len(cohort))*(1-share)))) {
+	for _, name := range g.choice(cohort, keeping(share, len(cohort))) {
 		keeps[name] = true
 	}
 	for _, name := range cohort {
@@ -99,6 +104,11 @@ func (numpySelection) stragglers(round int, _ uint64, cohort []string, share flo
 	}
 	return slow
 }
+
+func (numpySelection) fewest(share float64, n int) int { return n - keeping(share, n) }
+
+// keeping is how many of n are no stragglers, rounded as Python rounds.
+func keeping(share float64, n int) int { return int(math.RoundToEven(float64(n) * (1 - share))) }
 
 // randomState makes the numbers of numpy.random.RandomState.
 type randomState struct{ *prng.MT19937 }
