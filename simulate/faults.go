@@ -12,16 +12,17 @@ import (
 // holds a batch of the round that is committed and an update that is spooled and not committed. To bring about that
 // moment it cuts links at the instant at which a node is about to send its update: the first node can then reach the
 // leader alone, the last nobody, until the leader has a committed batch of its own; from then on the last reaches the
-// leader alone. When its update is spooled there, the leader dies and all links heal.
+// leader alone. When its update is spooled there, the leader dies and all links heal. If another leads before, as on a
+// machine that is overworked, the round goes on unharmed and the next one is struck.
 //
 // The federation's observers are to call Observer's functions and Sending; Attach tells which federation it is.
 type LeaderKill struct {
 	job     string
-	round   uint64 // that is struck
 	network *Network
 	now     func() time.Time
 
 	mu      sync.Mutex // guards the fields below
+	round   uint64     // that is struck
 	f       *Federation
 	term    uint64 // of leader; the victim's once it has died
 	leader  string
@@ -69,8 +70,20 @@ func (k *LeaderKill) Victim() string {
 func (k *LeaderKill) leading(name string, term uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.victim == "" && term > k.term {
-		k.leader, k.term, k.batched = name, term, false
+	if k.victim != "" || term <= k.term {
+		return
+	}
+	k.leader, k.term, k.batched = name, term, false
+	if k.attempt > 0 { // the round's updates may have gone through another, and none may come to the leader any more
+		k.round, k.attempt, k.waiting = k.round+1, 0, false
+		k.heal()
+	}
+}
+
+// heal lets all nodes reach all coordinators. k.mu is held.
+func (k *LeaderKill) heal() {
+	for _, n := range k.f.Nodes() {
+		k.network.Heal(n, k.f.Coordinators()...)
 	}
 }
 
@@ -88,7 +101,6 @@ func (k *LeaderKill) Sending(node, job string, round uint64, attempt uint32) {
 		k.network.Cut(node, k.f.Coordinators()...)
 		k.release()
 	case nodes[0]:
-		k.network.Heal(node, k.f.Coordinators()...) // of an earlier attempt
 		k.network.Cut(node, k.others()...)
 	}
 }
@@ -96,6 +108,9 @@ func (k *LeaderKill) Sending(node, job string, round uint64, attempt uint32) {
 // begin forgets an attempt that was abandoned before the moment came. k.mu is held.
 func (k *LeaderKill) begin(attempt uint32) {
 	if attempt > k.attempt {
+		if k.attempt > 0 {
+			k.heal() // the last node still tries to send the update of the attempt that is over
+		}
 		k.attempt, k.batched, k.waiting = attempt, false, false
 	}
 }
@@ -142,7 +157,7 @@ func (k *LeaderKill) spooled(name string, e coordinator.RoundEvent, node string)
 	f := k.f
 	k.mu.Unlock()
 	f.Kill(name)
-	for _, n := range f.Nodes() {
-		k.network.Heal(n, f.Coordinators()...)
-	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.heal()
 }
