@@ -53,7 +53,7 @@ func (f *Federation) newSeat(name string) (*seat, error) {
 	if err != nil {
 		return nil, err
 	}
-	issuer, err := f.authority.CertifyIssuer(name, key.Public().(ed25519.PublicKey), time.Now(), certificateLife)
+	issuer, err := f.authority.CertifyIssuer(name, key.Public().(ed25519.PublicKey), f.cfg.Now(), certificateLife)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func (f *Federation) prepare(s *seat) (*member, error) {
 		config.Heartbeat = f.cfg.Heartbeat
 	}
 	return &member{remains: remains{config: config, deps: coordinator.Deps{
-		Log: f.cfg.Log.With("coordinator", s.Name), Listener: l, Dial: f.cfg.Network.Dialer(s.Name), Now: time.Now, Rand: rand.Reader,
+		Log: f.cfg.Log.With("coordinator", s.Name), Listener: l, Dial: f.cfg.Network.Dialer(s.Name), Now: f.cfg.Now, Rand: rand.Reader,
 		Root: f.root, Credential: &seal.Credential{Chain: s.Chain, Key: ed25519.NewKeyFromSeed(s.Key)},
 		Issuer: &seal.Issuer{Certificate: s.Issuer, Key: ed25519.NewKeyFromSeed(s.IssuerKey)}, Observe: f.cfg.Coordinator,
 		Algorithm: f.cfg.Algorithm, Available: f.cfg.Available, Trusted: f.cfg.Trusted,

@@ -42,6 +42,7 @@ type FederationConfig struct {
 	Serve        bool          // nodes run a prediction server on a free port
 	Log          *slog.Logger
 	Network      *Network
+	Now          func() time.Time // the wall clock of everybody; for use by several goroutines. nil: time.Now
 	Coordinator  coordinator.Observer
 	Node         func(name string) node.Observer // nil: none
 
@@ -83,6 +84,9 @@ type Federation struct {
 // importer into encrypted stores. It returns when all nodes are enrolled and run. One that is lasting and was founded before
 // is started again.
 func Start(ctx context.Context, cfg FederationConfig) (_ *Federation, err error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	f := &Federation{cfg: cfg, members: map[string]*member{}, gone: map[string]remains{}, edges: map[string]*edge{}}
 	f.ctx, f.cancel = context.WithCancel(ctx)
 	f.sound, f.unsound = context.WithCancelCause(context.WithoutCancel(ctx))
@@ -112,7 +116,7 @@ func Start(ctx context.Context, cfg FederationConfig) (_ *Federation, err error)
 
 // found makes everybody's keys, and starts coordinators and nodes.
 func (f *Federation) found() (err error) {
-	if f.authority, err = seal.NewRoot(f.cfg.Cluster, time.Now(), rand.Reader); err != nil {
+	if f.authority, err = seal.NewRoot(f.cfg.Cluster, f.cfg.Now(), rand.Reader); err != nil {
 		return err
 	}
 	f.root = f.authority.Certificate()
@@ -145,7 +149,7 @@ func (f *Federation) certify(role seal.Role, name string) (*seal.Credential, err
 	if f.authority == nil {
 		return nil, fmt.Errorf("certify %s %s: the root's key was not kept", role, name)
 	}
-	chain, err := f.authority.Certify(role, name, key.Public().(ed25519.PublicKey), time.Now(), certificateLife)
+	chain, err := f.authority.Certify(role, name, key.Public().(ed25519.PublicKey), f.cfg.Now(), certificateLife)
 	if err != nil {
 		return nil, err
 	}

@@ -59,7 +59,7 @@ func (f *Federation) open() (*charter, error) {
 	case err != nil:
 		return nil, err
 	}
-	return c, c.check(&f.cfg, f.nodeNames(), time.Now())
+	return c, c.check(&f.cfg, f.nodeNames(), f.cfg.Now())
 }
 
 // begin notes that a federation is being founded in a directory that is empty, or has the rest of such a founding alone.

@@ -97,7 +97,7 @@ func (f *Federation) newEdge(name string) *edge {
 	}
 	config.Control = f.cfg.Lab == nil // nobody asks how a node of an experiment is doing
 	deps := node.Deps{
-		Log: f.cfg.Log.With("node", name), Dial: f.cfg.Network.Dialer(name), Now: time.Now, Rand: rand.Reader, Lab: f.cfg.Lab, Algorithm: f.cfg.Algorithm,
+		Log: f.cfg.Log.With("node", name), Dial: f.cfg.Network.Dialer(name), Now: f.cfg.Now, Rand: rand.Reader, Lab: f.cfg.Lab, Algorithm: f.cfg.Algorithm,
 	}
 	if f.cfg.Node != nil {
 		deps.Observe = f.cfg.Node(name)

@@ -33,7 +33,7 @@ func (a *anyCoordinator) connect() (*grpc.ClientConn, error) {
 		if a.f.members[v.Name] == nil {
 			continue
 		}
-		config := seal.ClientTLS(a.f.human, a.f.root, time.Now, "h2", nil)
+		config := seal.ClientTLS(a.f.human, a.f.root, a.f.cfg.Now, "h2", nil)
 		return grpc.NewClient("passthrough:///"+v.Address, grpc.WithTransportCredentials(credentials.NewTLS(config)),
 			grpc.WithContextDialer(a.f.cfg.Network.Dialer("operator")), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
 	}

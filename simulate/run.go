@@ -35,8 +35,9 @@ type RunConfig struct {
 
 	Stage func(what string) // called before the first round with what begins, such as reading data, in the goroutine of Run; nil: not told
 
-	Coordinators int          // of fidelity system; 0: 1
-	Log          *slog.Logger // of coordinators and nodes; nil: none
+	Coordinators int              // of fidelity system; 0: 1
+	Log          *slog.Logger     // of coordinators and nodes; nil: none
+	Now          func() time.Time // the wall clock that certificates of coordinators and nodes go by; for use by several goroutines. nil: time.Now
 
 	// Dir is where fidelity system keeps coordinators and nodes; "": a temporary directory, removed afterwards. It is empty or does
 	// not exist before. The run that was stopped or killed in it goes on with what is there, with or without Start, and any other is

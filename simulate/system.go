@@ -76,7 +76,7 @@ func (s *systemRun) start(ctx context.Context) (err error) {
 	}
 	s.f, err = Start(ctx, FederationConfig{
 		Dir: s.site.dir, Cluster: "experiment", Coordinators: coordinators, Heartbeat: heartbeat, Names: t.names, Lab: s.lab, Algorithm: t.ownAlgorithm(),
-		BatchUpdates: mostUpdates, Available: s.lab.available, Trusted: t.ownUpdate(), Node: s.observe, Log: log, Network: NewMemoryNetwork(), Lasting: s.site.of,
+		BatchUpdates: mostUpdates, Available: s.lab.available, Trusted: t.ownUpdate(), Node: s.observe, Log: log, Network: NewMemoryNetwork(), Lasting: s.site.of, Now: t.cfg.Now,
 	})
 	return err
 }
@@ -309,7 +309,7 @@ func (s *systemRun) audit(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("export audit log: %w", err)
 	}
-	report := audit.Verify(bundle, s.f.Fingerprint(), time.Now())
+	report := audit.Verify(bundle, s.f.Fingerprint(), s.f.cfg.Now())
 	for _, c := range report.Checks {
 		if !c.OK {
 			err = errors.Join(err, fmt.Errorf("audit: %s: %s", c.Name, c.Detail))
