@@ -56,6 +56,14 @@ func (a *Algorithm) Check() error {
 	return nil
 }
 
+// unclipped refuses a bound of updates to strategies for which it is none, or breaks what holds otherwise.
+func (a *Algorithm) unclipped(name, because string) error {
+	if a.Clip > 0 {
+		return fmt.Errorf("privacy: clip is not for %s, %s; want none, or a strategy such as fedavg or fedprox", name, because)
+	}
+	return nil
+}
+
 // checker is what some strategies are.
 type checker interface{ Check(a *Algorithm) error }
 

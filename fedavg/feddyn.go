@@ -42,3 +42,8 @@ func (f FedDyn) Server(r *Round) error {
 	}
 	return nil
 }
+
+// Check refuses clipping, after which h would be the mean of no g.
+func (FedDyn) Check(a *Algorithm) error {
+	return a.unclipped("feddyn", "whose nodes remember their whole change")
+}

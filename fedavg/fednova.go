@@ -1,6 +1,10 @@
 package fedavg
 
-import "choir.example/model"
+import (
+	"fmt"
+
+	"choir.example/model"
+)
 
 // FedNova averages directions in place of deltas (Wang et al. 2020, "Tackling the Objective Inconsistency Problem in
 // Heterogeneous Federated Optimization", §4, equation 8): nodes divide by the ‖a‖₁ of their local steps, and the server
@@ -46,5 +50,10 @@ func (f FedNova) Server(r *Round) error {
 	return nil
 }
 
-// Check refuses optimisers for which there is no ‖a‖₁.
-func (FedNova) Check(a *Algorithm) error { return Scaffold{}.Check(a) }
+// Check refuses optimisers for which there is no ‖a‖₁, and clipping: a direction's length says nothing of how far a node went.
+func (f FedNova) Check(a *Algorithm) error {
+	if _, err := a.Local.Travel(1, f.Mu); err != nil {
+		return fmt.Errorf("local: %w", err)
+	}
+	return a.unclipped("fednova", "whose nodes send directions")
+}

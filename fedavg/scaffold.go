@@ -57,10 +57,10 @@ func (s Scaffold) Server(r *Round) error {
 	return s.FedAvg.Server(r)
 }
 
-// Check refuses optimisers whose steps are no sum of gradients.
+// Check refuses optimisers whose steps are no sum of gradients, and clipping, after which c would be the mean of no c_i.
 func (Scaffold) Check(a *Algorithm) error {
 	if _, err := a.Local.Travel(1, 0); err != nil {
 		return fmt.Errorf("local: %w", err)
 	}
-	return nil
+	return a.unclipped("scaffold", "whose nodes remember their whole change")
 }

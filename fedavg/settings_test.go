@@ -80,6 +80,9 @@ func TestSettingsAreRefused(t *testing.T) {
 		{Settings{Strategy: StrategySettings{Name: "fedsgd"}, Local: LocalSettings{Optimiser: model.Optimiser{Kind: "momentum"}}}, "fedsgd takes one step"},
 		{Settings{Strategy: StrategySettings{Name: "scaffold"}, Local: LocalSettings{Optimiser: model.Optimiser{Kind: "adam"}}}, "local: optimiser adam: how far"},
 		{Settings{Strategy: StrategySettings{Name: "fednova"}, Local: LocalSettings{Optimiser: model.Optimiser{Kind: "rmsprop"}}}, "local: optimiser rmsprop: how far"},
+		{Settings{Strategy: StrategySettings{Name: "scaffold"}, Privacy: Privacy{Clip: 1}}, "privacy: clip is not for scaffold, whose nodes remember"},
+		{Settings{Strategy: StrategySettings{Name: "feddyn"}, Privacy: Privacy{Clip: 1}}, "privacy: clip is not for feddyn, whose nodes remember"},
+		{Settings{Strategy: StrategySettings{Name: "fednova"}, Privacy: Privacy{Clip: 1}}, "privacy: clip is not for fednova, whose nodes send directions"},
 	} {
 		c.s.Architecture.Name = "linear"
 		if _, err := c.s.Algorithm([]int{1}, 1); err == nil || !strings.Contains(err.Error(), c.want) {
