@@ -30,19 +30,21 @@ func written(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-// idx makes the four files of an image set: images of 2 × 2 pixels in classes that take turns.
-func idx(train, test int) map[string]string {
+// idx makes the four files of an image set: images of side × side pixels in ten classes that take turns.
+func idx(train, test, side int) map[string]string {
 	files := map[string]string{}
 	for part, n := range map[string]int{"train": train, "t10k": test} {
 		var images, labels []byte
-		for _, v := range []uint32{0x803, uint32(n), 2, 2} {
+		for _, v := range []uint32{0x803, uint32(n), uint32(side), uint32(side)} {
 			images = binary.BigEndian.AppendUint32(images, v)
 		}
 		for _, v := range []uint32{0x801, uint32(n)} {
 			labels = binary.BigEndian.AppendUint32(labels, v)
 		}
 		for i := range n {
-			images, labels = append(images, byte(i), byte(i%10*25), 0, 255), append(labels, byte(i%10))
+			image := make([]byte, side*side)
+			copy(image, []byte{byte(i), byte(i % 10 * 25), 0, 255})
+			images, labels = append(images, image...), append(labels, byte(i%10))
 		}
 		files[part+"-images-idx3-ubyte"], files[part+"-labels-idx1-ubyte"] = string(images), string(labels)
 	}
@@ -81,7 +83,7 @@ func TestDataSets(t *testing.T) {
 		natural string
 	}{
 		{"shoppers", DataSettings{}, logistic, "", "region"},
-		{"mnist", DataSettings{Name: "mnist", Path: written(t, idx(40, 20))}, logistic, "", ""},
+		{"mnist", DataSettings{Name: "mnist", Path: written(t, idx(40, 20, 2))}, logistic, "", ""},
 		{"banking77", DataSettings{Name: "banking77", Length: 16, Path: written(t, map[string]string{
 			"train.csv": "text,category\nhow much,price\nhow long,time\nhow dear,price\n", "test.csv": "text,category\nhow far,time\n",
 		})}, model.Architecture{Name: "text"}, "", ""},
@@ -191,7 +193,7 @@ func TestDataRefusals(t *testing.T) {
 	csv, _ := visitRows(30)
 	dir := written(t, map[string]string{"v.csv": csv, "v.json": visitSchema, "bad.csv": "store,price,device,buys\n,1,phone,1\n", "notes.txt": "x"})
 	part := written(t, map[string]string{"train-images-idx3-ubyte": "x", "train-labels-idx1-ubyte.gz": "x"})
-	wrong := idx(40, 20)
+	wrong := idx(40, 20, 2)
 	wrong["t10k-images-idx3-ubyte"] = "PNG and so on, which is no IDX file"
 	for _, c := range []struct {
 		s    DataSettings
@@ -256,7 +258,7 @@ func TestOtherMNIST(t *testing.T) {
 
 // A data set is read once, whoever asks and however many at a time; with another seed again, if that makes another one.
 func TestLoaderReadsOnce(t *testing.T) {
-	l, fixed := &Loader{}, DataSettings{Name: "mnist", Path: written(t, idx(40, 20))}
+	l, fixed := &Loader{}, DataSettings{Name: "mnist", Path: written(t, idx(40, 20, 2))}
 	load := func(s DataSettings, seed uint64) *Dataset {
 		d, err := l.Load(s, seed)
 		if err != nil {

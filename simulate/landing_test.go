@@ -137,7 +137,7 @@ func TestAsynchronousBackdoor(t *testing.T) {
 // to less than .6. Nodes are about as fast as each other: a fast liar would be in a buffer more often than any rule here bears.
 func TestAsynchronousRulesHold(t *testing.T) {
 	for _, name := range []string{"sign-flip", "inner-product"} {
-		for _, rule := range append([]fedavg.RobustSettings{{}, {Rule: "norm-bound", F: 4}}, rulesAgainstFour...) {
+		for _, rule := range append([]fedavg.RobustSettings{{}, normBound}, rulesAgainstFour...) {
 			if rule.Rule == "fltrust" {
 				continue // refused: TestAsynchronousRefusals
 			}
