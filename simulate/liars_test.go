@@ -39,7 +39,6 @@ var rulesAgainstFour = []fedavg.RobustSettings{
 // normBound makes lies small, and leaves them in the mean.
 var normBound = fedavg.RobustSettings{Rule: "norm-bound", F: 4}
 
-
 // TestRulesHoldAgainstAttacks: the mean falls, to less than floor, under attacks that have one; every rule keeps at least .8
 // under all, and the norm bound .75. Where nobody lies all have about .9.
 func TestRulesHoldAgainstAttacks(t *testing.T) {
