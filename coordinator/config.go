@@ -164,6 +164,7 @@ type Observer struct {
 	RoundOpened  func(coordinator string, e RoundEvent)                 // applied here
 	Spooled      func(coordinator string, e RoundEvent, node string)    // an update is verified and durable here, not committed
 	BatchApplied func(coordinator string, e RoundEvent, b BatchEvent)   // applied here, whoever folded it
+	StepFailed   func(coordinator string, e RoundEvent, err error)      // it leads, and no model could be made of the round's updates
 	RoundClosed  func(coordinator string, e RoundEvent)                 // applied here; one that is abandoned is not told
 	Released     func(coordinator string, model string, version uint64) // applied here; the first version is 1
 }

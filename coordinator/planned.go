@@ -176,14 +176,22 @@ func (c *Coordinator) next(ctx context.Context, j *state.Job, p *planned, r *sta
 			Global: global, Shared: a.Shared(kept), X: x, Y: y, Seed: seeds.Derive("choir/trusted/v1", r.Seed, "", r.Number),
 		})
 		if err != nil {
-			return nil, &errAbandon{err.Error()}
+			return nil, c.stepFailed(ctx, j.Name, r, err)
 		}
 	}
 	next, err := a.Combine(global, kept, counted)
 	if err != nil {
-		return nil, &errAbandon{err.Error()}
+		return nil, c.stepFailed(ctx, j.Name, r, err)
 	}
 	return next, nil
+}
+
+// stepFailed ends an attempt of whose updates no model can be made.
+func (c *Coordinator) stepFailed(ctx context.Context, job string, r *state.Round, err error) error {
+	if f := c.deps.Observe.StepFailed; f != nil && ctx.Err() == nil {
+		f(c.cfg.Name, roundEvent(job, r), err)
+	}
+	return &errAbandon{err.Error()}
 }
 
 // trusted is the update of the coordinators' own.

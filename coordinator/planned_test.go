@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -129,6 +130,32 @@ func TestUpdatesAreCombinedOneByOne(t *testing.T) {
 				t.Fatalf("round %d: parameter %d moved by %v, want %v, the largest", round, i, got, want)
 			}
 		}
+	}
+}
+
+// A round of whose updates no model can be made is abandoned with the reason, and the observer is told why: as an error, and before.
+func TestStepThatDivergesIsTold(t *testing.T) {
+	t.Parallel()
+	type failure struct {
+		RoundEvent
+		err error
+	}
+	told := make(chan failure, 1)
+	f := startFederation(t, 1, nil, Observer{StepFailed: func(_ string, e RoundEvent, err error) { told <- failure{e, err} }})
+	nodes := f.enrol("a", "b")
+	f.submit(algorithmJob(t, 2, fedavg.Settings{Strategy: fedavg.StrategySettings{ServerRate: 1e300}}))
+	f.statistics(nodes)
+	tasks := f.tasks(nodes)
+	for i, n := range nodes {
+		n.answer("c1", tasks[i], 1000)
+	}
+	r := f.round("c1", 1, state.PhaseAbandoned)
+	got := <-told
+	if want := (RoundEvent{Job: "job", Round: 1, Attempt: 1, Kind: "train"}); got.RoundEvent != want || !errors.Is(got.err, fedavg.ErrServerDiverged) {
+		t.Errorf("%+v, want %+v and that the server diverged", got, want)
+	}
+	if want := "parameter 0 of layers.0.weight would be +Inf: the server's step diverged; lower its learning rate"; r.Reason != want {
+		t.Errorf("abandoned for %q, want %q", r.Reason, want)
 	}
 }
 

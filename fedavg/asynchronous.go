@@ -66,7 +66,8 @@ type Buffered struct {
 }
 
 // Arrived is the server's half of an asynchronous strategy: from a buffer of discounted updates to the next model, a new
-// slice. global is read only; state is the server's, as FirstState has it, and changes in place.
+// slice of finite numbers. global is read only; state is the server's, as FirstState has it, and changes in place. Numbers that are
+// not finite are ErrServerDiverged.
 func (a *Algorithm) Arrived(global []float32, state [][]float32, b Buffered) ([]float32, error) {
 	strategy, ok := a.Strategy.(Asynchronous)
 	s := b.Sum
@@ -96,7 +97,13 @@ func (a *Algorithm) Arrived(global []float32, state [][]float32, b Buffered) ([]
 		delta[k] = float64(v * a.Grid.Step())
 	}
 	arrival.Delta = delta
-	return arrival.Next, strategy.Arrive(arrival)
+	if err := strategy.Arrive(arrival); err != nil {
+		return nil, serverError(err)
+	}
+	if err := a.checkStep(arrival.Next, state); err != nil {
+		return nil, err
+	}
+	return arrival.Next, nil
 }
 
 // shortened are the updates as a rule sees them, that looks at no weights: each delta times its discount, to the nearest on

@@ -55,7 +55,8 @@ type Work struct {
 	Pause  func()      // called before each step
 }
 
-// Update trains and encodes. The update is the client's, and valid until the next call; its Evaluations are empty.
+// Update trains and encodes. The update is the client's, and valid until the next call; its Evaluations are empty. Its error is
+// model.ErrDiverged where training, or what the strategy makes of it, comes to numbers that are not finite.
 func (c *Client) Update(ctx context.Context, w Work) (*Update, error) {
 	if err := c.begin(ctx, &w); err != nil {
 		return nil, err
@@ -156,10 +157,15 @@ func (c *Client) encode(seed uint64) (*Update, error) {
 			v = l.Vectors[i-1]
 		}
 		if err := c.quantise(v, q, seed, i); err != nil {
-			return nil, fmt.Errorf("vector %d: %w", i, err)
+			return nil, fmt.Errorf("vector %d of the update: %w", i, err)
 		}
 		if a.Clip > 0 {
 			codec.Clip(q, a.Grid.ClipSquared(a.Clip))
+		}
+	}
+	for i, v := range l.Memory {
+		if k := notFinite(v); k >= 0 {
+			return nil, fmt.Errorf("coordinate %d of vector %d of the node's memory is %v: %w", k, i, v[k], model.ErrDiverged)
 		}
 	}
 	u := &Update{Vectors: c.q, Scalars: c.scalars, Weight: min(max(l.Weight, 1), l.Cap)}
@@ -217,7 +223,7 @@ func (c *Client) quantise(v []float32, q []int32, seed uint64, i int) error {
 			saturated, err = c.a.Grid.Quantise(v[r.From:r.To], q[r.From:r.To])
 		}
 		if err != nil {
-			return fmt.Errorf("from parameter %d on: %w", r.From, err)
+			return fmt.Errorf("from parameter %d on: %w: %w", r.From, err, model.ErrDiverged) // the lengths are the same
 		}
 		c.saturated += saturated
 	}

@@ -3,6 +3,8 @@ package fedavg
 import (
 	"fmt"
 	"math"
+
+	"choir.example/model"
 )
 
 // A strategy's scalar is sent as two of an update's: the multiple of 2^-23 that it is nearest to, as two digits of 23 bits.
@@ -15,7 +17,10 @@ const (
 
 // scalarParts are the digits of a scalar, times the weight of its update.
 func scalarParts(scalar float64, weight int64) (high, low int64, err error) {
-	if !(math.Abs(scalar) <= MaxScalar) {
+	if math.IsNaN(scalar) || math.IsInf(scalar, 0) {
+		return 0, 0, fmt.Errorf("is %v: %w", scalar, model.ErrDiverged)
+	}
+	if math.Abs(scalar) > MaxScalar {
 		return 0, 0, fmt.Errorf("is %v, want at most %v", scalar, MaxScalar)
 	}
 	q := int64(math.RoundToEven(scalar * scalarBase))

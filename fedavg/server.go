@@ -18,7 +18,8 @@ type Counted struct {
 }
 
 // Combine is the server's half of a round: from a cohort's updates to the next model. global is read only; state is the
-// server's, as FirstState has it, and changes in place. The result is a new slice.
+// server's, as FirstState has it, and changes in place. The result is a new slice, of finite numbers; ErrServerDiverged where they
+// are not.
 func (a *Algorithm) Combine(global []float32, state [][]float32, c Counted) ([]float32, error) {
 	needs, s := a.Strategy.Needs(), c.Sum
 	if err := a.fits(global, state, &c); err != nil {
@@ -47,6 +48,9 @@ func (a *Algorithm) Combine(global []float32, state [][]float32, c Counted) ([]f
 		r.Each = singles(each, step)
 	}
 	if err := a.Strategy.Server(r); err != nil {
+		return nil, serverError(err)
+	}
+	if err := a.checkStep(r.Next, state); err != nil {
 		return nil, err
 	}
 	return r.Next, nil
