@@ -47,7 +47,8 @@ type flight struct {
 	model   []float32
 	version int // of the model
 	arrives float64
-	update  *fedavg.Update // nil until somebody has trained
+	update  *fedavg.Update // nil until somebody has trained, or if that failed
+	failed  error          // why there is no update, told when it would arrive
 	outside int            // coordinates of the update that were too large for the grid
 }
 
@@ -132,13 +133,17 @@ func (t *trial) asynchronous(ctx context.Context, strategy fedavg.Asynchronous) 
 			return err
 		}
 		if err := a.arrive(ctx); err != nil {
-			return fmt.Errorf("round %d: %w", a.version+1, err)
+			return &roundError{a.version + 1, err}
 		}
 		if int(a.buffer.Count) < strategy.Buffer() {
 			continue
 		}
 		e.global = a.global
-		if t.closed(a.version, int(a.buffer.Count), a.global) {
+		reached, err := t.closed(a.version, int(a.buffer.Count), a.global)
+		if err != nil {
+			return err
+		}
+		if reached {
 			break
 		}
 		a.buffer = fedavg.NewSum(t.algorithm.Shape())
@@ -227,10 +232,13 @@ func (a *airspace) arrive(ctx context.Context) error {
 		return err
 	}
 	f := a.flights[0]
-	if f.fate == heard && !f.wake && f.update == nil {
+	if f.untrained() {
 		if err := a.train(ctx); err != nil {
 			return err
 		}
+	}
+	if f.failed != nil {
+		return fmt.Errorf("%s: %w", f.name, f.failed)
 	}
 	heap.Pop(&a.flights)
 	a.clock = f.arrives
@@ -249,6 +257,11 @@ func (a *airspace) arrive(ctx context.Context) error {
 	return a.land(f)
 }
 
+// untrained reports whether somebody still has to train for the flight.
+func (f *flight) untrained() bool {
+	return f.fate == heard && !f.wake && f.update == nil && f.failed == nil
+}
+
 // ahead is how many nodes each worker trains before the clock goes on, so that a slow one does not keep the others waiting.
 const ahead = 4
 
@@ -256,7 +269,7 @@ const ahead = 4
 func (a *airspace) train(ctx context.Context) error {
 	var next []*flight
 	for _, f := range a.flights {
-		if f.fate == heard && !f.wake && f.update == nil {
+		if f.untrained() {
 			next = append(next, f)
 		}
 	}
@@ -272,7 +285,7 @@ func (a *airspace) train(ctx context.Context) error {
 					return nil
 				}
 				if err := w.fly(ctx, next[i]); err != nil {
-					return fmt.Errorf("%s: %w", next[i].name, err)
+					return err
 				}
 			}
 		})
@@ -280,15 +293,19 @@ func (a *airspace) train(ctx context.Context) error {
 	return g.Wait()
 }
 
-// fly trains one node.
+// fly trains one node. It fails with ctx alone: what else fails is the flight's.
 func (w *worker) fly(ctx context.Context, f *flight) error {
 	t := w.trial
 	w.gather("train", f.node, t.parts[f.node])
 	u, err := w.client.Update(ctx, fedavg.Work{
 		Global: f.model, X: w.x, Y: w.y, Epochs: f.epochs, Seed: seeds.Derive("choir/node/v1", t.cfg.Seed, f.name, f.number),
 	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if err != nil {
-		return err
+		f.failed = err
+		return nil
 	}
 	f.update, f.outside = u.Clone(), w.client.Saturated()
 	return nil

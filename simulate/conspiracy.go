@@ -2,8 +2,6 @@ package simulate
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -19,7 +17,7 @@ type conspiracy struct {
 	round int
 	kept  *computed     // nil: the run ends with its process
 	want  []string      // whose updates will count
-	over  chan struct{} // closed when all are there, or one cannot be
+	over  chan struct{} // closed when all are there, or there can be no lie
 
 	mu       sync.Mutex // guards what follows
 	computed map[string]*fedavg.Update
@@ -57,21 +55,14 @@ func (c *conspiracy) remember(kept *computed) {
 	}
 }
 
-// add takes in a copy of the update that a node has computed, or why there is none. For a liar it returns what waits for its lie.
-func (c *conspiracy) add(node string, u *fedavg.Update, err error) (lie func(ctx context.Context) (*fedavg.Update, error)) {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return nil // the run stops, and the node computes it when the run goes on
-	}
-	if err == nil {
-		err = c.kept.put(c.round, node, u)
-	}
+// add takes in a copy of the update that a node has computed. For a liar it returns what waits for its lie.
+func (c *conspiracy) add(node string, u *fedavg.Update) (lie func(ctx context.Context) (*fedavg.Update, error)) {
+	err := c.kept.put(c.round, node, u)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {
-		c.end(fmt.Errorf("the liars wait for the update of %s, and there is none: %w", node, err))
-		return nil
-	}
-	if c.computed[node] == nil { // otherwise it was computed before a break, and may be a lie by now
+		c.end(err)
+	} else if c.computed[node] == nil { // otherwise it was computed before a break, and may be a lie by now
 		c.take(node, u.Clone())
 	}
 	if !c.trial.lies(c.trial.places[node]) {

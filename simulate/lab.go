@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"sync"
 
@@ -16,6 +17,7 @@ type lab struct {
 	places chan *bench
 	kept   *computed // nil: the run ends with its process
 	sent   *sentLog
+	failed func(round int, err error) // is told why there is no model of a round, and may be told again
 
 	mu        sync.Mutex // guards what follows
 	lent      map[*node.Place]*bench
@@ -29,13 +31,6 @@ type bench struct {
 	node.Place
 	worker worker
 	node   string // whose it is
-}
-
-// called is who is called for a round.
-type called struct {
-	there map[string]bool // by name
-	parts map[string]invitee
-	liars *conspiracy // nil: nobody lies
 }
 
 // newLab furnishes a lab. Below dir lies what a run that goes on needs to know; empty: it ends with its process.
@@ -69,7 +64,10 @@ func (l *lab) round(number int) *called {
 		return c
 	}
 	m := l.caller.round(number)
-	c := &called{there: map[string]bool{}, parts: map[string]invitee{}}
+	c := &called{number: number, there: map[string]bool{}, parts: map[string]invitee{}, known: l.sent.nodes(number), failed: map[string]error{}}
+	for _, p := range m.counted() {
+		c.want = append(c.want, p.name)
+	}
 	if c.liars = l.trial.conspire(m); c.liars != nil {
 		c.liars.remember(l.kept)
 	}
@@ -123,15 +121,23 @@ func (l *lab) Take(ctx context.Context, name string) (*node.Place, error) {
 	}
 }
 
-// Computed implements node.Lab.
+// Computed implements node.Lab. A node that fails tells nobody but the lab, and stays in its round: a round without its update is
+// another than the experiment's, so that the round stays open until the run is over.
 func (l *lab) Computed(name string, round uint64, u *fedavg.Update, err error) (lie func(ctx context.Context) (*fedavg.Update, error)) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return nil // the run stops, and the node computes it when the run goes on
+	}
 	l.mu.Lock()
-	liars := l.round(int(round)).liars
+	c := l.round(int(round))
 	l.mu.Unlock()
-	if liars == nil {
+	l.note(c, name, err)
+	switch {
+	case err != nil:
+		return stay
+	case c.liars == nil:
 		return nil
 	}
-	return liars.add(name, u, err)
+	return l.lying(c, c.liars.add(name, u))
 }
 
 // Return implements node.Lab.
@@ -150,6 +156,12 @@ func (l *lab) sending(name string, round uint64, payload []byte) {
 	saturated := l.saturated[name]
 	l.mu.Unlock()
 	l.sent.add(sentUpdate{int(round), name, int64(len(payload)), saturated})
+	l.mu.Lock()
+	c := l.rounds[int(round)]
+	l.mu.Unlock()
+	if c != nil { // otherwise the round begins with what was sent
+		l.note(c, name, nil)
+	}
 }
 
 // lacks lists those of nodes whose updates in a round are not to be had for the liars in it; none once a later round is open.

@@ -20,7 +20,7 @@ import (
 // land takes in the update of a node that was heard, and makes a step of the server when the buffer is full.
 func (a *airspace) land(f *flight) error {
 	t := a.trial
-	t.result.Saturated += int64(f.outside)
+	t.saturated.Add(int64(f.outside))
 	a.waiting = append(a.waiting, f)
 	if together := t.attack != nil || t.algorithm.Each(); together && len(a.waiting) < a.strategy.Buffer() {
 		return nil

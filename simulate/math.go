@@ -31,9 +31,13 @@ func (t *trial) math(ctx context.Context) error {
 	for round := first; round <= t.rounds; round++ {
 		counted, err := e.round(ctx, round)
 		if err != nil {
-			return fmt.Errorf("round %d: %w", round, err)
+			return &roundError{round, err}
 		}
-		if t.closed(round, counted, e.global) {
+		reached, err := t.closed(round, counted, e.global)
+		if err != nil {
+			return err
+		}
+		if reached {
 			break
 		}
 		if err := e.keep(round, nil); err != nil {
@@ -72,14 +76,14 @@ func (e *engine) round(ctx context.Context, number int) (counted int, err error)
 		return 0, nil // the round is skipped, and the model stays
 	}
 	m := &mathRound{
-		number: number, seed: t.seed(number), global: e.global, shared: t.algorithm.Shared(e.state), drawn: drawn, memories: e.memories,
+		number: number, seed: t.seed(number), global: e.global, shared: t.algorithm.Shared(e.state), drawn: drawn, failed: make([]error, len(drawn)),
+		memories: e.memories,
 	}
 	next, err := m.run(ctx, t, e.workers, e.state)
 	if err != nil {
 		return 0, err
 	}
 	e.global = next
-	t.result.Saturated += m.saturated.Load()
 	return len(m.drawn), nil
 }
 
@@ -92,9 +96,8 @@ type mathRound struct {
 	drawn    []participant
 	memories *memories
 	next     atomic.Int64 // of drawn
+	failed   []error      // of drawn
 	each     []fedavg.Named
-
-	saturated atomic.Int64 // coordinates of the updates
 }
 
 // run trains everybody who was drawn and combines what they sent.
@@ -102,16 +105,19 @@ func (m *mathRound) run(ctx context.Context, t *trial, workers []*worker, state 
 	if t.algorithm.Each() || t.attack != nil {
 		m.each = make([]fedavg.Named, len(m.drawn))
 	}
-	g, training := errgroup.WithContext(ctx)
+	var g errgroup.Group
 	sums := make([]*fedavg.Sum, len(workers))
 	for i, w := range workers {
-		g.Go(func() (err error) {
-			sums[i], err = w.train(training, m)
-			return err
+		g.Go(func() error {
+			sums[i] = w.train(ctx, m)
+			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return nil, err
+	_ = g.Wait() // each node's error is its own
+	for i, err := range m.failed {
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", m.drawn[i].name, err)
+		}
 	}
 	for _, s := range sums[1:] {
 		if err := sums[0].Merge(s); err != nil {
@@ -177,13 +183,14 @@ type worker struct {
 	x, y   []float32
 }
 
-// train takes nodes until none is left, and returns the sum of their updates.
-func (w *worker) train(ctx context.Context, m *mathRound) (*fedavg.Sum, error) {
+// train takes nodes until none is left, and returns the sum of their updates. After one that failed none is begun; those before it
+// are under way or done, so that the first that fails is the same for any number of workers.
+func (w *worker) train(ctx context.Context, m *mathRound) *fedavg.Sum {
 	w.sum = fedavg.NewSum(w.trial.algorithm.Shape())
 	for {
 		i := int(m.next.Add(1)) - 1
 		if i >= len(m.drawn) {
-			return w.sum, nil
+			return w.sum
 		}
 		p := m.drawn[i]
 		w.gather("train", p.node, w.trial.parts[p.node])
@@ -196,10 +203,12 @@ func (w *worker) train(ctx context.Context, m *mathRound) (*fedavg.Sum, error) {
 			err = w.sum.AddWithin(u, w.client.Changed())
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", p.name, err)
+			m.failed[i] = err
+			m.next.Store(int64(len(m.drawn)))
+			return w.sum
 		}
 		m.memories.keep(p.node, w.client.Memory()) // every update of a round counts
-		m.saturated.Add(int64(w.client.Saturated()))
+		w.trial.saturated.Add(int64(w.client.Saturated()))
 		if m.each != nil {
 			m.each[i] = fedavg.Named{Node: p.name, Update: u.Clone()}
 		}

@@ -7,13 +7,10 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
 	"time"
-
-	"choir.example/model"
 )
 
 // Fidelity says how much of a federation is real in a run. Both give the same model, round by round, on one kernel path.
@@ -68,7 +65,7 @@ type Result struct {
 	Name            string         `json:"name"`
 	Seed            uint64         `json:"seed"`
 	Fidelity        Fidelity       `json:"fidelity"`
-	Rounds          int            `json:"rounds"`
+	Rounds          int            `json:"rounds"` // that made a model; like all that follows without the one that diverged
 	Seconds         float64        `json:"seconds"`
 	SecondsPerRound float64        `json:"seconds_per_round"`
 	ModelDigest     string         `json:"model_digest"`
@@ -80,7 +77,7 @@ type Result struct {
 	Report    string        `json:"report"`
 	Saturated int64         `json:"saturated"`          // coordinates of all updates that lay outside compression.range, and were sent as its end
 	Personal  *Personal     `json:"personal,omitempty"` // nil unless evaluation.personal asks for it
-	Diverged  string        `json:"diverged,omitempty"` // why the run ended early, if it did
+	Diverged  string        `json:"diverged,omitempty"` // the round that diverged, and why; empty if none did
 }
 
 // Ended reports whether Final is of the last round: it is not where nothing was measured, or the run diverged.
@@ -131,7 +128,7 @@ type SkippedRound struct {
 }
 
 // Run runs an experiment with one seed. A run that ends early with an error, such as model.ErrDiverged or that of ctx, has
-// the result of the rounds before; one that could not begin has none.
+// the result of the rounds before; one that could not begin has none. Both fidelities diverge in the same round, with the same words.
 func Run(ctx context.Context, x Experiment, cfg RunConfig) (*Result, error) {
 	t, err := newTrial(x, cfg)
 	if err != nil {
@@ -143,10 +140,8 @@ func Run(ctx context.Context, x Experiment, cfg RunConfig) (*Result, error) {
 	if t.result.Fidelity == System {
 		rounds = t.system
 	}
-	if err := errors.Join(rounds(ctx), t.diverged); err != nil {
-		if errors.Is(err, model.ErrDiverged) {
-			t.result.Diverged = err.Error()
-		}
+	if err := rounds(ctx); err != nil {
+		t.result.Diverged = divergence(err)
 		return t.timed(), fmt.Errorf("experiment %s: %w", x.Name, err)
 	}
 	return t.timed(), nil
@@ -163,28 +158,32 @@ func (t *trial) timed() *Result {
 	return r
 }
 
-// closed takes in the model of a round and reports whether that was the last one: the target is reached, or the
-// run diverged.
-func (t *trial) closed(round, counted int, params []float32) (done bool) {
+// closed takes in the model of a round and reports whether that was the last one, since the target is reached. Of a model that
+// does not learn it takes in nothing.
+func (t *trial) closed(round, counted int, params []float32) (reached bool, err error) {
 	p := t.point(round, counted, params)
+	every := cmp.Or(t.x.Evaluation.Every, 1)
+	measured, m := round%every == 0 || round == t.rounds, Measured{}
+	if measured {
+		m = t.measure(params)
+		if err := learning(m); err != nil {
+			return false, &roundError{round, err}
+		}
+	}
 	r := t.result
 	r.VirtualSeconds, r.BytesUp, r.BytesDown = p.Seconds, r.BytesUp+p.Sent, r.BytesDown+p.Received
-	r.Rounds, r.ModelDigest = round, p.Digest
+	r.Rounds, r.ModelDigest, r.Saturated = round, p.Digest, r.Saturated+t.saturated.Swap(0)
 	if p.Skipped != "" {
 		r.Skipped = append(r.Skipped, SkippedRound{round, p.Skipped})
 	}
-	if every := cmp.Or(t.x.Evaluation.Every, 1); round%every == 0 || round == t.rounds {
-		m := t.measure(params)
-		if t.diverged = learning(m, round); t.diverged != nil {
-			return true
-		}
+	if measured {
 		p.Accuracy, p.Loss = m.Accuracy, m.Loss
-		done = t.learnt(&p, m)
+		reached = t.learnt(&p, m)
 	}
 	if t.cfg.Progress != nil {
 		t.cfg.Progress(p)
 	}
-	return done
+	return reached, nil
 }
 
 // point is where the run stands after a round, before its model is measured.
@@ -207,17 +206,6 @@ func (t *trial) learnt(p *Point, m Measured) (reached bool) {
 		}
 	}
 	return t.x.Target.Accuracy > 0 && m.Accuracy >= t.x.Target.Accuracy
-}
-
-// lostLoss is a cross entropy, in nat, that no model has which learns: it gives what is true a probability of e^-10000.
-const lostLoss = 1e4
-
-// learning refuses a model whose loss exploded.
-func learning(m Measured, round int) error {
-	if !(m.Loss < lostLoss) {
-		return fmt.Errorf("round %d: the loss on the test set is %.4g: %w", round, m.Loss, model.ErrDiverged)
-	}
-	return nil
 }
 
 // digestOf identifies parameters: SHA-256 over their bits.

@@ -86,6 +86,17 @@ func (l *sentLog) add(u sentUpdate) {
 	}
 }
 
+// nodes are those that have sent in a round, or are about to.
+func (l *sentLog) nodes(round int) map[string]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := map[string]bool{}
+	for node := range l.rounds[round] {
+		all[node] = true
+	}
+	return all
+}
+
 // closed sums what was sent in a round that is over, and forgets it.
 func (l *sentLog) closed(round, updates int) (sent, saturated int64, err error) {
 	l.mu.Lock()

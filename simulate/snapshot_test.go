@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
 
 	"choir.example/fedavg"
-	"choir.example/model"
 	"choir.example/simulate/attack"
 )
 
@@ -153,43 +151,4 @@ func FuzzReadSnapshot(f *testing.F) {
 		}
 		_, _ = ReadSnapshot(bytes.NewReader(b))
 	})
-}
-
-// exploding is federated averaging with a server that goes mad in the fourth round.
-type exploding struct{ fedavg.FedAvg }
-
-func (exploding) Needs() fedavg.Needs { return fedavg.Needs{State: 1} }
-
-func (exploding) Server(r *fedavg.Round) error {
-	r.State[0][0]++
-	r.Move(1, r.Delta())
-	if r.State[0][0] == 4 {
-		for i := range r.Next {
-			r.Next[i] *= 1e5
-		}
-	}
-	return nil
-}
-
-// A run whose numbers explode ends, and keeps the rounds before.
-func TestDivergingRunKeepsItsCurve(t *testing.T) {
-	x := small()
-	x.Rounds, x.Compression.Range = 50, 1e6
-	x.Own.Strategy = exploding{fedavg.FedAvg{Rate: 1}}
-	r, err := Run(t.Context(), x, RunConfig{})
-	if !errors.Is(err, model.ErrDiverged) || r == nil || r.Rounds != 4 || len(r.Series) != 3 || !strings.Contains(err.Error(), "round 4: the loss") {
-		t.Fatalf("%+v: %v", r, err)
-	}
-	const unknown = `"final":{"accuracy":null,"loss":null}`
-	if text, err := json.Marshal(r); err != nil || !strings.Contains(string(text), unknown) {
-		t.Errorf("%s, %v", text, err)
-	}
-	x.Own.Strategy, x.Local.LearningRate = nil, 1e20
-	r, err = Run(t.Context(), x, RunConfig{})
-	if !errors.Is(err, model.ErrDiverged) || r == nil || r.Rounds != 0 || !strings.Contains(err.Error(), "round 1: ") {
-		t.Fatalf("%+v: %v", r, err)
-	}
-	if text, err := json.Marshal(r); err != nil || !strings.Contains(string(text), unknown) {
-		t.Errorf("%s, %v", text, err)
-	}
 }

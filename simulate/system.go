@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
+	"choir.example/coordinator"
 	"choir.example/fedavg"
 	"choir.example/internal/jobspec"
 	"choir.example/model"
@@ -43,6 +45,7 @@ func (t *trial) system(ctx context.Context) (err error) {
 	if s.lab, err = newLab(t, site.lab); err != nil {
 		return err
 	}
+	s.lab.failed = s.failed
 	defer func() { err = errors.Join(err, s.lab.sent.close()) }()
 	if err := s.start(ctx); err != nil {
 		return err
@@ -76,7 +79,8 @@ func (s *systemRun) start(ctx context.Context) (err error) {
 	}
 	s.f, err = Start(ctx, FederationConfig{
 		Dir: s.site.dir, Cluster: "experiment", Coordinators: coordinators, Heartbeat: heartbeat, Names: t.names, Lab: s.lab, Algorithm: t.ownAlgorithm(),
-		BatchUpdates: mostUpdates, Available: s.lab.available, Trusted: t.ownUpdate(), Node: s.observe, Log: log, Network: NewMemoryNetwork(), Lasting: s.site.of, Now: t.cfg.Now,
+		BatchUpdates: mostUpdates, Available: s.lab.available, Trusted: t.ownUpdate(), Node: s.observe, Coordinator: coordinator.Observer{StepFailed: s.stepFailed},
+		Log: log, Network: NewMemoryNetwork(), Lasting: s.site.of, Now: t.cfg.Now,
 	})
 	return err
 }
@@ -86,15 +90,16 @@ func (s *systemRun) train(ctx context.Context, spec *choirv1.JobSpec) error {
 	if err := s.submit(ctx, spec); err != nil {
 		return err
 	}
-	if s.site.again && s.trial.attack != nil {
-		if err := s.checkLiars(ctx); err != nil {
+	if s.site.again {
+		if err := s.recall(ctx); err != nil {
 			return err
 		}
 	}
-	if err := s.follow(ctx); err != nil {
+	err := s.follow(ctx)
+	if err != nil && !errors.Is(err, model.ErrDiverged) {
 		return err
 	}
-	return s.audit(ctx)
+	return errors.Join(err, s.audit(ctx)) // the rounds before are as good as those of any run
 }
 
 // submit submits the job, unless the coordinators have it.
@@ -109,9 +114,9 @@ func (s *systemRun) submit(ctx context.Context, spec *choirv1.JobSpec) error {
 	return nil
 }
 
-// checkLiars refuses to wait for updates that nobody computes any more: those that count in the open round, and were lost
-// with the power for the liars, who want to see them.
-func (s *systemRun) checkLiars(ctx context.Context) error {
+// recall tells the lab who has done its part in the round that is open. It refuses to wait for updates that nobody computes any
+// more: those that count, and were lost with the power for the liars, who want to see them.
+func (s *systemRun) recall(ctx context.Context) error {
 	records, err := s.records(ctx)
 	if err != nil {
 		return err
@@ -132,6 +137,7 @@ func (s *systemRun) checkLiars(ctx context.Context) error {
 	if open == 0 {
 		return nil
 	}
+	s.lab.counts(open, counted)
 	if lost := s.lab.lacks(open, counted); len(lost) > 0 {
 		return fmt.Errorf("round %d: what %d nodes have sent is not known to the liars any more, as after a power cut, such as of %s: %w", open, len(lost), lost[0], ErrFederation)
 	}
@@ -216,8 +222,49 @@ type systemRun struct {
 	lab   *lab
 	f     *Federation
 	said  *lastWarning
-	done  int // training rounds that were taken in
-	ended bool
+
+	mu      sync.Mutex // guards what follows
+	done    int        // training rounds that were taken in
+	ended   bool       // the trial has seen enough
+	failure *roundError
+	halt    context.CancelCauseFunc // of following the job; nil before
+}
+
+// errEnough is why nobody waits for the job's end: no round of it is wanted any more, and the one that is open has none.
+var errEnough = errors.New("the trial has seen enough")
+
+// failed takes in why a round that is not closed makes no model.
+func (s *systemRun) failed(round int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failure == nil && round > s.done {
+		s.failure = &roundError{round, err}
+		s.giveUp()
+	}
+}
+
+// stepFailed takes in that coordinators could make no model of a round's updates. They would try it again, to the same end.
+func (s *systemRun) stepFailed(_ string, e coordinator.RoundEvent, err error) {
+	s.failed(int(e.Round), err)
+}
+
+// giveUp stops following the job once all is taken in that there was before the round that failed; mu is held.
+func (s *systemRun) giveUp() {
+	switch {
+	case s.halt == nil || s.failure == nil:
+	case s.ended:
+		s.halt(errEnough)
+	case s.failure.round == s.done+1:
+		s.halt(s.failure)
+	}
+}
+
+// takenIn notes the round that was taken in last.
+func (s *systemRun) takenIn(round int, ended bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.done, s.ended = round, ended
+	s.giveUp()
 }
 
 // observe tells the lab what a node sends.
@@ -229,6 +276,10 @@ func (s *systemRun) observe(name string) node.Observer {
 func (s *systemRun) follow(ctx context.Context) error {
 	within, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	s.mu.Lock()
+	s.halt = stop
+	s.giveUp() // what failed may have done so at once
+	s.mu.Unlock()
 	last, err := s.f.WaitJob(within, jobName, func(status *choirv1.JobStatus) {
 		for _, r := range status.Rounds {
 			if r.State != "closed" || int(r.Round) != s.done+1 || s.ended {
@@ -240,7 +291,9 @@ func (s *systemRun) follow(ctx context.Context) error {
 			}
 		}
 	})
-	if cause := context.Cause(within); cause != nil && ctx.Err() == nil {
+	if cause := context.Cause(within); errors.Is(cause, errEnough) {
+		return nil
+	} else if cause != nil && ctx.Err() == nil {
 		return cause
 	}
 	if err != nil {
@@ -249,7 +302,23 @@ func (s *systemRun) follow(ctx context.Context) error {
 	if s.ended || last.State == "finished" {
 		return nil
 	}
+	if err := s.abandoned(last); err != nil {
+		return err
+	}
 	return fmt.Errorf("job %s: %s%s: %w", last.State, last.Reason, s.warned(), ErrFederation)
+}
+
+// abandoned is why the round that comes next diverged, if coordinators gave it up for that before a break; nil otherwise.
+func (s *systemRun) abandoned(job *choirv1.JobStatus) error {
+	for _, r := range job.Rounds {
+		if r.State != "abandoned" || int(r.Round) != s.done+1 {
+			continue
+		}
+		if err := told(r.Reason); err != nil {
+			return &roundError{int(r.Round), err}
+		}
+	}
+	return nil
 }
 
 // closed takes in a round.
@@ -270,17 +339,20 @@ func (s *systemRun) closed(ctx context.Context, r *choirv1.RoundStatus) error {
 	if err != nil {
 		return fmt.Errorf("round %d: %w", r.Round, err)
 	}
-	s.done = int(r.Round)
+	round := int(r.Round)
 	t.sent.Store(sent)
-	t.result.Saturated += saturated
-	s.ended = t.closed(s.done, int(r.Accepted), params)
-	switch {
-	case s.ended && s.done < t.rounds:
+	t.saturated.Store(saturated)
+	reached, err := t.closed(round, int(r.Accepted), params)
+	if err != nil {
+		return err
+	}
+	if s.takenIn(round, reached); reached && round < t.rounds {
 		return s.stop(ctx)
-	case s.ended || s.site.of == "":
+	}
+	if reached || s.site.of == "" {
 		return nil
 	}
-	return t.keep(&Snapshot{Round: s.done})
+	return t.keep(&Snapshot{Round: round})
 }
 
 // stop ends the job after a round that is not its last, unless the coordinators, who do not wait for the trial, have finished it.

@@ -38,9 +38,10 @@ type trial struct {
 	heard     []int                   // of fidelity system: updates that count, by round from the first
 	start     time.Time
 	result    *Result
-	diverged  error // why the rounds ended early
 
-	sent atomic.Int64 // bytes of updates of the round under way
+	// Of the round under way.
+	sent      atomic.Int64 // bytes of updates
+	saturated atomic.Int64 // coordinates that lay outside the grid
 }
 
 func newTrial(x Experiment, cfg RunConfig) (*trial, error) {

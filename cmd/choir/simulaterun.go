@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"choir.example/fedavg"
 	"choir.example/model"
 	"choir.example/simulate"
 	"choir.example/simulate/partition"
@@ -37,16 +38,16 @@ process, and gives the same models.
 With --out, DIR has experiment.yaml, which is all that was run; rounds.jsonl and rounds.csv, a line a round; report.html;
 result.json. A run that was stopped, or whose machine was, goes on with --resume: after its last snapshot, or, with fidelity
 system, with its coordinators and nodes, which lie in DIR until the run is over.
-A run whose numbers explode ends early, keeps its rounds and exits 1.
+A run whose numbers explode ends early and exits 1. It keeps the rounds before the one that did; --resume does not try that again.
 
 With -o json standard output is one object with the keys
   name, seed, fidelity, rounds, seconds, seconds_per_round
-  model_digest: SHA-256 over the bits of the last model's parameters
+  model_digest: SHA-256 over the bits of the last model's parameters; rounds and it without a round that diverged
   final: accuracy and loss (cross entropy, nat) on the test set after the last round; null if it diverged
   rounds_to: the first round at each accuracy of evaluation.rounds_to that was reached
   series: a list of round, accuracy, loss and model_digest, of the rounds that were measured
   report: the page's path
-  diverged: why it ended early, if it did
+  diverged: the round that diverged, and why, if one did
 
 Example: choir simulate run quick --set local.learning_rate=0.05 --set rounds=30`
 }
@@ -75,7 +76,7 @@ func (c *simulateRun) Run(ctx context.Context, t *terminal) error {
 	early.end()
 	m.finish()
 	if r == nil || err != nil && len(r.Series) == 0 && !c.json() {
-		return c.explain(ctx, err)
+		return c.explain(ctx, &x, err)
 	}
 	if c.Out == "" {
 		err = errors.Join(err, one.keepPage(r))
@@ -85,7 +86,7 @@ func (c *simulateRun) Run(ctx context.Context, t *terminal) error {
 	} else {
 		err = errors.Join(err, printResult(t.out, &one, r))
 	}
-	return c.explain(ctx, err)
+	return c.explain(ctx, &x, err)
 }
 
 // seed is the run's.
@@ -103,7 +104,7 @@ func (c *simulateRun) seed(talk io.Writer, x *simulate.Experiment) uint64 {
 }
 
 // explain says what to do about a run that ended early.
-func (c *simulateRun) explain(ctx context.Context, err error) error {
+func (c *simulateRun) explain(ctx context.Context, x *simulate.Experiment, err error) error {
 	var file *fs.PathError
 	switch {
 	case err != nil && ctx.Err() != nil && c.Out != "":
@@ -114,11 +115,26 @@ func (c *simulateRun) explain(ctx context.Context, err error) error {
 		return &hinted{err, "mend that, or name another directory; the same command with --resume goes on with what there is"}
 	case errors.As(err, new(*hinted)):
 	case errors.Is(err, model.ErrDiverged):
-		return &hinted{err, "try a lower --set local.learning_rate=…"}
+		return &hinted{err, "try a lower " + rateOf(x, err)}
 	case err != nil && c.Out != "" && simulate.Founded(filepath.Join(c.Out, federationName)):
 		return &hinted{err, "the same command with --resume goes on; should that come to the same, remove " + filepath.Join(c.Out, federationName) + ": the run then begins anew"}
 	}
 	return c.inExperiment(err)
+}
+
+// rateOf is the flag of the learning rate that a run diverged with. Where the server has a rate of its own, what nodes come to may
+// follow from either.
+func rateOf(x *simulate.Experiment, err error) string {
+	const local, server = "--set local.learning_rate=…", "--set strategy.server_rate=…"
+	switch byServer := errors.Is(err, fedavg.ErrServerDiverged); {
+	case byServer && x.Strategy.Name == "feddf":
+		return "--set strategy.distil_rate=…"
+	case x.Strategy.ServerRate == 0:
+		return local
+	case byServer:
+		return server
+	}
+	return local + " or " + server
 }
 
 // oneRun is an experiment with one seed, in a directory of its own or in none.
@@ -195,8 +211,8 @@ func (o *oneRun) do(ctx context.Context, talk io.Writer) (*simulate.Result, erro
 // finished is a run that was over already.
 func (o *oneRun) finished(r *simulate.Result, talk io.Writer) (*simulate.Result, error) {
 	fmt.Fprintf(talk, "%s: was finished already\n", o.dir)
-	if r.Diverged != "" {
-		return r, fmt.Errorf("%s: %w", r.Diverged, model.ErrDiverged)
+	if err := r.Err(); err != nil {
+		return r, fmt.Errorf("experiment %s: %w", r.Name, err)
 	}
 	return r, nil
 }
