@@ -6,7 +6,7 @@ import "fmt"
 // what the examples look like: the data do.
 type Architecture struct {
 	Name   string      `json:"name,omitempty" yaml:"name"`     // one of Architectures
-	Hidden []int       `json:"hidden,omitempty" yaml:"hidden"` // widths of the hidden layers of mlp; empty: 200 and 200
+	Hidden []int       `json:"hidden,omitzero" yaml:"hidden"`  // widths of the hidden layers of mlp; nil: 200 and 200. A list without any is a perceptron without hidden layers
 	Layers []LayerSpec `json:"layers,omitempty" yaml:"layers"` // in place of a name
 	Loss   string      `json:"loss,omitempty" yaml:"loss"`     // of layers; of a name another than its usual one
 }
@@ -17,12 +17,12 @@ func (a Architecture) Spec(input []int, outputs int, ids ...int) (Spec, error) {
 	switch {
 	case a.Name != "" && a.Layers != nil:
 		return spec, fmt.Errorf("architecture: both a name and layers, want one")
-	case len(a.Hidden) > 0 && a.Name != "mlp" && (a.Name == "" || architectures[a.Name].build != nil):
+	case a.Hidden != nil && a.Name != "mlp" && (a.Name == "" || architectures[a.Name].build != nil):
 		return spec, fmt.Errorf("architecture: hidden is for mlp, not for %q", a.Name)
 	case a.Name == "" && a.Layers == nil:
 		return spec, fmt.Errorf("architecture: want a name or layers")
 	}
-	if len(a.Hidden) > 0 && a.Name == "mlp" { // another name that is none is Named's to refuse
+	if a.Hidden != nil && a.Name == "mlp" { // another name that is none is Named's to refuse
 		spec.Layers, spec.Loss = hiddenLayers(len(input) > 1, a.Hidden, outputs)
 	} else if a.Name != "" {
 		var err error

@@ -61,7 +61,7 @@ type fileSpec struct {
 }
 
 func toFile(s Spec) fileSpec {
-	if hidden, ok := s.hidden(); ok {
+	if hidden, ok := s.hidden(); ok && len(hidden) > 0 { // widths of none would be read as missing ones
 		return fileSpec{Inputs: s.Input[0], Hidden: hidden}
 	}
 	return fileSpec{Input: s.Input, Layers: s.Layers, Loss: s.Loss}
