@@ -3,6 +3,7 @@ package fedavg
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 
 	"choir.example/model"
@@ -34,6 +35,19 @@ type LocalSettings struct {
 func (s LocalSettings) Usual() LocalSettings {
 	s.Epochs, s.Batch, s.LearningRate = cmp.Or(s.Epochs, 1), cmp.Or(s.Batch, 32), cmp.Or(s.LearningRate, 0.1)
 	return s
+}
+
+// check names the number that cannot be, with the bounds that files have: a 0 is the usual value there.
+func (s LocalSettings) check() error {
+	switch s = s.Usual(); {
+	case s.Epochs < 1:
+		return fmt.Errorf("epochs is %d, want at least 1", s.Epochs)
+	case !(s.LearningRate > 0) || math.IsInf(s.LearningRate, 0):
+		return fmt.Errorf("learning_rate is %v, want above 0 and finite", s.LearningRate)
+	case !(s.Clip >= 0) || math.IsInf(s.Clip, 0):
+		return fmt.Errorf("clip is %v, want a finite norm above 0, or 0 for none", s.Clip)
+	}
+	return nil
 }
 
 // Compression says how a delta becomes integers.
@@ -121,7 +135,7 @@ func (s *Settings) Algorithm(input []int, outputs int, ids ...int) (*Algorithm, 
 	if a.Rule, err = s.Robust.rule(a.Grid.Step()); err != nil {
 		return nil, err
 	}
-	if err := cmp.Or(a.Network.CheckBatch(a.Batch), a.Local.Validate()); err != nil {
+	if err := cmp.Or(s.Local.check(), a.Network.CheckBatch(a.Batch), a.Local.Validate()); err != nil {
 		return nil, fmt.Errorf("local: %w", err)
 	}
 	return a, a.Check()

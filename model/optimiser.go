@@ -50,11 +50,12 @@ func (o Optimiser) Validate() error {
 		return fmt.Errorf("optimiser %.40q, want one of %s", o.Kind, strings.Join(sortedNames(optimisers), ", "))
 	}
 	for _, f := range []struct {
-		name       string
-		value, top float64
-	}{{"momentum", o.Momentum, 1}, {"beta1", o.Beta1, 1}, {"beta2", o.Beta2, 1}, {"epsilon", o.Epsilon, 1}, {"decay", o.Decay, 1}} {
-		if !(f.value >= 0 && f.value < f.top) {
-			return fmt.Errorf("optimiser: %s %v, want at least 0 and below %v", f.name, f.value, f.top)
+		name  string
+		value float64
+		above string // the bound below: where 0 is the usual value, who is refused wants another
+	}{{"momentum", o.Momentum, "above 0"}, {"beta1", o.Beta1, "above 0"}, {"beta2", o.Beta2, "above 0"}, {"epsilon", o.Epsilon, "above 0"}, {"decay", o.Decay, "at least 0"}} {
+		if !(f.value >= 0 && f.value < 1) {
+			return fmt.Errorf("optimiser: %s %v, want %s and below 1", f.name, f.value, f.above)
 		}
 		if f.value != 0 && f.name != "decay" && !slices.Contains(strings.Fields(kind.takes), f.name) {
 			return fmt.Errorf("optimiser: %s is not for %s, but for %s", f.name, cmp.Or(o.Kind, "sgd"), strings.Join(takers(f.name), ", "))

@@ -194,7 +194,8 @@ func TestTrainConfigRefuses(t *testing.T) {
 	for want, cfg := range map[string]TrainConfig{
 		`optimiser "sgdx", want one of adagrad, adam`:                       {Optimiser: Optimiser{Kind: "sgdx"}},
 		"optimiser: momentum 1, want":                                       {Optimiser: Optimiser{Kind: "momentum", Momentum: 1}},
-		"optimiser: beta1 -1, want":                                         {Optimiser: Optimiser{Beta1: -1}},
+		"optimiser: beta1 -1, want above 0 and below 1":                     {Optimiser: Optimiser{Beta1: -1}},
+		"optimiser: decay 1, want at least 0 and below 1":                   {Optimiser: Optimiser{Decay: 1}},
 		"optimiser: momentum is not for sgd, but for momentum, nesterov":    {Optimiser: Optimiser{Momentum: .9}},
 		"optimiser: momentum is not for adam, but for momentum, nesterov":   {Optimiser: Optimiser{Kind: "adam", Momentum: .9}},
 		"optimiser: beta1 is not for rmsprop, but for adam, adamw":          {Optimiser: Optimiser{Kind: "rmsprop", Beta1: .9}},

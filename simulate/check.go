@@ -13,7 +13,7 @@ const mostRounds = 1_000_000
 func (x *Experiment) check() error {
 	switch e := &x.Evaluation; {
 	case x.Rounds < 0 || x.Rounds > mostRounds:
-		return fmt.Errorf("rounds: %d, want 1 to %d; 0 is the usual %d", x.Rounds, mostRounds, UsualRounds)
+		return fmt.Errorf("rounds: %d, want 1 to %d", x.Rounds, mostRounds)
 	case !(x.Target.Accuracy >= 0 && x.Target.Accuracy <= 1):
 		return fmt.Errorf("target: accuracy is %v, want 0 to 1", x.Target.Accuracy)
 	case e.Every < 0 || e.Every > mostRounds:

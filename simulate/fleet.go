@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -22,7 +23,7 @@ type FleetSettings struct {
 
 	Speed        SpeedSettings        `json:"speed" yaml:"speed"`
 	Bandwidth    BandwidthSettings    `json:"bandwidth" yaml:"bandwidth"`
-	Availability AvailabilitySettings `json:"availability" yaml:"availability"`
+	Availability AvailabilitySettings `json:"availability" yaml:"availability" usual:"nodes that are always there"`
 
 	Liars attack.Settings `json:"liars" yaml:"liars"` // who sends what is not so, and how
 }
@@ -101,19 +102,19 @@ func (s *FleetSettings) checkNumbers() error {
 	}
 	numbers := []number{
 		{"dropout", s.Dropout, 0, 1}, {"stragglers", s.Stragglers, 0, 1}, {"over_selection", s.OverSelection, 0, 10},
-		{"deadline", s.Deadline, 0, 1e9}, {"interval", s.Interval, 0, 1e9}, {"least", float64(s.Least), 0, math.MaxInt32},
+		{"deadline", s.Deadline, 0, 1e9}, {"interval", s.Interval, 0, 1e9}, {"least", float64(cmp.Or(s.Least, 1)), 1, math.MaxInt32},
 		{"speed: examples", s.Speed.Examples, 0, 1e12}, {"speed: spread", s.Speed.Spread, 0, 5},
 		{"bandwidth: down", s.Bandwidth.Down, 0, 1e15}, {"bandwidth: up", s.Bandwidth.Up, 0, 1e15},
 		{"bandwidth: spread", s.Bandwidth.Spread, 0, 5}, {"bandwidth: latency", s.Bandwidth.Latency, 0, 1e6},
 		{"availability: day", s.Availability.Day, 0, 1}, {"availability: night", s.Availability.Night, 0, 1},
-		{"availability: zones", float64(s.Availability.Zones), 0, 24},
+		{"availability: zones", float64(cmp.Or(s.Availability.Zones, 1)), 1, 24},
 	}
 	for i, c := range s.Speed.Classes {
 		numbers = append(numbers, number{fmt.Sprintf("speed: class %d: share", i+1), c.Share, 0, 1}, number{fmt.Sprintf("speed: class %d: factor", i+1), c.Factor, 1e-6, 1e6})
 	}
 	for _, n := range numbers {
 		if !(n.value >= n.least && n.value <= n.most) {
-			return fmt.Errorf("fleet: %s is %v, want %v to %v", n.name, n.value, n.least, n.most)
+			return fmt.Errorf("fleet: %s is %v, want %.10g to %.10g", n.name, n.value, n.least, n.most)
 		}
 	}
 	return nil

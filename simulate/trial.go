@@ -129,9 +129,9 @@ func (t *trial) drawable() error {
 	case c.Nodes < 0 || c.Nodes > fleet:
 		return fmt.Errorf("cohort: nodes is %d, want 1 to %d, the fleet", c.Nodes, fleet)
 	case !(c.Share >= 0 && c.Share <= 1):
-		return fmt.Errorf("cohort: share is %v, want 0 to 1", c.Share)
+		return fmt.Errorf("cohort: share is %v, want above 0 and at most 1", c.Share)
 	case c.Nodes > 0 && c.Share > 0:
-		return fmt.Errorf("cohort: both nodes, %d, and share, %v: want one, and 0 in the other", c.Nodes, c.Share)
+		return fmt.Errorf("cohort: both nodes, %d, and share, %v: want one of them", c.Nodes, c.Share)
 	}
 	t.cohort = fleet
 	if c.Nodes > 0 {

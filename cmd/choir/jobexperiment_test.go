@@ -73,7 +73,7 @@ func TestExperimentFileThatIsNoJob(t *testing.T) {
 		"data: {}\nrounds: -1\n":                     "x.yaml:2: rounds is 0, want 1 to 1000000",
 		"data: {}\nfleets: {}\n":                     `x.yaml:2: unknown key "fleets"`,
 		"data: {}\ngoal: 3\n":                        `x.yaml:1: unknown key "data"`,
-		"data: {}\nlocal: {learning_rate: -1}\n":     "x.yaml:2: local: learning rate -1, want",
+		"data: {}\nlocal: {learning_rate: -1}\n":     "x.yaml:2: local: learning_rate is -1, want",
 		"seeds: [1]\nrobust: {rule: krum, f: -1}\n":  "x.yaml:2: robust: f is -1",
 	} {
 		path := written(t, "x.yaml", text)

@@ -86,7 +86,7 @@ func TestBadSpecifications(t *testing.T) {
 		"local: batch of":                        func(s *choirv1.JobSpec) { change(t, s, func(x *fedavg.Settings) { x.Local.Batch = 1 << 20 }) },
 		"local: epochs is 1001, want at most":    func(s *choirv1.JobSpec) { change(t, s, func(x *fedavg.Settings) { x.Local.Epochs = 1001 }) },
 		"compression: bits is 1, want 2 to":      func(s *choirv1.JobSpec) { change(t, s, func(x *fedavg.Settings) { x.Compression.Bits = 1 }) },
-		"local: learning rate -1, want a finite": func(s *choirv1.JobSpec) { change(t, s, func(x *fedavg.Settings) { x.Local.LearningRate = -1 }) },
+		"local: learning_rate is -1, want above": func(s *choirv1.JobSpec) { change(t, s, func(x *fedavg.Settings) { x.Local.LearningRate = -1 }) },
 	} {
 		spec := tensors(t, fedavg.Settings{Architecture: model.Architecture{Name: "mlp"}})
 		change(spec)

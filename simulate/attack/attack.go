@@ -126,7 +126,7 @@ func (s Settings) Build(d Data) (Attack, error) {
 	}
 	switch {
 	case !(s.Scale >= 0 && s.Scale <= 1e6):
-		return nil, fmt.Errorf("scale is %v, want 0 to 1e+06", s.Scale)
+		return nil, fmt.Errorf("scale is %v, want above 0 and at most 1e+06", s.Scale)
 	case s.Scale > 0 && !k.scaled:
 		return nil, fmt.Errorf("scale is not for %s", s.Attack)
 	case s.Target != 0 && s.Attack != "backdoor":

@@ -221,7 +221,7 @@ func TestSettings(t *testing.T) {
 		{Settings{Attack: "shout"}, images, `attack "shout", want one of alie, backdoor, gaussian, inner-product, label-flip, mimic, min-max, sign-flip`},
 		{Settings{Nodes: 3}, images, `attack "", want one of`},
 		{Settings{Attack: "mimic", Scale: 2}, images, "scale is not for mimic"},
-		{Settings{Attack: "sign-flip", Scale: -1}, images, "scale is -1, want 0 to 1e+06"},
+		{Settings{Attack: "sign-flip", Scale: -1}, images, "scale is -1, want above 0 and at most 1e+06"},
 		{Settings{Attack: "sign-flip", Scale: math.NaN()}, images, "scale is NaN"},
 		{Settings{Attack: "alie", Target: 2}, images, "target is for backdoor, not for alie"},
 		{Settings{Attack: "backdoor", Target: 10}, images, "target is 10, want a class, 0 to 9"},

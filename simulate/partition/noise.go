@@ -17,7 +17,7 @@ type Noise struct {
 // Divide implements Partitioner.
 func (n Noise) Divide(x Examples, nodes int, rng *rand.Rand) ([][]int32, error) {
 	if !(n.Variance >= 0 && n.Variance <= 1e6) {
-		return nil, fmt.Errorf("variance is %v, want 0 to 1000000", n.Variance)
+		return nil, fmt.Errorf("variance is %v, want above 0 and at most 1000000", n.Variance)
 	}
 	return n.IID.Divide(x, nodes, rng)
 }

@@ -50,7 +50,7 @@ type Distorter interface {
 const usualNodes = 10
 
 // Divide deals the examples to so many nodes, 0 for as many as there usually are, and refuses parts that are none: a node
-// without examples, an example that is not there.
+// without examples, an example that is not there or that is dealt twice.
 func Divide(p Partitioner, x Examples, nodes int, seed uint64) ([][]int32, error) {
 	n := len(x.Labels)
 	if nodes == 0 {
@@ -79,6 +79,7 @@ func check(parts [][]int32, examples, nodes int) error {
 	if len(parts) != nodes {
 		return fmt.Errorf("partition: %d parts for %d nodes", len(parts), nodes)
 	}
+	holders := make([]int32, examples) // the node that has an example, counted from 1; 0: none yet
 	for i, part := range parts {
 		if len(part) == 0 {
 			return fmt.Errorf("partition: node %d of %d has no example", i+1, nodes)
@@ -87,6 +88,14 @@ func check(parts [][]int32, examples, nodes int) error {
 			if e < 0 || int(e) >= examples {
 				return fmt.Errorf("partition: node %d has example %d, want 0 to %d", i+1, e, examples-1)
 			}
+			switch first := int(holders[e]); first {
+			case 0:
+			case i + 1:
+				return fmt.Errorf("partition: example %d is dealt to node %d twice", e, first)
+			default:
+				return fmt.Errorf("partition: example %d is dealt to node %d and to node %d, want one of them", e, first, i+1)
+			}
+			holders[e] = int32(i + 1)
 		}
 	}
 	return nil

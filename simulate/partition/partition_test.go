@@ -341,10 +341,10 @@ func TestRefusals(t *testing.T) {
 		{Settings{Kind: "dirichlet"}, plain, "no label with several classes"},
 		{Settings{Kind: "quantity-dirichlet", Alpha: .01, Nodes: 100, Least: 1}, x, "in 200 draws for 100 nodes"},
 		{Settings{Kind: "quantity-dirichlet", Alpha: 1e9}, x, "alpha is 1e+09, want 0.001 to 1000000"},
-		{Settings{Kind: "quantity-lognormal", Sigma: 11}, x, "sigma is 11, want 0 to 10"},
+		{Settings{Kind: "quantity-lognormal", Sigma: 11}, x, "sigma is 11, want above 0 and at most 10"},
 		{Settings{Kind: "quantity-lognormal", Least: 31}, x, "least is 31, want 1 to 30"},
-		{Settings{Kind: "quantity-power-law", Exponent: -2}, x, "exponent is -2, want 0 to 10"},
-		{Settings{Kind: "noise", Variance: -1}, x, "variance is -1, want 0 to 1000000"},
+		{Settings{Kind: "quantity-power-law", Exponent: -2}, x, "exponent is -2, want above 0 and at most 10"},
+		{Settings{Kind: "noise", Variance: -1}, x, "variance is -1, want above 0 and at most 1000000"},
 		{Settings{Kind: "column", Column: "regio"}, x, `column "regio": did you mean region? want one of all, region`},
 		{Settings{Kind: "column"}, x, "kind column wants column, its name"},
 		{Settings{Kind: "natural"}, plain, "the data set has no column to divide by"},
@@ -404,6 +404,9 @@ func TestBrokenPartsAreRefused(t *testing.T) {
 		"node 2 has example -1, want 0 to 9":    {{1}, {2, -1}},
 		"partition: 3 parts for 2 nodes":        {{1}, {2}, {3}},
 		"partition: node 1 of 2 has no example": {nil, {3}},
+
+		"partition: example 3 is dealt to node 1 and to node 2, want one of them": {{0, 3, 5}, {4, 3}},
+		"partition: example 9 is dealt to node 2 twice":                           {{0}, {9, 9}},
 	} {
 		if _, err := Divide(b, x, 2, 1); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)

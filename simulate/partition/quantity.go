@@ -33,7 +33,7 @@ type QuantityLogNormal struct {
 // Divide implements Partitioner.
 func (q QuantityLogNormal) Divide(x Examples, nodes int, rng *rand.Rand) ([][]int32, error) {
 	if !(q.Sigma >= 0 && q.Sigma <= 10) {
-		return nil, fmt.Errorf("sigma is %v, want 0 to 10", q.Sigma)
+		return nil, fmt.Errorf("sigma is %v, want above 0 and at most 10", q.Sigma)
 	}
 	shares := make([]float64, nodes)
 	for i := range shares {
@@ -52,7 +52,7 @@ type QuantityPowerLaw struct {
 // Divide implements Partitioner.
 func (q QuantityPowerLaw) Divide(x Examples, nodes int, rng *rand.Rand) ([][]int32, error) {
 	if !(q.Exponent >= 0 && q.Exponent <= 10) {
-		return nil, fmt.Errorf("exponent is %v, want 0 to 10", q.Exponent)
+		return nil, fmt.Errorf("exponent is %v, want above 0 and at most 10", q.Exponent)
 	}
 	shares := make([]float64, nodes)
 	for i, place := range rng.Perm(nodes) {
