@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -22,8 +23,20 @@ type Expected struct {
 	Level  float64 `json:"level,omitempty"`  // of rounds_to: the accuracy that is to be reached
 	Value  float64 `json:"value"`
 	Spread float64 `json:"spread,omitempty"` // standard deviation over seeds, as reported
-	From   string  `json:"from"`             // who found it
+	From   string  `json:"from"`             // who found it; a claim says it in its text
 	Text   string  `json:"text"`             // all of it for people
+}
+
+// MarshalJSON writes it as an object. A claim has no number, and nobody who found one: a 0 would be read as a result.
+func (e Expected) MarshalJSON() ([]byte, error) {
+	type plain Expected
+	if e.Metric != claimMetric {
+		return json.Marshal(plain(e))
+	}
+	return json.Marshal(struct {
+		Metric string `json:"metric"`
+		Text   string `json:"text"`
+	}{e.Metric, e.Text})
 }
 
 // The metrics of Expected.

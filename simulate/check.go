@@ -5,6 +5,14 @@ import (
 	"strconv"
 )
 
+// Check refuses what Run would refuse before the first round, with the same errors. It reads the data, through cfg's loader.
+func Check(x Experiment, cfg RunConfig) error {
+	if _, err := newTrial(x, cfg); err != nil {
+		return fmt.Errorf("experiment %s: %w", x.Name, err)
+	}
+	return nil
+}
+
 // mostRounds bounds a run: more is a slip of the fingers.
 const mostRounds = 1_000_000
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -13,6 +12,8 @@ import (
 
 	"choir.example/internal/nearest"
 	"choir.example/simulate"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // experimentFlags say which experiment: by name or by file, and with which changes.
@@ -21,18 +22,68 @@ type experimentFlags struct {
 	Set        []string `help:"Change a value: its dotted key in the file, =, YAML. May be given several times." placeholder:"PATH=VALUE" sep:"none"`
 }
 
+// changed is the experiment that the flags say.
+func (f experimentFlags) changed() *changedExperiment {
+	e := &changedExperiment{name: f.Experiment}
+	for _, text := range f.Set {
+		e.changes = append(e.changes, change{"--set", text})
+	}
+	return e
+}
+
 // experiment reads the experiment, with its changes.
-func (f experimentFlags) experiment() (x simulate.Experiment, err error) {
-	if b, ok := simulate.BuiltinNamed(f.Experiment); ok {
+func (f experimentFlags) experiment() (simulate.Experiment, error) { return f.changed().read() }
+
+// inExperiment adds to what is said about the experiment where that was said.
+func (f experimentFlags) inExperiment(err error) error { return f.changed().explain(err) }
+
+// changedExperiment is an experiment by name or by file, with values of the command line.
+type changedExperiment struct {
+	name    string
+	changes []change // in the order in which they are made
+}
+
+// change is a value of the command line.
+type change struct {
+	flag string // that says it
+	text string // path=value
+}
+
+func (c change) key() string {
+	key, _, _ := strings.Cut(c.text, "=")
+	return strings.TrimSpace(key)
+}
+
+func (c change) String() string { return fmt.Sprintf("%s %.80s", c.flag, c.text) }
+
+// has reports whether the value with a dotted name is changed.
+func (e *changedExperiment) has(key string) bool {
+	return slices.ContainsFunc(e.changes, func(c change) bool { return c.key() == key })
+}
+
+// read reads the experiment, and makes the changes. What a change says in another way than the experiment takes its place.
+func (e *changedExperiment) read() (x simulate.Experiment, err error) {
+	if b, ok := simulate.BuiltinNamed(e.name); ok {
 		x = b.Experiment
-		if slices.ContainsFunc(f.Set, func(s string) bool { return strings.HasPrefix(s, "data.path=") }) {
+		if e.has("data.path") {
 			x.Data = x.Data.At("") // a file in place of what choir would make up
 		}
-	} else if x, err = readExperiment(f.Experiment); err != nil {
+	} else if x, err = readExperiment(e.name); err != nil {
 		return x, err
 	}
-	for _, s := range f.Set {
-		if err := setYAML("--set", s, &x); err != nil {
+	if e.has("cohort.share") {
+		x.Cohort.Nodes = 0
+	}
+	if e.has("cohort.nodes") {
+		x.Cohort.Share = 0
+	}
+	for _, c := range e.changes {
+		if err := setYAML(c.flag, c.text, &x); err != nil {
+			return x, err
+		}
+	}
+	for _, c := range e.changes {
+		if err := leftWithNothing(c.flag, c.text, &x); err != nil {
 			return x, err
 		}
 	}
@@ -93,48 +144,95 @@ var (
 	word         = regexp.MustCompile(`[a-z_]+`)
 )
 
-// inExperiment adds to what is said about an experiment where its file says so, and the nearest name to a wrong one.
-func (f experimentFlags) inExperiment(err error) error {
+// explain adds to what is said about an experiment where the command line or its file says so, and the nearest name to a wrong
+// one.
+func (e *changedExperiment) explain(err error) error {
 	if err == nil {
 		return nil
 	}
+	text := err.Error()
 	var known *hinted
-	if m := wantOneOf.FindStringSubmatch(err.Error()); m != nil && !errors.As(err, &known) {
+	if m := wantOneOf.FindStringSubmatch(text); m != nil && !errors.As(err, &known) {
 		if best := nearest.Word(m[1], strings.Split(strings.TrimSpace(m[2]), ", ")); best != "" { // all names were said already
 			err = &hinted{err, didYouMean(best)}
 		}
 	}
-	if _, missing := os.Stat(f.Experiment); missing != nil {
-		if needsPath.MatchString(err.Error()) {
-			err = &hinted{err, "--set data.path=DIR"}
-		}
+	_, builtin := simulate.BuiltinNamed(e.name)
+	if builtin && needsPath.MatchString(text) {
+		return &hinted{err, "--set data.path=DIR"}
+	}
+	keys := keysAbout(text, simulate.Experiment{})
+	switch c := e.cause(keys, text); {
+	case keys == nil:
+		return err
+	case c != nil:
+		return fmt.Errorf("%s: %w", c, err)
+	case builtin:
 		return err
 	}
-	if at := inSection(f.Experiment, err.Error(), simulate.Experiment{}); at != "" {
-		return fmt.Errorf("%s: %w", at, err)
+	return fmt.Errorf("%s: %w", place(e.name, keys...), err)
+}
+
+// cause is the change that a text is about that is about the value with these keys; nil: it is about what the experiment says
+// itself.
+func (e *changedExperiment) cause(keys []any, text string) *change {
+	path := ""
+	for _, key := range keys {
+		path = dotted(path, key.(string))
 	}
-	return err
+	for i := range slices.Backward(e.changes) {
+		if key := e.changes[i].key(); path == key || strings.HasPrefix(path, key+".") {
+			return &e.changes[i]
+		}
+	}
+	found, _, _ := strings.Cut(text, " want ") // what follows are other values
+	said := strings.FieldsFunc(found, func(r rune) bool { return strings.ContainsRune(" \",:;()", r) })
+	for i := range slices.Backward(e.changes) { // of the parts of it, the one whose value is named
+		c := &e.changes[i]
+		if _, value, _ := strings.Cut(c.text, "="); strings.HasPrefix(c.key(), path+".") && slices.Contains(said, plainValue(value)) {
+			return c
+		}
+	}
+	return nil
+}
+
+// plainValue is a scalar of YAML as messages write it.
+func plainValue(text string) string {
+	var v any
+	if yaml.Unmarshal([]byte(text), &v) != nil {
+		return text
+	}
+	return fmt.Sprint(v)
 }
 
 // inSection is where a file says what a text is about that begins with a section of it, empty if it begins with none.
 func inSection(path, text string, file any) string {
+	keys := keysAbout(text, file)
+	if keys == nil {
+		return ""
+	}
+	return place(path, keys...)
+}
+
+// keysAbout are the keys of the value that a text is about which begins with a section of a file: the section, and a field of it
+// that is named; nil if it begins with none.
+func keysAbout(text string, file any) []any {
 	m := aboutSection.FindStringSubmatch(text)
 	if m == nil {
-		return ""
+		return nil
 	}
 	section, _, _ := fieldOf(reflect.ValueOf(file), m[1])
 	if !section.IsValid() {
-		return ""
+		return nil
 	}
 	keys := []any{m[1]}
 	if section.Kind() == reflect.Struct {
 		_, _, fields := fieldOf(section, "")
 		for _, w := range word.FindAllString(m[2], -1) {
 			if slices.Contains(fields, w) {
-				keys = append(keys, w)
-				break
+				return append(keys, w)
 			}
 		}
 	}
-	return place(path, keys...)
+	return keys
 }

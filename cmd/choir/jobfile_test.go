@@ -22,7 +22,7 @@ func TestJobFileErrors(t *testing.T) {
 		{"weight cap", job + "weight_cap: 0\n", schema, "job.yaml:3: weight_cap is 0, want 1 to 1048576"},
 		{"rounds", job + "\nrounds: 2000000\n", schema, "job.yaml:4: rounds is 2000000, want 1 to 1000000"},
 		{"a key that moved", job + "local_epochs: 3\n", schema, `job.yaml:3: unknown key "local_epochs"`},
-		{"rate", job + "local:\n  epochs: 1\n  learning_rate: -1\n", schema, "job.yaml:3: local: learning_rate is -1, want"},
+		{"rate", job + "local:\n  epochs: 1\n  learning_rate: -1\n", schema, "job.yaml:5: local: learning_rate is -1, want above 0"},
 		{"a wide layer", job + "architecture: {name: mlp, hidden: [4000000]}\n", schema, "job.yaml:3: architecture: "},
 		{"two architectures", job + "architecture: {name: mlp, layers: [{kind: dense, units: 1}]}\n", schema, "job.yaml:3: architecture: both a name and layers"},
 		{"a strategy's field", job + "strategy:\n  name: fedavg\n  mu: 1\n", schema, "job.yaml:5: strategy: mu is for"},

@@ -93,10 +93,14 @@ func (d *runDir) taken() error {
 
 // underWay reports whether a directory has a run that is not finished.
 func underWay(path string) bool {
-	d := runDir{path: path}
-	_, begun := os.Stat(d.file(experimentName))
-	_, finished := os.Stat(d.file(resultName))
-	return begun == nil && finished != nil
+	_, finished := os.Stat(filepath.Join(path, resultName))
+	return begun(path) && finished != nil
+}
+
+// begun reports whether a directory has a run.
+func begun(path string) bool {
+	_, err := os.Stat(filepath.Join(path, experimentName))
+	return err == nil
 }
 
 // runText is all that a run depends on, as a file: the experiment with the run's seed, and in a comment how much of it is real.

@@ -26,8 +26,13 @@ type simulateList struct {
 // Help is what --help explains.
 func (simulateList) Help() string {
 	return `Each experiment has a source, and numbers that the source reports or that a program which is not choir found: they stand
-beside choir's own in the table of a run and in reports. With -o json it is a list of objects with the keys name, source and
-expected, a list: metric (accuracy or rounds_to), value, spread if it is reported, and text, which says it in words.
+beside choir's own in the table of a run and in reports.
+
+With -o json it is a list of objects with the keys name, source and expected, a list of objects with the key metric:
+  accuracy: value, a share; rounds, after which: the mean if there are several, without the key after the last one
+  rounds_to: value, the first round at the accuracy level
+  claim: what the source says without a number for this task: text alone, no value
+and text, which says it in words; with a value from, who found it, and spread, the deviation over seeds, if that is reported.
 
 Example: choir simulate list 'robust-*-alie'`
 }

@@ -207,7 +207,18 @@ func TestSharesOfSchedulers(t *testing.T) {
 		{"SLURM_ARRAY_TASK_ID=4 SLURM_ARRAY_TASK_COUNT=4 SLURM_ARRAY_TASK_MIN=1", "3/4"},
 		{"SLURM_ARRAY_TASK_ID=14 SLURM_ARRAY_TASK_COUNT=3 SLURM_ARRAY_TASK_MIN=10 SLURM_ARRAY_TASK_STEP=2", "2/3"},
 		{"SLURM_ARRAY_TASK_ID=1", "SLURM_ARRAY_TASK_ID is set, and SLURM_ARRAY_TASK_COUNT is not"},
-		{"SLURM_ARRAY_TASK_ID=x SLURM_ARRAY_TASK_COUNT=3", "SLURM_ARRAY_TASK_ID, _MIN and _STEP are"},
+		{"SLURM_ARRAY_TASK_ID=x SLURM_ARRAY_TASK_COUNT=3", `SLURM_ARRAY_TASK_ID is "x", want a number`},
+		{"JOB_COMPLETION_INDEX=4 JOB_COMPLETIONS=4", "JOB_COMPLETION_INDEX is 4, and JOB_COMPLETIONS 4: the last share is 4-1"},
+
+		// --array=0-14:7 and 0-15:7; 0,1,3, and the same of a Slurm that says no _MAX; 0,2,5,6 with the step of the first two
+		{"SLURM_ARRAY_TASK_ID=14 SLURM_ARRAY_TASK_COUNT=3 SLURM_ARRAY_TASK_MIN=0 SLURM_ARRAY_TASK_MAX=14 SLURM_ARRAY_TASK_STEP=7", "2/3"},
+		{"SLURM_ARRAY_TASK_ID=7 SLURM_ARRAY_TASK_COUNT=3 SLURM_ARRAY_TASK_MIN=0 SLURM_ARRAY_TASK_MAX=15 SLURM_ARRAY_TASK_STEP=7", "1/3"},
+		{"SLURM_ARRAY_TASK_ID=0 SLURM_ARRAY_TASK_COUNT=3 SLURM_ARRAY_TASK_MIN=0 SLURM_ARRAY_TASK_MAX=3 SLURM_ARRAY_TASK_STEP=1",
+			"the array has gaps: SLURM_ARRAY_TASK_MIN is 0, _MAX 3 and _STEP 1, which would be 4 tasks, and _COUNT is 3"},
+		{"SLURM_ARRAY_TASK_ID=3 SLURM_ARRAY_TASK_COUNT=3 SLURM_ARRAY_TASK_MIN=0 SLURM_ARRAY_TASK_STEP=1",
+			"SLURM_ARRAY_TASK_ID is 3, which is no place in an array whose _MIN is 0, _STEP 1 and _COUNT 3"},
+		{"SLURM_ARRAY_TASK_ID=5 SLURM_ARRAY_TASK_COUNT=4 SLURM_ARRAY_TASK_MIN=0 SLURM_ARRAY_TASK_MAX=6 SLURM_ARRAY_TASK_STEP=2", "SLURM_ARRAY_TASK_ID is 5, which is no place"},
+		{"SLURM_ARRAY_TASK_ID=1 SLURM_ARRAY_TASK_COUNT=4 SLURM_ARRAY_TASK_MIN=2", "SLURM_ARRAY_TASK_ID is 1, which is no place"},
 	} {
 		env := map[string]string{}
 		for _, pair := range strings.Fields(c.env) {
@@ -227,7 +238,7 @@ func TestCombinations(t *testing.T) {
 	if err != nil || len(all) != 8 {
 		t.Fatalf("%d: %v", len(all), err)
 	}
-	if got := strings.Join(all[0].assignments, " "); got != "strategy.name=fedprox strategy.mu=1 rounds=1 architecture.hidden=[3,4]" || all[7].text != "name=fedavg rounds=2 hidden=[5]" {
+	if got := fmt.Sprint(all[0].changes); got != "[--list strategy.name=fedprox --list strategy.mu=1 --grid rounds=1 --grid architecture.hidden=[3,4]]" || all[7].text != "name=fedavg rounds=2 hidden=[5]" {
 		t.Errorf("%s; %s", got, all[7].text)
 	}
 	f.Experiments, f.Seeds = []string{"quick", "fedprox-synthetic-*-0-fedavg"}, "0-1"
@@ -248,7 +259,8 @@ func TestCombinations(t *testing.T) {
 		want string
 	}{
 		{sweepFlags{Experiments: []string{"quick"}, Grid: []string{"rounds"}}, `--grid "rounds", want PATH=VALUE,VALUE`},
-		{sweepFlags{Experiments: []string{"quick"}, Grid: []string{"roundz=1"}}, `--set roundz: unknown key "roundz"`},
+		{sweepFlags{Experiments: []string{"quick"}, Grid: []string{"roundz=1"}}, `--grid roundz: unknown key "roundz"`},
+		{sweepFlags{Experiments: []string{"quick"}, Grid: []string{"cohort.share=0.1,0"}}, `--grid cohort.share: 0 would stand for the usual value, the whole fleet`},
 		{sweepFlags{Experiments: []string{"quick"}, Grid: []string{"rounds=1,1"}}, `the sweep has quick rounds=1 with seed 0 twice`},
 		{sweepFlags{Experiments: []string{"quick"}, Seeds: "1,1"}, `the sweep has quick  with seed 1 twice`},
 		{sweepFlags{Experiments: []string{"quick"}, List: []string{"rounds=1,2"}}, `--list "rounds=1,2", want PATH=VALUE`},

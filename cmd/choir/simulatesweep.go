@@ -29,8 +29,8 @@ type simulateSweep struct {
 // Help is what --help explains.
 func (simulateSweep) Help() string {
 	return `Runs every combination of values with every seed. What was finished is skipped and what was stopped goes on, so the same
-command goes on with a sweep after a break. A cell that cannot be or that diverges does not stop the others; the exit code
-then is 1. At the end, and whenever it is called, choir simulate report shows what there is.
+command goes on with a sweep after a break. A cell that cannot be is told before the first one begins; neither it nor one that
+diverges stops the others, and the exit code then is 1. At the end, and whenever it is called, choir simulate report shows what there is.
 
 Past one machine, each runs a share of the cells: --shard 0/4 to 3/4, or what the environment says (JOB_COMPLETION_INDEX with
 JOB_COMPLETIONS; SLURM_ARRAY_TASK_ID). Shares may have one directory or several: choir simulate report takes any number.
@@ -55,21 +55,16 @@ func (c *simulateSweep) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	var mine []cell
-	for i, cell := range all {
-		if share.mine(i) {
-			mine = append(mine, cell)
-		}
-	}
+	mine := share.cells(all)
 	if share.of > 1 {
 		fmt.Fprintf(t.err, "%s: %d of %d cells (%s)\n", share, len(mine), len(all), share.from)
 	}
 	s := &sweep{dir: c.Out, fidelity: simulate.Fidelity(c.Fidelity), meter: newMeter(t.err, "sweep"), total: len(mine), loader: newLoader()}
-	for _, cell := range mine {
-		s.rounds += roundsOf(&cell.x)
-	}
-	s.divide(c.Parallel, len(mine))
-	s.run(ctx, mine)
+	left := s.check(ctx, mine, newStages(t.err, "sweep"))
+	refused := len(s.failed)
+	tellFailed(t.err, s.failed)
+	s.divide(c.Parallel, len(left))
+	s.run(ctx, left)
 	s.meter.finish()
 	if ctx.Err() != nil {
 		return &hinted{fmt.Errorf("interrupted; %d of %d cells are finished", len(s.runs), len(mine)), "the same command goes on"}
@@ -77,11 +72,9 @@ func (c *simulateSweep) Run(ctx context.Context, t *terminal) error {
 	if err := c.answer(t.out, s, len(all), len(mine)); err != nil {
 		return err
 	}
-	for _, f := range s.failed {
-		fmt.Fprintf(t.err, "choir: error: %s: %s\n", f.Cell, f.Reason)
-		if f.hint != "" {
-			fmt.Fprintf(t.err, "hint: %s\n", f.hint)
-		}
+	tellFailed(t.err, s.failed[refused:])
+	if refused > 0 && len(left) > 0 {
+		fmt.Fprintf(t.err, "left out, as was said before the first one began: %s\n", counted(refused, "cell"))
 	}
 	if len(s.failed) > 0 {
 		return errSilent
@@ -147,13 +140,62 @@ type failedCell struct {
 }
 
 // failedAs is a cell and why it failed.
-func failedAs(cell string, err error) failedCell {
-	f := failedCell{Cell: cell, Reason: err.Error()}
+func failedAs(c *cell, err error) failedCell {
+	err = c.from.explain(err)
+	f := failedCell{Cell: c.dir, Reason: err.Error()}
 	var known *hinted
 	if errors.As(err, &known) {
 		f.hint = known.hint
 	}
 	return f
+}
+
+// tellFailed says why cells failed, each reason once.
+func tellFailed(w io.Writer, failed []failedCell) {
+	cells := map[string][]string{} // by reason
+	for _, f := range failed {
+		cells[f.Reason] = append(cells[f.Reason], f.Cell)
+	}
+	for _, f := range failed {
+		alike := cells[f.Reason]
+		if alike[0] != f.Cell {
+			continue
+		}
+		more := ""
+		if len(alike) > 1 {
+			more = fmt.Sprintf(" and %d more", len(alike)-1)
+		}
+		fmt.Fprintf(w, "choir: error: %s%s: %s\n", f.Cell, more, f.Reason)
+		if f.hint != "" {
+			fmt.Fprintf(w, "hint: %s\n", f.hint)
+		}
+	}
+}
+
+// check counts the cells' rounds, and takes out those that cannot be, so that people hear of them before hours of others. Of a setup the first seed is
+// looked at, and the others if that cannot be: what only some seeds cannot do is told when they are run. Cells that were begun
+// before have been looked at.
+func (s *sweep) check(ctx context.Context, cells []cell, early *stages) (left []cell) {
+	defer early.end()
+	early.begin("checking cells")
+	var setup *changedExperiment // the one that was looked at last
+	fine := false
+	for _, c := range cells {
+		s.rounds += roundsOf(&c.x)
+		if setup == c.from && fine || ctx.Err() != nil || begun(filepath.Join(s.dir, c.dir)) {
+			left = append(left, c)
+			continue
+		}
+		setup = c.from
+		err := simulate.Check(c.x, simulate.RunConfig{Seed: c.x.Seeds[0], Fidelity: s.fidelity, Loader: s.loader})
+		if fine = err == nil; fine {
+			left = append(left, c)
+			continue
+		}
+		s.failed = append(s.failed, failedAs(&c, err))
+		s.over, s.rounds = s.over+1, s.rounds-roundsOf(&c.x)
+	}
+	return left
 }
 
 // divide gives the cores to cells: as many cells at a time as there are cores, since a small model's round has parts that one
@@ -210,7 +252,7 @@ func (s *sweep) cell(ctx context.Context, c cell) {
 	}
 	switch {
 	case err != nil:
-		s.failed = append(s.failed, failedAs(c.dir, err))
+		s.failed = append(s.failed, failedAs(&c, err))
 	case diverged:
 		s.failed = append(s.failed, failedCell{Cell: c.dir, Reason: r.Diverged})
 	}

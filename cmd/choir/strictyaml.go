@@ -142,13 +142,18 @@ func (w yamlWalk) mapping(key string, n *yaml.Node, v reflect.Value) error {
 	return nil
 }
 
-// noUsual refuses a 0 that is written where 0 stands for a value that is usual: who writes momentum: 0 does not want 0.9. usual
-// is the field's tag; empty where 0 is 0.
+// noUsual refuses a 0 that is written where 0 stands for a value that is usual: who writes momentum: 0 does not want 0.9. The
+// same goes for a section of nothing but zeros. usual is the field's tag; empty where 0 is 0.
 func (w yamlWalk) noUsual(key string, n *yaml.Node, v reflect.Value, usual string) error {
-	if usual == "" || !v.IsZero() {
+	if usual == "" || !v.IsZero() || n.Kind == yaml.MappingNode && len(n.Content) == 0 {
 		return nil
 	}
-	return w.fail(n, key, "0 would stand for the usual value, %s: leave it out for that, or want more than 0", usual)
+	return w.fail(n, key, "%s", zeroFor(usual))
+}
+
+// zeroFor is why no 0 is taken where it stands for a usual value.
+func zeroFor(usual string) string {
+	return fmt.Sprintf("0 would stand for the usual value, %s: leave it out for that, or want more than 0", usual)
 }
 
 func (w yamlWalk) labels(key string, n *yaml.Node, v reflect.Value) error {

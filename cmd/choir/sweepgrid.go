@@ -23,8 +23,9 @@ type sweepFlags struct {
 
 // cell is one run of a sweep.
 type cell struct {
-	x   simulate.Experiment // with one seed
-	dir string              // name of its directory below the sweep's
+	x    simulate.Experiment // with one seed
+	dir  string              // name of its directory below the sweep's
+	from *changedExperiment  // who says it; the same of all seeds
 }
 
 // maxCells bounds a sweep: more is a slip of the fingers.
@@ -47,7 +48,9 @@ func (f *sweepFlags) cells(fidelity simulate.Fidelity) (all []cell, err error) {
 	names := map[string]bool{}
 	for _, name := range experiments {
 		for _, combination := range combinations {
-			x, err := experimentFlags{name, slices.Concat(f.Set, combination.assignments)}.experiment()
+			from := experimentFlags{name, f.Set}.changed()
+			from.changes = append(from.changes, combination.changes...)
+			x, err := from.read()
 			if err != nil {
 				return nil, err
 			}
@@ -56,6 +59,7 @@ func (f *sweepFlags) cells(fidelity simulate.Fidelity) (all []cell, err error) {
 				if err != nil {
 					return nil, err
 				}
+				c.from = from
 				if names[c.dir] {
 					return nil, &usageError{fmt.Sprintf("the sweep has %s %s with seed %d twice", x.Name, combination.text, seed), "leave the value or the seed out that is there twice"}
 				}
@@ -92,7 +96,7 @@ func newCell(x simulate.Experiment, seed uint64, fidelity simulate.Fidelity, val
 	if len(name) > 80 {
 		name = name[:80]
 	}
-	return cell{x, fmt.Sprintf("%s_seed-%d_%s", name, seed, hex.EncodeToString(sum[:4]))}, nil
+	return cell{x: x, dir: fmt.Sprintf("%s_seed-%d_%s", name, seed, hex.EncodeToString(sum[:4]))}, nil
 }
 
 // plainName has no letter that a file system or a shell minds.
@@ -132,8 +136,8 @@ func matching(given []string) (names []string, err error) {
 
 // combination is values that are tried together.
 type combination struct {
-	assignments []string
-	text        string
+	changes []change
+	text    string
 }
 
 // combinations are those of the lists, each with all of the grid. Without any there is one, which changes nothing.
@@ -148,7 +152,7 @@ func (f *sweepFlags) combinations() ([]combination, error) {
 			if !strings.Contains(a, "=") {
 				return nil, &usageError{fmt.Sprintf("--list %.80q, want PATH=VALUE,PATH=VALUE", l), "a value with commas goes into [ ] or quotes"}
 			}
-			c = c.with(a)
+			c = c.with(change{"--list", a})
 		}
 		all = append(all, c)
 	}
@@ -160,7 +164,7 @@ func (f *sweepFlags) combinations() ([]combination, error) {
 		var more []combination
 		for _, c := range all {
 			for _, v := range splitValues(values) {
-				more = append(more, c.with(key+"="+v))
+				more = append(more, c.with(change{"--grid", key + "=" + v}))
 			}
 		}
 		if all = more; len(all) > maxCells {
@@ -170,11 +174,11 @@ func (f *sweepFlags) combinations() ([]combination, error) {
 	return all, nil
 }
 
-// with is the combination and one more assignment.
-func (c combination) with(assignment string) combination {
-	key, value, _ := strings.Cut(assignment, "=")
+// with is the combination and one more change.
+func (c combination) with(more change) combination {
+	key, value, _ := strings.Cut(more.text, "=")
 	text := strings.TrimSpace(c.text + " " + key[strings.LastIndexByte(key, '.')+1:] + "=" + value)
-	return combination{append(slices.Clone(c.assignments), assignment), text}
+	return combination{append(slices.Clone(c.changes), more), text}
 }
 
 // splitValues cuts at commas that are not within brackets, braces or quotes.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -15,8 +17,9 @@ func TestZeroIsNotTakenForTheUsual(t *testing.T) {
 		"local.learning_rate": "0.1", "strategy.beta1": "the strategy's", "partition.variance": "0.1", "compression.bits": "24", "evaluation.every": "1",
 		"fleet.liars.scale": "the attack's", "local.optimiser.momentum": "0.9", "robust.radius": "the median of the round", "rounds": "20",
 		"fleet.availability.zones": "24", "fleet.least": "1", "partition.nodes": "10, or one a value", "robust.root": "100, or all public rows of a job",
+		"cohort.nodes": "the share's, or the whole fleet", "cohort.share": "the whole fleet; McMahan's C = 0, one node a round, is cohort: {nodes: 1}",
 		"data.length": "the data set's", "data.examples": "the data set's", "data.features": "20", "data.classes": "10", "data.users": "200",
-		"fleet.dropout": "", "strategy.mu": "", "cohort.nodes": "", "privacy.clip": "", "data.alpha": "", "target.accuracy": "",
+		"fleet.dropout": "", "strategy.mu": "", "privacy.clip": "", "data.alpha": "", "target.accuracy": "", "fleet.liars.nodes": "",
 	} {
 		text := "0"
 		for _, name := range slices.Backward(strings.Split(key, ".")) {
@@ -33,6 +36,38 @@ func TestZeroIsNotTakenForTheUsual(t *testing.T) {
 		want = key + ": 0 would stand for the usual value, " + want + ": "
 		if file == nil || set == nil || !strings.HasPrefix(file.Error(), "x.yaml:1: "+want) || !strings.HasPrefix(set.Error(), "--set "+want) {
 			t.Errorf("%s: %v, %v, want %s", key, file, set, want)
+		}
+	}
+}
+
+// A section of nothing but zeros is refused where that stands for something usual, whether a file has it or all assignments
+// together leave it so.
+func TestSectionOfZerosIsNotTakenForTheUsual(t *testing.T) {
+	const want = "fleet.availability: 0 would stand for the usual value, nodes that are always there: leave it out for that, or want more than 0"
+	for text, refused := range map[string]bool{
+		"{}": false, "{day: 0, night: 0.8}": false, "{night: 0.8, day: 0}": false, "{day: 0}": true, "{day: 0, night: 0}": true,
+	} {
+		var x simulate.Experiment
+		err := decodeYAML("x.yaml", []byte("fleet: {availability: "+text+"}"), &x)
+		if refused && (err == nil || err.Error() != "x.yaml:1: "+want) || !refused && err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	night := []byte("architecture: {name: mlp}\nfleet: {availability: {night: 0.5}}")
+	path := filepath.Join(t.TempDir(), "night.yaml")
+	if err := os.WriteFile(path, night, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for set, refused := range map[string]bool{
+		"fleet.availability.day=0": false, "fleet.availability.night=0": true, "fleet.availability.night=0 fleet.availability.day=0.1": false,
+		"fleet.availability.day=0.1 fleet.availability.night=0": false, "fleet.availability={night: 0, day: 0}": true,
+	} {
+		f := experimentFlags{Experiment: path, Set: []string{set}}
+		if !strings.Contains(set, "{") {
+			f.Set = strings.Fields(set)
+		}
+		if _, err := f.experiment(); refused && (err == nil || err.Error() != "--set "+want) || !refused && err != nil {
+			t.Errorf("%s: %v", set, err)
 		}
 	}
 }

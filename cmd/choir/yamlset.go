@@ -40,6 +40,24 @@ func setYAML(from, assignment string, into any) error {
 	return nil
 }
 
+// leftWithNothing refuses an assignment after which, and after all others, a section that it is in has nothing but zeros, if
+// that stands for something usual. An assignment alone cannot tell: the next one may write another value there.
+func leftWithNothing(from, assignment string, of any) error {
+	path, _, _ := strings.Cut(assignment, "=")
+	v, at := reflect.ValueOf(of).Elem(), ""
+	for key := range strings.SplitSeq(strings.TrimSpace(path), ".") {
+		if v.Kind() != reflect.Struct {
+			return nil
+		}
+		f, usual, _ := fieldOf(v, key)
+		if at = dotted(at, key); usual != "" && f.Kind() == reflect.Struct && f.IsZero() {
+			return &usageError{fmt.Sprintf("%s %s: %s", from, at, zeroFor(usual)), ""}
+		}
+		v = f
+	}
+	return nil
+}
+
 // unknownKey is a path that leads nowhere.
 type unknownKey struct{ text, hint string }
 
