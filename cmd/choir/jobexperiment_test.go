@@ -15,7 +15,7 @@ const toySchema = "name: toy\nunit: row\nlabel: y\ncolumns:\n  - {name: x, kind:
 // sections are what experiments and jobs share, none of it usual.
 const sections = `architecture: {name: mlp, hidden: [16]}
 local: {epochs: 2, batch: 16, learning_rate: 0.05, optimiser: {kind: momentum, momentum: 0.8}, schedule: {kind: cosine, warmup: 3}, clip: 5}
-strategy: {name: scaffold, server_rate: 0.9, uniform: true}
+strategy: {name: fedprox, mu: 0.1, server_rate: 0.9, uniform: true}
 robust: {rule: trimmed-mean, f: 1, bucket: 2}
 compression: {range: 2, bits: 16, rounding: stochastic}
 privacy: {mechanism: none, clip: 10}
