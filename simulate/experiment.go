@@ -46,9 +46,9 @@ type Own struct {
 
 // CohortSettings say how many nodes take part in a round, and how they are drawn.
 type CohortSettings struct {
-	Nodes int     `json:"nodes,omitempty" yaml:"nodes" usual:"the share's, or the whole fleet"`                                           // so many; usually by the share
-	Share float64 `json:"share,omitempty" yaml:"share" usual:"the whole fleet; McMahan's C = 0, one node a round, is cohort: {nodes: 1}"` // of the fleet, at least one node; usually all of them
-	Draw  string  `json:"draw,omitempty" yaml:"draw"`                                                                                     // seed: follows from the run's seed, as in a federation (usual); numpy: as the programs of FedProx and LEAF draw, the same nodes under every seed
+	Nodes int     `json:"nodes,omitempty" yaml:"nodes" usual:"the share's, or the whole fleet"`                                            // so many; usually by the share
+	Share float64 `json:"share,omitempty" yaml:"share" usual:"the whole fleet (McMahan's C = 0, one node a round, is cohort: {nodes: 1})"` // of the fleet, at least one node; usually all of them
+	Draw  string  `json:"draw,omitempty" yaml:"draw"`                                                                                      // seed: follows from the run's seed, as in a federation (usual); numpy: as the programs of FedProx and LEAF draw, the same nodes under every seed
 }
 
 // Target ends a run early.

@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"reflect"
@@ -153,8 +154,12 @@ func TestExperimentsAreRefused(t *testing.T) {
 	} {
 		x := small()
 		c.change(&x)
-		if _, err := Run(t.Context(), x, RunConfig{}); err == nil || !strings.Contains(err.Error(), c.want) {
+		_, err := Run(t.Context(), x, RunConfig{})
+		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v, want %q", err, c.want)
+		}
+		if before := Check(x, RunConfig{}); fmt.Sprint(before) != fmt.Sprint(err) {
+			t.Errorf("%v when it is run, %v before", err, before)
 		}
 	}
 }

@@ -115,7 +115,7 @@ func TestSlurmSweep(t *testing.T) {
 	}
 	sharesMakeAll(t, out, last-first+1, func(i int) *exec.Cmd {
 		cmd := exec.Command(bash, script)
-		cmd.Env = append(os.Environ(), "HOME="+dir, "SLURM_CPUS_PER_TASK=1", "SLURM_ARRAY_TASK_MIN="+m[1], "SLURM_ARRAY_TASK_STEP=1",
+		cmd.Env = append(os.Environ(), "HOME="+dir, "SLURM_CPUS_PER_TASK=1", "SLURM_ARRAY_TASK_MIN="+m[1], "SLURM_ARRAY_TASK_MAX="+m[2], "SLURM_ARRAY_TASK_STEP=1",
 			fmt.Sprintf("SLURM_ARRAY_TASK_COUNT=%d", last-first+1), fmt.Sprintf("SLURM_ARRAY_TASK_ID=%d", first+i))
 		return cmd
 	})

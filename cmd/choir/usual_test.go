@@ -17,7 +17,7 @@ func TestZeroIsNotTakenForTheUsual(t *testing.T) {
 		"local.learning_rate": "0.1", "strategy.beta1": "the strategy's", "partition.variance": "0.1", "compression.bits": "24", "evaluation.every": "1",
 		"fleet.liars.scale": "the attack's", "local.optimiser.momentum": "0.9", "robust.radius": "the median of the round", "rounds": "20",
 		"fleet.availability.zones": "24", "fleet.least": "1", "partition.nodes": "10, or one a value", "robust.root": "100, or all public rows of a job",
-		"cohort.nodes": "the share's, or the whole fleet", "cohort.share": "the whole fleet; McMahan's C = 0, one node a round, is cohort: {nodes: 1}",
+		"cohort.nodes": "the share's, or the whole fleet", "cohort.share": "the whole fleet (McMahan's C = 0, one node a round, is cohort: {nodes: 1})",
 		"data.length": "the data set's", "data.examples": "the data set's", "data.features": "20", "data.classes": "10", "data.users": "200",
 		"fleet.dropout": "", "strategy.mu": "", "privacy.clip": "", "data.alpha": "", "target.accuracy": "", "fleet.liars.nodes": "",
 	} {
