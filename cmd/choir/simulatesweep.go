@@ -172,16 +172,15 @@ func tellFailed(w io.Writer, failed []failedCell) {
 	}
 }
 
-// check counts the cells' rounds, and takes out those that cannot be, so that people hear of them before hours of others. Of a setup the first seed is
-// looked at, and the others if that cannot be: what only some seeds cannot do is told when they are run. Cells that were begun
-// before have been looked at.
+// check takes out the cells that cannot be, so that people hear of them before hours of others, and counts the rounds of the
+// rest. Of a setup the first seed is looked at, and the others if that cannot be: what only some seeds cannot do is told when
+// they are run. Cells that were begun before have been looked at.
 func (s *sweep) check(ctx context.Context, cells []cell, early *stages) (left []cell) {
 	defer early.end()
 	early.begin("checking cells")
 	var setup *changedExperiment // the one that was looked at last
 	fine := false
 	for _, c := range cells {
-		s.rounds += roundsOf(&c.x)
 		if setup == c.from && fine || ctx.Err() != nil || begun(filepath.Join(s.dir, c.dir)) {
 			left = append(left, c)
 			continue
@@ -193,7 +192,10 @@ func (s *sweep) check(ctx context.Context, cells []cell, early *stages) (left []
 			continue
 		}
 		s.failed = append(s.failed, failedAs(&c, err))
-		s.over, s.rounds = s.over+1, s.rounds-roundsOf(&c.x)
+		s.over++
+	}
+	for _, c := range left {
+		s.rounds += roundsOf(&c.x)
 	}
 	return left
 }
