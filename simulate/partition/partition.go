@@ -26,8 +26,9 @@ type Examples struct {
 
 // Partitioner deals examples to nodes.
 type Partitioner interface {
-	// Divide returns the examples of each node, by place. Every node has at least one, and no two nodes have the same. rng
-	// is all chance there is. nodes is at least 1 and at most the number of examples.
+	// Divide returns the examples of each node, by place. Every node has at least one, and none twice; two nodes may have the
+	// same, though those of this package do not. rng is all chance there is. nodes is at least 1 and at most the number of
+	// examples.
 	Divide(x Examples, nodes int, rng *rand.Rand) ([][]int32, error)
 }
 
@@ -50,7 +51,7 @@ type Distorter interface {
 const usualNodes = 10
 
 // Divide deals the examples to so many nodes, 0 for as many as there usually are, and refuses parts that are none: a node
-// without examples, an example that is not there or that is dealt twice.
+// without examples, an example that is not there or that a node has twice.
 func Divide(p Partitioner, x Examples, nodes int, seed uint64) ([][]int32, error) {
 	n := len(x.Labels)
 	if nodes == 0 {
@@ -79,7 +80,7 @@ func check(parts [][]int32, examples, nodes int) error {
 	if len(parts) != nodes {
 		return fmt.Errorf("partition: %d parts for %d nodes", len(parts), nodes)
 	}
-	holders := make([]int32, examples) // the node that has an example, counted from 1; 0: none yet
+	holders := make([]int32, examples) // the last node that has an example, counted from 1; 0: none yet
 	for i, part := range parts {
 		if len(part) == 0 {
 			return fmt.Errorf("partition: node %d of %d has no example", i+1, nodes)
@@ -88,12 +89,8 @@ func check(parts [][]int32, examples, nodes int) error {
 			if e < 0 || int(e) >= examples {
 				return fmt.Errorf("partition: node %d has example %d, want 0 to %d", i+1, e, examples-1)
 			}
-			switch first := int(holders[e]); first {
-			case 0:
-			case i + 1:
-				return fmt.Errorf("partition: example %d is dealt to node %d twice", e, first)
-			default:
-				return fmt.Errorf("partition: example %d is dealt to node %d and to node %d, want one of them", e, first, i+1)
+			if holders[e] == int32(i+1) {
+				return fmt.Errorf("partition: node %d has example %d twice", i+1, e)
 			}
 			holders[e] = int32(i + 1)
 		}
