@@ -79,6 +79,8 @@ func TestEveryBuiltinRuns(t *testing.T) {
 		x.Rounds, x.Local.Epochs, x.Evaluation.Every = 1, min(x.Local.Epochs, 2), 1
 		if x.Robust.Rule == "" {
 			x.Cohort = CohortSettings{Nodes: 2}
+		} else { // all 20 nodes send an update
+			x.Architecture.Hidden = []int{20}
 		}
 		x.Data.Path = dirs[x.Data.Name]
 		r, err := Run(t.Context(), x, RunConfig{Loader: loader})
