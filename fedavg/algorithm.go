@@ -64,6 +64,14 @@ func (a *Algorithm) unclipped(name, because string) error {
 	return nil
 }
 
+// travels refuses local optimisers of which nobody can say how far their steps go, for strategies that divide by that.
+func (a *Algorithm) travels(mu float64) error {
+	if _, err := a.Local.Travel(1, mu); err != nil {
+		return fmt.Errorf("local: %w", err)
+	}
+	return nil
+}
+
 // checker is what some strategies are.
 type checker interface{ Check(a *Algorithm) error }
 

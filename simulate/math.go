@@ -8,8 +8,6 @@ import (
 
 	"choir.example/fedavg"
 	"choir.example/internal/seeds"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // math runs the trial by calling what nodes and coordinators call, on a clock that is counted in rounds.
@@ -105,15 +103,12 @@ func (m *mathRound) run(ctx context.Context, t *trial, workers []*worker, state 
 	if t.algorithm.Each() || t.attack != nil {
 		m.each = make([]fedavg.Named, len(m.drawn))
 	}
-	var g errgroup.Group
+	var training sync.WaitGroup
 	sums := make([]*fedavg.Sum, len(workers))
 	for i, w := range workers {
-		g.Go(func() error {
-			sums[i] = w.train(ctx, m)
-			return nil
-		})
+		training.Go(func() { sums[i] = w.train(ctx, m) })
 	}
-	_ = g.Wait() // each node's error is its own
+	training.Wait()
 	for i, err := range m.failed {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", m.drawn[i].name, err)
